@@ -1,0 +1,152 @@
+// Who uses the platform: teams, users, what they sign in with, and where their events go.
+
+import { sql } from "drizzle-orm";
+import {
+  boolean,
+  check,
+  date,
+  index,
+  jsonb,
+  numeric,
+  pgTable,
+  primaryKey,
+  text,
+  unique,
+  uniqueIndex,
+} from "drizzle-orm/pg-core";
+import { createdAt, idColumn, instant, updatedAt } from "./columns.ts";
+
+export const USER_STATUSES = ["inactive", "active", "disabled", "deleted"] as const;
+export const TEAM_ROLES = ["owner", "admin", "member"] as const;
+
+export const teams = pgTable(
+  "teams",
+  {
+    id: idColumn("team", "id").primaryKey(),
+    name: text("name").notNull(),
+    slug: text("slug").notNull().unique(),
+    isByoc: boolean("is_byoc").notNull().default(false),
+    createdAt: createdAt(),
+    deletedAt: instant("deleted_at"),
+  },
+  (t) => [index("idx_teams_slug").on(t.slug)],
+);
+
+export const users = pgTable(
+  "users",
+  {
+    id: idColumn("user", "id").primaryKey(),
+    email: text("email").notNull().unique(),
+    passwordHash: text("password_hash"),
+    name: text("name").notNull().default(""),
+    isAdmin: boolean("is_admin").notNull().default(false),
+    createdAt: createdAt(),
+    updatedAt: updatedAt(),
+    deletedAt: instant("deleted_at"),
+    status: text("status", { enum: USER_STATUSES }).notNull().default("active"),
+  },
+  (t) => [check("users_status", sql`${t.status} in ('inactive', 'active', 'disabled', 'deleted')`)],
+);
+
+export const usersTeams = pgTable(
+  "users_teams",
+  {
+    teamId: idColumn("team", "team_id")
+      .notNull()
+      .references(() => teams.id),
+    userId: idColumn("user", "user_id")
+      .notNull()
+      .references(() => users.id, { onDelete: "cascade" }),
+    isDefault: boolean("is_default").notNull().default(false),
+    role: text("role", { enum: TEAM_ROLES }).notNull().default("member"),
+    createdAt: createdAt(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.teamId, t.userId] }),
+    index("idx_users_teams_user_id").on(t.userId),
+    uniqueIndex("users_teams_one_owner").on(t.teamId).where(sql`role = 'owner'`),
+    uniqueIndex("users_teams_one_default").on(t.userId).where(sql`is_default`),
+    check("users_teams_role", sql`${t.role} in ('owner', 'admin', 'member')`),
+  ],
+);
+
+export const teamApiKeys = pgTable(
+  "team_api_keys",
+  {
+    id: idColumn("apiKey", "id").primaryKey(),
+    teamId: idColumn("team", "team_id")
+      .notNull()
+      .references(() => teams.id),
+    name: text("name").notNull(),
+    keyHash: text("key_hash").notNull().unique(),
+    keyPrefix: text("key_prefix").notNull(),
+    createdBy: idColumn("user", "created_by").references(() => users.id, { onDelete: "set null" }),
+    createdAt: createdAt(),
+    lastUsed: instant("last_used"),
+  },
+  (t) => [index("idx_team_api_keys_team_id").on(t.teamId)],
+);
+
+export const oauthProviders = pgTable(
+  "oauth_providers",
+  {
+    provider: text("provider").notNull(),
+    providerId: text("provider_id").notNull(),
+    userId: idColumn("user", "user_id")
+      .notNull()
+      .references(() => users.id, { onDelete: "cascade" }),
+    email: text("email").notNull().default(""),
+    createdAt: createdAt(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.provider, t.providerId] }),
+    index("idx_oauth_providers_user_id").on(t.userId),
+  ],
+);
+
+export const adminPermissions = pgTable(
+  "admin_permissions",
+  {
+    id: idColumn("permission", "id").primaryKey(),
+    userId: idColumn("user", "user_id")
+      .notNull()
+      .references(() => users.id, { onDelete: "cascade" }),
+    permission: text("permission").notNull(),
+    createdAt: createdAt(),
+  },
+  (t) => [
+    unique("admin_permissions_user_permission").on(t.userId, t.permission),
+    index("idx_admin_permissions_user_id").on(t.userId),
+  ],
+);
+
+export const channels = pgTable(
+  "channels",
+  {
+    id: idColumn("channel", "id").primaryKey(),
+    teamId: idColumn("team", "team_id")
+      .notNull()
+      .references(() => teams.id, { onDelete: "cascade" }),
+    name: text("name").notNull(),
+    provider: text("provider").notNull(),
+    config: jsonb("config").$type<Record<string, string>>().notNull().default({}),
+    eventTypes: text("event_types").array().notNull().default([]),
+    createdAt: createdAt(),
+    updatedAt: updatedAt(),
+  },
+  (t) => [
+    unique("channels_team_name").on(t.teamId, t.name),
+    index("idx_channels_team_id").on(t.teamId),
+  ],
+);
+
+export const dailyUsage = pgTable(
+  "daily_usage",
+  {
+    teamId: idColumn("team", "team_id").notNull(),
+    day: date("day").notNull(),
+    cpuMinutes: numeric("cpu_minutes", { precision: 18, scale: 4 }).notNull().default("0"),
+    ramMbMinutes: numeric("ram_mb_minutes", { precision: 18, scale: 4 }).notNull().default("0"),
+  },
+  (t) => [primaryKey({ columns: [t.teamId, t.day] })],
+);

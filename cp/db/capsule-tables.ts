@@ -1,0 +1,238 @@
+// Capsules, what they start from, what they used, and what happened to them.
+
+import { sql } from "drizzle-orm";
+import {
+  bigint,
+  bigserial,
+  boolean,
+  check,
+  doublePrecision,
+  index,
+  integer,
+  jsonb,
+  pgTable,
+  primaryKey,
+  text,
+  unique,
+  uuid,
+} from "drizzle-orm/pg-core";
+import { teams } from "./account-tables.ts";
+import { createdAt, idColumn, instant } from "./columns.ts";
+
+export const CAPSULE_STATES = [
+  "pending",
+  "starting",
+  "running",
+  "pausing",
+  "paused",
+  "resuming",
+  "stopping",
+  "stopped",
+  "hibernated",
+  "missing",
+  "error",
+] as const;
+export const TEMPLATE_TYPES = ["base", "snapshot"] as const;
+export const BUILD_STATUSES = ["pending", "running", "success", "failed", "cancelled"] as const;
+export const METRIC_TIERS = ["10m", "2h", "24h"] as const;
+export const ACTOR_TYPES = ["user", "api_key", "system"] as const;
+
+type StringMap = Record<string, string>;
+
+export const templates = pgTable(
+  "templates",
+  {
+    id: uuid("id").primaryKey().defaultRandom(),
+    name: text("name").notNull(),
+    type: text("type", { enum: TEMPLATE_TYPES }).notNull().default("base"),
+    vcpus: integer("vcpus").notNull().default(1),
+    memoryMb: integer("memory_mb").notNull().default(512),
+    sizeBytes: bigint("size_bytes", { mode: "number" }).notNull().default(0),
+    createdAt: createdAt(),
+    teamId: idColumn("team", "team_id").notNull(),
+    defaultUser: text("default_user").notNull().default("root"),
+    defaultEnv: jsonb("default_env").$type<StringMap>().notNull().default({}),
+    metadata: jsonb("metadata").$type<StringMap>().notNull().default({}),
+  },
+  (t) => [
+    unique("templates_team_name").on(t.teamId, t.name),
+    index("idx_templates_team_id").on(t.teamId),
+    check("templates_type", sql`${t.type} in ('base', 'snapshot')`),
+  ],
+);
+
+/**
+ * `operation_id` names the operation that last moved `status`, so that a late answer of an earlier
+ * one is recognised. `state_deadline` is when a transient state counts as lost.
+ */
+export const capsules = pgTable(
+  "capsules",
+  {
+    id: idColumn("capsule", "id").primaryKey(),
+    teamId: idColumn("team", "team_id")
+      .notNull()
+      .references(() => teams.id),
+    hostId: idColumn("host", "host_id").notNull(),
+    template: text("template").notNull().default("minimal-ubuntu"),
+    status: text("status", { enum: CAPSULE_STATES }).notNull().default("pending"),
+    vcpus: integer("vcpus").notNull().default(1),
+    memoryMb: integer("memory_mb").notNull().default(512),
+    timeoutSec: integer("timeout_sec").notNull().default(300),
+    diskSizeMb: integer("disk_size_mb").notNull().default(5120),
+    guestIp: text("guest_ip").notNull().default(""),
+    hostIp: text("host_ip").notNull().default(""),
+    createdAt: createdAt(),
+    startedAt: instant("started_at"),
+    lastActiveAt: instant("last_active_at"),
+    lastUpdated: instant("last_updated").notNull().defaultNow(),
+    templateId: uuid("template_id"),
+    templateTeamId: idColumn("team", "template_team_id"),
+    metadata: jsonb("metadata").$type<StringMap>().notNull().default({}),
+    operationId: uuid("operation_id").notNull(),
+    reason: text("reason").notNull().default(""),
+    stateDeadline: instant("state_deadline"),
+  },
+  (t) => [
+    index("idx_capsules_status").on(t.status),
+    index("idx_capsules_host_status").on(t.hostId, t.status),
+    index("idx_capsules_team_id").on(t.teamId),
+    index("idx_capsules_team_live")
+      .on(t.teamId, t.createdAt.desc(), t.id.desc())
+      .where(sql`status not in ('stopped', 'error')`),
+    check(
+      "capsules_status",
+      sql`${t.status} in ('pending', 'starting', 'running', 'pausing', 'paused', 'resuming', 'stopping', 'stopped', 'hibernated', 'missing', 'error')`,
+    ),
+    check("capsules_sizes", sql`vcpus > 0 and memory_mb > 0 and disk_size_mb > 0`),
+    check("capsules_timeout", sql`${t.timeoutSec} >= 0`),
+  ],
+);
+
+/** The first answer to each create request that carried an `Idempotency-Key`. */
+export const idempotencyKeys = pgTable(
+  "idempotency_keys",
+  {
+    teamId: idColumn("team", "team_id")
+      .notNull()
+      .references(() => teams.id),
+    key: text("key").notNull(),
+    requestHash: text("request_hash").notNull(),
+    capsuleId: idColumn("capsule", "capsule_id").notNull(),
+    status: integer("status"),
+    response: jsonb("response").$type<unknown>(),
+    createdAt: createdAt(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.teamId, t.key] }),
+    index("idx_idempotency_keys_created_at").on(t.createdAt),
+  ],
+);
+
+/** Outbox: written in the transaction that changes a state, published later. */
+export const events = pgTable(
+  "events",
+  {
+    id: bigserial("id", { mode: "number" }).primaryKey(),
+    teamId: idColumn("team", "team_id").notNull(),
+    type: text("type").notNull(),
+    outcome: text("outcome", { enum: ["success", "error", ""] }).notNull(),
+    actor: jsonb("actor")
+      .$type<{ type: (typeof ACTOR_TYPES)[number]; id: string; name: string }>()
+      .notNull(),
+    resource: jsonb("resource").$type<{ type: string; id: string }>().notNull(),
+    metadata: jsonb("metadata").$type<StringMap>().notNull().default({}),
+    error: text("error").notNull().default(""),
+    createdAt: createdAt(),
+    publishedAt: instant("published_at"),
+  },
+  (t) => [
+    index("idx_events_unpublished").on(t.id).where(sql`published_at is null`),
+    check("events_outcome", sql`${t.outcome} in ('success', 'error', '')`),
+  ],
+);
+
+export const auditLogs = pgTable(
+  "audit_logs",
+  {
+    id: idColumn("auditLog", "id").primaryKey(),
+    teamId: idColumn("team", "team_id").notNull(),
+    actorType: text("actor_type", { enum: ACTOR_TYPES }).notNull(),
+    actorId: text("actor_id"),
+    actorName: text("actor_name").notNull().default(""),
+    resourceType: text("resource_type").notNull(),
+    resourceId: text("resource_id"),
+    action: text("action").notNull(),
+    scope: text("scope").notNull().default("team"),
+    status: text("status").notNull().default("success"),
+    metadata: jsonb("metadata").$type<StringMap>().notNull().default({}),
+    createdAt: createdAt(),
+  },
+  (t) => [
+    index("idx_audit_logs_team_created").on(t.teamId, t.createdAt.desc(), t.id.desc()),
+    index("idx_audit_logs_team_resource").on(t.teamId, t.resourceType, t.createdAt.desc()),
+  ],
+);
+
+export const capsuleMetricsSnapshots = pgTable(
+  "capsule_metrics_snapshots",
+  {
+    id: bigserial("id", { mode: "number" }).primaryKey(),
+    teamId: idColumn("team", "team_id").notNull(),
+    sampledAt: instant("sampled_at").notNull().defaultNow(),
+    runningCount: integer("running_count").notNull().default(0),
+    vcpusReserved: integer("vcpus_reserved").notNull().default(0),
+    memoryMbReserved: integer("memory_mb_reserved").notNull().default(0),
+  },
+  (t) => [index("idx_capsule_metrics_snapshots_team").on(t.teamId, t.sampledAt.desc())],
+);
+
+export const capsuleMetricPoints = pgTable(
+  "capsule_metric_points",
+  {
+    capsuleId: idColumn("capsule", "capsule_id").notNull(),
+    tier: text("tier", { enum: METRIC_TIERS }).notNull(),
+    ts: bigint("ts", { mode: "number" }).notNull(),
+    cpuPct: doublePrecision("cpu_pct").notNull().default(0),
+    memBytes: bigint("mem_bytes", { mode: "number" }).notNull().default(0),
+    diskBytes: bigint("disk_bytes", { mode: "number" }).notNull().default(0),
+  },
+  (t) => [
+    primaryKey({ columns: [t.capsuleId, t.tier, t.ts] }),
+    check("capsule_metric_points_tier", sql`${t.tier} in ('10m', '2h', '24h')`),
+  ],
+);
+
+export const templateBuilds = pgTable(
+  "template_builds",
+  {
+    id: idColumn("build", "id").primaryKey(),
+    name: text("name").notNull(),
+    baseTemplate: text("base_template").notNull(),
+    recipe: jsonb("recipe").$type<unknown[]>().notNull().default([]),
+    healthcheck: text("healthcheck").notNull().default(""),
+    vcpus: integer("vcpus").notNull().default(1),
+    memoryMb: integer("memory_mb").notNull().default(512),
+    status: text("status", { enum: BUILD_STATUSES }).notNull().default("pending"),
+    currentStep: integer("current_step").notNull().default(0),
+    totalSteps: integer("total_steps").notNull().default(0),
+    logs: jsonb("logs").$type<unknown[]>().notNull().default([]),
+    error: text("error").notNull().default(""),
+    capsuleId: idColumn("capsule", "capsule_id"),
+    hostId: idColumn("host", "host_id"),
+    createdAt: createdAt(),
+    startedAt: instant("started_at"),
+    completedAt: instant("completed_at"),
+    templateId: uuid("template_id"),
+    teamId: idColumn("team", "team_id"),
+    skipPrePost: boolean("skip_pre_post").notNull().default(false),
+    defaultUser: text("default_user").notNull().default("root"),
+    defaultEnv: jsonb("default_env").$type<StringMap>().notNull().default({}),
+    metadata: jsonb("metadata").$type<StringMap>().notNull().default({}),
+  },
+  (t) => [
+    check(
+      "template_builds_status",
+      sql`${t.status} in ('pending', 'running', 'success', 'failed', 'cancelled')`,
+    ),
+  ],
+);

@@ -1,0 +1,46 @@
+// The connection to PostgreSQL.
+
+import { drizzle, type PostgresJsDatabase } from "drizzle-orm/postgres-js";
+import postgres, { type Sql } from "postgres";
+import * as tables from "./tables.ts";
+
+/** Enough for the hot path of one event loop; PostgreSQL's default allows 100 for all replicas. */
+const CONNECTIONS_MAX = 16;
+const CONNECT_TIMEOUT_SEC = 5;
+/** Pause before a lost connection is tried again: short, for requests wait on it. */
+const RECONNECT_SEC = 0.25;
+/** No statement of a request is meant to run this long; one that does holds a connection. */
+const STATEMENT_TIMEOUT_MS = 30_000;
+/** A transaction whose owner went silent must not keep its row locks. */
+const IDLE_IN_TRANSACTION_TIMEOUT_MS = 60_000;
+
+export type Db = PostgresJsDatabase<typeof tables>;
+export type Tx = Parameters<Parameters<Db["transaction"]>[0]>[0];
+/** What a query runs on: the pool, or the transaction that its caller owns. */
+export type Queryable = Db | Tx;
+
+export interface Database {
+  readonly db: Db;
+  readonly sql: Sql;
+  /** Ends the connections; queries under way get 5 s. */
+  close(): Promise<void>;
+}
+
+/**
+ * A pool of connections to the database at `url`, made when first used. A query on a server that is
+ * down rejects; the next one tries again.
+ */
+export function openDatabase(url: string, options: { connectionsMax?: number } = {}): Database {
+  const sql = postgres(url, {
+    max: options.connectionsMax ?? CONNECTIONS_MAX,
+    connect_timeout: CONNECT_TIMEOUT_SEC,
+    backoff: () => RECONNECT_SEC,
+    onnotice: () => {},
+    connection: {
+      application_name: "wrenn-cp",
+      statement_timeout: STATEMENT_TIMEOUT_MS,
+      idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
+    },
+  });
+  return { db: drizzle(sql, { schema: tables }), sql, close: () => sql.end({ timeout: 5 }) };
+}

@@ -1,0 +1,16 @@
+// The migrations, imported as text so that a compiled binary carries them.
+
+import initial from "../../migrations/0000_initial.sql" with { type: "text" };
+import triggersAndSeeds from "../../migrations/0001_triggers-and-seeds.sql" with { type: "text" };
+
+export interface Migration {
+  /** The file's name without `.sql`. */
+  readonly name: string;
+  readonly sql: string;
+}
+
+/** Oldest first. A test holds this list against the `migrations` folder. */
+export const MIGRATIONS: readonly Migration[] = [
+  { name: "0000_initial", sql: initial },
+  { name: "0001_triggers-and-seeds", sql: triggersAndSeeds },
+];
