@@ -1,0 +1,87 @@
+# Run `make help`. Longer logic lives in scripts/.
+
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+export DEV_DIR ?= $(CURDIR)/.dev
+export WRENN_STARTED_AT_MS := $(shell date +%s%3N)
+export PATH := $(CURDIR)/build/tools/node_modules/.bin:$(CURDIR)/node_modules/.bin:$(PATH)
+
+# Programs that touch the kernel run as root; given settings of the caller reach them.
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,DEV_DIR,DATABASE_URL,REDIS_URL,WRENN_STARTED_AT_MS)
+DEV = mkdir -p "$(DEV_DIR)" && $(SUDO) bun scripts/dev/main.ts
+
+include native/native.mk
+
+.PHONY: help
+help: ## This list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | awk -F '\t' '{printf "  %-18s %s\n", $$1, $$2}'
+
+.PHONY: bootstrap artifacts guest
+bootstrap: ## Install what is missing: Debian packages, Bun, npm dependencies
+	@scripts/bootstrap.sh
+
+artifacts: bootstrap ## Build what a platform runs on: native library, envd, guest kernel, base image
+	@$(MAKE) native
+	@$(MAKE) guest
+
+guest:
+	@$(SUDO) bun rootfs/build.ts kernel
+	@bun scripts/build-envd.ts
+	@$(SUDO) bun rootfs/build.ts image minimal-debian
+
+.PHONY: dev dev-up dev-down dev-reset dev-cp dev-agent
+dev: artifacts ## Start a platform, run a first capsule, stay until Ctrl-C
+	@$(DEV) dev
+
+dev-up: artifacts ## The same in the background
+	@$(DEV) up
+
+dev-down: ## Stop it; its data stays
+	@$(DEV) down
+
+dev-reset: ## Stop it and delete its data
+	@$(DEV) reset
+
+dev-cp: ## Replace the running platform's control plane by one that reloads on each change
+	@$(DEV) cp
+
+dev-agent: ## Replace the running platform's agent by one that restarts on each change
+	@$(DEV) agent
+
+.PHONY: check fmt test test-unit soak bench
+check: bootstrap ## Types, lint, rules of the layout, C warnings
+	@tsc -p . && biome ci --error-on-warnings . && bun test --only-failures ./tests/tidy.test.ts && $(MAKE) native
+
+fmt: bootstrap ## Format everything
+	@biome check --write .
+
+test: artifacts ## Everything, on real microVMs
+	@$(SUDO) bun scripts/test.ts all
+
+test-unit: bootstrap ## What needs neither root nor microVMs
+	@$(MAKE) native && bun scripts/build-envd.ts && bun scripts/test.ts unit
+
+soak: artifacts ## Everything with the full counts and sizes
+	@$(SUDO) bun scripts/test.ts soak
+
+bench: artifacts ## Measure, each figure beside its baseline in the same run
+	@$(SUDO) bun scripts/bench.ts
+
+.PHONY: build kernel proto migrate-up clean
+build: bootstrap ## Programs that run without the repository, into builds/
+	@$(MAKE) native && bun scripts/build.ts
+
+kernel: bootstrap ## The optimised guest kernel, from Debian's linux-source (minutes)
+	@$(SUDO) bun rootfs/build.ts optimised-kernel
+
+proto: bootstrap ## Generate code from proto/*.proto
+	@cd proto && buf generate
+
+migrate-up: bootstrap ## Apply the migrations to DATABASE_URL
+	@bun cp/main.ts migrate
+
+clean: ## Delete what was built
+	@rm -rf build/native build/envd build/junit.xml builds

@@ -1,0 +1,37 @@
+// The proof at the end of `make dev`: a program that ran inside a microVM, through the public API.
+
+import { api } from "./account.ts";
+import type { Platform } from "./platform.ts";
+
+const PROGRAM =
+  "import platform; print(f'Hello from {platform.node()}, Linux {platform.release()}, Python {platform.python_version()}')";
+
+export interface FirstCapsule {
+  readonly command: string;
+  readonly output: string;
+}
+
+/** Creates a capsule, runs a small program in it and destroys it. Throws when the program fails. */
+export async function runFirstCapsule(platform: Platform): Promise<FirstCapsule> {
+  const { baseUrl: base, account } = platform;
+  const apiKey = account.apiKey;
+  const capsule = await api<{ id: string }>(base, "/v1/capsules", {
+    method: "POST",
+    apiKey,
+    body: {},
+  });
+  try {
+    const body = { cmd: "python3", args: ["-c", PROGRAM] };
+    const result = await api<{ stdout: string; stderr: string; exit_code: number }>(
+      base,
+      `/v1/capsules/${capsule.id}/exec`,
+      { method: "POST", apiKey, body },
+    );
+    if (result.exit_code !== 0) {
+      throw new Error(`The first program ended with ${result.exit_code}: ${result.stderr}`);
+    }
+    return { command: `python3 -c "${PROGRAM}"`, output: result.stdout.trimEnd() };
+  } finally {
+    await api(base, `/v1/capsules/${capsule.id}`, { method: "DELETE", apiKey });
+  }
+}

@@ -1,0 +1,157 @@
+// Runs the test suites in order and closes with one line that counts all of them.
+//
+//   bun scripts/test.ts unit    what needs neither root nor services nor microVMs
+//   bun scripts/test.ts all     everything, with counts and sizes that fit the time
+//   bun scripts/test.ts soak    everything, with the full counts and sizes (WRENN_SOAK=1)
+
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { deletePlatform, startPlatform, stopPlatform } from "./dev/platform.ts";
+import { freePort } from "./dev/ports.ts";
+import { Processes } from "./dev/processes.ts";
+import { startPostgres, startRedis } from "./dev/services.ts";
+
+const ROOT = resolve(import.meta.dirname, "..");
+const E2E_HOME = join(ROOT, "build/e2e");
+
+interface Counts {
+  readonly passed: number;
+  readonly failed: number;
+  readonly skipped: number;
+}
+
+const total = { passed: 0, failed: 0, skipped: 0 };
+const mode = process.argv[2] ?? "all";
+const soak = mode === "soak" ? { WRENN_SOAK: "1" } : {};
+
+await suite("types", () => command(["tsc", "-p", "."]));
+await suite("lint", () => command(["biome", "ci", "--error-on-warnings", "."]));
+await suite("native code under sanitizers", () => nativeTests("native-test"));
+await suite("unit", async () => bunTest(await testFiles("unit"), {}));
+if (mode !== "unit") {
+  await suite("native code that needs root", () => nativeTests("native-test-root"));
+  await withServices(async (env) => {
+    await suite("database", async () => bunTest(await testFiles("db"), env));
+  });
+  await suite("host", async () => bunTest(await testFiles("host"), soak));
+  await suite("microVM", async () => bunTest(await testFiles("vm"), soak));
+  await withPlatform(async (env) => {
+    await suite("end to end", async () => bunTest(await testFiles("e2e"), { ...env, ...soak }));
+  });
+}
+
+const { passed, failed, skipped } = total;
+console.log(`\n${passed} passed, ${failed} failed, ${skipped} skipped`);
+process.exit(failed === 0 && passed > 0 ? 0 : 1);
+
+async function suite(name: string, body: () => Promise<Counts>): Promise<void> {
+  console.log(`\n==> ${name}`);
+  const startedAt = Date.now();
+  const counts = await body().catch((error): Counts => {
+    console.error(error);
+    return { passed: 0, failed: 1, skipped: 0 };
+  });
+  total.passed += counts.passed;
+  total.failed += counts.failed;
+  total.skipped += counts.skipped;
+  const seconds = ((Date.now() - startedAt) / 1000).toFixed(1);
+  console.log(
+    `    ${name}: ${counts.passed} passed, ${counts.failed} failed, ${counts.skipped} skipped (${seconds} s)`,
+  );
+}
+
+type Kind = "unit" | "db" | "host" | "vm" | "e2e";
+
+/** Test files by what they need, which is the word before `.test.ts`; none means nothing. */
+async function testFiles(kind: Kind): Promise<string[]> {
+  const glob = new Bun.Glob("{cp,agent,envd,proto,rootfs,scripts,tests,sdk}/**/*.test.ts");
+  const files = await Array.fromAsync(glob.scan({ cwd: ROOT }));
+  const kindOf = (file: string) => /\.(db|host|vm|e2e)\.test\.ts$/.exec(file)?.[1] ?? "unit";
+  return files.filter((file) => kindOf(file) === kind).sort();
+}
+
+/** One `bun test` over the files; its counts are read from the JUnit report. */
+async function bunTest(files: string[], env: Record<string, string>): Promise<Counts> {
+  if (files.length === 0) throw new Error("no test files");
+  const report = join(ROOT, "build/junit.xml");
+  await rm(report, { force: true });
+  await mkdir(join(ROOT, "build"), { recursive: true });
+  const child = Bun.spawn(
+    [
+      ...[process.execPath, "test", "--only-failures"],
+      ...["--reporter=junit", `--reporter-outfile=${report}`, ...files.map((f) => `./${f}`)],
+    ],
+    { cwd: ROOT, env: { ...process.env, ...env }, stdio: ["ignore", "inherit", "inherit"] },
+  );
+  const status = await child.exited;
+  const xml = await Bun.file(report).text();
+  const attributes = /<testsuites[^>]*>/.exec(xml)?.[0] ?? "";
+  const count = (name: string) =>
+    Number(new RegExp(` ${name}="(\\d+)"`).exec(attributes)?.[1] ?? 0);
+  const failed = count("failures");
+  const skipped = count("skipped");
+  const passed = count("tests") - failed - skipped;
+  // A file that can't be loaded fails the run but is no test of the report.
+  return { passed, failed: status !== 0 && failed === 0 ? 1 : failed, skipped };
+}
+
+/** C tests print a line `ok <sentence>` each; the make target fails when one of them does. */
+async function nativeTests(target: string): Promise<Counts> {
+  const child = Bun.spawn(["make", "--no-print-directory", target], {
+    cwd: ROOT,
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  const output = await new Response(child.stdout).text();
+  const passed = output.split("\n").filter((line) => line.startsWith("ok ")).length;
+  const failed = (await child.exited) === 0 ? 0 : 1;
+  if (failed > 0) console.log(output);
+  return { passed, failed, skipped: 0 };
+}
+
+/** A check that is one program: it counts as one test. */
+async function command(words: string[]): Promise<Counts> {
+  const child = Bun.spawn(words, { cwd: ROOT, stdio: ["ignore", "inherit", "inherit"] });
+  const ok = (await child.exited) === 0;
+  return { passed: ok ? 1 : 0, failed: ok ? 0 : 1, skipped: 0 };
+}
+
+/** PostgreSQL and Redis of this run, in a directory that every user can enter; gone at the end. */
+async function withServices(body: (env: Record<string, string>) => Promise<void>): Promise<void> {
+  const dir = await mkdtemp("/var/tmp/wrenn-test-");
+  await Bun.$`chmod 0755 ${dir}`;
+  const processes = new Processes(dir);
+  const service = { dir, password: "test", processes, durable: false };
+  try {
+    const [DATABASE_URL, REDIS_URL] = await Promise.all([
+      startPostgres({ ...service, port: await freePort() }),
+      startRedis({ ...service, port: await freePort() }),
+    ]);
+    await body({ DATABASE_URL, REDIS_URL });
+  } finally {
+    await processes.stop("postgres", { signal: "SIGINT", graceMs: 10_000 });
+    await processes.stop("redis", { signal: "SIGTERM", graceMs: 10_000 });
+    await rm(dir, { recursive: true, force: true });
+  }
+}
+
+/** A fresh platform of this run, as `make dev-up` makes it; stopped and deleted at the end. */
+async function withPlatform(body: (env: Record<string, string>) => Promise<void>): Promise<void> {
+  await stopPlatform(E2E_HOME);
+  await deletePlatform(E2E_HOME);
+  try {
+    await suite("platform starts", async () => {
+      await startPlatform({
+        home: E2E_HOME,
+        databaseUrl: undefined,
+        redisUrl: undefined,
+        durable: true,
+        progress: (line) => console.log(`    ${line}`),
+      });
+      return { passed: 1, failed: 0, skipped: 0 };
+    });
+    await body({ DEV_DIR: E2E_HOME });
+  } finally {
+    await stopPlatform(E2E_HOME);
+    await deletePlatform(E2E_HOME);
+  }
+}

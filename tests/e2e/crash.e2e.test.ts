@@ -1,0 +1,283 @@
+// Every program of the platform is killed at several points; afterwards capsules are whole or gone,
+// and nothing is left behind.
+
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { readFile } from "node:fs/promises";
+import { join } from "node:path";
+import { startAgent, startControlPlane } from "../../scripts/dev/platform.ts";
+import { startPostgres } from "../../scripts/dev/services.ts";
+import { agentClient } from "../harness/agent-client.ts";
+import { apiError, type Capsule, type Client, until } from "../harness/client.ts";
+import { type KernelObjects, kernelObjects } from "../harness/leaks.ts";
+import { adminClient, platform } from "../harness/platform.ts";
+
+const TEST_TIMEOUT_MS = 240_000;
+/** Milliseconds into a create at which a program is killed: before, during and after the boot. */
+const KILL_AFTER_MS = process.env.WRENN_SOAK
+  ? [0, 20, 50, 100, 200, 400, 800, 1_200, 1_600, 2_000, 2_400, 3_000, 4_000]
+  : [30, 300, 1_500];
+const SETTLED = ["running", "error", "stopped"];
+
+let client: Client;
+let before: KernelObjects;
+
+beforeAll(async () => {
+  client = await adminClient();
+  before = await settledObjects();
+}, TEST_TIMEOUT_MS);
+
+afterAll(async () => {
+  for (const capsule of await client.list()) await client.destroy(capsule.id);
+}, TEST_TIMEOUT_MS);
+
+describe("agent", () => {
+  test(
+    "killed and restarted, it has its capsule back within two seconds",
+    async () => {
+      const capsule = await client.create({ memory_mb: 256 });
+      await client.sh(capsule.id, "echo kept > /root/kept; sleep 600 &");
+
+      await kill("agent");
+      await restartAgent();
+      const startedAt = Date.now();
+      const { stdout } = await until(
+        "exec after the restart",
+        () => client.sh(capsule.id, "cat /root/kept; pgrep -c sleep").catch(() => ({ stdout: "" })),
+        (result) => result.stdout !== "",
+        10_000,
+      );
+
+      expect(stdout).toBe("kept\n1\n");
+      expect(Date.now() - startedAt).toBeLessThan(2_000);
+      await client.destroy(capsule.id);
+      await expectNothingLeft();
+    },
+    TEST_TIMEOUT_MS,
+  );
+
+  test.each(KILL_AFTER_MS)(
+    "killed %p ms into a create, it leaves a whole capsule or none",
+    async (ms) => {
+      const creating = client.create({ memory_mb: 256 }).catch((error: unknown) => error);
+      await Bun.sleep(ms);
+      await kill("agent");
+      await restartAgent();
+      await creating;
+
+      await everyCapsuleSettles();
+      await destroyAll();
+      await expectNothingLeft();
+    },
+    TEST_TIMEOUT_MS,
+  );
+
+  test(
+    "killed during a destroy, the capsule is gone after its restart",
+    async () => {
+      const capsule = await client.create({ memory_mb: 256 });
+
+      const destroying = client.destroy(capsule.id).catch((error: unknown) => error);
+      await Bun.sleep(20);
+      await kill("agent");
+      await restartAgent();
+      await destroying;
+
+      await until(
+        "capsule",
+        () => client.get(capsule.id),
+        (c) => c.status === "stopped",
+        120_000,
+      );
+      await expectNothingLeft();
+    },
+    TEST_TIMEOUT_MS,
+  );
+});
+
+describe("control plane", () => {
+  test.each(KILL_AFTER_MS)(
+    "killed %p ms into a create, the row settles after its restart",
+    async (ms) => {
+      const creating = client.create({ memory_mb: 256 }).catch((error: unknown) => error);
+      await Bun.sleep(ms);
+      await kill("cp");
+      await startControlPlane(await platform());
+      await creating;
+
+      await everyCapsuleSettles();
+      await destroyAll();
+      await expectNothingLeft();
+    },
+    TEST_TIMEOUT_MS,
+  );
+
+  test(
+    "killed and restarted, running capsules go on",
+    async () => {
+      const capsule = await client.create({ memory_mb: 256 });
+
+      await kill("cp");
+      await startControlPlane(await platform());
+
+      expect((await client.sh(capsule.id, "echo alive")).stdout).toBe("alive\n");
+      await client.destroy(capsule.id);
+      await expectNothingLeft();
+    },
+    TEST_TIMEOUT_MS,
+  );
+});
+
+describe("VMM", () => {
+  test(
+    "killed, its capsule ends, work on it is refused, and nothing of it is left",
+    async () => {
+      const capsule = await client.create({ memory_mb: 256 });
+
+      process.kill(await vmmPid(capsule), "SIGKILL");
+
+      const error = await until(
+        "exec",
+        () => apiError(client.sh(capsule.id, "true", { timeout_sec: 5 })),
+        (e) => e.status === 409,
+      );
+      expect(error.code).toBe("invalid_state");
+      await until(
+        "capsule",
+        () => client.get(capsule.id),
+        (c) => c.status === "stopped" || c.status === "error",
+      );
+      await client.destroy(capsule.id);
+      await expectNothingLeft();
+    },
+    TEST_TIMEOUT_MS,
+  );
+});
+
+describe("PostgreSQL", () => {
+  test(
+    "killed and restarted, the control plane answers again and capsules are there",
+    async () => {
+      const capsule = await client.create({ memory_mb: 256 });
+      const { processes, dir, ports, databaseUrl } = await platform();
+
+      await kill("postgres");
+      expect((await apiError(client.get(capsule.id))).status).toBeGreaterThanOrEqual(500);
+      await startPostgres({
+        dir: dir.path,
+        port: ports.postgres,
+        password: new URL(databaseUrl).password,
+        processes,
+        durable: true,
+      });
+
+      await until(
+        "status",
+        async () => (await client.fetch(`/v1/capsules/${capsule.id}`)).status,
+        (status) => status === 200,
+      );
+      expect((await client.sh(capsule.id, "echo alive")).stdout).toBe("alive\n");
+      await client.destroy(capsule.id);
+      await expectNothingLeft();
+    },
+    TEST_TIMEOUT_MS,
+  );
+
+  test(
+    "killed during a create, the row settles once it is back",
+    async () => {
+      const { processes, dir, ports, databaseUrl } = await platform();
+      const creating = client.create({ memory_mb: 256 }).catch((error: unknown) => error);
+      await Bun.sleep(500);
+
+      await kill("postgres");
+      await creating;
+      await startPostgres({
+        dir: dir.path,
+        port: ports.postgres,
+        password: new URL(databaseUrl).password,
+        processes,
+        durable: true,
+      });
+
+      await everyCapsuleSettles();
+      await destroyAll();
+      await expectNothingLeft();
+    },
+    TEST_TIMEOUT_MS,
+  );
+});
+
+async function kill(name: string): Promise<void> {
+  const { processes } = await platform();
+  const record = await processes.running(name);
+  if (!record) throw new Error(`${name} does not run`);
+  process.kill(record.pid, "SIGKILL");
+  await processes.ended(record, 10_000);
+}
+
+async function restartAgent(): Promise<void> {
+  await startAgent(await platform(), () => Promise.reject(new Error("it is registered already")));
+}
+
+async function vmmPid(capsule: Capsule): Promise<number> {
+  const { dir } = await platform();
+  const path = join(dir.agentDir, "run", capsule.id, "vmm.json");
+  return JSON.parse(await readFile(path, "utf8")).pid;
+}
+
+/** No capsule stays in a state between two others, whatever was killed. */
+async function everyCapsuleSettles(): Promise<void> {
+  await until(
+    "capsules",
+    () => client.list().catch(() => [{ status: "no answer" }]),
+    (capsules) => capsules.every((c) => SETTLED.includes(c.status)),
+    120_000,
+  );
+}
+
+async function destroyAll(): Promise<void> {
+  for (const capsule of await client.list()) {
+    await until(
+      `destroy ${capsule.id}`,
+      () => client.destroy(capsule.id).then(() => "", String),
+      (error) => error === "",
+      60_000,
+    );
+  }
+}
+
+/** Kernel objects, processes, files and rows are those from before the test. */
+async function expectNothingLeft(): Promise<void> {
+  const agent = await agentClient();
+  await until(
+    "capsules on the host",
+    async () => (await agent.listSandboxes({})).sandboxes.map((s) => s.sandboxId),
+    (ids) => ids.length === 0,
+    120_000,
+  );
+  const after = await settledObjects();
+  for (const kind of ["nftTables", "loops", "mounts", "cgroups", "processes"] as const) {
+    expect({ [kind]: after[kind] }).toEqual({ [kind]: before[kind] });
+  }
+  // Slots of the pool have other numbers after each capsule; their count is what must not grow.
+  for (const kind of ["netns", "links", "slotClaims"] as const) {
+    expect({ [kind]: after[kind].length }).toEqual({ [kind]: before[kind].length });
+  }
+  const { dir } = await platform();
+  const files = await Array.fromAsync(
+    new Bun.Glob("{run,sandboxes}/**").scan({ cwd: dir.agentDir, onlyFiles: false }),
+  );
+  expect(files.filter((file) => file.includes("cl-"))).toEqual([]);
+  expect(await client.list()).toEqual([]);
+}
+
+/** The objects once the pool of network slots is full again: two equal counts a second apart. */
+async function settledObjects(): Promise<KernelObjects> {
+  let last = await kernelObjects();
+  for (;;) {
+    await Bun.sleep(1_000);
+    const now = await kernelObjects();
+    if (JSON.stringify(now) === JSON.stringify(last)) return now;
+    last = now;
+  }
+}

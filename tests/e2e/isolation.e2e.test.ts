@@ -1,0 +1,141 @@
+// Two teams on one host neither see nor reach each other's capsules, by API or by network.
+
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { networkInterfaces } from "node:os";
+import { agentClient } from "../harness/agent-client.ts";
+import { apiError, type Capsule, type Client } from "../harness/client.ts";
+import { adminClient, newTeamClient, platform } from "../harness/platform.ts";
+
+const BOOT_TIMEOUT_MS = 180_000;
+const LISTEN =
+  "import http.server; http.server.ThreadingHTTPServer(('0.0.0.0', 8000), http.server.SimpleHTTPRequestHandler).serve_forever()";
+/** Prints `open` when a TCP connection comes about within 2 s, else why not. */
+const CONNECT = `
+import socket, sys
+s = socket.socket(); s.settimeout(2)
+try:
+    s.connect((sys.argv[1], int(sys.argv[2]))); print("open")
+except OSError as e:
+    print(type(e).__name__, e)
+`;
+
+let ours: Client;
+let theirs: Client;
+let ourCapsule: Capsule;
+let theirCapsule: Capsule;
+
+beforeAll(async () => {
+  ours = await adminClient();
+  theirs = await newTeamClient();
+  [ourCapsule, theirCapsule] = await Promise.all([
+    ours.create({ memory_mb: 256 }),
+    theirs.create({ memory_mb: 256 }),
+  ]);
+  await theirs.exec(theirCapsule.id, {
+    cmd: "python3",
+    args: ["-c", LISTEN],
+    background: true,
+    tag: "listener",
+  });
+}, BOOT_TIMEOUT_MS);
+
+afterAll(async () => {
+  await Promise.all([ours.destroy(ourCapsule.id), theirs.destroy(theirCapsule.id)]);
+}, BOOT_TIMEOUT_MS);
+
+describe("by API", () => {
+  test("another team's capsule is not found by any route", async () => {
+    const path = `/v1/capsules/${theirCapsule.id}`;
+    const attempts = [
+      ours.json("GET", path),
+      ours.json("DELETE", path),
+      ours.json("POST", `${path}/ping`),
+      ours.json("POST", `${path}/exec`, { cmd: "true" }),
+      ours.json("GET", `${path}/processes`),
+      ours.json("DELETE", `${path}/processes/listener`),
+      ours.json("POST", `${path}/files/list`, { path: "/" }),
+      ours.json("POST", `${path}/files/mkdir`, { path: "/tmp/x" }),
+      ours.json("POST", `${path}/files/remove`, { path: "/tmp/x" }),
+      ours.read(theirCapsule.id, "/etc/passwd"),
+      ours.write(theirCapsule.id, "/tmp/x", "x"),
+    ];
+
+    for (const attempt of attempts) {
+      expect(await apiError(attempt)).toMatchObject({ status: 404, code: "not_found" });
+    }
+    expect((await ours.list()).map((c) => c.id)).not.toContain(theirCapsule.id);
+    expect(await theirs.get(theirCapsule.id)).toMatchObject({ status: "running" });
+  });
+
+  test("without a key, or with a wrong one, nothing answers", async () => {
+    for (const headers of [{}, { "x-api-key": "wrn_00000000000000000000000000000000" }]) {
+      const { baseUrl } = await platform();
+      const response = await fetch(`${baseUrl}/v1/capsules/${ourCapsule.id}`, { headers });
+      expect(response.status).toBe(401);
+    }
+  });
+});
+
+describe("by network", () => {
+  test("the listener of the other capsule answers its own team and the host", async () => {
+    expect(await connect(theirs, theirCapsule, "127.0.0.1", 8000)).toBe("open");
+    const response = await fetch(`http://${await hostIpOf(theirCapsule)}:8000/`, {
+      signal: AbortSignal.timeout(5_000),
+    });
+    expect(response.status).toBe(200);
+  });
+
+  test("it can't be reached from a capsule of another team", async () => {
+    const hostIp = await hostIpOf(theirCapsule);
+
+    expect(await connect(ours, ourCapsule, hostIp, 8000)).not.toBe("open");
+    expect(await connect(ours, ourCapsule, hostIp, 49983)).not.toBe("open");
+  });
+
+  test("no address of the host answers, nor metadata, nor private ranges", async () => {
+    const { ports } = await platform();
+    const hostAddresses = Object.values(networkInterfaces())
+      .flatMap((addresses) => addresses ?? [])
+      .filter((address) => address.family === "IPv4" && !address.internal)
+      .map((address) => address.address);
+    const targets: [string, number][] = [
+      ...hostAddresses.slice(0, 6).map((address): [string, number] => [address, ports.cp]),
+      ["169.254.0.22", ports.cp],
+      ["169.254.169.254", 80],
+      ["10.0.0.1", 80],
+      ["172.16.0.1", 80],
+      ["192.168.0.1", 80],
+      ["100.64.0.1", 80],
+    ];
+
+    const answers = await Promise.all(
+      targets.map(([address, port]) => connect(ours, ourCapsule, address, port)),
+    );
+
+    expect(answers.filter((answer) => answer === "open")).toEqual([]);
+  }, 60_000);
+
+  test("the guest's own address and loopback work", async () => {
+    const line = "python3 -m http.server 8001 >/dev/null 2>&1 & sleep 3; exec true";
+    await ours.sh(ourCapsule.id, line, { timeout_sec: 60 });
+
+    expect(await connect(ours, ourCapsule, "169.254.0.21", 8001)).toBe("open");
+    await ours.sh(ourCapsule.id, "pkill -f 'http.server 8001'");
+  }, 60_000);
+});
+
+async function connect(client: Client, from: Capsule, address: string, port: number) {
+  const result = await client.exec(from.id, {
+    cmd: "python3",
+    args: ["-c", CONNECT, address, String(port)],
+  });
+  return result.stdout.trim();
+}
+
+/** Where the host reaches the capsule; the agent knows, the API does not tell. */
+async function hostIpOf(capsule: Capsule): Promise<string> {
+  const { sandboxes } = await (await agentClient()).listSandboxes({});
+  const found = sandboxes.find((sandbox) => sandbox.sandboxId === capsule.id);
+  if (!found) throw new Error(`${capsule.id} is not on the host`);
+  return found.hostIp;
+}

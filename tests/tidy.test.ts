@@ -1,0 +1,187 @@
+// The rules of the layout. A rule that no test holds is a wish: each one here fails when it is broken.
+
+import { describe, expect, test } from "bun:test";
+import { dirname, join, relative } from "node:path";
+
+const ROOT = join(import.meta.dirname, "..");
+const LINES_MAX = 400;
+const COLUMNS_MAX = 120;
+const PROGRAMS = ["cp", "agent", "envd"] as const;
+
+interface SourceFile {
+  readonly path: string;
+  readonly text: string;
+  readonly lines: readonly string[];
+  /** Packages as written, own files as paths from the root. */
+  readonly imports: readonly string[];
+}
+
+const sources = await loadSources();
+const programs = sources.filter((f) => /^(cp|agent|envd|proto)\//.test(f.path));
+const own = programs.filter((f) => !isTest(f));
+
+describe("layout", () => {
+  test("the programs import proto and never one another", () => {
+    expect(
+      offences(sources, (f) => {
+        const home = f.path.split("/")[0] ?? "";
+        const others = home === "proto" ? PROGRAMS : PROGRAMS.filter((p) => p !== home);
+        if (!(PROGRAMS as readonly string[]).includes(home) && home !== "proto") return [];
+        return f.imports.filter((i) => others.some((o) => i.startsWith(`${o}/`)));
+      }),
+    ).toEqual([]);
+  });
+
+  test("imports inside a feature go from routes to service to queries, never upward", () => {
+    const forbidden: Record<string, RegExp> = {
+      "schema.ts": /\/(routes|service|queries)\.ts$|^cp\/db\/client\.ts$/,
+      "lifecycle.ts": /\/(routes|service|queries)\.ts$|^cp\/db\//,
+      "queries.ts": /\/(routes|service)\.ts$/,
+      "service.ts": /\/routes\.ts$/,
+    };
+    expect(
+      offences(own, (f) => {
+        const rule = forbidden[f.path.split("/").at(-1) ?? ""];
+        return rule && f.path.startsWith("cp/") ? f.imports.filter((i) => rule.test(i)) : [];
+      }),
+    ).toEqual([]);
+  });
+
+  test("only services and schemas of another noun are imported, and loops are imported by nobody", () => {
+    expect(
+      offences(own, (f) => {
+        if (!f.path.startsWith("cp/") || /^cp\/(main|app)\.ts$/.test(f.path)) return [];
+        return f.imports.filter((i) => {
+          if (!i.startsWith("cp/") || dirname(i) === dirname(f.path)) return false;
+          if (i.startsWith("cp/loops/")) return !f.path.startsWith("cp/loops/");
+          return /\/(routes|queries)\.ts$/.test(i);
+        });
+      }),
+    ).toEqual([]);
+  });
+
+  test("HTTP is known to routes, the app and auth only", () => {
+    const allowed = /^cp\/(app|main)\.ts$|^cp\/(auth|openapi|docs)\/|routes\.ts$|schema\.ts$/;
+    expect(
+      offences(own, (f) =>
+        f.path.startsWith("cp/") && !allowed.test(f.path)
+          ? f.imports.filter((i) => /^(elysia|@elysiajs\/)/.test(i))
+          : [],
+      ),
+    ).toEqual([]);
+  });
+
+  test("only agent/native uses bun:ffi", () => {
+    expect(
+      offences(own, (f) =>
+        f.path.startsWith("agent/native/") ? [] : f.imports.filter((i) => i === "bun:ffi"),
+      ),
+    ).toEqual([]);
+  });
+
+  test("only main.ts reads the environment", () => {
+    expect(
+      offences(own, (f) =>
+        f.path.endsWith("/main.ts") ? [] : matches(f, /\b(process|Bun)\.env\b/),
+      ),
+    ).toEqual([]);
+  });
+
+  test("HTTP statuses of errors are chosen in one place", () => {
+    expect(
+      offences(own, (f) =>
+        /^cp\/(app|errors)\.ts$/.test(f.path) || !f.path.startsWith("cp/")
+          ? []
+          : matches(f, /\bstatus\((4|5)\d\d|set\.status\s*=\s*(4|5)\d\d/),
+      ),
+    ).toEqual([]);
+  });
+
+  test("every source file is imported by another one or is a program, a test or a script", () => {
+    const imported = new Set(sources.flatMap((f) => f.imports));
+    const entry = /(^|\/)(main|worker)\.ts$|^scripts\/|^tests\/|\.test\.ts$|^rootfs\//;
+    expect(sources.map((f) => f.path).filter((p) => !imported.has(p) && !entry.test(p))).toEqual(
+      [],
+    );
+  });
+
+  test("no file has a name without a subject", () => {
+    const vague = /(^|\/)(utils?|helpers?|common|misc|shared|types|index|manager-impl)(\.ts|\/)/;
+    expect(sources.map((f) => f.path).filter((p) => vague.test(p))).toEqual([]);
+  });
+});
+
+describe("text", () => {
+  test(`no file has more than ${LINES_MAX} lines or ${COLUMNS_MAX} columns`, () => {
+    expect(
+      offences(sources, (f) => [
+        ...(f.lines.length > LINES_MAX + 1 ? [`${f.lines.length} lines`] : []),
+        ...f.lines.flatMap((line, i) => (line.length > COLUMNS_MAX ? [`line ${i + 1}`] : [])),
+      ]),
+    ).toEqual([]);
+  });
+
+  test("types are never silenced", () => {
+    const silenced = /\bas any\b|\bas unknown as\b|@ts-(ignore|nocheck|expect-error)|: any\b/;
+    expect(offences(sources, (f) => (f.path.includes("tidy") ? [] : matches(f, silenced)))).toEqual(
+      [],
+    );
+  });
+
+  test("nothing unfinished is left", () => {
+    const unfinished = /\b(TODO|FIXME|XXX|HACK)\b|not (yet )?implemented/i;
+    expect(
+      offences(sources, (f) => (f.path.includes("tidy") ? [] : matches(f, unfinished))),
+    ).toEqual([]);
+  });
+
+  test("comments do not narrate changes", () => {
+    const narrating =
+      /\/\/.*\b(no longer|used to|previously|was changed|refactored|as requested)\b/i;
+    expect(
+      offences(sources, (f) => (f.path.includes("tidy") ? [] : matches(f, narrating))),
+    ).toEqual([]);
+  });
+
+  test("tests use real parts and can fail", () => {
+    const empty = /mock\.module|toHaveBeenCalled|\.(skip|only|todo)\(|expect\(true\)|spyOn\(/;
+    expect(
+      offences(sources.filter(isTest), (f) => (f.path.includes("tidy") ? [] : matches(f, empty))),
+    ).toEqual([]);
+  });
+});
+
+function isTest(file: SourceFile): boolean {
+  return /\.test\.ts$/.test(file.path) || file.path.startsWith("tests/");
+}
+
+function matches(file: SourceFile, pattern: RegExp): string[] {
+  return file.lines.flatMap((line, i) =>
+    pattern.test(line) ? [`line ${i + 1}: ${line.trim()}`] : [],
+  );
+}
+
+function offences(files: SourceFile[], find: (file: SourceFile) => string[]): string[] {
+  return files.flatMap((file) => find(file).map((what) => `${file.path}: ${what}`));
+}
+
+async function loadSources(): Promise<SourceFile[]> {
+  const listed = Bun.spawnSync(
+    ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.ts"],
+    { cwd: ROOT },
+  );
+  const paths = listed.stdout.toString().split("\n");
+  const wanted = paths.filter((p) => p !== "" && !p.startsWith("proto/gen/"));
+  return Promise.all(wanted.map(loadSource));
+}
+
+async function loadSource(path: string): Promise<SourceFile> {
+  const text = await Bun.file(join(ROOT, path)).text();
+  // A regular expression, not a parser: imports of types count, too.
+  const found = text.matchAll(/(?:from|import|import\()\s*"([^"]+)"|new URL\("([^"]+)"/g);
+  const imports = [...found].map(([, imported, url]) => {
+    const name = imported ?? url ?? "";
+    return name.startsWith(".") ? relative(ROOT, join(ROOT, dirname(path), name)) : name;
+  });
+  return { path, text, lines: text.split("\n"), imports };
+}
