@@ -1,0 +1,91 @@
+// The kernel as the agent uses it, over native/libwrenn.so. Calls that may take over a millisecond run in
+// Workers and return promises; the few that cannot are plain functions.
+
+import { callOn } from "./caller.ts";
+import { Lane } from "./lane.ts";
+import { Library } from "./library.ts";
+import { NetworkCalls } from "./network-calls.ts";
+import { StorageCalls } from "./storage-calls.ts";
+import { check, hasCode } from "./syscall-error.ts";
+
+// Namespaces, rtnetlink and libnftables each take a global lock: a second Worker would only wait.
+const NETWORK_WORKERS = 1;
+// Two, so that one long copy does not hold up every other disk.
+const STORAGE_WORKERS = 2;
+// The two clock readings are some 50 ns uncertain, so this gives about one part in a million.
+const TSC_INTERVAL_MS = 100;
+
+/** What the snapshot target of device-mapper reports about itself. */
+export type SnapshotStatus =
+  | { readonly state: "active"; readonly usedSectors: number; readonly totalSectors: number }
+  | { readonly state: "invalid" | "overflow" | "merge failed" };
+
+export class Kernel implements AsyncDisposable {
+  readonly network: NetworkCalls;
+  readonly storage: StorageCalls;
+  readonly #library: Library;
+  readonly #lanes: { network: Lane; storage: Lane };
+
+  private constructor(nativeDir: string) {
+    this.#library = new Library(nativeDir);
+    this.#lanes = {
+      network: new Lane(nativeDir, NETWORK_WORKERS),
+      storage: new Lane(nativeDir, STORAGE_WORKERS),
+    };
+    this.network = new NetworkCalls(this.#lanes.network);
+    this.storage = new StorageCalls(this.#lanes.storage);
+  }
+
+  /** Loads `nativeDir`/libwrenn.so. Throws, naming the file, if it is missing or does not load. */
+  static async open(nativeDir: string): Promise<Kernel> {
+    const kernel = new Kernel(nativeDir);
+    // Proves that Workers start in this program, and has the first one ready.
+    await kernel.network.listLinks("lo");
+    return kernel;
+  }
+
+  /** Waits for calls under way and ends the Workers. Must be called for the process to end. */
+  async close(): Promise<void> {
+    await Promise.all([this.#lanes.network.close(), this.#lanes.storage.close()]);
+    this.#library.close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  /** The host's time stamp counter in kHz, measured for 0.1 s. EOPNOTSUPP: there is none. */
+  async tscKhz(): Promise<number> {
+    const call = {
+      operation: "measure TSC",
+      name: "wrenn_tsc_khz",
+      args: [TSC_INTERVAL_MS],
+    } as const;
+    return (await callOn(this.#lanes.storage, call)).result;
+  }
+
+  /**
+   * Takes an exclusive lock on the file, made if missing, and returns its descriptor, which the
+   * caller closes to unlock; null if somebody else holds it. Does not wait.
+   */
+  tryLockFile(path: string): number | null {
+    const { result } = this.#library.call("wrenn_file_lock", [path]);
+    try {
+      return check(`lock ${path}`, result);
+    } catch (error) {
+      if (hasCode(error, "EAGAIN")) return null;
+      throw error;
+    }
+  }
+
+  /** Reads a status line of device-mapper's snapshot target. EBADMSG: it is not one. */
+  classifySnapshot(line: string): SnapshotStatus {
+    const { result, words } = this.#library.call("wrenn_dm_classify_snapshot", [line]);
+    const state = check(`read snapshot status ${JSON.stringify(line)}`, result);
+    if (state === 0) {
+      const [used = 0n, total = 0n] = words;
+      return { state: "active", usedSectors: Number(used), totalSectors: Number(total) };
+    }
+    return { state: state === 1 ? "invalid" : state === 2 ? "overflow" : "merge failed" };
+  }
+}

@@ -1,0 +1,132 @@
+// The functions of native/wrenn.h as bun:ffi sees them, and one way to call them all.
+import { dlopen, FFIType } from "bun:ffi";
+import { join } from "node:path";
+
+// text: `const char *`. answer: `char *ret_x, uint32_t size`. words: `uint64_t ret_x[2]`.
+type Parameter = "text" | "u32" | "i32" | "u64" | "answer" | "words";
+
+const SIGNATURES = {
+  wrenn_netns_create: ["text"],
+  wrenn_netns_delete: ["text"],
+  wrenn_veth_create: ["text", "text", "text"],
+  wrenn_link_delete: ["text", "text"],
+  wrenn_link_up: ["text", "text", "u32"],
+  wrenn_link_list: ["text", "answer"],
+  wrenn_address_add: ["text", "text", "u32", "u32"],
+  wrenn_route_add: ["text", "text", "u32", "u32", "u32"],
+  wrenn_tap_create: ["text", "text", "u32"],
+  wrenn_sysctl_write: ["text", "text", "text"],
+  wrenn_nft_run: ["text", "text", "answer"],
+  wrenn_file_reflink: ["text", "text"],
+  wrenn_file_copy_sparse: ["text", "text"],
+  wrenn_file_lock: ["text"],
+  wrenn_loop_attach: ["text", "i32"],
+  wrenn_loop_detach: ["u32"],
+  wrenn_dm_version: [],
+  wrenn_dm_create: ["text", "words"],
+  wrenn_dm_load: ["text", "u64", "text", "text"],
+  wrenn_dm_resume: ["text"],
+  wrenn_dm_suspend: ["text"],
+  wrenn_dm_remove: ["text"],
+  wrenn_dm_status: ["text", "answer"],
+  wrenn_dm_list: ["text", "answer"],
+  wrenn_dm_classify_snapshot: ["text", "words"],
+  wrenn_mount: ["text", "text", "text", "u64", "text"],
+  wrenn_unmount: ["text", "u32"],
+  wrenn_tsc_khz: ["u32"],
+} as const satisfies Record<string, readonly Parameter[]>;
+
+// A line of nft's explanation is under 1 KiB; 32,767 device names of 16 bytes are 512 KiB.
+const ANSWER_BYTES = 1024 * 1024;
+const WORDS = 2;
+
+const FFI_TYPES: Record<Parameter, readonly FFIType[]> = {
+  text: [FFIType.ptr],
+  u32: [FFIType.u32],
+  i32: [FFIType.i32],
+  u64: [FFIType.u64],
+  answer: [FFIType.ptr, FFIType.u32],
+  words: [FFIType.ptr],
+};
+
+export type FunctionName = keyof typeof SIGNATURES;
+
+/** The arguments without out-parameters: those come back in the Answer. */
+export type Argument = string | number | bigint;
+
+export interface Answer {
+  /** What the function returned: >= 0, or -errno. */
+  readonly result: number;
+  /** What it wrote to its text buffer, "" if it has none. */
+  readonly text: string;
+  /** What it wrote to its array of numbers. */
+  readonly words: readonly bigint[];
+}
+
+type Native = (...args: (number | bigint | NodeJS.TypedArray)[]) => number;
+
+export class Library {
+  readonly #functions: Record<string, Native>;
+  readonly #close: () => void;
+
+  /** Loads libwrenn.so from `nativeDir`; throws naming the file if it cannot. */
+  constructor(nativeDir: string) {
+    const path = join(nativeDir, "libwrenn.so");
+    try {
+      const { symbols, close } = dlopen(path, describeFunctions());
+      this.#functions = symbols as Record<string, Native>;
+      this.#close = close;
+    } catch (cause) {
+      throw new Error(`Cannot load the native library ${path}`, { cause });
+    }
+  }
+
+  /** Calls a function; stops the calling thread's event loop meanwhile. */
+  call(name: FunctionName, args: readonly Argument[]): Answer {
+    const native = this.#functions[name];
+    if (native === undefined) throw new Error(`unreachable: ${name} is not bound`);
+    const passed: (number | bigint | NodeJS.TypedArray)[] = [];
+    const given = args[Symbol.iterator]();
+    let text: Buffer | undefined;
+    let words: BigUint64Array | undefined;
+    for (const parameter of SIGNATURES[name] as readonly Parameter[]) {
+      if (parameter === "answer") {
+        text = Buffer.alloc(ANSWER_BYTES);
+        passed.push(text, ANSWER_BYTES);
+      } else if (parameter === "words") {
+        words = new BigUint64Array(WORDS);
+        passed.push(words);
+      } else {
+        const { value, done } = given.next();
+        if (done) throw new Error(`unreachable: ${name} lacks arguments`);
+        passed.push(typeof value === "string" ? encodeText(value) : value);
+      }
+    }
+    const result = native(...passed);
+    return {
+      result,
+      text: text === undefined ? "" : text.toString("utf8", 0, text.indexOf(0)),
+      words: words === undefined ? [] : [...words],
+    };
+  }
+
+  close(): void {
+    this.#close();
+  }
+}
+
+function describeFunctions() {
+  const entries = Object.entries(SIGNATURES).map(([name, parameters]) => [
+    name,
+    {
+      args: (parameters as readonly Parameter[]).flatMap((parameter) => FFI_TYPES[parameter]),
+      returns: FFIType.i32,
+    },
+  ]);
+  return Object.fromEntries(entries) as Record<string, { args: FFIType[]; returns: FFIType }>;
+}
+
+function encodeText(text: string): Buffer {
+  if (text.includes("\0")) throw new Error(`Text holds a NUL character: ${JSON.stringify(text)}`);
+  return Buffer.from(`${text}\0`);
+}

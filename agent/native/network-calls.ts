@@ -1,0 +1,150 @@
+// Namespaces, devices, routes, firewall. Each call enters the namespace it names on a thread of the library.
+import { existsSync } from "node:fs";
+import { mkdir, readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { callOn, splitLines } from "./caller.ts";
+import type { Lane } from "./lane.ts";
+import { hasCode } from "./syscall-error.ts";
+
+/** Where iproute2 looks for named namespaces too, so that `ip netns` shows ours. */
+export const NETNS_DIR = "/run/netns";
+
+/** A device in the named network namespace, or in the agent's own when it is null. */
+export interface Device {
+  readonly netns: string | null;
+  readonly name: string;
+}
+
+export class NetworkCalls {
+  readonly #lane: Lane;
+
+  constructor(lane: Lane) {
+    this.#lane = lane;
+  }
+
+  /** Makes a namespace with its loopback up. EEXIST if there is one; leaves nothing on failure. */
+  async createNetns(name: string): Promise<void> {
+    await mkdir(NETNS_DIR, { recursive: true, mode: 0o755 });
+    await this.#call(`create netns ${name}`, "wrenn_netns_create", [netnsPath(name)]);
+  }
+
+  /** Removes a namespace, whole or half made; false if there was none. */
+  async deleteNetns(name: string): Promise<boolean> {
+    return this.#unless(["ENOENT"], () =>
+      this.#call(`delete netns ${name}`, "wrenn_netns_delete", [netnsPath(name)]),
+    );
+  }
+
+  /** The names of namespaces, whole or half made, that start with `prefix`. */
+  async listNetns(prefix: string): Promise<string[]> {
+    if (!existsSync(NETNS_DIR)) return [];
+    return (await readdir(NETNS_DIR)).filter((name) => name.startsWith(prefix));
+  }
+
+  /** Makes a veth pair, `name` here and `peer` in `netns`, both down. EEXIST, ENOENT. */
+  async createVeth(pair: { name: string; peer: string; netns: string }): Promise<void> {
+    const args = [pair.name, pair.peer, netnsPath(pair.netns)];
+    await this.#call(`create veth ${pair.name}`, "wrenn_veth_create", args);
+  }
+
+  /** Makes a persistent TAP with virtio-net headers that `uid` may open; it is down. */
+  async createTap(device: Device, uid: number): Promise<void> {
+    const args = [netnsPath(device.netns), device.name, uid];
+    await this.#call(`create TAP ${describe(device)}`, "wrenn_tap_create", args);
+  }
+
+  /** Deletes a device; false if there was none. */
+  async deleteLink(device: Device): Promise<boolean> {
+    const args = [netnsPath(device.netns), device.name];
+    return this.#unless(["ENODEV", "ENOENT"], () =>
+      this.#call(`delete link ${describe(device)}`, "wrenn_link_delete", args),
+    );
+  }
+
+  /** The agent's own devices whose names start with `prefix`. */
+  async listLinks(prefix: string): Promise<string[]> {
+    const { text } = await this.#call(`list links ${prefix}*`, "wrenn_link_list", [prefix]);
+    return splitLines(text);
+  }
+
+  async bringUp(device: Device, options: { txQueueLength?: number } = {}): Promise<void> {
+    const args = [netnsPath(device.netns), device.name, options.txQueueLength ?? 0];
+    await this.#call(`bring up ${describe(device)}`, "wrenn_link_up", args);
+  }
+
+  /** Adds an IPv4 address in dotted form. */
+  async addAddress(
+    device: Device,
+    address: { address: string; prefixLength: number },
+  ): Promise<void> {
+    const args = [
+      netnsPath(device.netns),
+      device.name,
+      parseIpv4(address.address),
+      address.prefixLength,
+    ];
+    const operation = `add ${address.address}/${address.prefixLength} to ${describe(device)}`;
+    await this.#call(operation, "wrenn_address_add", args);
+  }
+
+  /** Adds a route to destination/prefixLength (0.0.0.0/0: the default) through `gateway`. */
+  async addRoute(
+    device: Device,
+    route: { destination: string; prefixLength: number; gateway: string },
+  ): Promise<void> {
+    const args = [
+      netnsPath(device.netns),
+      device.name,
+      parseIpv4(route.destination),
+      route.prefixLength,
+      parseIpv4(route.gateway),
+    ];
+    const operation = `route ${route.destination}/${route.prefixLength} to ${describe(device)}`;
+    await this.#call(operation, "wrenn_route_add", args);
+  }
+
+  /** Writes /proc/sys/`key` (with slashes) as the namespace sees it; false if there is no such key. */
+  async writeSysctl(netns: string | null, key: string, value: string): Promise<boolean> {
+    return this.#unless(["ENOENT"], () =>
+      this.#call(`write ${key}`, "wrenn_sysctl_write", [netnsPath(netns), key, value]),
+    );
+  }
+
+  /** Runs nft commands as one transaction and returns what they print. EINVAL explains itself. */
+  async runNft(netns: string | null, commands: string): Promise<string> {
+    const { text } = await this.#call("run nft", "wrenn_nft_run", [netnsPath(netns), commands]);
+    return text;
+  }
+
+  #call(operation: string, name: Parameters<typeof callOn>[1]["name"], args: (string | number)[]) {
+    return callOn(this.#lane, { operation, name, args });
+  }
+
+  async #unless(codes: string[], act: () => Promise<unknown>): Promise<boolean> {
+    try {
+      await act();
+      return true;
+    } catch (error) {
+      if (hasCode(error, ...codes)) return false;
+      throw error;
+    }
+  }
+}
+
+/** The file of a named namespace; "" for the agent's own. */
+export function netnsPath(name: string | null): string {
+  return name === null ? "" : join(NETNS_DIR, name);
+}
+
+/** A dotted IPv4 address as the number that its four bytes make, first byte highest. */
+export function parseIpv4(dotted: string): number {
+  const bytes = dotted.split(".").map(Number);
+  const isAddress =
+    bytes.length === 4 && bytes.every((b) => Number.isInteger(b) && b >= 0 && b < 256);
+  if (!isAddress) throw new Error(`Cannot parse IPv4 address: ${JSON.stringify(dotted)}`);
+  return bytes.reduce((value, byte) => value * 256 + byte, 0);
+}
+
+function describe(device: Device): string {
+  return device.netns === null ? device.name : `${device.netns}/${device.name}`;
+}

@@ -1,0 +1,203 @@
+/*
+ * libwrenn: the kernel interfaces that the agent needs and JavaScript cannot reach.
+ *
+ * Conventions. Every function returns >= 0 on success and -errno on failure. Out-parameters are
+ * called ret_x and stay untouched on failure, except text buffers, which may hold an explanation.
+ * The caller owns every buffer; nothing is allocated for it. No function prints, exits or keeps
+ * state. Descriptors are opened with O_CLOEXEC and closed before the return unless said otherwise.
+ *
+ * `netns` is the path of a network namespace (a bind mount such as /run/netns/name); NULL or ""
+ * means the caller's own. A call that enters a namespace does so on a thread of the library's own,
+ * which it joins: the caller's thread never changes namespace. IPv4 addresses are in host byte
+ * order (10.0.0.1 is 0x0a000001).
+ *
+ * "Blocks" names what a call may wait for. Whatever may exceed a millisecond belongs in a Worker.
+ */
+#ifndef WRENN_H
+#define WRENN_H
+
+#include <stdint.h>
+
+#define WRENN_API __attribute__((visibility("default")))
+
+/* ---- netns.c: network namespaces. ---- */
+
+/*
+ * Makes a network namespace with nothing but its loopback device, which is up, and bind-mounts it at
+ * `path`, whose directory must exist. Blocks: milliseconds (the kernel makes the namespace).
+ * -EEXIST: `path` is there already. On failure nothing is left behind.
+ */
+WRENN_API int32_t wrenn_netns_create(const char *path);
+
+/*
+ * Unmounts and unlinks `path`. The kernel destroys the namespace, with every device in it, once the
+ * last process and descriptor in it are gone, on its own time. A file that is not a mount (left by
+ * a create that was killed half way) is only unlinked. -ENOENT: there is no such path.
+ */
+WRENN_API int32_t wrenn_netns_delete(const char *path);
+
+/* ---- link.c: devices, addresses and routes by rtnetlink. Each call blocks for the rtnl lock. ---- */
+
+/*
+ * Makes a veth pair: `name` in the caller's namespace and `peer` in `netns`. Both are down.
+ * -EEXIST: either name is taken; -EINVAL: a name is empty or longer than 15 characters.
+ */
+WRENN_API int32_t wrenn_veth_create(const char *name, const char *peer, const char *netns);
+
+/* Deletes a device; of a veth pair both ends. -ENODEV: there is none of that name. */
+WRENN_API int32_t wrenn_link_delete(const char *netns, const char *name);
+
+/* Brings a device up. With tx_queue_length > 0 its transmit queue is set too. -ENODEV as above. */
+WRENN_API int32_t wrenn_link_up(const char *netns, const char *name, uint32_t tx_queue_length);
+
+/*
+ * Writes the names in the caller's namespace that start with `prefix`, each followed by '\n', and a
+ * final NUL to ret_names. Returns the length without the NUL. -ENOSPC: the buffer is too small.
+ */
+WRENN_API int32_t wrenn_link_list(const char *prefix, char *ret_names, uint32_t size);
+
+/* Adds address/prefix_length to a device. -EEXIST: it has it; -ENODEV: no such device. */
+WRENN_API int32_t wrenn_address_add(const char *netns, const char *name, uint32_t address,
+                                    uint32_t prefix_length);
+
+/*
+ * Adds a route to destination/prefix_length through `gateway` on a device that is up; 0/0 is the
+ * default route. -EEXIST: there is one; -ENETUNREACH: the gateway is not on the device's link.
+ */
+WRENN_API int32_t wrenn_route_add(const char *netns, const char *name, uint32_t destination,
+                                  uint32_t prefix_length, uint32_t gateway);
+
+/* ---- tap.c ---- */
+
+/*
+ * Makes a persistent TAP device in `netns` without packet information, with virtio-net headers,
+ * which `uid` may open without privilege. It is down. -EBUSY: the name is taken and in use;
+ * -ENOENT: /dev/net/tun is missing. On failure nothing is left behind.
+ */
+WRENN_API int32_t wrenn_tap_create(const char *netns, const char *name, uint32_t uid);
+
+/* ---- sysctl.c ---- */
+
+/*
+ * Writes `value` to /proc/sys/`key` (slashes, such as "net/ipv4/ip_forward") as `netns` sees it.
+ * -ENOENT: the kernel has no such setting; -EINVAL: the key leaves /proc/sys.
+ */
+WRENN_API int32_t wrenn_sysctl_write(const char *netns, const char *key, const char *value);
+
+/* ---- nft.c: nftables by libnftables. ---- */
+
+/*
+ * Runs a buffer of nft commands in `netns` as one transaction: all of it applies or none. ret_text
+ * (size >= 1, always NUL-terminated, truncated if need be) receives what the commands print, or on
+ * -EINVAL nft's explanation. Blocks: milliseconds, and for other calls of this function, since
+ * libnftables keeps process-wide state.
+ */
+WRENN_API int32_t wrenn_nft_run(const char *netns, const char *commands, char *ret_text,
+                                uint32_t size);
+
+/* ---- file.c: whole files. ---- */
+
+/*
+ * Makes `target` (which must not exist, mode 0600) a clone of `source` that shares its extents
+ * (FICLONE). Blocks: for the write-back of what is dirty in `source`. -EOPNOTSUPP, -EINVAL or -ENOTTY: the
+ * file system cannot; -EXDEV: two file systems; -EEXIST. On failure `target` is not left behind.
+ */
+WRENN_API int32_t wrenn_file_reflink(const char *source, const char *target);
+
+/*
+ * Makes `target` (which must not exist, mode 0600) a copy of `source` with the same holes.
+ * Blocks: for the whole copy, about a second per GiB of data. On failure `target` is not left behind.
+ */
+WRENN_API int32_t wrenn_file_copy_sparse(const char *source, const char *target);
+
+/*
+ * Opens `path` (made with mode 0600 if missing) and locks it exclusively (flock) without waiting.
+ * Returns the descriptor, which the caller owns; closing it, or the death of the process, unlocks.
+ * -EWOULDBLOCK: another descriptor holds the lock.
+ */
+WRENN_API int32_t wrenn_file_lock(const char *path);
+
+/* ---- loop.c: loop devices. ---- */
+
+/*
+ * Attaches the file `path` to a free loop device, read-only if asked. The device outlives the
+ * process until wrenn_loop_detach. Returns the device's number (/dev/loop<n>). -ENOENT: no `path` or no loop
+ * driver; -EBUSY: lost every race for a free device.
+ */
+WRENN_API int32_t wrenn_loop_attach(const char *path, int32_t read_only);
+
+/*
+ * Detaches the file of /dev/loop<index>; the kernel waits with it until the last user has closed
+ * the device. -ENXIO: nothing is attached; -ENOENT: there is no such device.
+ */
+WRENN_API int32_t wrenn_loop_detach(uint32_t index);
+
+/* ---- dm.c: device-mapper (linux/dm-ioctl.h). -ENOENT from each: the kernel has no device-mapper. ---- */
+
+/* Returns the interface's version, major in the upper half and minor in the lower 16 bits. */
+WRENN_API int32_t wrenn_dm_version(void);
+
+/*
+ * Makes a device with no table and writes its number (as makedev does) to ret_device. -EBUSY: the
+ * name is taken; -ENAMETOOLONG: more than 127 characters.
+ */
+WRENN_API int32_t wrenn_dm_create(const char *name, uint64_t *ret_device);
+
+/*
+ * Loads a table of one target over `sectors` (512 bytes each) into the inactive slot of `name`;
+ * wrenn_dm_resume activates it. Blocks: for the target's own set-up. -ENXIO: no such device;
+ * -EINVAL: the kernel refuses the parameters; -ENAMETOOLONG: they exceed 1023 characters.
+ */
+WRENN_API int32_t wrenn_dm_load(const char *name, uint64_t sectors, const char *target,
+                                const char *parameters);
+
+/* Activates the inactive table, if there is one, and lets I/O flow. -ENXIO: no such device. */
+WRENN_API int32_t wrenn_dm_resume(const char *name);
+
+/* Flushes and holds I/O. Blocks: until I/O under way is done. -ENXIO: no such device. */
+WRENN_API int32_t wrenn_dm_suspend(const char *name);
+
+/* Removes a device. -EBUSY: it is open; -ENXIO: no such device. */
+WRENN_API int32_t wrenn_dm_remove(const char *name);
+
+/*
+ * Writes the status line of the first target of `name` to ret_status (NUL-terminated; for "snapshot"
+ * see wrenn_dm_classify_snapshot). -ENXIO: no such device or no table; -ENOSPC: buffer too small.
+ */
+WRENN_API int32_t wrenn_dm_status(const char *name, char *ret_status, uint32_t size);
+
+/* Writes the names that start with `prefix`, as wrenn_link_list does. */
+WRENN_API int32_t wrenn_dm_list(const char *prefix, char *ret_names, uint32_t size);
+
+/* What the status line of a snapshot target says. */
+enum wrenn_dm_snapshot {
+  WRENN_DM_SNAPSHOT_ACTIVE = 0,   /* "<used>/<total> <metadata>" sectors */
+  WRENN_DM_SNAPSHOT_INVALID = 1,  /* an exception could not be stored: contents are lost */
+  WRENN_DM_SNAPSHOT_OVERFLOW = 2, /* the copy-on-write device is full */
+  WRENN_DM_SNAPSHOT_MERGE_FAILED = 3,
+};
+
+/*
+ * Reads such a line without asking the kernel. Returns an enum wrenn_dm_snapshot, and for ACTIVE
+ * writes ret_sectors[0] = used and ret_sectors[1] = total. -EBADMSG: it is not such a line.
+ */
+WRENN_API int32_t wrenn_dm_classify_snapshot(const char *status, uint64_t ret_sectors[2]);
+
+/* ---- mount.c ---- */
+
+/* mount(2). `flags` are the kernel's MS_*; `options` may be empty. Blocks: for the file system. */
+WRENN_API int32_t wrenn_mount(const char *source, const char *target, const char *type,
+                              uint64_t flags, const char *options);
+
+/* umount2(2) with MNT_* flags. -EINVAL: `target` is not a mount; -EBUSY: it is in use. */
+WRENN_API int32_t wrenn_unmount(const char *target, uint32_t flags);
+
+/* ---- tsc.c ---- */
+
+/*
+ * Measures the time stamp counter against CLOCK_MONOTONIC_RAW over `interval_ms` (10..1000) and
+ * returns kHz. Blocks: for the interval. -EOPNOTSUPP: no such counter on this machine; -EINVAL.
+ */
+WRENN_API int32_t wrenn_tsc_khz(uint32_t interval_ms);
+
+#endif
