@@ -1,0 +1,79 @@
+// What a failed call to an agent means to a client of the REST API.
+
+import { Code, ConnectError } from "@connectrpc/connect";
+import { AppError } from "../errors.ts";
+
+/** Header of an agent's error that says what a code is about. */
+const REASON_HEADER = "wrenn-reason";
+
+/** What the call was for: some codes mean another thing to a create. */
+export type AgentCall = "create" | "capsule";
+
+/**
+ * The error for the client, with the agent's error as cause. Texts of codes that are about the
+ * client's request are kept: agents write them for clients. All others are replaced.
+ */
+export function agentFailure(error: unknown, call: AgentCall): AppError {
+  const failure = ConnectError.from(error);
+  const cause = failure;
+  const reason = failure.metadata.get(REASON_HEADER);
+  switch (failure.code) {
+    case Code.NotFound:
+      return reason === "capsule"
+        ? new AppError("invalid_state", "The capsule is not running on its host", { cause })
+        : new AppError("not_found", failure.rawMessage, { cause });
+    case Code.InvalidArgument:
+    case Code.OutOfRange:
+      return new AppError("invalid_request", failure.rawMessage, { cause });
+    case Code.FailedPrecondition:
+      return new AppError("invalid_state", failure.rawMessage, { cause });
+    case Code.AlreadyExists:
+    case Code.Aborted:
+      return new AppError("conflict", failure.rawMessage, { cause });
+    case Code.PermissionDenied:
+      return new AppError("forbidden", failure.rawMessage, { cause });
+    case Code.ResourceExhausted:
+      return call === "create"
+        ? new AppError("no_hosts_available", "The host has no room left for the capsule", { cause })
+        : new AppError("too_large", failure.rawMessage, { cause });
+    case Code.Unavailable:
+      return reason === "guest"
+        ? new AppError("agent_error", "The capsule does not answer", { cause })
+        : unreachable(call, cause);
+    case Code.DeadlineExceeded:
+      return new AppError("agent_error", "The host did not answer in time", { cause });
+    case Code.Unimplemented:
+      return new AppError("not_implemented", "The capsule's host cannot do this", { cause });
+    default:
+      return isConnectionFailure(failure)
+        ? unreachable(call, cause)
+        : new AppError("agent_error", "The host failed to do this", { cause });
+  }
+}
+
+/** Whether the agent itself says that it has no such capsule. */
+export function isUnknownCapsule(error: unknown): boolean {
+  const failure = ConnectError.from(error);
+  return failure.code === Code.NotFound && failure.metadata.get(REASON_HEADER) === "capsule";
+}
+
+function unreachable(call: AgentCall, cause: unknown): AppError {
+  return call === "create"
+    ? new AppError("no_hosts_available", "No host is available for the capsule", { cause })
+    : new AppError("host_unavailable", "The capsule's host does not answer", { cause });
+}
+
+/** Bun's fetch rejects with an Error whose code is that of the failed system call. */
+function isConnectionFailure(failure: ConnectError): boolean {
+  const { cause } = failure;
+  if (!(cause instanceof Error) || !("code" in cause)) return false;
+  return typeof cause.code === "string" && CONNECTION_FAILURES.has(cause.code);
+}
+
+const CONNECTION_FAILURES: ReadonlySet<string> = new Set([
+  "ECONNREFUSED",
+  "ECONNRESET",
+  "EHOSTUNREACH",
+  "ENETUNREACH",
+  "ETIMEDOUT",
+]);

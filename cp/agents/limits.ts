@@ -1,0 +1,26 @@
+// Bounds on what the control plane waits for and takes from an agent.
+
+/**
+ * A cold boot takes well under a second on KVM and tens of seconds emulated, more when many start
+ * at once; the agent itself gives up on a guest earlier.
+ */
+export const CREATE_TIMEOUT_MS = 180_000;
+/** A VMM gets 10 s to end by itself, then network and disk are taken down. */
+export const DESTROY_TIMEOUT_MS = 60_000;
+/** Answered from the agent's memory. */
+export const LIST_TIMEOUT_MS = 10_000;
+/** One small request to the guest agent. */
+export const GUEST_CALL_TIMEOUT_MS = 30_000;
+/** What a command may take beyond its own timeout: its process group is killed and reaped. */
+export const EXEC_GRACE_MS = 15_000;
+/** 100 MiB at less than 200 KiB/s. */
+export const FILE_WRITE_TIMEOUT_MS = 600_000;
+/** A stream that moves no byte for this long is dead, on whichever side. */
+export const STREAM_IDLE_TIMEOUT_MS = 60_000;
+
+/** An agent bounds stdout and stderr to 32 MiB each; the rest is framing. */
+export const ANSWER_BYTES_MAX = 66 * 1024 * 1024;
+/** What one message of an upload carries: small enough to stream, large enough to be cheap. */
+export const STREAM_CHUNK_BYTES = 256 * 1024;
+/** Clients kept, one per host; a client without calls holds nothing but its description. */
+export const CLIENTS_MAX = 4096;

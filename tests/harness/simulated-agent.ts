@@ -1,0 +1,300 @@
+// An agent without machines: serves the contract of proto/hostagent over HTTP on a free port, with
+// faults that a test can place before or after any call. tests/contract holds it to the real one.
+
+import {
+  Code,
+  ConnectError,
+  type ConnectRouter,
+  createConnectRouter,
+  type HandlerContext,
+} from "@connectrpc/connect";
+import { createFetchHandler } from "@connectrpc/connect/protocol";
+import {
+  type CreateSandboxRequest,
+  HostAgentService,
+} from "../../proto/gen/hostagent/hostagent_pb.js";
+import { SimulatedFiles } from "./simulated-agent-files.ts";
+import { SimulatedProcesses } from "./simulated-agent-processes.ts";
+
+export type Method = keyof typeof HostAgentService.method;
+export type Fault = () => Promise<void> | void;
+
+export interface SimulatedCapsule {
+  status: "starting" | "running" | "stopping" | "error";
+  reason: string;
+  readonly request: CreateSandboxRequest;
+  readonly hostIp: string;
+  readonly createdAt: number;
+  lastActiveAt: number;
+  readonly files: SimulatedFiles;
+  readonly processes: SimulatedProcesses;
+  /** Settles when the create is over. */
+  created: Promise<void>;
+}
+
+export interface SimulatedAgentOptions {
+  port?: number;
+  /** How long a capsule takes to start. */
+  bootMs?: number;
+  /** Start with the capsules of an agent that was stopped: a restart of it. */
+  capsules?: Map<string, SimulatedCapsule>;
+}
+
+const EXEC_TIMEOUT_SEC = 30;
+const CHUNK_BYTES = 64 * 1024;
+const METADATA = {
+  kernel_version: "6.1.0",
+  vmm: "simulated",
+  vmm_version: "1.0.0",
+  agent_version: "0.1.0",
+  envd_version: "0.6.13",
+};
+
+export class SimulatedAgent implements AsyncDisposable {
+  readonly capsules: Map<string, SimulatedCapsule>;
+  /** Every call that arrived, in order. */
+  readonly calls: Method[] = [];
+  bootMs: number;
+  readonly #before = new Map<Method, Fault[]>();
+  readonly #after = new Map<Method, Fault[]>();
+  readonly #server: Bun.Server<undefined>;
+  #hostIps = 0;
+
+  constructor(options: SimulatedAgentOptions = {}) {
+    this.capsules = options.capsules ?? new Map();
+    this.bootMs = options.bootMs ?? 0;
+    const router = createConnectRouter();
+    this.#serve(router);
+    const handlers = new Map(
+      router.handlers.map((handler) => [handler.requestPath, createFetchHandler(handler)]),
+    );
+    this.#server = Bun.serve({
+      hostname: "127.0.0.1",
+      port: options.port ?? 0,
+      idleTimeout: 0,
+      maxRequestBodySize: 256 * 1024 * 1024,
+      fetch: async (request) => {
+        const { pathname } = new URL(request.url);
+        const handler = handlers.get(pathname);
+        return handler === undefined ? new Response(null, { status: 404 }) : await handler(request);
+      },
+    });
+  }
+
+  get address(): string {
+    return `127.0.0.1:${this.#server.port}`;
+  }
+
+  get baseUrl(): string {
+    return `http://${this.address}`;
+  }
+
+  /** Before the next call of the method does anything. A fault that throws is its answer. */
+  faultBefore(method: Method, fault: Fault): void {
+    this.#before.set(method, [...(this.#before.get(method) ?? []), fault]);
+  }
+
+  /** After the next call of the method has done its work, before the caller learns of it. */
+  faultAfter(method: Method, fault: Fault): void {
+    this.#after.set(method, [...(this.#after.get(method) ?? []), fault]);
+  }
+
+  /** Drops all connections, as a killed agent does. Its capsules stay, as VMMs do. */
+  async crash(): Promise<void> {
+    await this.#server.stop(true);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.crash();
+    await Promise.all([...this.capsules.values()].map(({ processes }) => processes.killAll()));
+  }
+
+  /** The capsule's VMM ends by itself. */
+  loseCapsule(id: string, reason: string): void {
+    const capsule = this.#known(id);
+    capsule.status = "error";
+    capsule.reason = reason;
+  }
+
+  async #call<T>(method: Method, work: () => Promise<T> | T): Promise<T> {
+    this.calls.push(method);
+    await this.#before.get(method)?.shift()?.();
+    const answer = await work();
+    await this.#after.get(method)?.shift()?.();
+    return answer;
+  }
+
+  #serve(router: ConnectRouter): void {
+    const call = this.#call.bind(this);
+    router.service(HostAgentService, {
+      createSandbox: (request) => call("createSandbox", () => this.#create(request)),
+      destroySandbox: ({ sandboxId }) => call("destroySandbox", () => this.#destroy(sandboxId)),
+      listSandboxes: () => call("listSandboxes", () => this.#list()),
+      pingSandbox: ({ sandboxId }) =>
+        call("pingSandbox", () => {
+          this.#active(sandboxId);
+          return {};
+        }),
+      exec: (request, context) =>
+        call("exec", () => {
+          const { processes } = this.#active(request.sandboxId);
+          const timeoutMs = (request.timeoutSec || EXEC_TIMEOUT_SEC) * 1000;
+          return processes.exec(request, { timeoutMs, signal: context.signal });
+        }),
+      startBackground: (request) =>
+        call("startBackground", () => {
+          const { processes } = this.#active(request.sandboxId);
+          return { pid: processes.startBackground(request, request.tag), tag: request.tag };
+        }),
+      listProcesses: ({ sandboxId }) =>
+        call("listProcesses", () => ({ processes: this.#active(sandboxId).processes.list() })),
+      killProcess: ({ sandboxId, selector, signal }) =>
+        call("killProcess", () => {
+          const { processes } = this.#active(sandboxId);
+          if (selector.case === undefined) throw invalid("selector is missing");
+          const target =
+            selector.case === "pid" ? { pid: selector.value } : { tag: selector.value };
+          processes.kill(target, signal === "SIGTERM" ? "SIGTERM" : "SIGKILL");
+          return {};
+        }),
+      writeFile: ({ sandboxId, path, content }) =>
+        call("writeFile", () => {
+          this.#active(sandboxId).files.write(path, content);
+          return {};
+        }),
+      readFile: ({ sandboxId, path }) =>
+        call("readFile", () => ({ content: this.#active(sandboxId).files.read(path) })),
+      writeFileStream: (requests) =>
+        call("writeFileStream", async () => {
+          const chunks: Uint8Array[] = [];
+          let meta: { sandboxId: string; path: string } | undefined;
+          for await (const { content } of requests) {
+            if (content.case === "meta") meta = content.value;
+            else if (content.case === "chunk") chunks.push(content.value);
+          }
+          if (meta === undefined) throw invalid("meta is missing");
+          const body = await new Blob(chunks.map((chunk) => chunk.slice())).bytes();
+          this.#active(meta.sandboxId).files.write(meta.path, body);
+          return {};
+        }),
+      readFileStream: (request, context) => this.#readStream(request, context),
+      listDir: ({ sandboxId, path, depth }) =>
+        call("listDir", () => ({ entries: this.#active(sandboxId).files.list(path, depth) })),
+      makeDir: ({ sandboxId, path }) =>
+        call("makeDir", () => ({ entry: this.#active(sandboxId).files.makeDirectory(path) })),
+      removePath: ({ sandboxId, path }) =>
+        call("removePath", () => {
+          this.#active(sandboxId).files.remove(path);
+          return {};
+        }),
+      terminate: () =>
+        call("terminate", async () => {
+          await Promise.all([...this.capsules.keys()].map((id) => this.#destroy(id)));
+          return {};
+        }),
+    });
+  }
+
+  async *#readStream(
+    { sandboxId, path }: { sandboxId: string; path: string },
+    _context: HandlerContext,
+  ) {
+    const content = await this.#call("readFileStream", () => {
+      return this.#active(sandboxId).files.read(path);
+    });
+    for (let start = 0; start < content.byteLength; start += CHUNK_BYTES) {
+      yield { chunk: content.subarray(start, start + CHUNK_BYTES) };
+    }
+  }
+
+  async #create(request: CreateSandboxRequest) {
+    const id = request.sandboxId;
+    const known = this.capsules.get(id);
+    if (known !== undefined && known.request.operationId !== request.operationId) {
+      throw new ConnectError("sandbox_id is taken by another create", Code.AlreadyExists);
+    }
+    const capsule = known ?? this.#begin(request);
+    await capsule.created;
+    return { sandboxId: id, status: "running", hostIp: capsule.hostIp, metadata: METADATA };
+  }
+
+  #begin(request: CreateSandboxRequest): SimulatedCapsule {
+    if (!/^cl-[0-9a-z]{25}$/.test(request.sandboxId)) throw invalid("sandbox_id is malformed");
+    if (request.vcpus < 1) throw invalid("vcpus must be at least 1");
+    if (request.memoryMb < 1) throw invalid("memory_mb must be at least 1");
+    const capsule: SimulatedCapsule = {
+      status: "starting",
+      reason: "",
+      request,
+      hostIp: `10.11.0.${++this.#hostIps}`,
+      createdAt: Date.now(),
+      lastActiveAt: Date.now(),
+      files: new SimulatedFiles(),
+      processes: new SimulatedProcesses(),
+      created: Promise.resolve(),
+    };
+    this.capsules.set(request.sandboxId, capsule);
+    capsule.created = this.#boot(capsule);
+    // Whoever asked may have gone: the failure is theirs only.
+    capsule.created.catch(() => {});
+    return capsule;
+  }
+
+  async #boot(capsule: SimulatedCapsule): Promise<void> {
+    await Bun.sleep(this.bootMs);
+    if (capsule.status !== "starting") {
+      throw new ConnectError("the capsule was destroyed while it started", Code.Aborted);
+    }
+    capsule.status = "running";
+  }
+
+  async #destroy(id: string) {
+    const capsule = this.capsules.get(id);
+    if (capsule === undefined) return {};
+    capsule.status = "stopping";
+    await capsule.processes.killAll();
+    await capsule.created.catch(() => {});
+    this.capsules.delete(id);
+    return {};
+  }
+
+  #list() {
+    const sandboxes = [...this.capsules].map(([sandboxId, capsule]) => ({
+      sandboxId,
+      status: capsule.status,
+      reason: capsule.reason,
+      vcpus: capsule.request.vcpus,
+      memoryMb: capsule.request.memoryMb,
+      hostIp: capsule.hostIp,
+      createdAtUnix: BigInt(Math.floor(capsule.createdAt / 1000)),
+      lastActiveAtUnix: BigInt(Math.floor(capsule.lastActiveAt / 1000)),
+      timeoutSec: capsule.request.timeoutSec,
+      teamId: capsule.request.teamId,
+      templateId: capsule.request.templateId,
+      operationId: capsule.request.operationId,
+      metadata: METADATA,
+    }));
+    return { sandboxes };
+  }
+
+  #active(id: string): SimulatedCapsule {
+    const capsule = this.#known(id);
+    if (capsule.status !== "running") {
+      throw new ConnectError("the capsule is not running", Code.FailedPrecondition);
+    }
+    capsule.lastActiveAt = Date.now();
+    return capsule;
+  }
+
+  #known(id: string): SimulatedCapsule {
+    const capsule = this.capsules.get(id);
+    if (capsule !== undefined) return capsule;
+    throw new ConnectError("the capsule does not exist", Code.NotFound, {
+      "wrenn-reason": "capsule",
+    });
+  }
+}
+
+function invalid(message: string): ConnectError {
+  return new ConnectError(message, Code.InvalidArgument);
+}
