@@ -1,0 +1,75 @@
+// Makes and removes the kernel objects of one slot. Removal goes by names alone, so it also clears what a killed
+// agent left half made.
+import type { Kernel } from "../native/kernel.ts";
+import { slotRules } from "./rules.ts";
+import {
+  describeLinks,
+  describeSlot,
+  GATEWAY_ADDRESS,
+  GUEST_PREFIX_LENGTH,
+  TAP,
+  UPLINK,
+} from "./slot.ts";
+
+/** Packets that wait for the guest to take them from its TAP. */
+const TAP_QUEUE_LENGTH = 5000;
+
+/** Makes the slot's objects. On failure some may be there: removeSlot clears them. */
+export async function buildSlot(kernel: Kernel, tag: string, index: number): Promise<void> {
+  await buildNetns(kernel, tag, index);
+  await connectToHost(kernel, tag, index);
+}
+
+/** Removes the slot's objects, as many as there are. */
+export async function removeSlot(kernel: Kernel, tag: string, index: number): Promise<void> {
+  // The pair first: the kernel destroys a namespace's devices some time after its name is gone, and the
+  // host's end must not outlive this call.
+  await kernel.network.deleteLink({ netns: null, name: describeLinks(tag, index).veth });
+  await kernel.network.deleteNetns(describeSlot(tag, index).netns);
+}
+
+async function buildNetns(kernel: Kernel, tag: string, index: number): Promise<void> {
+  const { network } = kernel;
+  const slot = describeSlot(tag, index);
+  const links = describeLinks(tag, index);
+  const { netns } = slot;
+
+  await network.createNetns(netns);
+  // False where the kernel has no IPv6, which is as good.
+  await network.writeSysctl(netns, "net/ipv6/conf/all/disable_ipv6", "1");
+  await network.writeSysctl(netns, "net/ipv6/conf/default/disable_ipv6", "1");
+  // Rules before devices: no packet passes without them.
+  await network.runNft(netns, slotRules(slot, links));
+  await network.createVeth({ name: links.veth, peer: UPLINK, netns });
+  await network.createTap({ netns, name: TAP }, slot.vmmUid);
+
+  await network.addAddress({ netns, name: UPLINK }, at(links.uplinkAddress, 31));
+  await network.addAddress({ netns, name: TAP }, at(GATEWAY_ADDRESS, GUEST_PREFIX_LENGTH));
+  await network.bringUp({ netns, name: UPLINK });
+  await network.bringUp({ netns, name: TAP }, { txQueueLength: TAP_QUEUE_LENGTH });
+  const gateway = links.vethAddress;
+  await network.addRoute(
+    { netns, name: UPLINK },
+    { destination: "0.0.0.0", prefixLength: 0, gateway },
+  );
+  await network.writeSysctl(netns, "net/ipv4/ip_forward", "1");
+}
+
+async function connectToHost(kernel: Kernel, tag: string, index: number): Promise<void> {
+  const { network } = kernel;
+  const { veth, vethAddress, uplinkAddress } = describeLinks(tag, index);
+  const device = { netns: null, name: veth };
+
+  await network.writeSysctl(null, `net/ipv6/conf/${veth}/disable_ipv6`, "1");
+  await network.addAddress(device, at(vethAddress, 31));
+  await network.bringUp(device);
+  await network.addRoute(device, {
+    destination: describeSlot(tag, index).hostIp,
+    prefixLength: 32,
+    gateway: uplinkAddress,
+  });
+}
+
+function at(address: string, prefixLength: number) {
+  return { address, prefixLength };
+}

@@ -1,0 +1,136 @@
+// The root disks of capsules: each a copy-on-write child of a base image. One interface, three ways to copy.
+import { chown, mkdir, readdir, rename, rm, stat, truncate } from "node:fs/promises";
+import { join } from "node:path";
+import type { Kernel } from "../native/kernel.ts";
+import { hasCode } from "../native/syscall-error.ts";
+import type { BaseImage } from "./images.ts";
+import { canReflink } from "./probe-reflink.ts";
+
+const MIB = 1024 * 1024;
+const SUFFIX = ".ext4";
+const PARTIAL_SUFFIX = ".ext4.partial";
+// A capsule's id as it appears in file and device names.
+const CAPSULE_ID_PATTERN = /^[0-9a-z][0-9a-z-]{0,63}$/;
+
+/**
+ * reflink: a clone that shares extents with its base (XFS, btrfs). dm: a device-mapper snapshot over loop devices. copy: a
+ * whole copy without its holes, for a file system that can do nothing better.
+ */
+export type CowKind = "reflink" | "copy" | "dm";
+
+export interface CreateRootDisk {
+  readonly capsuleId: string;
+  readonly base: BaseImage;
+  /** The disk is grown to this, never shrunk below its base. */
+  readonly sizeMib: number;
+  /** Who owns it, alone: the capsule's VMM. */
+  readonly uid: number;
+}
+
+export class RootDisks {
+  readonly kind: CowKind;
+  readonly #dir: string;
+  readonly #kernel: Kernel;
+
+  private constructor(options: {
+    kind: CowKind;
+    dir: string;
+    kernel: Kernel;
+  }) {
+    this.kind = options.kind;
+    this.#dir = options.dir;
+    this.#kernel = options.kernel;
+  }
+
+  /**
+   * Picks the way to copy: with "auto" reflink if `dir` can, else copy. Throws, saying why, if the kind asked for cannot
+   * work here. Removes disks that were half made when the agent died.
+   */
+  static async open(options: {
+    /** $WRENN_DIR/sandboxes; on one file system with the images. */
+    dir: string;
+    cow: CowKind | "auto";
+    kernel: Kernel;
+    tag: string;
+  }): Promise<RootDisks> {
+    const { dir, kernel, cow } = options;
+    await mkdir(dir, { recursive: true, mode: 0o711 });
+    const kind = cow === "auto" ? ((await canReflink(kernel, dir)) ? "reflink" : "copy") : cow;
+    if (cow === "reflink" && !(await canReflink(kernel, dir))) {
+      throw new Error(
+        `WRENN_COW=reflink: the file system of ${dir} cannot share extents (XFS and btrfs can)`,
+      );
+    }
+    if (kind === "dm") throw new Error("WRENN_COW=dm: device-mapper is not supported yet");
+    const disks = new RootDisks({ kind, dir, kernel });
+    await disks.#removePartial();
+    return disks;
+  }
+
+  /** Makes the capsule's disk. EEXIST if it has one; on failure none is left. */
+  async create(disk: CreateRootDisk): Promise<{ path: string }> {
+    checkCapsuleId(disk.capsuleId);
+
+    const path = this.path(disk.capsuleId);
+    const partial = join(this.#dir, disk.capsuleId + PARTIAL_SUFFIX);
+    await this.#copy(disk.base.path, partial);
+    try {
+      await truncate(partial, Math.max(disk.base.sizeBytes, disk.sizeMib * MIB));
+      await chown(partial, disk.uid, disk.uid);
+      await rename(partial, path);
+    } catch (error) {
+      await rm(partial, { force: true });
+      throw error;
+    }
+    return { path };
+  }
+
+  /** Where the capsule's disk is, if it has one. */
+  path(capsuleId: string): string {
+    checkCapsuleId(capsuleId);
+    return join(this.#dir, capsuleId + SUFFIX);
+  }
+
+  /** Removes the capsule's disk, whose VMM must have ended; nothing happens if there is none. */
+  async remove(capsuleId: string): Promise<void> {
+    checkCapsuleId(capsuleId);
+    await rm(join(this.#dir, capsuleId + PARTIAL_SUFFIX), { force: true });
+    await rm(this.path(capsuleId), { force: true });
+  }
+
+  /** The ids of capsules that have a disk. */
+  async list(): Promise<string[]> {
+    const names = await readdir(this.#dir);
+    return names
+      .filter((name) => name.endsWith(SUFFIX))
+      .map((name) => name.slice(0, -SUFFIX.length));
+  }
+
+  /** What the disk takes on the host's file system; a clone counts shared extents too. ENOENT. */
+  async allocatedBytes(capsuleId: string): Promise<number> {
+    return (await stat(this.path(capsuleId))).blocks * 512;
+  }
+
+  async #copy(source: string, target: string): Promise<void> {
+    if (this.kind !== "reflink") return this.#kernel.storage.copySparse(source, target);
+    try {
+      await this.#kernel.storage.reflink(source, target);
+    } catch (error) {
+      if (!hasCode(error, "EXDEV")) throw error;
+      const reason = `${source} and ${this.#dir} must be on one file system to share extents`;
+      throw new Error(`${reason}; WRENN_COW=copy copies instead`, { cause: error });
+    }
+  }
+
+  async #removePartial(): Promise<void> {
+    for (const name of await readdir(this.#dir)) {
+      if (name.endsWith(PARTIAL_SUFFIX)) await rm(join(this.#dir, name), { force: true });
+    }
+  }
+}
+
+function checkCapsuleId(capsuleId: string): void {
+  if (!CAPSULE_ID_PATTERN.test(capsuleId)) {
+    throw new Error(`Cannot use capsule id ${JSON.stringify(capsuleId)} in a file name`);
+  }
+}
