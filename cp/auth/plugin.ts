@@ -1,0 +1,69 @@
+// Route guards. A guarded route says so: `{ team: true }`, `{ user: true }`, `{ member: true }`,
+// `{ admin: true }` or `{ host: true }`.
+//
+// The caller is known before the body is read, so that strangers can't make us parse anything and
+// are told 401 whatever they sent. Elysia runs a route's hooks as parse → transform → validation →
+// resolve; parse doesn't run for GET, nor where a route reads its body itself (`parse: "none"`).
+// Hence the check runs in the first of parse and transform, and resolve only hands out its result.
+
+import { Elysia } from "elysia";
+import { readJsonBody } from "../request-body.ts";
+import type { Authenticator, Credentials } from "./authenticator.ts";
+
+export interface AuthDeps {
+  readonly authenticator: Authenticator;
+}
+
+/** The guards as Elysia macros. A guarded route's JSON body is read by `readJsonBody`. */
+export function authPlugin({ authenticator }: AuthDeps) {
+  const team = guard((credentials) => authenticator.team(credentials));
+  const user = guard((credentials) => authenticator.user(credentials));
+  const member = guard((credentials) => authenticator.member(credentials));
+  const admin = guard((credentials) => authenticator.admin(credentials));
+  const host = guard((credentials) => authenticator.host(credentials));
+
+  return new Elysia({ name: "wrenn-auth", seed: authenticator }).macro({
+    team: { ...hooks(team), resolve: async ({ request }) => ({ caller: await team(request) }) },
+    user: { ...hooks(user), resolve: async ({ request }) => ({ user: await user(request) }) },
+    member: {
+      ...hooks(member),
+      resolve: async ({ request }) => ({ member: await member(request) }),
+    },
+    admin: { ...hooks(admin), resolve: async ({ request }) => ({ admin: await admin(request) }) },
+    host: { ...hooks(host), resolve: async ({ request }) => ({ hostId: await host(request) }) },
+  });
+}
+
+type Guard = (request: Request) => Promise<unknown>;
+
+/** Checks a request once, however many hooks ask. */
+function guard<Caller>(authenticate: (credentials: Credentials) => Promise<Caller>) {
+  const callers = new WeakMap<Request, Promise<Caller>>();
+  return (request: Request): Promise<Caller> => {
+    const known = callers.get(request);
+    if (known !== undefined) return known;
+    const caller = authenticate(credentialsOf(request.headers));
+    callers.set(request, caller);
+    return caller;
+  };
+}
+
+function hooks(check: Guard) {
+  return {
+    parse: async ({ request }: { request: Request }) => {
+      await check(request);
+      return await readJsonBody({ request });
+    },
+    transform: async ({ request }: { request: Request }) => {
+      await check(request);
+    },
+  };
+}
+
+function credentialsOf(headers: Headers): Credentials {
+  return {
+    apiKey: headers.get("x-api-key"),
+    authorization: headers.get("authorization"),
+    hostToken: headers.get("x-host-token"),
+  };
+}

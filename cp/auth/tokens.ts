@@ -1,0 +1,67 @@
+// JSON Web Tokens of users and hosts: HS256 with the one secret, told apart by `typ`.
+
+import { jwt } from "@elysiajs/jwt";
+import { decodeId, encodeId, type Id } from "../../proto/ids.ts";
+import type { Clock } from "../clock.ts";
+import type { TEAM_ROLES } from "../db/tables.ts";
+
+export const USER_TOKEN_TTL_SEC = 6 * 3600;
+export const HOST_TOKEN_TTL_SEC = 7 * 24 * 3600;
+/** Ours are under 1 KiB; what is longer isn't worth a signature check. */
+const TOKEN_LENGTH_MAX = 4096;
+
+export interface UserTokenSubject {
+  readonly userId: Id<"user">;
+  readonly teamId: Id<"team">;
+  readonly role: (typeof TEAM_ROLES)[number];
+  readonly email: string;
+  readonly name: string;
+  readonly isAdmin: boolean;
+}
+
+export interface Tokens {
+  signUser(subject: UserTokenSubject): Promise<string>;
+  /** Whom the token names, or null when it is forged, expired, malformed or a host's. */
+  verifyUser(token: string): Promise<{ userId: Id<"user">; teamId: Id<"team"> } | null>;
+  signHost(hostId: Id<"host">): Promise<string>;
+  /** The host that the token names, or null when it is forged, expired, malformed or a user's. */
+  verifyHost(token: string): Promise<Id<"host"> | null>;
+}
+
+/** Signs and checks with `secret`; role, mail and name in a token are for its bearer to read. */
+export function createTokens(options: { secret: string; clock: Clock }): Tokens {
+  const { clock } = options;
+  const { sign, verify } = jwt({ secret: options.secret, alg: "HS256" }).decorator.jwt;
+  const nowSec = () => Math.floor(clock.now().getTime() / 1000);
+
+  async function claims(token: string) {
+    if (token.length > TOKEN_LENGTH_MAX) return null;
+    const options = { algorithms: ["HS256"], currentDate: clock.now(), requiredClaims: ["exp"] };
+    return (await verify(token, options)) || null;
+  }
+
+  return {
+    signUser({ userId, teamId, role, email, name, isAdmin }) {
+      const exp = nowSec() + USER_TOKEN_TTL_SEC;
+      const admin = isAdmin ? { is_admin: true } : {};
+      const sub = encodeId("user", userId);
+      return sign({ sub, team_id: encodeId("team", teamId), role, email, name, ...admin, exp });
+    },
+    async verifyUser(token) {
+      const payload = await claims(token);
+      if (payload === null || payload.typ === "host") return null;
+      const userId = decodeId("user", String(payload.sub));
+      const teamId = decodeId("team", String(payload.team_id));
+      return userId && teamId ? { userId, teamId } : null;
+    },
+    signHost(hostId) {
+      const id = encodeId("host", hostId);
+      return sign({ sub: id, host_id: id, typ: "host", exp: nowSec() + HOST_TOKEN_TTL_SEC });
+    },
+    async verifyHost(token) {
+      const payload = await claims(token);
+      if (payload === null || payload.typ !== "host") return null;
+      return decodeId("host", String(payload.host_id));
+    },
+  };
+}

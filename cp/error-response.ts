@@ -1,0 +1,90 @@
+// Every failure of a request becomes one of our error bodies, here and nowhere else.
+
+import { AppError } from "./errors.ts";
+import type { Log } from "./log.ts";
+import { isOutage } from "./outage.ts";
+
+interface FailedRequest {
+  readonly error: unknown;
+  readonly code: string | number;
+  readonly request: Request;
+}
+
+/** Elysia's `onError`: knows `AppError`, Elysia's own failures, and everything else. */
+export function createErrorHandler(log: Log) {
+  return ({ error, code, request }: FailedRequest): Response => {
+    const known = toAppError(error, code);
+    if (known.status >= 500) {
+      const { pathname } = new URL(request.url);
+      const fields = { code: known.code, method: request.method, path: pathname };
+      log.error("request failed", { ...fields, error: known.cause ?? known });
+    }
+    return errorResponse(known);
+  };
+}
+
+/** The answer that carries the error. */
+export function errorResponse(error: AppError): Response {
+  return Response.json(error.toBody(), { status: error.status });
+}
+
+function toAppError(error: unknown, code: string | number): AppError {
+  if (error instanceof AppError) return error;
+  const cause = error instanceof Error ? error.cause : undefined;
+  switch (code) {
+    case "NOT_FOUND":
+      return new AppError("not_found", "no such route");
+    case "PARSE":
+      // What a route's own body parser throws arrives wrapped in Elysia's ParseError.
+      if (cause instanceof AppError) return cause;
+      if (cause !== undefined && !(cause instanceof SyntaxError)) return fromUnknown(cause);
+      return new AppError("invalid_request", "invalid JSON body", { cause });
+    case "VALIDATION":
+      return fromValidation(error);
+    case "INVALID_FILE_TYPE":
+    case "INVALID_COOKIE_SIGNATURE":
+      return new AppError("invalid_request", "the request is not valid", { cause: error });
+    default:
+      return fromUnknown(error);
+  }
+}
+
+function fromUnknown(error: unknown): AppError {
+  if (isOutage(error)) {
+    const message = "the service is temporarily unavailable: try again";
+    return new AppError("service_unavailable", message, { cause: error });
+  }
+  return new AppError("internal_error", "internal error", { cause: error });
+}
+
+interface ValidationFailure {
+  readonly type: string;
+  readonly all: readonly { path?: string; message?: string }[];
+}
+
+/**
+ * Names the field and what was expected of it. Never the value: it may be a password, and Elysia's
+ * own message carries it.
+ */
+function fromValidation(error: unknown): AppError {
+  const failure = asValidationFailure(error);
+  const first = failure.all[0];
+  if (failure.type === "response") {
+    const cause = new Error(`response fails its schema: ${first?.path}: ${first?.message}`);
+    return new AppError("internal_error", "internal error", { cause });
+  }
+  const path = (first?.path ?? "").slice(1).replaceAll("/", ".");
+  const expected = lowerFirst(first?.message ?? "is not valid");
+  return new AppError("invalid_request", `${path || failure.type}: ${expected}`);
+}
+
+function asValidationFailure(error: unknown): ValidationFailure {
+  if (error instanceof Error && "type" in error && "all" in error && Array.isArray(error.all)) {
+    return { type: String(error.type), all: error.all };
+  }
+  return { type: "request", all: [] };
+}
+
+function lowerFirst(text: string): string {
+  return text.charAt(0).toLowerCase() + text.slice(1);
+}

@@ -1,0 +1,47 @@
+// Around every request: its id, its line in the log, and the `/api` prefix that old clients send.
+
+import type { Log } from "./log.ts";
+
+const REQUEST_ID_PATTERN = /^[A-Za-z0-9._-]{1,64}$/;
+const API_PREFIX = /^(https?:\/\/[^/]+)\/api(?=\/|\?|$)/;
+
+/**
+ * A wrapper of the application's `fetch`. A client's own `X-Request-Id` is kept if it is harmless;
+ * the answer names the id in use.
+ */
+export function observeRequests(log: Log) {
+  return (next: (request: Request) => unknown) => {
+    return async (request: Request): Promise<unknown> => {
+      const startedAt = performance.now();
+      stripApiPrefix(request);
+      const requestId = requestIdOf(request);
+      const response = await next(request);
+      // An upgrade to a WebSocket has no answer.
+      if (!(response instanceof Response)) return response;
+      response.headers.set("X-Request-Id", requestId);
+      log.info("request", {
+        requestId,
+        method: request.method,
+        path: new URL(request.url).pathname,
+        status: response.status,
+        durationMs: Math.round((performance.now() - startedAt) * 1000) / 1000,
+      });
+      return response;
+    };
+  };
+}
+
+/**
+ * SDKs call `<base>/api/v1/…`; routes know `/v1/…` only. The request itself stays the same object,
+ * for only the server's own request can be upgraded to a WebSocket.
+ */
+function stripApiPrefix(request: Request): void {
+  if (!API_PREFIX.test(request.url)) return;
+  const url = request.url.replace(API_PREFIX, "$1").replace(/^(https?:\/\/[^/?]+)(\?|$)/, "$1/$2");
+  Object.defineProperty(request, "url", { value: url, enumerable: true });
+}
+
+function requestIdOf(request: Request): string {
+  const own = request.headers.get("x-request-id");
+  return own !== null && REQUEST_ID_PATTERN.test(own) ? own : crypto.randomUUID();
+}
