@@ -1,0 +1,130 @@
+// Environment and arguments, checked once.
+
+import { resolve } from "node:path";
+import { HTTP_CONNECTIONS_DEFAULT, HTTP_CONNECTIONS_RESERVED } from "./limits.ts";
+import { LOG_LEVELS, type LogLevel } from "./log.ts";
+
+const VMMS = ["auto", "qemu"] as const;
+const COWS = ["auto", "reflink", "copy", "dm"] as const;
+
+export interface ListenAddress {
+  readonly host: string;
+  readonly port: number;
+}
+
+export interface Config {
+  /** WRENN_DIR: everything the agent keeps. */
+  readonly dir: string;
+  readonly listen: ListenAddress;
+  /** Where the control plane reaches this agent. */
+  readonly address: string;
+  readonly cpUrl: string;
+  readonly registrationToken: string | null;
+  readonly vmm: (typeof VMMS)[number];
+  readonly cow: (typeof COWS)[number];
+  /** Null: beside the program, wherever that is. */
+  readonly nativeDir: string | null;
+  readonly networkPoolSize: number;
+  readonly logLevel: LogLevel;
+  /** Long-lived calls to guests that may be open at once. */
+  readonly guestStreamsMax: number;
+  /** `<name>:kill` or `<name>:fail`: what a crash test wants to happen where. */
+  readonly failpoint: string | null;
+}
+
+/** The configuration does not hold; the message is one sentence that names the setting. */
+export class ConfigError extends Error {
+  override readonly name = "ConfigError";
+}
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Throws ConfigError. Empty variables count as unset. */
+export function loadConfig(env: Environment, args: readonly string[]): Config {
+  const flags = parseFlags(args);
+  return {
+    dir: resolve(env.WRENN_DIR || "/var/lib/wrenn"),
+    listen: listenAddress(env.WRENN_HOST_LISTEN_ADDR || "127.0.0.1:50051"),
+    address: hostAndPort("--address", required("--address", flags.get("--address"))),
+    cpUrl: url("WRENN_CP_URL", required("WRENN_CP_URL", env.WRENN_CP_URL)),
+    registrationToken: flags.get("--register") ?? null,
+    vmm: oneOf("WRENN_VMM", env.WRENN_VMM || "auto", VMMS),
+    cow: oneOf("WRENN_COW", env.WRENN_COW || "auto", COWS),
+    nativeDir: env.WRENN_NATIVE_DIR ? resolve(env.WRENN_NATIVE_DIR) : null,
+    networkPoolSize: integer("WRENN_NETWORK_POOL", env.WRENN_NETWORK_POOL || "4", 0, 256),
+    logLevel: oneOf("LOG_LEVEL", env.LOG_LEVEL || "info", LOG_LEVELS),
+    guestStreamsMax: guestStreamsMax(env.BUN_CONFIG_MAX_HTTP_REQUESTS),
+    failpoint: env.WRENN_FAILPOINT || null,
+  };
+}
+
+function parseFlags(args: readonly string[]): ReadonlyMap<string, string> {
+  const flags = new Map<string, string>();
+  for (let i = 0; i < args.length; i += 2) {
+    const name = args[i] ?? "";
+    if (name !== "--register" && name !== "--address") {
+      throw new ConfigError(`Unknown argument ${JSON.stringify(name)}`);
+    }
+    flags.set(name, required(name, args[i + 1]));
+  }
+  return flags;
+}
+
+function required(name: string, value: string | undefined): string {
+  if (!value) throw new ConfigError(`${name} is missing`);
+  return value;
+}
+
+/** Until connections are authenticated by certificates, only this machine may reach the agent. */
+function listenAddress(text: string): ListenAddress {
+  const full = hostAndPort(
+    "WRENN_HOST_LISTEN_ADDR",
+    text.startsWith(":") ? `127.0.0.1${text}` : text,
+  );
+  const split = full.lastIndexOf(":");
+  const host = full.slice(0, split);
+  if (host !== "localhost" && host !== "[::1]" && !/^127\.\d+\.\d+\.\d+$/.test(host)) {
+    throw new ConfigError(
+      `WRENN_HOST_LISTEN_ADDR ${text} is not a loopback address, and without mTLS the agent listens on no other`,
+    );
+  }
+  return { host: host.replace(/^\[|\]$/g, ""), port: Number(full.slice(split + 1)) };
+}
+
+function hostAndPort(name: string, text: string): string {
+  const port = Number(/^(?:[^:\s/]+|\[[0-9a-fA-F:]+\]):(\d{1,5})$/.exec(text)?.[1] ?? -1);
+  if (port < 0 || port > 65535) {
+    throw new ConfigError(`${name} ${JSON.stringify(text)} is not of the form host:port`);
+  }
+  return text;
+}
+
+function url(name: string, text: string): string {
+  if (!/^https?:\/\//.test(text) || !URL.canParse(text)) {
+    throw new ConfigError(`${name} ${JSON.stringify(text)} is not an http or https URL`);
+  }
+  return text.replace(/\/+$/, "");
+}
+
+function oneOf<T extends string>(name: string, value: string, allowed: readonly T[]): T {
+  const found = allowed.find((candidate) => candidate === value);
+  if (found === undefined) {
+    throw new ConfigError(`${name} ${JSON.stringify(value)} is none of ${allowed.join(", ")}`);
+  }
+  return found;
+}
+
+function integer(name: string, text: string, min: number, max: number): number {
+  const value = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
+  if (!(value >= min && value <= max)) {
+    throw new ConfigError(`${name} ${JSON.stringify(text)} is no integer from ${min} to ${max}`);
+  }
+  return value;
+}
+
+function guestStreamsMax(connections: string | undefined): number {
+  const max = connections
+    ? integer("BUN_CONFIG_MAX_HTTP_REQUESTS", connections, 1, 65535)
+    : HTTP_CONNECTIONS_DEFAULT;
+  return Math.max(1, max - HTTP_CONNECTIONS_RESERVED);
+}

@@ -1,0 +1,51 @@
+// The errors the agent answers with: a closed set of codes, a sentence for the caller, a cause for the log.
+
+/** Codes of the Connect protocol that the agent uses. */
+export type AgentErrorCode =
+  | "aborted"
+  | "already_exists"
+  | "deadline_exceeded"
+  | "failed_precondition"
+  | "internal"
+  | "invalid_argument"
+  | "not_found"
+  | "permission_denied"
+  | "resource_exhausted"
+  | "unavailable";
+
+/** What the error is about; tells a missing file from a missing capsule. */
+export type ErrorSubject = "capsule" | "file" | "guest" | "host" | "process" | "request";
+
+/** The message goes to the control plane: one sentence, without paths of the host. */
+export class AgentError extends Error {
+  override readonly name = "AgentError";
+  readonly code: AgentErrorCode;
+  readonly subject: ErrorSubject;
+
+  constructor(
+    code: AgentErrorCode,
+    message: string,
+    options: { subject: ErrorSubject; cause?: unknown },
+  ) {
+    super(message, { cause: options.cause });
+    this.code = code;
+    this.subject = options.subject;
+  }
+}
+
+/** A field of a request breaks its rule. The message starts with the field's name. */
+export function invalidField(field: string, rule: string): AgentError {
+  return new AgentError("invalid_argument", `${field}: ${rule}`, { subject: "request" });
+}
+
+/** The capsule is not on this host. */
+export function unknownCapsule(id: string): AgentError {
+  return new AgentError("not_found", `Capsule "${id}" is not on this host`, { subject: "capsule" });
+}
+
+/** What went wrong with all its causes, for the log. */
+export function describeError(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const own = `${error.name}: ${error.message}`;
+  return error.cause === undefined ? own : `${own} <- ${describeError(error.cause)}`;
+}

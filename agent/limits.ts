@@ -1,0 +1,77 @@
+// Every bound of the agent, with its unit and its reason.
+
+const MIB = 1024 * 1024;
+
+// What a capsule may ask for. The control plane has tighter limits per team; these keep the host whole.
+export const VCPUS_MAX = 64;
+export const MEMORY_MIB_MIN = 128;
+export const MEMORY_MIB_MAX = 256 * 1024;
+export const DISK_MIB_MAX = 1024 * 1024;
+/** Of the base images; a smaller wish is grown to it. */
+export const DISK_MIB_DEFAULT = 5 * 1024;
+export const TIMEOUT_SEC_MAX = 365 * 24 * 3600;
+
+// Text that reaches the guest: large enough for honest use, small enough to hold thousands of times.
+export const PATH_BYTES_MAX = 4096;
+export const ARGUMENTS_MAX = 4096;
+/** Linux refuses a single argument over 128 KiB. */
+export const ARGUMENT_BYTES_MAX = 128 * 1024;
+export const ENVS_MAX = 512;
+export const ENV_NAME_BYTES_MAX = 256;
+export const ENV_VALUE_BYTES_MAX = 32 * 1024;
+export const USER_NAME_BYTES_MAX = 64;
+export const TAG_BYTES_MAX = 128;
+export const TOKEN_BYTES_MAX = 512;
+
+/** A guest's kernel and userland came up well within 10 s everywhere with KVM; TCG needs more. */
+export const BOOT_TIMEOUT_MS = { kvm: 30_000, tcg: 180_000 } as const;
+/** Creates waiting for a boot slot; more than this is a host that should not have been chosen. */
+export const BOOTS_QUEUED_MAX = 256;
+/** Capsules taken down at once when the agent terminates: bounded by netlink and the disk. */
+export const DESTROYS_AT_ONCE_MAX = 8;
+/** MemAvailable that a new capsule must leave, so that the host itself never swaps or kills. */
+export const HOST_MEMORY_RESERVE_MIB = 512;
+
+// What a hostile guest can make the agent hold or wait for.
+/** Bytes kept of each of stdout and stderr; the command is killed when it prints more. */
+export const OUTPUT_BYTES_MAX = 32 * MIB;
+/** One message of a stream; envd sends at most 32 KiB of output in one. */
+export const STREAM_MESSAGE_BYTES_MAX = MIB;
+/** One unary answer; some 60,000 directory entries. */
+export const UNARY_ANSWER_BYTES_MAX = 16 * MIB;
+/** Bodies of /init, /health and of errors. */
+export const SMALL_ANSWER_BYTES_MAX = 64 * 1024;
+/** A unary call to envd, and the time in which a stream must start. */
+export const GUEST_CALL_TIMEOUT_MS = 30_000;
+/** A transfer must move within this time. */
+export const TRANSFER_IDLE_TIMEOUT_MS = 30_000;
+/** A directory tree of any size takes its time to remove. */
+export const REMOVE_TIMEOUT_MS = 120_000;
+/** After a command's own deadline, for envd to kill it and say so. */
+export const KILL_GRACE_MS = 5_000;
+/** Characters of a guest's error text that are passed on. */
+export const GUEST_TEXT_MAX = 300;
+/** A command that never ends is a background one. */
+export const EXEC_TIMEOUT_SEC_DEFAULT = 30;
+export const EXEC_TIMEOUT_SEC_MAX = 24 * 3600;
+/** Foreground commands and transfers of one capsule, so that one cannot starve the others. */
+export const STREAMS_PER_CAPSULE_MAX = 64;
+/** Bun opens at most 256 connections unless BUN_CONFIG_MAX_HTTP_REQUESTS says otherwise at its start. */
+export const HTTP_CONNECTIONS_DEFAULT = 256;
+/** Of those, kept free of long-lived calls: health, init, kills, heartbeats. */
+export const HTTP_CONNECTIONS_RESERVED = 56;
+
+// RPC between control plane and agent.
+/** A whole file in one message; larger ones are streamed. */
+export const FILE_MESSAGE_BYTES_MAX = 100 * MIB;
+export const RPC_MESSAGE_BYTES_MAX = FILE_MESSAGE_BYTES_MAX + MIB;
+export const FILE_CHUNK_BYTES = 256 * 1024;
+/** One file streamed in or out: the largest disk. */
+export const FILE_BYTES_MAX = DISK_MIB_MAX * MIB;
+
+/** Outcomes of finished operations are remembered so that a late duplicate cannot run again. */
+export const OUTCOMES_KEPT_MS = 24 * 3600 * 1000;
+/** How often the activity clock reaches the disk: what a crash can make it forget. */
+export const ACTIVITY_FLUSH_MS = 10_000;
+/** Of the console in the agent's log when a boot failed. */
+export const CONSOLE_TAIL_BYTES = 4096;
