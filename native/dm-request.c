@@ -22,21 +22,46 @@ int32_t dm_fill_header(struct dm_ioctl *header, size_t size, const char *name, u
   return 0;
 }
 
-int32_t dm_fill_table(struct dm_table *table, const char *name, uint64_t sectors,
-                      const char *target, const char *parameters) {
-  size_t target_length = strnlen(target, DM_MAX_TYPE_NAME);
-  size_t parameters_length = strnlen(parameters, DM_PARAMETERS_BYTES);
-  if (target_length >= DM_MAX_TYPE_NAME || parameters_length >= DM_PARAMETERS_BYTES)
-    return -ENAMETOOLONG;
+/* Appends one line's target at *at, which moves behind it, aligned as the kernel wants it. */
+static int32_t put_target(struct dm_table *table, size_t *at, const char *line, size_t length) {
+  struct dm_target_spec target = {0};
+  unsigned long long start, sectors;
+  int type_from = 0, type_to = 0;
+  char text[DM_TABLE_BYTES];
+  if (length >= sizeof text) return -ENAMETOOLONG;
+  memcpy(text, line, length);
+  text[length] = '\0';
+  if (sscanf(text, "%llu %llu %n%*s%n", &start, &sectors, &type_from, &type_to) != 2 ||
+      type_to <= type_from)
+    return -EINVAL;
+  if (type_to - type_from >= DM_MAX_TYPE_NAME) return -ENAMETOOLONG;
+  memcpy(target.target_type, text + type_from, (size_t)(type_to - type_from));
+
+  const char *parameters = text + type_to + (text[type_to] == ' ' ? 1 : 0);
+  size_t size = sizeof target + strlen(parameters) + 1;
+  size_t aligned = (size + 7) & ~(size_t)7;
+  if (*at + aligned > sizeof table->targets) return -ENAMETOOLONG;
+  target.sector_start = start;
+  target.length = sectors;
+  target.next = (uint32_t)aligned;
+  memcpy(table->targets + *at, &target, sizeof target);
+  memcpy(table->targets + *at + sizeof target, parameters, strlen(parameters) + 1);
+  *at += aligned;
+  table->header.target_count++;
+  return 0;
+}
+
+int32_t dm_fill_table(struct dm_table *table, const char *name, const char *lines) {
+  size_t at = 0;
   memset(table, 0, sizeof *table);
   int32_t result = dm_fill_header(&table->header, sizeof *table, name, 0);
+  while (result == 0 && *lines != '\0') {
+    size_t length = strcspn(lines, "\n");
+    result = put_target(table, &at, lines, length);
+    lines += length + (lines[length] == '\n' ? 1 : 0);
+  }
   if (result < 0) return result;
-  table->header.target_count = 1;
-  table->target.length = sectors;
-  table->target.next = sizeof table->target + sizeof table->parameters;
-  memcpy(table->target.target_type, target, target_length);
-  memcpy(table->parameters, parameters, parameters_length);
-  return 0;
+  return table->header.target_count > 0 ? 0 : -EINVAL;
 }
 
 int32_t dm_read_status(const struct dm_answer *answer, const char **ret_text) {

@@ -6,13 +6,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* A table of one target; 1 KiB of parameters is twice what a snapshot with two long paths needs. */
-enum { DM_PARAMETERS_BYTES = 1024, DM_ANSWER_BYTES = 64 * 1024 };
+/* A table has a few targets of a line each; more than this is no table of ours. */
+enum { DM_TABLE_BYTES = 4096, DM_ANSWER_BYTES = 64 * 1024 };
 
 struct dm_table {
   struct dm_ioctl header;
-  struct dm_target_spec target;
-  char parameters[DM_PARAMETERS_BYTES];
+  char targets[DM_TABLE_BYTES];
 };
 
 /* An answer whose length only the kernel knows; a fuller one is flagged DM_BUFFER_FULL_FLAG. */
@@ -24,9 +23,11 @@ struct dm_answer {
 /* Fills the header for a request of `size` bytes in all. -EINVAL, -ENAMETOOLONG: a bad name. */
 int32_t dm_fill_header(struct dm_ioctl *header, size_t size, const char *name, uint32_t flags);
 
-/* Fills a table of one target. Errors as above and -ENAMETOOLONG for target or parameters. */
-int32_t dm_fill_table(struct dm_table *table, const char *name, uint64_t sectors,
-                      const char *target, const char *parameters);
+/*
+ * Fills a table from lines of "<start> <sectors> <target> [<parameters>]", as dmsetup takes them.
+ * -EINVAL: there is no line or one is malformed; -ENAMETOOLONG: a name or the table does not fit.
+ */
+int32_t dm_fill_table(struct dm_table *table, const char *name, const char *lines);
 
 /* Points ret_text at the first target's status inside the answer. -ENXIO: there is no target. */
 int32_t dm_read_status(const struct dm_answer *answer, const char **ret_text);

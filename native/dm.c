@@ -35,10 +35,9 @@ int32_t wrenn_dm_create(const char *name, uint64_t *ret_device) {
   return result;
 }
 
-int32_t wrenn_dm_load(const char *name, uint64_t sectors, const char *target,
-                      const char *parameters) {
+int32_t wrenn_dm_load(const char *name, const char *lines) {
   struct dm_table table;
-  int32_t result = dm_fill_table(&table, name, sectors, target, parameters);
+  int32_t result = dm_fill_table(&table, name, lines);
   return result < 0 ? result : ask(DM_TABLE_LOAD, &table.header);
 }
 

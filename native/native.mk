@@ -1,32 +1,44 @@
-# libwrenn.so and its tests. Included by the Makefile above, or run by itself: make -f native/native.mk
+# libwrenn.so, the programs in C and their tests. Included by the Makefile, or by itself: make -f native/native.mk
+# A folder below adds its programs in a rules.mk by NATIVE_PROGRAMS, NATIVE_UNIT_TESTS, NATIVE_ROOT_TESTS += ….
 NATIVE_DIR := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
 NATIVE_OUT ?= build/native
 NATIVE_CC ?= gcc
 NATIVE_CFLAGS := -std=gnu17 -O2 -g -Wall -Wextra -Werror -Wshadow -Wconversion -Wstrict-prototypes \
 	-Wmissing-prototypes -Wvla -fvisibility=hidden
-NATIVE_SANITIZE := -fsanitize=address,undefined -fno-omit-frame-pointer
+NATIVE_SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
+
 LIBWRENN_AREAS := in-netns netns rtnetlink link tap sysctl nft file loop dm-request dm mount tsc
 LIBWRENN_SOURCES := $(LIBWRENN_AREAS:%=$(NATIVE_DIR)/%.c)
 LIBWRENN_HEADERS := $(wildcard $(NATIVE_DIR)/*.h)
-# A test whose name starts with host- needs root.
-LIBWRENN_TESTS := $(patsubst $(NATIVE_DIR)/tests/%.c,%,$(wildcard $(NATIVE_DIR)/tests/*.c))
-LIBWRENN_UNIT_TESTS := $(filter-out host-%,$(LIBWRENN_TESTS))
-LIBWRENN_HOST_TESTS := $(filter host-%,$(LIBWRENN_TESTS))
+LIBWRENN_TEST_OBJECTS := $(LIBWRENN_AREAS:%=$(NATIVE_OUT)/tests/objects/%.o)
 
-.PHONY: libwrenn test-libwrenn test-libwrenn-host
-libwrenn: $(NATIVE_OUT)/libwrenn.so
+NATIVE_PROGRAMS :=
+# A test whose name starts with root- makes kernel objects.
+NATIVE_ALL_TESTS := $(patsubst $(NATIVE_DIR)/tests/%.c,$(NATIVE_OUT)/tests/%,$(wildcard $(NATIVE_DIR)/tests/*.c))
+NATIVE_ROOT_TESTS := $(filter $(NATIVE_OUT)/tests/root-%,$(NATIVE_ALL_TESTS))
+NATIVE_UNIT_TESTS := $(filter-out $(NATIVE_ROOT_TESTS),$(NATIVE_ALL_TESTS))
 
+-include $(wildcard $(NATIVE_DIR)/*/rules.mk)
+
+.PHONY: native native-test native-test-root
+native: $(NATIVE_OUT)/libwrenn.so $(NATIVE_PROGRAMS)
+
+# Each test prints "ok" and a sentence for each thing it shows, and stops at the first that is not so.
+native-test: $(NATIVE_UNIT_TESTS)
+	@for test in $^; do "$$test" || exit 1; done
+
+native-test-root: $(NATIVE_ROOT_TESTS)
+	@for test in $^; do "$$test" || exit 1; done
+
+# Written aside and renamed: an agent that runs has the old one mapped.
 $(NATIVE_OUT)/libwrenn.so: $(LIBWRENN_SOURCES) $(LIBWRENN_HEADERS)
 	@mkdir -p $(@D)
-	$(NATIVE_CC) $(NATIVE_CFLAGS) -fPIC -shared -pthread -Wl,-z,defs -o $@.tmp $(LIBWRENN_SOURCES) -lnftables
-	@mv $@.tmp $@
+	@$(NATIVE_CC) $(NATIVE_CFLAGS) -fPIC -shared -pthread -Wl,-z,defs -o $@.new $(LIBWRENN_SOURCES) -lnftables
+	@mv $@.new $@
 
-$(NATIVE_OUT)/tests/%: $(NATIVE_DIR)/tests/%.c $(LIBWRENN_SOURCES) $(LIBWRENN_HEADERS)
+$(NATIVE_OUT)/tests/objects/%.o: $(NATIVE_DIR)/%.c $(LIBWRENN_HEADERS)
 	@mkdir -p $(@D)
-	$(NATIVE_CC) $(NATIVE_CFLAGS) $(NATIVE_SANITIZE) -I$(NATIVE_DIR) -pthread -o $@ $< $(LIBWRENN_SOURCES) -lnftables
+	@$(NATIVE_CC) $(NATIVE_CFLAGS) $(NATIVE_SANITIZE) -c -o $@ $<
 
-test-libwrenn: $(LIBWRENN_UNIT_TESTS:%=$(NATIVE_OUT)/tests/%)
-	@set -e; for t in $^; do echo "$$t"; "$$t"; done
-
-test-libwrenn-host: $(LIBWRENN_HOST_TESTS:%=$(NATIVE_OUT)/tests/%)
-	@set -e; for t in $^; do echo "$$t"; "$$t"; done
+$(NATIVE_ALL_TESTS): $(NATIVE_OUT)/tests/%: $(NATIVE_DIR)/tests/%.c $(NATIVE_DIR)/tests/run.h $(LIBWRENN_TEST_OBJECTS)
+	@$(NATIVE_CC) $(NATIVE_CFLAGS) $(NATIVE_SANITIZE) -I$(NATIVE_DIR) -pthread -o $@ $< $(LIBWRENN_TEST_OBJECTS) -lnftables

@@ -144,12 +144,12 @@ WRENN_API int32_t wrenn_dm_version(void);
 WRENN_API int32_t wrenn_dm_create(const char *name, uint64_t *ret_device);
 
 /*
- * Loads a table of one target over `sectors` (512 bytes each) into the inactive slot of `name`;
- * wrenn_dm_resume activates it. Blocks: for the target's own set-up. -ENXIO: no such device;
- * -EINVAL: the kernel refuses the parameters; -ENAMETOOLONG: they exceed 1023 characters.
+ * Loads a table into the inactive slot of `name`; wrenn_dm_resume activates it. Each of `lines` is
+ * "<start> <sectors> <target> [<parameters>]", a sector being 512 bytes. Blocks: for the targets'
+ * own set-up. -ENXIO: no such device; -EINVAL: malformed, or the kernel refuses it; -ENAMETOOLONG:
+ * over 4 KiB.
  */
-WRENN_API int32_t wrenn_dm_load(const char *name, uint64_t sectors, const char *target,
-                                const char *parameters);
+WRENN_API int32_t wrenn_dm_load(const char *name, const char *lines);
 
 /* Activates the inactive table, if there is one, and lets I/O flow. -ENXIO: no such device. */
 WRENN_API int32_t wrenn_dm_resume(const char *name);

@@ -24,7 +24,7 @@ const SIGNATURES = {
   wrenn_loop_detach: ["u32"],
   wrenn_dm_version: [],
   wrenn_dm_create: ["text", "words"],
-  wrenn_dm_load: ["text", "u64", "text", "text"],
+  wrenn_dm_load: ["text", "text"],
   wrenn_dm_resume: ["text"],
   wrenn_dm_suspend: ["text"],
   wrenn_dm_remove: ["text"],

@@ -57,12 +57,12 @@ export class StorageCalls {
     return words[0] ?? 0n;
   }
 
-  /** Loads a table of one target, which resumeMapped activates. EINVAL: the kernel refuses it. */
-  async loadMapped(
-    name: string,
-    table: { sectors: number; target: string; parameters: string },
-  ): Promise<void> {
-    const args = [name, BigInt(table.sectors), table.target, table.parameters];
+  /**
+   * Loads a table, which resumeMapped activates: lines of "<start> <sectors> <target> [<parameters>]".
+   * EINVAL: the kernel refuses it.
+   */
+  async loadMapped(name: string, lines: readonly string[]): Promise<void> {
+    const args = [name, lines.join("\n")];
     await this.#call(`load table of ${name}`, "wrenn_dm_load", args);
   }
 
