@@ -1,8 +1,9 @@
-// The development platform's commands: `dev` (foreground), `up`, `down`, `reset`. See `make help`.
+// The development platform's commands: `dev` (foreground), `up`, `down`, `reset`, `cp` and `agent` (reloading). See `make help`.
 
 import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { runFirstCapsule } from "./first-capsule.ts";
+import { hotReload } from "./hot-reload.ts";
 import {
   AlreadyRunning,
   deletePlatform,
@@ -33,12 +34,16 @@ async function main(command: string | undefined): Promise<number> {
     case "down":
       await stopPlatform(home);
       return 0;
+    case "cp":
+    case "agent":
+      await hotReload(home, command);
+      return 0;
     case "reset":
       await stopPlatform(home);
       await deletePlatform(home);
       return 0;
     default:
-      throw new Error("usage: bun scripts/dev/main.ts dev|up|down|reset");
+      throw new Error("usage: bun scripts/dev/main.ts dev|up|down|reset|cp|agent");
   }
 }
 

@@ -10,7 +10,7 @@ import { type Account, createApiKey, createHost, logIn, signUp } from "./account
 import { closeDevDir, type DevDir, findDevDir, openDevDir } from "./dev-dir.ts";
 import { installGuestFiles } from "./guest-files.ts";
 import { choosePorts, type Ports } from "./ports.ts";
-import { Processes } from "./processes.ts";
+import { Processes, type StartOptions } from "./processes.ts";
 import { run, startPostgres, startRedis, waitFor } from "./services.ts";
 
 const ADMIN_EMAIL = "admin@wrenn.localhost";
@@ -142,13 +142,23 @@ export async function stopPlatform(home: string): Promise<void> {
   await closeDevDir(dir);
 }
 
+/** How a program of the platform is started. */
+export function programOf(
+  platform: Omit<Platform, "account">,
+  name: "cp" | "agent",
+): Required<StartOptions> {
+  const cwd = REPOSITORY;
+  if (name === "cp") {
+    const command = [process.execPath, join(REPOSITORY, "cp/main.ts")];
+    return { name, command, env: platform.cpEnv, cwd };
+  }
+  const main = join(REPOSITORY, "agent/main.ts");
+  const command = [process.execPath, main, "--address", `127.0.0.1:${platform.ports.agent}`];
+  return { name, command, env: platform.agentEnv, cwd };
+}
+
 export async function startControlPlane(platform: Omit<Platform, "account">): Promise<void> {
-  await platform.processes.start({
-    name: "cp",
-    command: [process.execPath, join(REPOSITORY, "cp/main.ts")],
-    env: platform.cpEnv,
-    cwd: REPOSITORY,
-  });
+  await platform.processes.start(programOf(platform, "cp"));
   await answers(platform.processes, "cp", `${platform.baseUrl}/health`);
 }
 
@@ -157,20 +167,11 @@ export async function startAgent(
   platform: Omit<Platform, "account">,
   registrationToken: () => Promise<string>,
 ): Promise<void> {
-  const address = `127.0.0.1:${platform.ports.agent}`;
+  const program = programOf(platform, "agent");
   const known = await Bun.file(join(platform.dir.agentDir, "host-credentials.json")).exists();
-  await platform.processes.start({
-    name: "agent",
-    command: [
-      process.execPath,
-      join(REPOSITORY, "agent/main.ts"),
-      ...["--address", address],
-      ...(known ? [] : ["--register", await registrationToken()]),
-    ],
-    env: platform.agentEnv,
-    cwd: REPOSITORY,
-  });
-  await answers(platform.processes, "agent", `http://${address}/health`);
+  const register = known ? [] : ["--register", await registrationToken()];
+  await platform.processes.start({ ...program, command: [...program.command, ...register] });
+  await answers(platform.processes, "agent", `http://127.0.0.1:${platform.ports.agent}/health`);
 }
 
 /** Waits until the URL answers 200; says why at once when the program has ended instead. */
