@@ -1,0 +1,142 @@
+/*
+ * keeper: the supervisor of one capsule's VMM.
+ *
+ * The agent starts `keeper ... -- /usr/bin/vmm args`. The program puts itself in the background,
+ * starts the VMM in a jail (jail.c) and exits 0 once the VMM's program runs, or exits 1 with one
+ * line on stderr and leaves nothing behind. The process in the background is the VMM's parent: it
+ * keeps the VMM's output in bounded logs, ends it when told, never outlives it and is never
+ * outlived by it (PR_SET_PDEATHSIG), whatever happens to the agent.
+ *
+ * Files in the run directory, each of which appears complete:
+ *   keeper.json  pid and start time of the keeper, before anything else happens
+ *   vmm.json     pids and start times of both, once the VMM's program runs
+ *   exit.json    how the VMM ended
+ *   keeper.sock  a connection stays open as long as the VMM lives; the byte 'T' asks for its end
+ *   vmm.log      what the VMM wrote to stderr; vmm.log.1 what did not fit
+ *   stop         made by an agent that gave up: no VMM is started in this directory any more
+ *
+ * Functions return -errno on failure and >= 0 on success.
+ */
+#ifndef KEEPER_H
+#define KEEPER_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+/* What the VMM finds open besides 0 (/dev/null), 1 (console log) and 2 (error log). */
+enum { VMM_FD_TAP = 3, VMM_FD_CONTROL = 4 };
+
+enum { CGROUPS_MAX = 8, JAIL_FILES_MAX = 16, DEVICES_MAX = 4 };
+
+/* A host file that the jail shows as /vm/<name>. */
+struct jail_file {
+  const char *name;
+  const char *path;
+  bool writable;
+};
+
+struct keeper_options {
+  const char *run_dir;
+  const char *console_log;
+  uint64_t log_max_bytes; /* of one log file; a second one holds what came before */
+  const char *netns;      /* path; NULL: no network device */
+  const char *tap;
+  const char *control; /* name of the listening unix socket handed over as VMM_FD_CONTROL, or NULL */
+  uid_t uid;           /* also the gid */
+  uint64_t fsize_max_bytes;
+  uint64_t nofile_max;
+  int grace_ms; /* between SIGTERM and SIGKILL */
+  const char *cgroups[CGROUPS_MAX]; /* cgroup.procs files */
+  size_t cgroups_count;
+  struct jail_file files[JAIL_FILES_MAX];
+  size_t files_count;
+  const char *devices[DEVICES_MAX];
+  size_t devices_count;
+  char *const *command;
+};
+
+/* What failed: a step for the one line on stderr, and its errno. */
+struct failure {
+  char step[160];
+  int32_t error;
+};
+
+/* Fills `ret_failure` and returns -error. */
+int fail(struct failure *ret_failure, int error, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+
+/* ---- options.c ---- */
+int options_parse(int argc, char *const argv[], struct keeper_options *ret_options,
+                  struct failure *ret_failure);
+
+/* ---- log.c: a log that a guest can neither grow without end nor stall. ---- */
+struct bounded_log {
+  int directory;
+  char name[256];
+  int file; /* -1: could not be opened; what comes is counted as dropped */
+  uint64_t size_bytes;
+  uint64_t max_bytes;
+  uint64_t budget_bytes;
+  int64_t refilled_at_ms;
+  uint64_t dropped_bytes;
+};
+/* Opens `name` in `directory` (which stays the caller's) for appending. */
+int log_open(struct bounded_log *log, int directory, const char *name, uint64_t max_bytes,
+             int64_t now_ms);
+/* Never fails and never waits for more than the file system's cache: what is too much is dropped. */
+void log_write(struct bounded_log *log, const char *bytes, size_t size, int64_t now_ms);
+/* Writes how much was dropped since the last line, if anything was, and closes. */
+void log_close(struct bounded_log *log);
+
+/* ---- record.c: the files in the run directory. ---- */
+/* Field 22 of /proc/<pid>/stat as text. -ESRCH: there is no such process. */
+int process_start_time(pid_t pid, char *ret_text, size_t size);
+int record_keeper(int run_dir);
+int record_vmm(int run_dir, pid_t vmm);
+struct vmm_end {
+  const char *reason; /* "exited" or "signaled" */
+  int status;         /* exit status, or the signal */
+  bool was_asked;     /* the keeper was told to end it */
+  const char *errors; /* the last bytes of stderr */
+  size_t errors_size;
+};
+int record_exit(int run_dir, const struct vmm_end *end);
+
+/* ---- jail.c ---- */
+struct jail_io {
+  int stdout_pipe;
+  int stderr_pipe;
+  int control; /* listening socket, or -1 */
+  int report;  /* close-on-exec: a struct failure comes out, or the end of file once the VMM runs */
+};
+/* Turns the calling process, a child of the keeper, into the VMM. Does not return. */
+_Noreturn void jail_exec(const struct keeper_options *options, const struct jail_io *io);
+
+/* ---- jail-root.c ---- */
+/* Makes a root that shows /usr, read-only, and the given files and devices, and enters it. */
+int jail_enter_root(const struct keeper_options *options, struct failure *ret_failure);
+
+/* ---- start.c ---- */
+/* A started VMM, and the ends that the keeper holds. */
+struct vmm {
+  pid_t pid;
+  int pidfd;
+  int output; /* what it writes to stdout: the console */
+  int errors; /* what it writes to stderr */
+};
+int vmm_start(const struct keeper_options *options, int run_dir, struct vmm *ret_vmm,
+              struct failure *ret_failure);
+/* Kills and reaps it and closes. Its pid namespace takes everything it started with it. */
+void vmm_abandon(struct vmm *vmm);
+/* A non-blocking unix socket that listens as `name` in `directory`, mode 0600. */
+int listen_in(int directory, const char *name, int backlog);
+
+/* ---- supervise.c ---- */
+/* Takes over the descriptors. Returns when the VMM is gone and exit.json is written. */
+int supervise(const struct keeper_options *options, int run_dir, struct vmm *vmm, int listener);
+
+int64_t monotonic_ms(void);
+
+#endif

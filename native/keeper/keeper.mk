@@ -1,0 +1,18 @@
+# The keeper and its tests. Included by the Makefile, or run by itself: make -f native/keeper/keeper.mk keeper
+KEEPER_DIR := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
+NATIVE_OUT ?= build/native
+KEEPER_CFLAGS := -std=gnu17 -D_GNU_SOURCE -O2 -g -Wall -Wextra -Werror -Wshadow -Wconversion -Wstrict-prototypes \
+	-Wmissing-prototypes -Wvla -fvisibility=hidden
+KEEPER_SANITIZE := -fsanitize=address,undefined -fno-omit-frame-pointer
+KEEPER_AREAS := options log record jail jail-root start supervise
+KEEPER_SOURCES := $(KEEPER_AREAS:%=$(KEEPER_DIR)/%.c)
+KEEPER_HEADERS := $(KEEPER_DIR)/keeper.h
+
+.PHONY: keeper test-keeper test-keeper-host
+keeper: $(NATIVE_OUT)/keeper
+
+# Static: it must not fail because the host's libraries were upgraded under it.
+$(NATIVE_OUT)/keeper: $(KEEPER_DIR)/main.c $(KEEPER_SOURCES) $(KEEPER_HEADERS)
+	@mkdir -p $(@D)
+	gcc $(KEEPER_CFLAGS) -static -o $@.tmp $(KEEPER_DIR)/main.c $(KEEPER_SOURCES)
+	@mv $@.tmp $@
