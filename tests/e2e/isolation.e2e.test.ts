@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { networkInterfaces } from "node:os";
-import { agentClient } from "../harness/agent-client.ts";
+import { hostIpOf } from "../harness/agent-client.ts";
 import { apiError, type Capsule, type Client } from "../harness/client.ts";
 import { adminClient, newTeamClient, platform } from "../harness/platform.ts";
 
@@ -130,12 +130,4 @@ async function connect(client: Client, from: Capsule, address: string, port: num
     args: ["-c", CONNECT, address, String(port)],
   });
   return result.stdout.trim();
-}
-
-/** Where the host reaches the capsule; the agent knows, the API does not tell. */
-async function hostIpOf(capsule: Capsule): Promise<string> {
-  const { sandboxes } = await (await agentClient()).listSandboxes({});
-  const found = sandboxes.find((sandbox) => sandbox.sandboxId === capsule.id);
-  if (!found) throw new Error(`${capsule.id} is not on the host`);
-  return found.hostIp;
 }

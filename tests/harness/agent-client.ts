@@ -3,10 +3,19 @@
 import { type Client, createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
 import { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
+import type { Capsule } from "./client.ts";
 import { platform } from "./platform.ts";
 
 export async function agentClient(): Promise<Client<typeof HostAgentService>> {
   const { ports } = await platform();
   const baseUrl = `http://127.0.0.1:${ports.agent}`;
   return createClient(HostAgentService, createConnectTransport({ baseUrl }));
+}
+
+/** Where the host reaches the capsule's guest. */
+export async function hostIpOf(capsule: Capsule): Promise<string> {
+  const { sandboxes } = await (await agentClient()).listSandboxes({});
+  const found = sandboxes.find((sandbox) => sandbox.sandboxId === capsule.id);
+  if (!found) throw new Error(`${capsule.id} is not on the host`);
+  return found.hostIp;
 }

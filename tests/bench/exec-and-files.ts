@@ -1,0 +1,61 @@
+// Work inside one running capsule: commands and files through the API, against direct ways into the guest.
+
+import { hostIpOf } from "../harness/agent-client.ts";
+import type { Capsule, Client } from "../harness/client.ts";
+import { envdClient, RAW_TCP_PROGRAM, receiveRaw, runDirectly, sendRaw } from "./guest-baseline.ts";
+import { inTurn, type Row, timed } from "./rows.ts";
+
+const EXEC_RUNS = 21;
+const FILE_RUNS = 5;
+const FILE_BYTES = 50 * 1000 * 1000;
+
+export async function benchExec(client: Client, capsule: Capsule): Promise<Row> {
+  const envd = await envdClient(capsule);
+  await runDirectly(envd, "/bin/true");
+  await client.exec(capsule.id, { cmd: "/bin/true" });
+  const medians = await inTurn(
+    EXEC_RUNS,
+    () => timed(() => client.exec(capsule.id, { cmd: "/bin/true" })),
+    () => timed(() => runDirectly(envd, "/bin/true")),
+  );
+  return { name: "exec /bin/true", unit: "ms", ...medians, baselineIs: "envd directly" };
+}
+
+export async function benchFiles(client: Client, capsule: Capsule): Promise<Row[]> {
+  const host = await hostIpOf(capsule);
+  await client.exec(capsule.id, {
+    cmd: "python3",
+    args: ["-c", RAW_TCP_PROGRAM, String(FILE_BYTES)],
+    background: true,
+    tag: "raw-tcp",
+  });
+  await untilListening(host);
+  const bytes = new Uint8Array(FILE_BYTES).fill(0x5a);
+  const rate = async (body: () => Promise<unknown>) =>
+    FILE_BYTES / 1e6 / ((await timed(body)) / 1000);
+
+  const up = await inTurn(
+    FILE_RUNS,
+    () => rate(() => client.write(capsule.id, "/root/bench", bytes)),
+    () => rate(() => sendRaw(host, bytes)),
+  );
+  const down = await inTurn(
+    FILE_RUNS,
+    () => rate(() => client.read(capsule.id, "/root/bench")),
+    () => rate(() => receiveRaw(host)),
+  );
+  const baselineIs = "raw TCP through the TAP, no disk";
+  return [
+    { name: "file up, 50 MB", unit: "MB/s", ...up, baselineIs },
+    { name: "file down, 50 MB", unit: "MB/s", ...down, baselineIs },
+  ];
+}
+
+async function untilListening(host: string): Promise<void> {
+  for (let attempt = 0; attempt < 100; attempt++) {
+    const answered = await receiveRaw(host).catch(() => 0);
+    if (answered === FILE_BYTES) return;
+    await Bun.sleep(200);
+  }
+  throw new Error("The raw TCP program in the guest does not answer");
+}

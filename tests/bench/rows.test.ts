@@ -1,0 +1,20 @@
+import { expect, test } from "bun:test";
+import { inTurn, median } from "./rows.ts";
+
+test("the median of an odd number is the middle, of an even number the mean of the middle two", () => {
+  expect(median([3, 1, 2])).toBe(2);
+  expect(median([4, 1, 3, 2])).toBe(2.5);
+  expect(() => median([])).toThrow("no values");
+});
+
+test("both sides run equally often, each first every other time", async () => {
+  const order: string[] = [];
+
+  await inTurn(
+    4,
+    async () => order.push("ours"),
+    async () => order.push("baseline"),
+  );
+
+  expect(order.join(" ")).toBe("ours baseline baseline ours ours baseline baseline ours");
+});
