@@ -1,0 +1,90 @@
+// First stage of a base image: the distribution's file tree as a tar archive, by mmdebstrap. It
+// takes most of a build's time and changes only with the recipe, so it is kept by the recipe's hash.
+
+import { mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { BuildError, inputsHash, isRoot, run, step } from "../run.ts";
+import type { DebianRecipe } from "./recipes.ts";
+
+const CUSTOMIZE = join(import.meta.dirname, "customize-debian.sh");
+
+/** Documentation and translations: a third of the image, of no use to a program in a capsule.
+ *  Copyright notices stay. dpkg keeps these rules in the image for packages installed later. */
+const DPKG_OPTIONS = [
+  "path-exclude=/usr/share/doc/*",
+  "path-include=/usr/share/doc/*/copyright",
+  "path-exclude=/usr/share/man/*",
+  "path-exclude=/usr/share/info/*",
+  "path-exclude=/usr/share/locale/*",
+  "path-exclude=/usr/share/lintian/*",
+];
+
+export interface DistributionTree {
+  readonly tar: string;
+  /** Hash of the recipe: what the tree was made from. */
+  readonly key: string;
+  /** Seconds since 1970: the date of the newest package index, and the latest in the image. */
+  readonly epoch: number;
+}
+
+interface TreeStamp {
+  readonly epoch: number;
+  readonly packages: readonly string[];
+}
+
+/**
+ * The tree of a recipe: the one kept in `dir`, or a new one. Older trees of the image are removed.
+ * @throws BuildError without root, without network, or with mmdebstrap's own words.
+ */
+export async function buildTree(recipe: DebianRecipe, dir: string): Promise<DistributionTree> {
+  const inputs = [recipe.suite, ...recipe.packages, ...DPKG_OPTIONS];
+  const key = (await inputsHash(inputs, [CUSTOMIZE])).slice(0, 16);
+  const base = `${recipe.name}-${key}`;
+  const tar = join(dir, `${base}.tar`);
+  const stampPath = join(dir, `${base}.json`);
+  if (!(await Bun.file(stampPath).exists()) || !(await Bun.file(tar).exists())) {
+    if (!isRoot()) throw new BuildError(`root is needed to build ${recipe.name}: use sudo`);
+    console.log(`tree of ${recipe.name}:`);
+    await mkdir(dir, { recursive: true, mode: 0o755 });
+    await makeTree(recipe, tar, stampPath);
+    await removeOthers(dir, recipe.name, base);
+  }
+  const stamp: TreeStamp = await Bun.file(stampPath).json();
+  return { tar, key, epoch: stamp.epoch };
+}
+
+async function makeTree(recipe: DebianRecipe, tar: string, stampPath: string): Promise<void> {
+  const work = await mkdtemp(`${tar}.`);
+  try {
+    const aside = join(work, "tree.tar");
+    await step(`${recipe.suite} with ${recipe.packages.length} packages, by mmdebstrap`, () =>
+      run([
+        "mmdebstrap",
+        ...["--quiet", "--mode=root", "--variant=minbase", "--format=tar"],
+        "--skip=output/dev",
+        ...DPKG_OPTIONS.map((option) => `--dpkgopt=${option}`),
+        '--aptopt=Acquire::Languages "none"',
+        `--include=${recipe.packages.join(",")}`,
+        `--customize-hook=${CUSTOMIZE}`,
+        `--customize-hook=copy-out /.build/epoch /.build/packages ${work}`,
+        '--customize-hook=rm -r "$1/.build"',
+        recipe.suite,
+        aside,
+      ]),
+    );
+    const epoch = Number((await Bun.file(join(work, "epoch")).text()).trim());
+    const packages = (await Bun.file(join(work, "packages")).text()).trim().split("\n").sort();
+    const stamp: TreeStamp = { epoch, packages };
+    await rename(aside, tar);
+    await Bun.write(stampPath, `${JSON.stringify(stamp, null, 1)}\n`);
+  } finally {
+    await rm(work, { recursive: true, force: true });
+  }
+}
+
+async function removeOthers(dir: string, name: string, keep: string): Promise<void> {
+  const tree = new RegExp(`^${name}-[0-9a-f]{16}\\.(tar|json)$`);
+  for (const file of await readdir(dir)) {
+    if (tree.test(file) && !file.startsWith(keep)) await rm(join(dir, file));
+  }
+}

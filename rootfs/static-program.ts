@@ -1,0 +1,59 @@
+// Compiles the guest's small C programs: static, against musl, so that they run on any image.
+
+import { mkdir, mkdtemp, rename, rm } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { run } from "./run.ts";
+
+export const INIT_DIR = join(import.meta.dirname, "init");
+
+const WARNINGS = [
+  "-Wall",
+  "-Wextra",
+  "-Werror",
+  "-Wshadow",
+  "-Wconversion",
+  "-Wstrict-prototypes",
+  "-Wmissing-prototypes",
+  "-Wvla",
+];
+
+/** Sources of each program, below rootfs/init. */
+export const GUEST_PROGRAMS = {
+  "wrenn-init": ["wrenn-init.c", "cmdline.c", "console.c", "network.c"],
+  "initrd-init": ["initrd-init.c", "cmdline.c", "console.c"],
+} as const;
+
+/** Files whose contents decide the program's bytes. */
+export function programSources(program: keyof typeof GUEST_PROGRAMS): string[] {
+  const headers = ["cmdline.h", "console.h", "network.h"];
+  return [...GUEST_PROGRAMS[program], ...headers].map((file) => join(INIT_DIR, file));
+}
+
+/**
+ * Compiles one program to `output`. The bytes depend on the sources and the compiler only.
+ * @throws BuildError with the compiler's messages; nothing is left at `output` then.
+ */
+export async function compileStatic(
+  program: keyof typeof GUEST_PROGRAMS,
+  output: string,
+): Promise<void> {
+  await mkdir(dirname(output), { recursive: true });
+  const dir = await mkdtemp(`${output}.`);
+  try {
+    const aside = join(dir, program);
+    await run(
+      // Relative names keep the checkout's place out of the binary.
+      [
+        "musl-gcc",
+        ...["-std=gnu17", "-D_GNU_SOURCE", "-O2", "-static", "-s", "-Wl,--build-id=none"],
+        ...WARNINGS,
+        ...GUEST_PROGRAMS[program],
+        ...["-o", aside],
+      ],
+      { cwd: INIT_DIR },
+    );
+    await rename(aside, output);
+  } finally {
+    await rm(dir, { recursive: true, force: true });
+  }
+}
