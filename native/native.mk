@@ -1,5 +1,4 @@
 # libwrenn.so, the programs in C and their tests. Included by the Makefile, or by itself: make -f native/native.mk
-# A folder below adds its programs in a rules.mk by NATIVE_PROGRAMS, NATIVE_UNIT_TESTS, NATIVE_ROOT_TESTS += ….
 NATIVE_DIR := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
 NATIVE_OUT ?= build/native
 NATIVE_CC ?= gcc
@@ -12,23 +11,22 @@ LIBWRENN_SOURCES := $(LIBWRENN_AREAS:%=$(NATIVE_DIR)/%.c)
 LIBWRENN_HEADERS := $(wildcard $(NATIVE_DIR)/*.h)
 LIBWRENN_TEST_OBJECTS := $(LIBWRENN_AREAS:%=$(NATIVE_OUT)/tests/objects/%.o)
 
-NATIVE_PROGRAMS :=
 # A test whose name starts with root- makes kernel objects.
 NATIVE_ALL_TESTS := $(patsubst $(NATIVE_DIR)/tests/%.c,$(NATIVE_OUT)/tests/%,$(wildcard $(NATIVE_DIR)/tests/*.c))
 NATIVE_ROOT_TESTS := $(filter $(NATIVE_OUT)/tests/root-%,$(NATIVE_ALL_TESTS))
 NATIVE_UNIT_TESTS := $(filter-out $(NATIVE_ROOT_TESTS),$(NATIVE_ALL_TESTS))
 
--include $(wildcard $(NATIVE_DIR)/*/rules.mk)
+include $(NATIVE_DIR)/keeper/keeper.mk
 
 .PHONY: native native-test native-test-root
-native: $(NATIVE_OUT)/libwrenn.so $(NATIVE_PROGRAMS)
+native: $(NATIVE_OUT)/libwrenn.so $(NATIVE_OUT)/tests/tap-relay keeper
 
 # Each test prints "ok" and a sentence for each thing it shows, and stops at the first that is not so.
-native-test: $(NATIVE_UNIT_TESTS)
-	@for test in $^; do "$$test" || exit 1; done
+native-test: $(NATIVE_UNIT_TESTS) test-keeper
+	@for test in $(NATIVE_UNIT_TESTS); do "$$test" || exit 1; done
 
-native-test-root: $(NATIVE_ROOT_TESTS)
-	@for test in $^; do "$$test" || exit 1; done
+native-test-root: $(NATIVE_ROOT_TESTS) test-keeper-host
+	@for test in $(NATIVE_ROOT_TESTS); do "$$test" || exit 1; done
 
 # Written aside and renamed: an agent that runs has the old one mapped.
 $(NATIVE_OUT)/libwrenn.so: $(LIBWRENN_SOURCES) $(LIBWRENN_HEADERS)
@@ -42,3 +40,7 @@ $(NATIVE_OUT)/tests/objects/%.o: $(NATIVE_DIR)/%.c $(LIBWRENN_HEADERS)
 
 $(NATIVE_ALL_TESTS): $(NATIVE_OUT)/tests/%: $(NATIVE_DIR)/tests/%.c $(NATIVE_DIR)/tests/run.h $(LIBWRENN_TEST_OBJECTS)
 	@$(NATIVE_CC) $(NATIVE_CFLAGS) $(NATIVE_SANITIZE) -I$(NATIVE_DIR) -pthread -o $@ $< $(LIBWRENN_TEST_OBJECTS) -lnftables
+
+$(NATIVE_OUT)/tests/tap-relay: $(NATIVE_DIR)/tests/support/tap-relay.c
+	@mkdir -p $(@D)
+	@$(NATIVE_CC) $(NATIVE_CFLAGS) -o $@ $<

@@ -1,5 +1,6 @@
 // The firewall, as text for nft: one table in the agent's own namespace, one in each slot's. Both deny by default
-// and each is enough by itself to keep a guest from the host and from other capsules.
+// and both keep a guest from other capsules and private ranges; the host's public addresses are known to its own
+// table alone, which goes by where a packet comes from, not by a list of addresses.
 
 import type { SlotLinks } from "./slot.ts";
 import {
