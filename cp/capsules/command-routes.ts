@@ -1,0 +1,79 @@
+// Routes of commands and processes: HTTP only.
+
+import { Elysia, t } from "elysia";
+import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
+import { errors } from "../openapi/error-schema.ts";
+import { parseId } from "../wire.ts";
+import { execBackground, execForeground, killProcess, listProcesses } from "./commands.ts";
+import {
+  BackgroundAnswer,
+  ExecAnswer,
+  ExecRequest,
+  KillQuery,
+  ProcessList,
+  ProcessParams,
+} from "./exec-schema.ts";
+import { RUNNING_ERRORS } from "./route-errors.ts";
+import { CapsuleParams } from "./schema.ts";
+import type { Capsules } from "./service.ts";
+
+/** Below the prefix of capsules. */
+export function commandRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
+  const { capsules } = deps;
+  return new Elysia()
+    .use(authPlugin(deps))
+    .post(
+      "/:id/exec",
+      async ({ caller, params, body, request, server, status }) => {
+        const id = parseId("capsule", params.id, "id");
+        const ids = { id, teamId: caller.teamId, isActivity: true };
+        if (body.background === true) {
+          return status(202, await capsules.use(ids, (running) => execBackground(running, body)));
+        }
+        // A command may be silent for longer than a connection may be idle.
+        server?.timeout(request, 0);
+        const { signal } = request;
+        return await capsules.use(ids, (running) => execForeground(running, body, signal));
+      },
+      {
+        team: true,
+        params: CapsuleParams,
+        body: ExecRequest,
+        response: {
+          200: ExecAnswer,
+          202: BackgroundAnswer,
+          ...errors(...RUNNING_ERRORS, "too_large", "exec_timeout"),
+        },
+        detail: { summary: "Run a command, to its end or in the background" },
+      },
+    )
+    .get(
+      "/:id/processes",
+      async ({ caller, params }) => {
+        const id = parseId("capsule", params.id, "id");
+        return await capsules.use({ id, teamId: caller.teamId, isActivity: true }, listProcesses);
+      },
+      {
+        team: true,
+        params: CapsuleParams,
+        response: { 200: ProcessList, ...errors(...RUNNING_ERRORS) },
+        detail: { summary: "List processes that were started through the API" },
+      },
+    )
+    .delete(
+      "/:id/processes/:selector",
+      async ({ caller, params, query, set }) => {
+        const ids = { id: parseId("capsule", params.id, "id"), teamId: caller.teamId };
+        const target = { selector: params.selector, signal: query.signal ?? "SIGKILL" };
+        await capsules.use({ ...ids, isActivity: true }, (running) => killProcess(running, target));
+        set.status = 204;
+      },
+      {
+        team: true,
+        params: ProcessParams,
+        query: KillQuery,
+        response: { 204: t.Void(), ...errors(...RUNNING_ERRORS) },
+        detail: { summary: "Kill a process, with its process group, by pid or tag" },
+      },
+    );
+}

@@ -1,0 +1,245 @@
+// Creating a capsule.
+//
+// The row comes first, in one transaction with its place on a host and with the client's
+// idempotency key. Then the host is asked. Whatever becomes of the client, of this process, of the
+// host or of the database in between, the row says how far it got: what nobody finishes is settled
+// from what the host says (loops/settle-operations.ts).
+
+import { encodeId, type Id, newId } from "../../proto/ids.ts";
+import { agentFailure } from "../agents/agent-errors.ts";
+import { CREATE_TIMEOUT_MS, DESTROY_TIMEOUT_MS } from "../agents/limits.ts";
+import { AppError } from "../errors.ts";
+import { type EventActor, recordCapsuleEvents } from "../events/outbox.ts";
+import { claimKey, type KeyedRequest, keepAnswer } from "../idempotency/service.ts";
+import type { TemplateRow } from "../templates/queries.ts";
+import { findTemplate } from "../templates/service.ts";
+import { firstAnswer, settledAnswer } from "./answers.ts";
+import type { CapsuleDeps } from "./deps.ts";
+import { ENDED_STATES } from "./lifecycle.ts";
+import { DISK_SIZE_MB, MEMORY_MB_DEFAULT, MEMORY_MB_MIN, VCPUS_DEFAULT } from "./limits.ts";
+import { insertionEvent, moveCapsule, moveCapsuleIn } from "./moves.ts";
+import { type CapsuleShape, type HostLoad, hasRoom, rankHosts } from "./placement.ts";
+import {
+  insertCapsule,
+  lockHost,
+  runningColumns,
+  secondsFromNow,
+  selectCandidateHosts,
+  selectCapsule,
+  updateDeadline,
+} from "./queries.ts";
+import { type Capsule, type CapsuleRow, type CreateCapsule, toCapsule } from "./schema.ts";
+
+/** From the insert to the question to the host there is only one short transaction. */
+const PENDING_DEADLINE_SEC = 30;
+/** The host's answer, the clean-up when it is a failure, and time to write it down. */
+const STARTING_DEADLINE_SEC = (CREATE_TIMEOUT_MS + DESTROY_TIMEOUT_MS) / 1000 + 30;
+
+export interface CreateRequest {
+  readonly teamId: Id<"team">;
+  readonly actor: EventActor;
+  readonly body: CreateCapsule;
+  readonly key: KeyedRequest | undefined;
+}
+
+/**
+ * Creates a capsule and returns it running. Throws `not_found` for the template, `invalid_request`,
+ * `no_hosts_available`, `agent_error` (the capsule is then `error` and not on the host), and
+ * `conflict` when it was destroyed meanwhile or the idempotency key belongs to another body.
+ */
+export async function createCapsule(deps: CapsuleDeps, request: CreateRequest): Promise<Capsule> {
+  const { key, teamId } = request;
+  if (key !== undefined) {
+    const answer = await firstAnswer(deps.db, key);
+    if (answer !== undefined) return answer;
+  }
+  const name = request.body.template;
+  const template = await findTemplate(deps.db, { teamId, name, defaultName: deps.defaultTemplate });
+  const placed = await placeCapsule(deps, { request, template });
+  if (placed === "key taken") {
+    const answer = key === undefined ? undefined : await firstAnswer(deps.db, key);
+    if (answer === undefined) throw new AppError("conflict", "idempotency-key: is in use");
+    return answer;
+  }
+  try {
+    return await startCapsule(deps, { ...placed, template, actor: request.actor, key });
+  } catch (error) {
+    // Not one of the outcomes: the database failed us. Nobody else waits for this operation, so let
+    // it be settled at once instead of at its deadline.
+    if (!(error instanceof AppError)) {
+      const { id, operationId } = placed.row;
+      await updateDeadline(deps.db, { id, operationId, afterSec: 0 }).catch(() => {});
+    }
+    throw error;
+  }
+}
+
+interface Placed {
+  readonly row: CapsuleRow;
+  readonly host: HostLoad;
+}
+
+/** Claims a place on the best host that has room, in the transaction that inserts the row. */
+async function placeCapsule(
+  deps: CapsuleDeps,
+  { request, template }: { request: CreateRequest; template: TemplateRow },
+): Promise<Placed | "key taken"> {
+  const shape = shapeOf(request.body, template);
+  const candidates = await selectCandidateHosts(deps.db, request.teamId);
+  if (candidates.length === 0) throw new AppError("no_hosts_available", "no host is online");
+
+  for (const candidate of rankHosts(candidates, shape)) {
+    const placed = await deps.db.transaction(async (tx) => {
+      const host = await lockHost(tx, candidate.id);
+      if (host === undefined || !hasRoom(host, shape)) return null;
+      const id = newId("capsule");
+      if (request.key !== undefined && !(await claimKey(tx, request.key, id))) return "key taken";
+      const row = await insertCapsule(tx, {
+        id,
+        teamId: request.teamId,
+        hostId: host.id,
+        template: template.name,
+        templateId: template.id,
+        templateTeamId: template.teamId,
+        ...shape,
+        timeoutSec: request.body.timeout_sec ?? 0,
+        operationId: deps.operations.next(),
+        stateDeadline: secondsFromNow(PENDING_DEADLINE_SEC),
+      });
+      await recordCapsuleEvents(tx, [insertionEvent(row, request.actor)]);
+      return { row, host };
+    });
+    if (placed !== null) return placed;
+  }
+  throw new AppError("no_hosts_available", "no host has sufficient resources for the capsule");
+}
+
+/** A template that holds memory fixes its size. */
+function shapeOf(body: CreateCapsule, template: TemplateRow): CapsuleShape {
+  const diskSizeMb = DISK_SIZE_MB;
+  if (template.type === "snapshot") {
+    return { vcpus: template.vcpus, memoryMb: template.memoryMb, diskSizeMb };
+  }
+  const vcpus = orDefault(body.vcpus, VCPUS_DEFAULT);
+  const memoryMb = orDefault(body.memory_mb, MEMORY_MB_DEFAULT);
+  if (memoryMb < MEMORY_MB_MIN) {
+    throw new AppError("invalid_request", `memory_mb: must be at least ${MEMORY_MB_MIN}`);
+  }
+  return { vcpus, memoryMb, diskSizeMb };
+}
+
+function orDefault(value: number | undefined, standard: number): number {
+  return value === undefined || value <= 0 ? standard : value;
+}
+
+interface Start extends Placed {
+  readonly template: TemplateRow;
+  readonly actor: EventActor;
+  readonly key: KeyedRequest | undefined;
+}
+
+async function startCapsule(deps: CapsuleDeps, start: Start): Promise<Capsule> {
+  const { row, host, template, actor, key } = start;
+  const { id, operationId } = row;
+  const starting = await moveCapsule(deps.db, {
+    id,
+    from: "pending",
+    to: "starting",
+    operationId,
+    set: { stateDeadline: secondsFromNow(STARTING_DEADLINE_SEC) },
+    event: { type: "capsule.state.changed", outcome: "", actor },
+  });
+  if (starting === undefined) return await overtaken(deps, start);
+
+  const agent = deps.agents.at(host.address);
+  let answer: Awaited<ReturnType<typeof agent.createSandbox>>;
+  try {
+    answer = await agent.createSandbox(
+      {
+        sandboxId: encodeId("capsule", id),
+        operationId,
+        teamId: row.teamId,
+        templateId: template.id,
+        templateTeamId: template.teamId,
+        vcpus: row.vcpus,
+        memoryMb: row.memoryMb,
+        diskSizeMb: row.diskSizeMb,
+        timeoutSec: row.timeoutSec,
+        defaultUser: template.defaultUser,
+        defaultEnv: template.defaultEnv,
+        envdAccessToken: deps.envdTokens.of(id),
+      },
+      { timeoutMs: CREATE_TIMEOUT_MS },
+    );
+  } catch (error) {
+    return await failCapsule(deps, start, agentFailure(error, "create"));
+  }
+
+  const running = await deps.db.transaction(async (tx) => {
+    // `missing`: the host fell silent for the monitor meanwhile, but has answered us.
+    for (const from of ["starting", "missing"] as const) {
+      const moved = await moveCapsuleIn(tx, {
+        id,
+        from,
+        to: "running",
+        operationId,
+        set: runningColumns(answer),
+        event: { type: "capsule.create", outcome: "success", actor },
+      });
+      if (moved === undefined) continue;
+      if (key !== undefined) {
+        await keepAnswer(tx, key, { status: 201, response: toCapsule(moved) });
+      }
+      return moved;
+    }
+    return undefined;
+  });
+  if (running !== undefined) return toCapsule(running);
+  return await overtaken(deps, start);
+}
+
+/** Nothing may be left of a create that failed: neither on the host nor as a promise to a client. */
+async function failCapsule(deps: CapsuleDeps, start: Start, failure: AppError): Promise<Capsule> {
+  const { row, host, actor, key } = start;
+  await destroyOnHost(deps, host, row.id);
+  const failed = await deps.db.transaction(async (tx) => {
+    const moved = await moveCapsuleIn(tx, {
+      id: row.id,
+      from: "starting",
+      to: "error",
+      operationId: row.operationId,
+      set: { reason: failure.message },
+      event: { type: "capsule.create", outcome: "error", actor, error: failure.message },
+    });
+    if (moved !== undefined && key !== undefined) {
+      await keepAnswer(tx, key, { status: failure.status, response: failure.toBody() });
+    }
+    return moved;
+  });
+  if (failed !== undefined) throw failure;
+  return await overtaken(deps, start);
+}
+
+/** Somebody else moved the capsule on: a destroy, or a control plane that took us for dead. */
+async function overtaken(deps: CapsuleDeps, { row, host }: Start): Promise<Capsule> {
+  const current = await selectCapsule(deps.db, row.id);
+  const isEnding = ["stopping", ...ENDED_STATES].includes(current?.status ?? "stopped");
+  // The host may have begun after it was told to destroy.
+  if (isEnding) await destroyOnHost(deps, host, row.id);
+  return await settledAnswer(deps.db, row.id);
+}
+
+/** Best effort: what stays because the host does not answer is destroyed when it does again. */
+async function destroyOnHost(deps: CapsuleDeps, host: HostLoad, id: Id<"capsule">): Promise<void> {
+  const sandboxId = encodeId("capsule", id);
+  try {
+    const options = { timeoutMs: DESTROY_TIMEOUT_MS };
+    await deps.agents.at(host.address).destroySandbox({ sandboxId }, options);
+  } catch (error) {
+    deps.log.warn("clean-up after a failed create is left to the reconciler", {
+      capsule: sandboxId,
+      host: host.id,
+      error,
+    });
+  }
+}

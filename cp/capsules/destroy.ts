@@ -1,0 +1,104 @@
+// Destroying a capsule: a promise once the row says `stopping`, kept now or, when the host does not
+// answer, by the loop that settles operations.
+
+import { encodeId } from "../../proto/ids.ts";
+import { DESTROY_TIMEOUT_MS } from "../agents/limits.ts";
+import type { EventActor } from "../events/outbox.ts";
+import type { CapsuleDeps } from "./deps.ts";
+import { type MoveEvent, moveCapsule } from "./moves.ts";
+import {
+  type HostStatus,
+  secondsFromNow,
+  selectCapsule,
+  selectHost,
+  updateDeadline,
+} from "./queries.ts";
+import type { CapsuleRow } from "./schema.ts";
+
+/** The host's answer, and time to write it down. */
+const STOPPING_DEADLINE_SEC = DESTROY_TIMEOUT_MS / 1000 + 15;
+/** When a destroy that the host did not confirm is tried again, at first and at most. */
+const RETRY_SEC_MIN = 2;
+const RETRY_SEC_MAX = 60;
+
+/**
+ * Destroys the capsule in whatever state it is; does nothing when it is stopped. Returns when the
+ * host has nothing left of it, or when the host could not be asked: the promise is then on record.
+ */
+export async function destroyCapsule(
+  deps: CapsuleDeps,
+  row: CapsuleRow,
+  actor: EventActor,
+): Promise<void> {
+  const stopping = await beginStopping(deps, row, actor);
+  if (stopping === undefined) return;
+  await finishStopping(deps, stopping, { type: "capsule.destroy", outcome: "success", actor });
+}
+
+/** Asks the host and records the end. A host that does not answer is asked again later. */
+export async function finishStopping(
+  deps: CapsuleDeps,
+  row: CapsuleRow,
+  event: MoveEvent,
+): Promise<boolean> {
+  const host = await selectHost(deps.db, row.hostId);
+  // A host that was deleted took its capsules with it.
+  if (host !== undefined && !(await destroyOnHost(deps, row, host))) {
+    const { id, operationId } = row;
+    await updateDeadline(deps.db, { id, operationId, afterSec: retrySec(row) });
+    return false;
+  }
+  // Whoever else destroys it at the same time records the end once.
+  await moveCapsule(deps.db, { id: row.id, from: "stopping", to: "stopped", event });
+  return true;
+}
+
+async function destroyOnHost(
+  deps: CapsuleDeps,
+  row: CapsuleRow,
+  host: { address: string; status: HostStatus },
+): Promise<boolean> {
+  // Nobody should wait for a host that is known not to answer.
+  if (host.status === "unreachable") return false;
+  const sandboxId = encodeId("capsule", row.id);
+  try {
+    const options = { timeoutMs: DESTROY_TIMEOUT_MS };
+    await deps.agents.at(host.address).destroySandbox({ sandboxId }, options);
+    return true;
+  } catch (error) {
+    const fields = { capsule: sandboxId, host: row.hostId, error };
+    deps.log.warn("the host did not confirm a destroy; it is asked again", fields);
+    return false;
+  }
+}
+
+async function beginStopping(
+  deps: CapsuleDeps,
+  row: CapsuleRow,
+  actor: EventActor,
+): Promise<CapsuleRow | undefined> {
+  let current: CapsuleRow | undefined = row;
+  // Each turn that fails means that somebody else moved it, and every path of moves ends.
+  while (current !== undefined && current.status !== "stopped") {
+    if (current.status === "stopping") return current;
+    const moved = await moveCapsule(deps.db, {
+      id: current.id,
+      from: current.status,
+      to: "stopping",
+      set: {
+        operationId: deps.operations.next(),
+        stateDeadline: secondsFromNow(STOPPING_DEADLINE_SEC),
+      },
+      event: { type: "capsule.state.changed", outcome: "", actor },
+    });
+    if (moved !== undefined) return moved;
+    current = await selectCapsule(deps.db, row.id);
+  }
+  return undefined;
+}
+
+/** Longer the longer it has been stopping. */
+function retrySec(row: CapsuleRow): number {
+  const stoppingSec = (Date.now() - row.lastUpdated.getTime()) / 1000;
+  return Math.min(Math.max(stoppingSec / 4, RETRY_SEC_MIN), RETRY_SEC_MAX);
+}

@@ -1,0 +1,23 @@
+// The token without which a capsule's guest agent refuses every call: derived, never stored, stable
+// for the life of the capsule, and of no use for any other capsule.
+
+import { createHmac, hkdfSync } from "node:crypto";
+import { encodeId, type Id } from "../../proto/ids.ts";
+
+const INFO = "envd-access-token";
+const SEED_BYTES = 32;
+
+export class EnvdTokens {
+  readonly #seed: Buffer;
+
+  /** `encryptionKeyHex` is the platform's key: 64 hexadecimal digits. */
+  constructor(encryptionKeyHex: string) {
+    const key = Buffer.from(encryptionKeyHex, "hex");
+    this.#seed = Buffer.from(hkdfSync("sha256", key, Buffer.alloc(0), INFO, SEED_BYTES));
+  }
+
+  /** 64 hexadecimal digits: HMAC-SHA256 of the capsule's external id. */
+  of(capsuleId: Id<"capsule">): string {
+    return createHmac("sha256", this.#seed).update(encodeId("capsule", capsuleId)).digest("hex");
+  }
+}

@@ -1,0 +1,90 @@
+// A move of a capsule from one state to the next: compare-and-set, with its event in the same
+// transaction.
+
+import type { Id } from "../../proto/ids.ts";
+import type { Db, Tx } from "../db/client.ts";
+import {
+  type CapsuleEvent,
+  type EventActor,
+  recordCapsuleEvents,
+  SYSTEM_ACTOR,
+} from "../events/outbox.ts";
+import { type CapsuleState, isLegalMove } from "./lifecycle.ts";
+import { type StateChange, updateState, updateStateOfHost } from "./queries.ts";
+import type { CapsuleRow } from "./schema.ts";
+
+export interface Move extends StateChange {
+  readonly event?: MoveEvent;
+}
+
+/** What the move tells the world; without one, that the state has changed. */
+export interface MoveEvent {
+  readonly type: "capsule.create" | "capsule.destroy" | "capsule.state.changed";
+  readonly outcome: "success" | "error" | "";
+  readonly actor: EventActor;
+  /** Why the platform did it by itself, in the words of the event specification. */
+  readonly reason?: string;
+  /** Deduced from what a host says, not told by whoever did it. */
+  readonly isInferred?: boolean;
+  readonly error?: string;
+}
+
+/**
+ * Moves the capsule and records the event, or does neither and returns undefined: the capsule has
+ * left that state, or its operation is another one by now.
+ */
+export async function moveCapsule(db: Db, move: Move): Promise<CapsuleRow | undefined> {
+  return await db.transaction(async (tx) => await moveCapsuleIn(tx, move));
+}
+
+/** `moveCapsule` within a transaction of the caller. */
+export async function moveCapsuleIn(tx: Tx, move: Move): Promise<CapsuleRow | undefined> {
+  requireLegal(move.from, move.to);
+  const moved = await updateState(tx, move);
+  if (moved !== undefined) await recordCapsuleEvents(tx, [toEvent(moved, move.from, move.event)]);
+  return moved;
+}
+
+/** Moves all capsules of the host that are in `from`; returns how many. */
+export async function moveCapsulesOfHost(
+  tx: Tx,
+  move: { hostId: Id<"host">; from: CapsuleState; to: CapsuleState; event: MoveEvent },
+): Promise<number> {
+  requireLegal(move.from, move.to);
+  const moved = await updateStateOfHost(tx, move);
+  await recordCapsuleEvents(
+    tx,
+    moved.map((row) => toEvent(row, move.from, move.event)),
+  );
+  return moved.length;
+}
+
+/** The event of a capsule that came to be. */
+export function insertionEvent(row: CapsuleRow, actor: EventActor): CapsuleEvent {
+  return toEvent(row, null, { type: "capsule.state.changed", outcome: "", actor });
+}
+
+function toEvent(
+  row: CapsuleRow,
+  from: CapsuleState | null,
+  event: MoveEvent = { type: "capsule.state.changed", outcome: "", actor: SYSTEM_ACTOR },
+): CapsuleEvent {
+  return {
+    teamId: row.teamId,
+    capsuleId: row.id,
+    type: event.type,
+    outcome: event.outcome,
+    actor: event.actor,
+    metadata: {
+      ...(from === null ? {} : { from }),
+      to: row.status,
+      ...(event.reason === undefined ? {} : { reason: event.reason }),
+      ...(event.isInferred === true ? { inferred: "true" } : {}),
+    },
+    error: event.error ?? "",
+  };
+}
+
+function requireLegal(from: CapsuleState, to: CapsuleState): void {
+  if (!isLegalMove(from, to)) throw new Error(`unreachable: illegal move from ${from} to ${to}`);
+}

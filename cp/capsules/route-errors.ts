@@ -1,0 +1,13 @@
+// The errors that routes of capsules document, by what they need.
+
+/** Of every guarded route. */
+export const AUTH_ERRORS = ["unauthorized", "forbidden"] as const;
+/** Of a route about one capsule. */
+export const CAPSULE_ERRORS = [...AUTH_ERRORS, "invalid_request", "not_found"] as const;
+/** Of a route that needs the capsule to run and its host to answer. */
+export const RUNNING_ERRORS = [
+  ...CAPSULE_ERRORS,
+  "invalid_state",
+  "agent_error",
+  "host_unavailable",
+] as const;

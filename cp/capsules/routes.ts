@@ -1,0 +1,96 @@
+// Routes of capsules: HTTP only.
+
+import { Elysia, t } from "elysia";
+import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
+import { errors } from "../openapi/error-schema.ts";
+import { parseId } from "../wire.ts";
+import { commandRoutes } from "./command-routes.ts";
+import { fileRoutes } from "./file-routes.ts";
+import { AUTH_ERRORS, CAPSULE_ERRORS, RUNNING_ERRORS } from "./route-errors.ts";
+import {
+  Capsule,
+  CapsuleList,
+  CapsuleParams,
+  CreateCapsule,
+  CreateCapsuleHeaders,
+} from "./schema.ts";
+import type { Capsules } from "./service.ts";
+
+export interface CapsuleRouteDeps extends AuthDeps {
+  readonly capsules: Capsules;
+}
+
+export function capsuleRoutes(deps: CapsuleRouteDeps) {
+  const { capsules } = deps;
+  return new Elysia({ prefix: "/v1/capsules", tags: ["capsules"] })
+    .use(authPlugin(deps))
+    .post(
+      "",
+      async ({ caller, body, headers, request, server, status }) => {
+        // A start may take longer than a connection may be idle.
+        server?.timeout(request, 0);
+        return status(201, await capsules.create(caller, body, headers["idempotency-key"]));
+      },
+      {
+        team: true,
+        body: CreateCapsule,
+        headers: CreateCapsuleHeaders,
+        response: {
+          201: Capsule,
+          ...errors(
+            ...CAPSULE_ERRORS,
+            "conflict",
+            "too_large",
+            "agent_error",
+            "no_hosts_available",
+          ),
+        },
+        detail: { summary: "Create a capsule and wait until it runs" },
+      },
+    )
+    .get("", async ({ caller }) => await capsules.list(caller.teamId), {
+      team: true,
+      response: { 200: CapsuleList, ...errors(...AUTH_ERRORS) },
+      detail: { summary: "List capsules, newest first, without stopped and failed ones" },
+    })
+    .get(
+      "/:id",
+      async ({ caller, params }) =>
+        await capsules.get({ id: parseId("capsule", params.id, "id"), teamId: caller.teamId }),
+      {
+        team: true,
+        params: CapsuleParams,
+        response: { 200: Capsule, ...errors(...CAPSULE_ERRORS) },
+        detail: { summary: "Get a capsule in any state" },
+      },
+    )
+    .delete(
+      "/:id",
+      async ({ caller, params, request, server, set }) => {
+        server?.timeout(request, 0);
+        await capsules.destroy(caller, parseId("capsule", params.id, "id"));
+        set.status = 204;
+      },
+      {
+        team: true,
+        params: CapsuleParams,
+        response: { 204: t.Void(), ...errors(...CAPSULE_ERRORS) },
+        detail: { summary: "Destroy a capsule in whatever state it is" },
+      },
+    )
+    .post(
+      "/:id/ping",
+      async ({ caller, params, set }) => {
+        await capsules.ping({ id: parseId("capsule", params.id, "id"), teamId: caller.teamId });
+        set.status = 204;
+      },
+      {
+        team: true,
+        params: CapsuleParams,
+        response: { 204: t.Void(), ...errors(...RUNNING_ERRORS) },
+        detail: { summary: "Reset the capsule's inactivity timer" },
+      },
+    )
+    .use(commandRoutes(deps))
+    .use(fileRoutes(deps));
+}

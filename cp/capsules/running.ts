@@ -1,0 +1,39 @@
+// A capsule that a call can go to.
+
+import type { Id } from "../../proto/ids.ts";
+import { encodeId } from "../../proto/ids.ts";
+import type { AgentClient, AgentClients } from "../agents/agent-clients.ts";
+import { AppError } from "../errors.ts";
+import { wireStatus } from "./lifecycle.ts";
+import type { CapsuleQueries } from "./queries.ts";
+import type { CapsuleRow } from "./schema.ts";
+
+export interface RunningCapsule {
+  readonly capsule: CapsuleRow;
+  readonly agent: AgentClient;
+}
+
+/**
+ * The team's capsule and the agent of its host. Throws `not_found`, `invalid_state` unless it runs,
+ * and `host_unavailable` when the host is known not to answer.
+ */
+export async function findRunning(
+  { queries, agents }: { queries: CapsuleQueries; agents: AgentClients },
+  ids: { id: Id<"capsule">; teamId: Id<"team"> },
+): Promise<RunningCapsule> {
+  const found = await queries.withHost(ids);
+  if (found === undefined) throw capsuleNotFound(ids.id);
+  const { capsule, hostAddress, hostStatus } = found;
+  if (capsule.status !== "running") {
+    const state = wireStatus(capsule.status);
+    throw new AppError("invalid_state", `the capsule is not running: it is ${state}`);
+  }
+  if (hostAddress === null || hostAddress === "" || hostStatus === "unreachable") {
+    throw new AppError("host_unavailable", "the capsule's host does not answer");
+  }
+  return { capsule, agent: agents.at(hostAddress) };
+}
+
+export function capsuleNotFound(id: Id<"capsule">): AppError {
+  return new AppError("not_found", `capsule "${encodeId("capsule", id)}" not found`);
+}

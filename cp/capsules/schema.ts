@@ -1,0 +1,100 @@
+// Capsules on the wire.
+
+import { Type } from "@sinclair/typebox";
+import { type Static, t } from "elysia";
+import { encodeId } from "../../proto/ids.ts";
+import type { capsules } from "../db/tables.ts";
+import { timestamp } from "../wire.ts";
+import { WIRE_STATUSES, wireStatus } from "./lifecycle.ts";
+import {
+  CAPSULES_LISTED_MAX,
+  IDEMPOTENCY_KEY_LENGTH_MAX,
+  MEMORY_MB_MAX,
+  TEMPLATE_NAME_PATTERN,
+  TIMEOUT_SEC_MAX,
+  VCPUS_MAX,
+} from "./limits.ts";
+
+export type CapsuleRow = typeof capsules.$inferSelect;
+
+const INT32_MIN = -(2 ** 31);
+
+/** Zero and below mean the default for processors and memory, as clients of the first API expect. */
+export const CreateCapsule = t.Object({
+  template: t.Optional(
+    t.String({
+      pattern: TEMPLATE_NAME_PATTERN,
+      description: "Name of a template of the team or of the platform.",
+    }),
+  ),
+  vcpus: t.Optional(
+    Type.Integer({ minimum: INT32_MIN, maximum: VCPUS_MAX, description: "Zero or less means 1." }),
+  ),
+  memory_mb: t.Optional(
+    Type.Integer({
+      minimum: INT32_MIN,
+      maximum: MEMORY_MB_MAX,
+      description: "MiB, at least 128. Zero or less means 512.",
+    }),
+  ),
+  timeout_sec: t.Optional(
+    Type.Integer({
+      minimum: 0,
+      maximum: TIMEOUT_SEC_MAX,
+      description: "How long the capsule may be inactive, in seconds; 0 means any time.",
+    }),
+  ),
+});
+export type CreateCapsule = Static<typeof CreateCapsule>;
+
+export const CreateCapsuleHeaders = t.Object({
+  "idempotency-key": t.Optional(
+    t.String({
+      minLength: 1,
+      maxLength: IDEMPOTENCY_KEY_LENGTH_MAX,
+      description: "A repeated create with the same key and body gets the first one's answer.",
+    }),
+  ),
+});
+
+export const CapsuleParams = t.Object({
+  id: t.String({ maxLength: 64, description: "`cl-` and 25 characters." }),
+});
+
+export const Capsule = t.Object({
+  id: t.String(),
+  status: t.UnionEnum(WIRE_STATUSES),
+  template: t.String(),
+  vcpus: Type.Integer(),
+  memory_mb: Type.Integer(),
+  timeout_sec: Type.Integer(),
+  host_ip: t.Optional(t.String()),
+  created_at: t.String({ format: "date-time" }),
+  started_at: t.Optional(t.String({ format: "date-time" })),
+  last_active_at: t.Optional(t.String({ format: "date-time" })),
+  last_updated: t.String({ format: "date-time" }),
+  metadata: t.Optional(t.Record(t.String(), t.String())),
+  reason: t.Optional(t.String({ description: "Why the capsule failed or was stopped." })),
+});
+export type Capsule = Static<typeof Capsule>;
+
+export const CapsuleList = t.Array(Capsule, { maxItems: CAPSULES_LISTED_MAX });
+
+/** What a client sees of a capsule; what is empty is left out. */
+export function toCapsule(row: CapsuleRow): Capsule {
+  return {
+    id: encodeId("capsule", row.id),
+    status: wireStatus(row.status),
+    template: row.template,
+    vcpus: row.vcpus,
+    memory_mb: row.memoryMb,
+    timeout_sec: row.timeoutSec,
+    ...(row.hostIp === "" ? {} : { host_ip: row.hostIp }),
+    created_at: timestamp(row.createdAt),
+    ...(row.startedAt === null ? {} : { started_at: timestamp(row.startedAt) }),
+    ...(row.lastActiveAt === null ? {} : { last_active_at: timestamp(row.lastActiveAt) }),
+    last_updated: timestamp(row.lastUpdated),
+    ...(Object.keys(row.metadata).length === 0 ? {} : { metadata: row.metadata }),
+    ...(row.reason === "" ? {} : { reason: row.reason }),
+  };
+}

@@ -1,0 +1,113 @@
+// The rules of capsules, as other parts of the control plane use them.
+
+import type { Id } from "../../proto/ids.ts";
+import { encodeId } from "../../proto/ids.ts";
+import { agentFailure } from "../agents/agent-errors.ts";
+import { GUEST_CALL_TIMEOUT_MS } from "../agents/limits.ts";
+import type { TeamCaller } from "../auth/authenticator.ts";
+import type { EventActor } from "../events/outbox.ts";
+import { hashRequest, type KeyedRequest } from "../idempotency/service.ts";
+import { createCapsule } from "./create.ts";
+import type { CapsuleDeps } from "./deps.ts";
+import { destroyCapsule } from "./destroy.ts";
+import {
+  type CapsuleOfTeam,
+  type CapsuleQueries,
+  prepareCapsuleQueries,
+  selectListed,
+  touchCapsule,
+} from "./queries.ts";
+import { capsuleNotFound, findRunning, type RunningCapsule } from "./running.ts";
+import { type Capsule, type CreateCapsule, toCapsule } from "./schema.ts";
+
+/** The recorded time of last activity is informational; a busy capsule writes this often. */
+const ACTIVITY_RESOLUTION_MS = 5000;
+
+export class Capsules implements AsyncDisposable {
+  readonly #deps: CapsuleDeps;
+  readonly #queries: CapsuleQueries;
+  /** Creates and destroys under way: they end by themselves, whatever became of their clients. */
+  readonly #underWay = new Set<Promise<unknown>>();
+
+  constructor(deps: CapsuleDeps) {
+    this.#deps = deps;
+    this.#queries = prepareCapsuleQueries(deps.db);
+  }
+
+  /** See `createCapsule`. A `key` makes a repeated request safe. */
+  async create(caller: TeamCaller, body: CreateCapsule, key: string | undefined): Promise<Capsule> {
+    const { teamId } = caller;
+    const keyed: KeyedRequest | undefined =
+      key === undefined ? undefined : { teamId, key, requestHash: hashRequest(body) };
+    const request = { teamId, actor: toActor(caller), body, key: keyed };
+    return await this.#track(createCapsule(this.#deps, request));
+  }
+
+  /** The team's capsules, newest first, without those that ended. */
+  async list(teamId: Id<"team">): Promise<Capsule[]> {
+    return (await selectListed(this.#deps.db, teamId)).map(toCapsule);
+  }
+
+  /** The capsule in whatever state. Throws `not_found`. */
+  async get(ids: CapsuleOfTeam): Promise<Capsule> {
+    const row = await this.#queries.one(ids);
+    if (row === undefined) throw capsuleNotFound(ids.id);
+    return toCapsule(row);
+  }
+
+  /** See `destroyCapsule`. Throws `not_found`. */
+  async destroy(caller: TeamCaller, id: Id<"capsule">): Promise<void> {
+    const row = await this.#queries.one({ id, teamId: caller.teamId });
+    if (row === undefined) throw capsuleNotFound(id);
+    await this.#track(destroyCapsule(this.#deps, row, toActor(caller)));
+  }
+
+  /** Counts as activity of the capsule. Throws `not_found` and `invalid_state`. */
+  async ping(ids: CapsuleOfTeam): Promise<void> {
+    const { agent } = await this.#running(ids);
+    const options = { timeoutMs: GUEST_CALL_TIMEOUT_MS };
+    await agent.pingSandbox({ sandboxId: encodeId("capsule", ids.id) }, options).catch((error) => {
+      throw agentFailure(error, "capsule");
+    });
+    await touchCapsule(this.#deps.db, ids.id);
+  }
+
+  /**
+   * Does something with the running capsule, which counts as activity when `isActivity`. Throws
+   * `not_found`, `invalid_state`, `host_unavailable`, and what the work throws.
+   */
+  async use<T>(
+    ids: CapsuleOfTeam & { isActivity: boolean },
+    work: (running: RunningCapsule) => Promise<T>,
+  ): Promise<T> {
+    const running = await this.#running(ids);
+    const lastActiveMs = running.capsule.lastActiveAt?.getTime() ?? 0;
+    if (ids.isActivity && Date.now() - lastActiveMs > ACTIVITY_RESOLUTION_MS) {
+      await touchCapsule(this.#deps.db, ids.id);
+    }
+    return await work(running);
+  }
+
+  /** Waits for what is under way; each has its own deadline. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await Promise.allSettled(this.#underWay);
+  }
+
+  async #running({ id, teamId }: CapsuleOfTeam): Promise<RunningCapsule> {
+    return await findRunning({ queries: this.#queries, agents: this.#deps.agents }, { id, teamId });
+  }
+
+  async #track<T>(work: Promise<T>): Promise<T> {
+    this.#underWay.add(work);
+    try {
+      return await work;
+    } finally {
+      this.#underWay.delete(work);
+    }
+  }
+}
+
+function toActor({ actor }: TeamCaller): EventActor {
+  const { type, id, name } = actor;
+  return { type, name, id: encodeId(type === "user" ? "user" : "apiKey", id) };
+}

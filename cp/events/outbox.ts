@@ -1,0 +1,62 @@
+// Events are written in the transaction that makes them true; delivery reads them from the table.
+
+import { encodeId, type Id } from "../../proto/ids.ts";
+import type { Queryable } from "../db/client.ts";
+import { events } from "../db/tables.ts";
+
+/** Who made it happen. Ids in their external form; the platform itself has none. */
+export interface EventActor {
+  readonly type: "user" | "api_key" | "system";
+  readonly id: string;
+  readonly name: string;
+}
+
+export const SYSTEM_ACTOR: EventActor = { type: "system", id: "", name: "" };
+
+export interface CapsuleEvent {
+  readonly teamId: Id<"team">;
+  readonly capsuleId: Id<"capsule">;
+  /** `capsule.state.changed` goes to dashboards only, the others to channels too. */
+  readonly type: "capsule.create" | "capsule.destroy" | "capsule.state.changed";
+  readonly outcome: "success" | "error" | "";
+  readonly actor: EventActor;
+  readonly metadata: Record<string, string>;
+  /** The cause when the outcome is `error`; for clients. */
+  readonly error: string;
+}
+
+/** Writes events of capsules; `q` is the transaction of the change they tell of. */
+export async function recordCapsuleEvents(
+  q: Queryable,
+  recorded: readonly CapsuleEvent[],
+): Promise<void> {
+  if (recorded.length === 0) return;
+  await q.insert(events).values(
+    recorded.map(({ teamId, capsuleId, type, outcome, actor, metadata, error }) => ({
+      teamId,
+      type,
+      outcome,
+      actor,
+      resource: { type: "sandbox", id: encodeId("capsule", capsuleId) },
+      metadata,
+      error,
+    })),
+  );
+}
+
+export interface HostEvent {
+  readonly teamId: Id<"team">;
+  readonly hostId: Id<"host">;
+  readonly type: "host.down";
+}
+
+/** Writes an event of a team's own host. */
+export async function recordHostEvent(q: Queryable, event: HostEvent): Promise<void> {
+  await q.insert(events).values({
+    teamId: event.teamId,
+    type: event.type,
+    outcome: "",
+    actor: SYSTEM_ACTOR,
+    resource: { type: "host", id: encodeId("host", event.hostId) },
+  });
+}

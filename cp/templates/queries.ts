@@ -1,0 +1,19 @@
+// SQL of templates.
+
+import { and, eq, inArray } from "drizzle-orm";
+import type { Id } from "../../proto/ids.ts";
+import type { Queryable } from "../db/client.ts";
+import { templates } from "../db/tables.ts";
+
+export type TemplateRow = typeof templates.$inferSelect;
+
+/** Templates of that name that belong to one of the teams. */
+export async function selectTemplatesByName(
+  q: Queryable,
+  { name, teamIds }: { name: string; teamIds: readonly Id<"team">[] },
+): Promise<TemplateRow[]> {
+  return await q
+    .select()
+    .from(templates)
+    .where(and(eq(templates.name, name), inArray(templates.teamId, teamIds)));
+}

@@ -1,0 +1,36 @@
+// What capsules start from.
+
+import { type Id, idFromUuid } from "../../proto/ids.ts";
+import type { Queryable } from "../db/client.ts";
+import { AppError } from "../errors.ts";
+import { selectTemplatesByName, type TemplateRow } from "./queries.ts";
+
+/** Owner of the templates that every team sees. */
+export const PLATFORM_TEAM = idFromUuid("team", "00000000-0000-0000-0000-000000000000");
+
+/** The name that the first platform's only template had; it means the default one. */
+const DEFAULT_ALIAS = "minimal";
+
+export interface TemplateLookup {
+  readonly teamId: Id<"team">;
+  /** As the client wrote it, if it did. */
+  readonly name: string | undefined;
+  readonly defaultName: string;
+}
+
+/**
+ * The template that the team means: its own or the platform's. No name and the old name `minimal`
+ * mean the default. Throws `not_found` naming it.
+ */
+export async function findTemplate(q: Queryable, lookup: TemplateLookup): Promise<TemplateRow> {
+  const { teamId, defaultName } = lookup;
+
+  const asked = lookup.name ?? DEFAULT_ALIAS;
+  const name = asked === DEFAULT_ALIAS ? defaultName : asked;
+  const teamIds = [teamId, PLATFORM_TEAM];
+  const found = await selectTemplatesByName(q, { name, teamIds });
+  // The database keeps a name from being both; were it so, everybody's template is meant.
+  const template = found.find((row) => row.teamId === PLATFORM_TEAM) ?? found[0];
+  if (template === undefined) throw new AppError("not_found", `template "${name}" not found`);
+  return template;
+}

@@ -1,0 +1,203 @@
+// A control plane in this process with a database of its own, in front of simulated agents.
+
+import { Elysia } from "elysia";
+import { AgentClients } from "../../cp/agents/agent-clients.ts";
+import { Authenticator } from "../../cp/auth/authenticator.ts";
+import { randomHex, sha256Hex } from "../../cp/auth/digest.ts";
+import { createTokens } from "../../cp/auth/tokens.ts";
+import type { CapsuleDeps } from "../../cp/capsules/deps.ts";
+import { EnvdTokens } from "../../cp/capsules/envd-tokens.ts";
+import { Operations } from "../../cp/capsules/operations.ts";
+import { capsuleRoutes } from "../../cp/capsules/routes.ts";
+import { Capsules } from "../../cp/capsules/service.ts";
+import { systemClock } from "../../cp/clock.ts";
+import { capsules, hosts, teamApiKeys, teams } from "../../cp/db/tables.ts";
+import { createErrorHandler } from "../../cp/error-response.ts";
+import { createLog } from "../../cp/log.ts";
+import { type Id, newId } from "../../proto/ids.ts";
+import { cloneDatabase, type TestDatabase } from "./database.ts";
+import { SimulatedAgent } from "./simulated-agent.ts";
+
+export const ENCRYPTION_KEY = "00112233445566778899aabbccddeeff".repeat(2);
+export const JWT_SECRET = "a secret for tests of at least 32 characters";
+
+export interface TestTeam {
+  readonly id: Id<"team">;
+  readonly apiKey: string;
+}
+
+/** One control plane of the database. */
+export class TestControlPlane implements AsyncDisposable {
+  readonly deps: CapsuleDeps;
+  readonly capsules: Capsules;
+  readonly logged: string[];
+  readonly #app;
+
+  private constructor(deps: CapsuleDeps, logged: string[]) {
+    this.deps = deps;
+    this.logged = logged;
+    this.capsules = new Capsules(deps);
+    const tokens = createTokens({ secret: JWT_SECRET, clock: systemClock });
+    const authenticator = new Authenticator({ db: deps.db, tokens, clock: systemClock });
+    this.#app = new Elysia({ systemRouter: false, normalize: true })
+      .onError({ as: "global" }, createErrorHandler(deps.log))
+      .use(capsuleRoutes({ authenticator, capsules: this.capsules }));
+  }
+
+  static async start(database: TestDatabase): Promise<TestControlPlane> {
+    const logged: string[] = [];
+    const deps = {
+      db: database.db,
+      agents: new AgentClients(),
+      operations: await Operations.open(database.url),
+      envdTokens: new EnvdTokens(ENCRYPTION_KEY),
+      defaultTemplate: "minimal-debian",
+      log: createLog("debug", (line) => logged.push(line)),
+    };
+    return new TestControlPlane(deps, logged);
+  }
+
+  /** Through the real routing, validation and error mapping. */
+  async handle(request: Request): Promise<Response> {
+    return await this.#app.handle(request);
+  }
+
+  /** On a port of its own, for what only a real connection shows. */
+  listen(): Bun.Server<undefined> {
+    return Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: (request) => this.handle(request) });
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.capsules[Symbol.asyncDispose]();
+    await this.deps.operations[Symbol.asyncDispose]();
+  }
+}
+
+export interface Answer {
+  readonly status: number;
+  readonly body: AnswerBody;
+}
+
+/** What tests read by name; they compare the rest. */
+export interface AnswerBody {
+  readonly id: string;
+  readonly error: { readonly code: string; readonly message: string };
+  readonly [field: string]: unknown;
+}
+
+/** A database, a control plane, one agent on one host, and a team. */
+export class TestPlatform implements AsyncDisposable {
+  readonly database: TestDatabase;
+  readonly controlPlane: TestControlPlane;
+  readonly agent: SimulatedAgent;
+  readonly team: TestTeam;
+  readonly hostId: Id<"host">;
+
+  private constructor(parts: {
+    database: TestDatabase;
+    controlPlane: TestControlPlane;
+    agent: SimulatedAgent;
+    team: TestTeam;
+    hostId: Id<"host">;
+  }) {
+    this.database = parts.database;
+    this.controlPlane = parts.controlPlane;
+    this.agent = parts.agent;
+    this.team = parts.team;
+    this.hostId = parts.hostId;
+  }
+
+  static async start(): Promise<TestPlatform> {
+    const database = await cloneDatabase();
+    const agent = new SimulatedAgent();
+    const controlPlane = await TestControlPlane.start(database);
+    const hostId = await addHost(database, agent.address);
+    const team = await addTeam(database);
+    return new TestPlatform({ database, controlPlane, agent, team, hostId });
+  }
+
+  /** A call by the team, or by another one. */
+  async call(
+    method: string,
+    path: string,
+    options: { body?: unknown; team?: TestTeam; headers?: Record<string, string> } = {},
+  ): Promise<Answer> {
+    const team = options.team ?? this.team;
+    const headers = { "x-api-key": team.apiKey, ...options.headers };
+    const isForm = options.body instanceof FormData;
+    const request = new Request(`http://localhost${path}`, {
+      method,
+      headers: isForm ? headers : { ...headers, "content-type": "application/json" },
+      ...(options.body === undefined
+        ? {}
+        : { body: options.body instanceof FormData ? options.body : JSON.stringify(options.body) }),
+    });
+    return await toAnswer(await this.controlPlane.handle(request));
+  }
+
+  /** Creates a capsule and returns its external id. */
+  async create(body: Record<string, unknown> = {}): Promise<string> {
+    const answer = await this.call("POST", "/v1/capsules", { body });
+    if (answer.status !== 201) throw new Error(`create: ${JSON.stringify(answer)}`);
+    return answer.body.id;
+  }
+
+  /** States of all capsules in the database, by count. */
+  async states(): Promise<Record<string, number>> {
+    const rows = await this.database.db.select({ status: capsules.status }).from(capsules);
+    const counts: Record<string, number> = {};
+    for (const { status } of rows) counts[status] = (counts[status] ?? 0) + 1;
+    return counts;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.controlPlane[Symbol.asyncDispose]();
+    await this.agent[Symbol.asyncDispose]();
+    await this.database[Symbol.asyncDispose]();
+  }
+}
+
+export async function toAnswer(response: Response): Promise<Answer> {
+  const text = await response.text();
+  const isJson = response.headers.get("content-type")?.startsWith("application/json") === true;
+  return { status: response.status, body: isJson ? JSON.parse(text) : text };
+}
+
+/** A host that is online, with that agent. */
+export async function addHost(
+  database: TestDatabase,
+  address: string,
+  columns: Partial<typeof hosts.$inferInsert> = {},
+): Promise<Id<"host">> {
+  const id = newId("host");
+  await database.db.insert(hosts).values({
+    id,
+    address,
+    status: "online",
+    cpuCores: 64,
+    memoryMb: 262_144,
+    diskGb: 2000,
+    lastHeartbeatAt: new Date(),
+    ...columns,
+  });
+  return id;
+}
+
+export async function addTeam(database: TestDatabase, isByoc = false): Promise<TestTeam> {
+  const id = newId("team");
+  const apiKey = `wrn_${randomHex(16)}`;
+  await database.db.insert(teams).values({ id, name: "Testers", slug: randomHex(6), isByoc });
+  await database.db.insert(teamApiKeys).values({
+    id: newId("apiKey"),
+    teamId: id,
+    name: "tests",
+    keyHash: sha256Hex(apiKey),
+    keyPrefix: apiKey.slice(0, 10),
+  });
+  return { id, apiKey };
+}
+
+/** Waits for a condition that the platform brings about by itself. */
+export async function until(condition: () => Promise<boolean> | boolean): Promise<void> {
+  while (!(await condition())) await Bun.sleep(10);
+}
