@@ -1,15 +1,33 @@
 // The HTTP application: what every route has in common, then the routes of each noun.
 
 import { Elysia } from "elysia";
-import { type AuthDeps, authPlugin } from "./auth/plugin.ts";
+import { type ApiKeyRoutesDeps, apiKeyRoutes } from "./api-keys/routes.ts";
+import { authPlugin } from "./auth/plugin.ts";
+import { type AuthRoutesDeps, authRoutes } from "./auth/routes.ts";
 import { createErrorHandler } from "./error-response.ts";
+import { healthRoutes } from "./health.ts";
+import { type HostRoutesDeps, hostRoutes } from "./hosts/routes.ts";
 import type { Log } from "./log.ts";
 import { observeRequests } from "./request-log.ts";
+import { type TeamRoutesDeps, teamRoutes } from "./teams/routes.ts";
+import { type UserRoutesDeps, userRoutes } from "./users/routes.ts";
 
 /** Routes that answer without credentials, as `METHOD path`. A test holds the app against this. */
-export const PUBLIC_ROUTES: ReadonlySet<string> = new Set(["GET /health"]);
+export const PUBLIC_ROUTES: ReadonlySet<string> = new Set([
+  "GET /health",
+  "POST /v1/auth/signup",
+  "POST /v1/auth/activate",
+  "POST /v1/auth/login",
+  "POST /v1/hosts/register",
+  "POST /v1/hosts/auth/refresh",
+]);
 
-export interface Services extends AuthDeps {
+export interface Services
+  extends ApiKeyRoutesDeps,
+    AuthRoutesDeps,
+    HostRoutesDeps,
+    TeamRoutesDeps,
+    UserRoutesDeps {
   readonly log: Log;
   readonly version: string;
 }
@@ -22,7 +40,13 @@ export function createApp(services: Services) {
   return new Elysia({ systemRouter: false, normalize: true })
     .wrap(observeRequests(services.log))
     .onError({ as: "global" }, createErrorHandler(services.log))
-    .use(authPlugin(services));
+    .use(authPlugin(services))
+    .use(healthRoutes(services))
+    .use(authRoutes(services))
+    .use(userRoutes(services))
+    .use(teamRoutes(services))
+    .use(apiKeyRoutes(services))
+    .use(hostRoutes(services));
 }
 
 export type App = ReturnType<typeof createApp>;

@@ -1,0 +1,53 @@
+// API keys on the wire.
+
+import { type Static, Type } from "@sinclair/typebox";
+import { encodeId } from "../../proto/ids.ts";
+import type { teamApiKeys } from "../db/tables.ts";
+import { ID_LENGTH_MAX, timestamp } from "../wire.ts";
+
+export type ApiKeyRow = typeof teamApiKeys.$inferSelect;
+
+export const CreateApiKey = Type.Object({
+  name: Type.Optional(
+    Type.String({
+      maxLength: 128,
+      pattern: "^[^\\u0000-\\u001f\\u007f]*$",
+      description: "A label for people; empty means `Unnamed API Key`.",
+    }),
+  ),
+});
+
+export const ApiKeyParams = Type.Object({ id: Type.String({ maxLength: ID_LENGTH_MAX }) });
+
+export const ApiKey = Type.Object(
+  {
+    id: Type.String(),
+    team_id: Type.String(),
+    name: Type.String(),
+    key_prefix: Type.String({ description: "The first ten characters of the key." }),
+    created_by: Type.Optional(Type.String()),
+    creator_email: Type.Optional(Type.String()),
+    created_at: Type.String({ format: "date-time" }),
+    last_used: Type.Optional(Type.String({ format: "date-time" })),
+    key: Type.Optional(Type.String({ description: "The key itself: only when it is created." })),
+  },
+  { $id: "APIKey" },
+);
+export type ApiKey = Static<typeof ApiKey>;
+
+export const ApiKeyList = Type.Array(ApiKey);
+
+/** A key as its team sees it; `key` is the secret, known only while it is being made. */
+export function toApiKey(row: ApiKeyRow, creatorEmail: string | null, key?: string): ApiKey {
+  return {
+    id: encodeId("apiKey", row.id),
+    team_id: encodeId("team", row.teamId),
+    name: row.name,
+    key_prefix: row.keyPrefix,
+    ...(row.createdBy === null ? {} : { created_by: encodeId("user", row.createdBy) }),
+    ...(creatorEmail === null ? {} : { creator_email: creatorEmail }),
+    created_at: timestamp(row.createdAt),
+    ...(row.lastUsed === null ? {} : { last_used: timestamp(row.lastUsed) }),
+    ...(key === undefined ? {} : { key }),
+  };
+}

@@ -1,0 +1,67 @@
+// Signing up and signing in, on the wire.
+
+import { type Static, Type } from "@sinclair/typebox";
+import { encodeId, type Id } from "../../proto/ids.ts";
+import { ID_LENGTH_MAX } from "../wire.ts";
+import { PASSWORD_BYTES_MIN, PASSWORD_LENGTH_MAX } from "./password.ts";
+
+/** RFC 5321: 64 before the `@`, 255 after it. */
+const EMAIL_LENGTH_MAX = 320;
+/** No control characters: names and addresses end up in mail headers and in the database. */
+const ONE_LINE = "^[^\\u0000-\\u001f\\u007f]*$";
+
+const email = Type.String({ minLength: 3, maxLength: EMAIL_LENGTH_MAX, pattern: ONE_LINE });
+const message = Type.Object({ message: Type.String() }, { $id: "Message" });
+
+export const Signup = Type.Object({
+  email,
+  password: Type.String({
+    maxLength: PASSWORD_LENGTH_MAX,
+    description: `At least ${PASSWORD_BYTES_MIN} bytes.`,
+  }),
+  name: Type.String({ minLength: 1, maxLength: 200, pattern: ONE_LINE }),
+});
+export type Signup = Static<typeof Signup>;
+
+export const SignupAccepted = message;
+
+export const Activate = Type.Object({ token: Type.String({ minLength: 1, maxLength: 128 }) });
+
+export const Login = Type.Object({
+  email,
+  password: Type.String({ minLength: 1, maxLength: PASSWORD_LENGTH_MAX }),
+});
+export type Login = Static<typeof Login>;
+
+export const SwitchTeam = Type.Object({
+  team_id: Type.String({ minLength: 1, maxLength: ID_LENGTH_MAX }),
+});
+
+export const Session = Type.Object(
+  {
+    token: Type.String({ description: "Bearer token, good for six hours." }),
+    user_id: Type.String(),
+    team_id: Type.String(),
+    email: Type.String(),
+    name: Type.String(),
+  },
+  { $id: "AuthResponse" },
+);
+
+export interface SignedIn {
+  readonly token: string;
+  readonly userId: Id<"user">;
+  readonly teamId: Id<"team">;
+  readonly email: string;
+  readonly name: string;
+}
+
+export function toSession(signedIn: SignedIn): Static<typeof Session> {
+  return {
+    token: signedIn.token,
+    user_id: encodeId("user", signedIn.userId),
+    team_id: encodeId("team", signedIn.teamId),
+    email: signedIn.email,
+    name: signedIn.name,
+  };
+}

@@ -1,0 +1,119 @@
+// Settings: the environment, checked once, as typed values.
+
+import { LOG_LEVELS, type LogLevel } from "./log.ts";
+import type { SmtpSettings } from "./mail/mailer.ts";
+
+const JWT_SECRET_LENGTH_MIN = 32;
+
+export interface Config {
+  readonly databaseUrl: string;
+  readonly redisUrl: string;
+  readonly listen: { readonly hostname: string; readonly port: number };
+  readonly jwtSecret: string;
+  /** 32 bytes. */
+  readonly encryptionKey: Uint8Array;
+  /** Where people reach the control plane, without a trailing slash. */
+  readonly publicUrl: string;
+  /** What an omitted template and the old name `minimal` mean. */
+  readonly defaultTemplate: string;
+  readonly mail: MailConfig;
+  readonly logLevel: LogLevel;
+}
+
+export type MailConfig =
+  | { readonly kind: "smtp"; readonly smtp: SmtpSettings }
+  | { readonly kind: "files"; readonly dir: string }
+  | { readonly kind: "none" };
+
+type Environment = Readonly<Record<string, string | undefined>>;
+
+/** Where the database is; all that migrating needs. Throws naming the variable. */
+export function loadDatabaseUrl(env: Environment): string {
+  return parseUrl(env, "DATABASE_URL", ["postgres:", "postgresql:"]);
+}
+
+/** Throws an error that names the variable and says what it must be; never what it was. */
+export function loadConfig(env: Environment): Config {
+  const listen = parseListenAddress(env);
+  return {
+    databaseUrl: loadDatabaseUrl(env),
+    redisUrl: parseUrl(env, "REDIS_URL", ["redis:", "rediss:"]),
+    listen,
+    jwtSecret: parseSecret(env),
+    encryptionKey: parseEncryptionKey(env),
+    publicUrl: parsePublicUrl(env, listen.port),
+    defaultTemplate: env.WRENN_DEFAULT_TEMPLATE || "minimal-ubuntu",
+    mail: parseMail(env),
+    logLevel: parseLogLevel(env),
+  };
+}
+
+function parseUrl(env: Environment, name: string, protocols: readonly string[]): string {
+  const text = env[name];
+  if (!text) throw new Error(`${name} is not set`);
+  const url = URL.parse(text);
+  if (url === null || !protocols.includes(url.protocol)) {
+    throw new Error(`${name} must be a URL that begins with ${protocols[0]}//`);
+  }
+  return text;
+}
+
+function parseListenAddress(env: Environment): Config["listen"] {
+  const text = env.WRENN_CP_LISTEN_ADDR || ":8080";
+  const match = /^(\[[0-9a-fA-F:.]+\]|[^:[\]]*):([0-9]{1,5})$/.exec(text);
+  const port = Number(match?.[2]);
+  if (match === null || port > 65_535) {
+    throw new Error("WRENN_CP_LISTEN_ADDR must be host:port or :port");
+  }
+  return { hostname: (match[1] ?? "").replace(/^\[|\]$/g, "") || "0.0.0.0", port };
+}
+
+function parseSecret(env: Environment): string {
+  const secret = env.JWT_SECRET ?? "";
+  if (secret.length < JWT_SECRET_LENGTH_MIN) {
+    throw new Error(`JWT_SECRET must have at least ${JWT_SECRET_LENGTH_MIN} characters`);
+  }
+  return secret;
+}
+
+function parseEncryptionKey(env: Environment): Uint8Array {
+  const text = env.WRENN_ENCRYPTION_KEY ?? "";
+  if (!/^[0-9a-fA-F]{64}$/.test(text)) {
+    throw new Error("WRENN_ENCRYPTION_KEY must be 64 hexadecimal digits");
+  }
+  return Uint8Array.fromHex(text);
+}
+
+function parsePublicUrl(env: Environment, port: number): string {
+  const text = env.CP_PUBLIC_URL || `http://localhost:${port}`;
+  const url = URL.parse(text);
+  if (url === null || !["http:", "https:"].includes(url.protocol)) {
+    throw new Error("CP_PUBLIC_URL must be a URL that begins with http:// or https://");
+  }
+  return text.replace(/\/+$/, "");
+}
+
+function parseMail(env: Environment): MailConfig {
+  if (env.SMTP_HOST) {
+    const port = Number(env.SMTP_PORT || 587);
+    if (!Number.isInteger(port) || port < 1 || port > 65_535) {
+      throw new Error("SMTP_PORT must be a port number");
+    }
+    const smtp = {
+      host: env.SMTP_HOST,
+      port,
+      username: env.SMTP_USERNAME ?? "",
+      password: env.SMTP_PASSWORD ?? "",
+      fromEmail: env.SMTP_FROM_EMAIL || "noreply@wrenn.dev",
+    };
+    return { kind: "smtp", smtp };
+  }
+  return env.WRENN_MAIL_DIR ? { kind: "files", dir: env.WRENN_MAIL_DIR } : { kind: "none" };
+}
+
+function parseLogLevel(env: Environment): LogLevel {
+  const text = env.LOG_LEVEL || "info";
+  const level = LOG_LEVELS.find((known) => known === text);
+  if (level === undefined) throw new Error(`LOG_LEVEL must be one of ${LOG_LEVELS.join(", ")}`);
+  return level;
+}

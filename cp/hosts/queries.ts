@@ -1,0 +1,129 @@
+// SQL of hosts and of their agents' credentials.
+
+import { and, asc, desc, eq, gt, isNull, lt, or, sql } from "drizzle-orm";
+import type { Id } from "../../proto/ids.ts";
+import type { Db, Queryable } from "../db/client.ts";
+import { hostRefreshTokens, hosts, hostTokens, teams } from "../db/tables.ts";
+import type { HostRow } from "./schema.ts";
+
+/** Hosts are machines one registers by hand or by a fleet tool; the list needs an end. */
+export const HOSTS_LISTED_MAX = 1000;
+
+export async function insertHost(q: Queryable, host: typeof hosts.$inferInsert): Promise<HostRow> {
+  const [row] = await q.insert(hosts).values(host).returning();
+  if (row === undefined) throw new Error("unreachable: an insert returns its row");
+  return row;
+}
+
+export async function insertHostToken(
+  q: Queryable,
+  token: typeof hostTokens.$inferInsert,
+): Promise<void> {
+  await q.insert(hostTokens).values(token);
+}
+
+export async function markHostTokenUsed(
+  q: Queryable,
+  { id, now }: { id: Id<"hostToken">; now: Date },
+): Promise<void> {
+  await q.update(hostTokens).set({ usedAt: now }).where(eq(hostTokens.id, id));
+}
+
+/** The host with the name of the team it belongs to, if it belongs to one. */
+export async function findHost(q: Queryable, id: Id<"host">) {
+  const [row] = await selectHosts(q).where(eq(hosts.id, id));
+  return row;
+}
+
+/** All hosts, or those of one team; newest first. */
+export async function listHosts(q: Queryable, teamId: Id<"team"> | null) {
+  return await selectHosts(q)
+    .where(teamId === null ? undefined : and(eq(hosts.teamId, teamId), eq(hosts.type, "byoc")))
+    .orderBy(desc(hosts.createdAt), asc(hosts.id))
+    .limit(HOSTS_LISTED_MAX);
+}
+
+function selectHosts(q: Queryable) {
+  return q
+    .select({ host: hosts, teamName: teams.name })
+    .from(hosts)
+    .leftJoin(teams, eq(teams.id, hosts.teamId));
+}
+
+/** Moves the host from pending to online; undefined when it isn't pending. */
+export async function bringHostOnline(
+  q: Queryable,
+  id: Id<"host">,
+  facts: Pick<HostRow, "arch" | "cpuCores" | "memoryMb" | "diskGb" | "address"> & { now: Date },
+): Promise<HostRow | undefined> {
+  const { now, ...measured } = facts;
+  const [row] = await q
+    .update(hosts)
+    .set({ ...measured, status: "online", lastHeartbeatAt: now, updatedAt: now })
+    .where(and(eq(hosts.id, id), eq(hosts.status, "pending")))
+    .returning();
+  return row;
+}
+
+/** Prepared: every agent sends one each 30 s. */
+export function prepareHeartbeat(db: Db) {
+  return db
+    .update(hosts)
+    .set({ lastHeartbeatAt: sql`${sql.placeholder("now")}` })
+    .where(eq(hosts.id, sql.placeholder("id")))
+    .returning({ status: hosts.status })
+    .prepare("host_heartbeat");
+}
+
+/** Moves the host from unreachable to online; undefined when it isn't unreachable. */
+export async function markHostReachable(
+  q: Queryable,
+  { id, now }: { id: Id<"host">; now: Date },
+): Promise<HostRow | undefined> {
+  const [row] = await q
+    .update(hosts)
+    .set({ status: "online", updatedAt: now })
+    .where(and(eq(hosts.id, id), eq(hosts.status, "unreachable")))
+    .returning();
+  return row;
+}
+
+export async function insertRefreshToken(
+  q: Queryable,
+  token: typeof hostRefreshTokens.$inferInsert,
+): Promise<void> {
+  await q.insert(hostRefreshTokens).values(token);
+}
+
+/**
+ * Revokes the refresh token and returns its host; undefined when it is unknown, expired, or was
+ * revoked before `graceStart`. One revoked since then keeps the moment of its first use.
+ */
+export async function useRefreshToken(
+  q: Queryable,
+  token: { hash: string; now: Date; graceStart: Date },
+): Promise<Id<"host"> | undefined> {
+  const { revokedAt, hostId, tokenHash, expiresAt } = hostRefreshTokens;
+  const [row] = await q
+    .update(hostRefreshTokens)
+    .set({ revokedAt: sql`coalesce(${revokedAt}, ${token.now.toISOString()}::timestamptz)` })
+    .where(
+      and(
+        eq(tokenHash, token.hash),
+        gt(expiresAt, token.now),
+        or(isNull(revokedAt), gt(revokedAt, token.graceStart)),
+      ),
+    )
+    .returning({ hostId });
+  return row?.hostId;
+}
+
+/** Forgets the host's refresh tokens that can't be used again. */
+export async function deleteDeadRefreshTokens(
+  q: Queryable,
+  options: { hostId: Id<"host">; now: Date; graceStart: Date },
+): Promise<void> {
+  const { hostId, revokedAt, expiresAt } = hostRefreshTokens;
+  const isDead = or(lt(expiresAt, options.now), lt(revokedAt, options.graceStart));
+  await q.delete(hostRefreshTokens).where(and(eq(hostId, options.hostId), isDead));
+}

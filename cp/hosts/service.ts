@@ -1,0 +1,204 @@
+// Hosts: announcing them, and the credentials of their agents.
+
+import { type Id, idFromUuid, newId } from "../../proto/ids.ts";
+import type { UserCaller } from "../auth/authenticator.ts";
+import { randomHex, sha256Hex } from "../auth/digest.ts";
+import { HOST_REGISTRATION, type OneTimeTokens } from "../auth/one-time-tokens.ts";
+import type { Tokens } from "../auth/tokens.ts";
+import type { Clock } from "../clock.ts";
+import type { Db, Queryable } from "../db/client.ts";
+import { AppError } from "../errors.ts";
+import type { Teams } from "../teams/service.ts";
+import { authorizeCreate, canManage, canSee } from "./access.ts";
+import {
+  bringHostOnline,
+  deleteDeadRefreshTokens,
+  findHost,
+  insertHost,
+  insertHostToken,
+  insertRefreshToken,
+  listHosts,
+  markHostReachable,
+  markHostTokenUsed,
+  prepareHeartbeat,
+  useRefreshToken,
+} from "./queries.ts";
+import type { CreateHost, HostRow, RegisterHost } from "./schema.ts";
+
+const REFRESH_TOKEN_BYTES = 32;
+const REFRESH_TOKEN_TTL_MS = 60 * 24 * 3600 * 1000;
+/**
+ * A refresh token works again this long after its first use: an agent that lost the answer, or died
+ * before it saved it, would otherwise be locked out for good.
+ */
+const REFRESH_GRACE_MS = 5 * 60 * 1000;
+
+export interface HostsDeps {
+  readonly db: Db;
+  readonly clock: Clock;
+  readonly tokens: Tokens;
+  readonly oneTimeTokens: OneTimeTokens;
+  readonly teams: Teams;
+}
+
+export interface HostWithTeam {
+  readonly host: HostRow;
+  readonly teamName: string | null;
+}
+
+export interface HostCredentials extends HostWithTeam {
+  readonly token: string;
+  readonly refreshToken: string;
+}
+
+export class Hosts {
+  readonly #deps: HostsDeps;
+  readonly #heartbeat: ReturnType<typeof prepareHeartbeat>;
+
+  constructor(deps: HostsDeps) {
+    this.#deps = deps;
+    this.#heartbeat = prepareHeartbeat(deps.db);
+  }
+
+  /** Announces a host. Throws `invalid_request` naming the field, or `forbidden`. */
+  async create(request: CreateHost, user: UserCaller) {
+    const { db, clock } = this.#deps;
+    const teamId = await authorizeCreate(this.#deps.teams, request, user);
+    const now = clock.now();
+    const row = {
+      id: newId("host"),
+      type: request.type,
+      teamId,
+      provider: request.provider ?? "",
+      availabilityZone: request.availability_zone ?? "",
+      createdBy: user.id,
+      createdAt: now,
+      updatedAt: now,
+    };
+    const { registrationToken, tokenRow } = await this.#issueRegistrationToken(row.id, user.id);
+    await db.transaction(async (tx) => {
+      await insertHost(tx, row);
+      await insertHostToken(tx, tokenRow);
+    });
+    return { ...(await this.find(row.id, user)), registrationToken };
+  }
+
+  /** All hosts for an administrator of the platform, else the hosts of the user's team. */
+  async list(user: UserCaller): Promise<HostWithTeam[]> {
+    if (!user.isAdmin && user.role === null) return [];
+    return await listHosts(this.#deps.db, user.isAdmin ? null : user.teamId);
+  }
+
+  /** Throws `not_found` also for a host that the user may not see. */
+  async find(id: Id<"host">, user: UserCaller): Promise<HostWithTeam> {
+    const found = await findHost(this.#deps.db, id);
+    if (found === undefined || !canSee(found.host, user)) throw hostNotFound();
+    return found;
+  }
+
+  /**
+   * Another registration token for a host whose agent has not registered. Throws `not_found`,
+   * `forbidden`, or `invalid_request` when the host is no longer pending.
+   */
+  async regenerateToken(id: Id<"host">, user: UserCaller) {
+    const found = await this.find(id, user);
+    if (!canManage(found.host, user)) throw new AppError("forbidden", "not your host to manage");
+    if (found.host.status !== "pending") {
+      throw new AppError("invalid_request", "the host has registered already");
+    }
+    const { registrationToken, tokenRow } = await this.#issueRegistrationToken(id, user.id);
+    await insertHostToken(this.#deps.db, tokenRow);
+    return { ...found, registrationToken };
+  }
+
+  /**
+   * An agent trades its registration token for credentials; the host is online from then on. Throws
+   * `unauthorized` for a token that is unknown, used or expired, or whose host isn't pending.
+   */
+  async register(request: RegisterHost): Promise<HostCredentials> {
+    const { db, clock, oneTimeTokens } = this.#deps;
+    const credentials = await oneTimeTokens.redeem(HOST_REGISTRATION, request.token, (subject) => {
+      const { hostId, tokenId } = parseSubject(subject);
+      return db.transaction(async (tx) => {
+        const now = clock.now();
+        const host = await bringHostOnline(tx, hostId, {
+          arch: request.arch,
+          cpuCores: request.cpu_cores,
+          memoryMb: request.memory_mb,
+          diskGb: request.disk_gb,
+          address: request.address,
+          now,
+        });
+        if (host === undefined) throw badRegistrationToken();
+        await markHostTokenUsed(tx, { id: tokenId, now });
+        return await this.#issueCredentials(tx, hostId);
+      });
+    });
+    if (credentials === null) throw badRegistrationToken();
+    return credentials;
+  }
+
+  /** The next pair of credentials; the old refresh token is void soon after. `unauthorized` if bad. */
+  async refresh(refreshToken: string): Promise<HostCredentials> {
+    const now = this.#deps.clock.now();
+    const graceStart = new Date(now.getTime() - REFRESH_GRACE_MS);
+    return await this.#deps.db.transaction(async (tx) => {
+      const hash = sha256Hex(refreshToken);
+      const hostId = await useRefreshToken(tx, { hash, now, graceStart });
+      if (hostId === undefined) {
+        throw new AppError("unauthorized", "refresh_token: unknown, used or expired");
+      }
+      await deleteDeadRefreshTokens(tx, { hostId, now, graceStart });
+      return await this.#issueCredentials(tx, hostId);
+    });
+  }
+
+  /**
+   * The agent of host `id` is alive; a host that was unreachable is online again. Throws `not_found`
+   * once the host was deleted.
+   */
+  async heartbeat(id: Id<"host">): Promise<void> {
+    const now = this.#deps.clock.now();
+    const [host] = await this.#heartbeat.execute({ id, now: now.toISOString() });
+    if (host === undefined) throw hostNotFound();
+    if (host.status === "unreachable") await markHostReachable(this.#deps.db, { id, now });
+  }
+
+  async #issueCredentials(q: Queryable, hostId: Id<"host">): Promise<HostCredentials> {
+    const found = await findHost(q, hostId);
+    if (found === undefined) throw new Error("unreachable: the host's row is locked");
+    const refreshToken = randomHex(REFRESH_TOKEN_BYTES);
+    const createdAt = this.#deps.clock.now();
+    await insertRefreshToken(q, {
+      id: newId("hostRefreshToken"),
+      hostId,
+      tokenHash: sha256Hex(refreshToken),
+      createdAt,
+      expiresAt: new Date(createdAt.getTime() + REFRESH_TOKEN_TTL_MS),
+    });
+    return { ...found, token: await this.#deps.tokens.signHost(hostId), refreshToken };
+  }
+
+  /** The token comes before its row, which is only a record: a token without one names no host. */
+  async #issueRegistrationToken(hostId: Id<"host">, createdBy: Id<"user">) {
+    const { clock, oneTimeTokens } = this.#deps;
+    const id = newId("hostToken");
+    const createdAt = clock.now();
+    const expiresAt = new Date(createdAt.getTime() + HOST_REGISTRATION.ttlSec * 1000);
+    const registrationToken = await oneTimeTokens.issue(HOST_REGISTRATION, `${hostId} ${id}`);
+    return { registrationToken, tokenRow: { id, hostId, createdBy, createdAt, expiresAt } };
+  }
+}
+
+function parseSubject(subject: string): { hostId: Id<"host">; tokenId: Id<"hostToken"> } {
+  const [host = "", token = ""] = subject.split(" ");
+  return { hostId: idFromUuid("host", host), tokenId: idFromUuid("hostToken", token) };
+}
+
+function hostNotFound(): AppError {
+  return new AppError("not_found", "host not found");
+}
+
+function badRegistrationToken(): AppError {
+  return new AppError("unauthorized", "token: unknown, used or expired");
+}

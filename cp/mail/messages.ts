@@ -1,0 +1,36 @@
+// What the mails say.
+
+import { escapeHTML } from "bun";
+import type { Mail } from "./mailer.ts";
+
+/** Asks a person who signed up to show that the address is theirs. */
+export function activationMail(options: { to: string; name: string; link: string }): Mail {
+  return message({
+    to: options.to,
+    subject: "Activate your Wrenn account",
+    lines: [
+      `Hello ${options.name},`,
+      "open this link within 30 minutes to activate your account:",
+      options.link,
+      "If you did not sign up, ignore this mail.",
+    ],
+  });
+}
+
+/** Tells the creator of a team that it exists. */
+export function teamCreatedMail(options: { to: string; name: string; teamName: string }): Mail {
+  return message({
+    to: options.to,
+    subject: `Team ${options.teamName} was created`,
+    lines: [`Hello ${options.name},`, `your team ${options.teamName} is ready.`],
+  });
+}
+
+function message(options: { to: string; subject: string; lines: readonly string[] }): Mail {
+  const { to, subject, lines } = options;
+  const paragraphs = lines.map((line) => {
+    const text = escapeHTML(line);
+    return line.startsWith("http") ? `<p><a href="${text}">${text}</a></p>` : `<p>${text}</p>`;
+  });
+  return { to, subject, text: lines.join("\n\n"), html: paragraphs.join("\n") };
+}

@@ -1,0 +1,97 @@
+// The control plane's program: `migrate` brings the database up to date, no argument serves.
+
+import type { Redis } from "ioredis";
+import packageJson from "../package.json" with { type: "json" };
+import { ApiKeys } from "./api-keys/service.ts";
+import { createApp } from "./app.ts";
+import { Authenticator } from "./auth/authenticator.ts";
+import { OneTimeTokens } from "./auth/one-time-tokens.ts";
+import { RateLimiter } from "./auth/rate-limiter.ts";
+import { Accounts } from "./auth/service.ts";
+import { createTokens } from "./auth/tokens.ts";
+import { systemClock } from "./clock.ts";
+import { type Config, loadConfig, loadDatabaseUrl } from "./config.ts";
+import { openDatabase } from "./db/client.ts";
+import { migrate, pendingMigrations } from "./db/migrate.ts";
+import { Hosts } from "./hosts/service.ts";
+import { createLog, type Log } from "./log.ts";
+import {
+  createFileMailer,
+  createNullMailer,
+  createSmtpMailer,
+  type Mailer,
+} from "./mail/mailer.ts";
+import { openRedis } from "./redis.ts";
+import { serveUntilSignal } from "./serve.ts";
+import { Teams } from "./teams/service.ts";
+import { Users } from "./users/service.ts";
+
+const [command, ...rest] = process.argv.slice(2);
+try {
+  if (command === "migrate" && rest.length === 0) await runMigrations();
+  else if (command === undefined) await serve();
+  else throw new Error(`unknown argument ${JSON.stringify(command)}: only "migrate" is known`);
+} catch (error) {
+  process.stderr.write(`Cannot start: ${error instanceof Error ? error.message : error}\n`);
+  process.exitCode = 1;
+}
+
+async function runMigrations(): Promise<void> {
+  await using resources = new AsyncDisposableStack();
+  const database = openDatabase(loadDatabaseUrl(process.env), { connectionsMax: 1 });
+  resources.defer(database.close);
+  const applied = await migrate(database.sql);
+  process.stdout.write(applied.map((name) => `applied ${name}\n`).join("") || "up to date\n");
+}
+
+async function serve(): Promise<void> {
+  const config = loadConfig(process.env);
+  const log = createLog(config.logLevel, (line) => process.stderr.write(`${line}\n`));
+  await using resources = new AsyncDisposableStack();
+
+  const { db, sql, close } = openDatabase(config.databaseUrl);
+  resources.defer(close);
+  const pending = await pendingMigrations(sql);
+  if (pending.length > 0) {
+    throw new Error(`the database is not migrated (${pending.join(", ")} missing): run migrate`);
+  }
+  const redis = resources.adopt(openRedis(config.redisUrl, log), (redis) => redis.disconnect());
+  await assertRedisAnswers(redis);
+  const mailer = resources.adopt(openMailer(config, log), (mailer) => mailer.close());
+
+  const clock = systemClock;
+  const tokens = createTokens({ secret: config.jwtSecret, clock });
+  const oneTimeTokens = new OneTimeTokens({ redis });
+  const rateLimiter = new RateLimiter({ redis });
+  const authenticator = new Authenticator({ db, tokens, clock });
+  const teams = new Teams({ db, clock, mailer });
+  const users = new Users({ db });
+  const { publicUrl } = config;
+  const accountsDeps = { db, clock, mailer, teams, tokens, oneTimeTokens, rateLimiter, publicUrl };
+  const accounts = new Accounts(accountsDeps);
+  const apiKeys = new ApiKeys({ db, clock });
+  const hosts = new Hosts({ db, clock, tokens, oneTimeTokens, teams });
+
+  const { version } = packageJson;
+  const app = createApp({ log, version, authenticator, accounts, users, teams, apiKeys, hosts });
+  await serveUntilSignal(app, { ...config.listen, log });
+}
+
+async function assertRedisAnswers(redis: Redis): Promise<void> {
+  try {
+    await redis.ping();
+  } catch (error) {
+    throw new Error("Redis does not answer at REDIS_URL", { cause: error });
+  }
+}
+
+function openMailer(config: Config, log: Log): Mailer {
+  switch (config.mail.kind) {
+    case "smtp":
+      return createSmtpMailer(config.mail.smtp, log);
+    case "files":
+      return createFileMailer({ dir: config.mail.dir, clock: systemClock });
+    case "none":
+      return createNullMailer(log);
+  }
+}

@@ -1,0 +1,115 @@
+// Making teams, and who is in them.
+
+import { type Id, newId } from "../../proto/ids.ts";
+import { randomHex } from "../auth/digest.ts";
+import type { Clock } from "../clock.ts";
+import type { Db, Queryable } from "../db/client.ts";
+import { AppError } from "../errors.ts";
+import type { Mailer } from "../mail/mailer.ts";
+import { teamCreatedMail } from "../mail/messages.ts";
+import {
+  clearDefaultTeam,
+  countOwnedTeams,
+  findRole,
+  findTeam,
+  insertMember,
+  insertTeam,
+  listTeams,
+  listTeamsToSignInto,
+  lockUser,
+} from "./queries.ts";
+import type { TeamRole, TeamRow } from "./schema.ts";
+
+/** Teams are for people to keep apart; more than this is a program that ran away. */
+export const OWNED_TEAMS_MAX = 100;
+
+export interface Membership {
+  readonly team: TeamRow;
+  readonly role: TeamRole;
+}
+
+interface TeamCreator {
+  readonly id: Id<"user">;
+  readonly name: string;
+  readonly email: string;
+}
+
+export class Teams {
+  readonly #db: Db;
+  readonly #clock: Clock;
+  readonly #mailer: Mailer;
+
+  constructor(deps: { db: Db; clock: Clock; mailer: Mailer }) {
+    this.#db = deps.db;
+    this.#clock = deps.clock;
+    this.#mailer = deps.mailer;
+  }
+
+  /** A new team with its creator as owner. Throws `conflict` past `OWNED_TEAMS_MAX`. */
+  async create(name: string, creator: TeamCreator): Promise<Membership> {
+    const team = await this.#db.transaction(async (tx) => {
+      await lockUser(tx, creator.id);
+      if ((await countOwnedTeams(tx, creator.id)) >= OWNED_TEAMS_MAX) {
+        throw new AppError("conflict", `an account can own at most ${OWNED_TEAMS_MAX} teams`);
+      }
+      return await this.#insert(tx, { name, ownerId: creator.id, isDefault: false });
+    });
+    await this.#mailer.send(
+      teamCreatedMail({ to: creator.email, name: creator.name, teamName: team.name }),
+    );
+    return { team, role: "owner" };
+  }
+
+  /** The user's living teams, in the order they joined them. */
+  async list(userId: Id<"user">): Promise<Membership[]> {
+    return await listTeams(this.#db, userId);
+  }
+
+  /** The living team; undefined when it is unknown or deleted. */
+  async find(id: Id<"team">): Promise<TeamRow | undefined> {
+    return await findTeam(this.#db, id);
+  }
+
+  /** The user's role in the team; undefined when they are no member. */
+  async role(ids: { teamId: Id<"team">; userId: Id<"user"> }): Promise<TeamRole | undefined> {
+    return await findRole(this.#db, ids);
+  }
+
+  /** Throws `not_found` for an unknown or deleted team, `forbidden` when the user isn't in it. */
+  async membership(ids: { teamId: Id<"team">; userId: Id<"user"> }): Promise<Membership> {
+    const team = await this.find(ids.teamId);
+    if (team === undefined) throw new AppError("not_found", "team not found");
+    const role = await this.role(ids);
+    if (role === undefined) throw new AppError("forbidden", "you are not a member of this team");
+    return { team, role };
+  }
+
+  /**
+   * The team that a user signs in to: their default team, else the one joined first. One who has
+   * none gets one of their own, once, however many sign-ins run. `q` is the caller's transaction.
+   */
+  async teamToSignInto(q: Queryable, user: { id: Id<"user">; name: string }): Promise<Membership> {
+    await lockUser(q, user.id);
+    const [first] = await listTeamsToSignInto(q, user.id);
+    if (first !== undefined) return first;
+
+    await clearDefaultTeam(q, user.id);
+    const name = `${user.name}'s Team`;
+    return {
+      team: await this.#insert(q, { name, ownerId: user.id, isDefault: true }),
+      role: "owner",
+    };
+  }
+
+  async #insert(
+    q: Queryable,
+    options: { name: string; ownerId: Id<"user">; isDefault: boolean },
+  ): Promise<TeamRow> {
+    const createdAt = this.#clock.now();
+    const { name, ownerId: userId, isDefault } = options;
+    const slug = `${randomHex(3)}-${randomHex(3)}`;
+    const team = await insertTeam(q, { id: newId("team"), name, slug, createdAt });
+    await insertMember(q, { teamId: team.id, userId, role: "owner", isDefault, createdAt });
+    return team;
+  }
+}
