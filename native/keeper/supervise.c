@@ -19,7 +19,7 @@
 #include <time.h>
 #include <unistd.h>
 
-/* One agent holds one connection; a second is its successor. More is somebody's mistake. */
+/* One agent holds one connection; a second is its successor. More have to wait for a place. */
 enum { WATCHERS_MAX = 4 };
 enum { CHUNK_BYTES = 64 * 1024, STDERR_TAIL_BYTES = 1024 };
 /* stderr of a VMM is some lines; a broken one must not fill the run directory, which is memory. */
@@ -99,16 +99,17 @@ static void take_signal(struct keeper *k) {
   if (read(k->signals, &info, sizeof(info)) == (ssize_t)sizeof(info)) ask_to_end(k);
 }
 
-static void take_watcher(struct keeper *k) {
-  int watcher = accept4(k->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
-  if (watcher < 0) return;
+/* The place for one more watcher, or -1. */
+static int free_watcher(const struct keeper *k) {
   for (int i = 0; i < WATCHERS_MAX; i++) {
-    if (k->watchers[i] < 0) {
-      k->watchers[i] = watcher;
-      return;
-    }
+    if (k->watchers[i] < 0) return i;
   }
-  (void)close(watcher);
+  return -1;
+}
+
+static void take_watcher(struct keeper *k) {
+  int place = free_watcher(k);
+  if (place >= 0) k->watchers[place] = accept4(k->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 }
 
 static void hear_watcher(struct keeper *k, int *watcher) {
@@ -132,7 +133,7 @@ static bool turn(struct keeper *k) {
       [SLOT_SIGNALS] = {.fd = k->signals, .events = POLLIN},
       [SLOT_OUTPUT] = {.fd = k->vmm->output, .events = POLLIN},
       [SLOT_ERRORS] = {.fd = k->vmm->errors, .events = POLLIN},
-      [SLOT_LISTENER] = {.fd = k->listener, .events = POLLIN},
+      [SLOT_LISTENER] = {.fd = free_watcher(k) < 0 ? -1 : k->listener, .events = POLLIN},
   };
   for (int i = 0; i < WATCHERS_MAX; i++) {
     slots[SLOT_WATCHERS + i] = (struct pollfd){.fd = k->watchers[i], .events = POLLIN};

@@ -1,0 +1,133 @@
+// A client of QEMU's monitor (docs/interop/qmp-spec.txt), for one operation: QEMU accepts one
+// connection at a time, so it is made, used and closed.
+
+import type { Socket } from "node:net";
+import type { Static, TSchema } from "@sinclair/typebox";
+import { Value } from "@sinclair/typebox/value";
+import { connectInDirectory } from "./connect-in-directory.ts";
+import { type QmpFrame, QmpFrames } from "./qmp-frames.ts";
+import { VmmError } from "./vmm.ts";
+
+// Honest events are some per state change of the VM.
+const EVENTS_MAX = 10_000;
+
+interface Waiter {
+  readonly wants: "greeting" | number;
+  readonly resolve: (value: unknown) => void;
+  readonly reject: (error: VmmError) => void;
+}
+
+export class QmpClient implements AsyncDisposable {
+  readonly #socket: Socket;
+  readonly #frames = new QmpFrames();
+  #waiter: Waiter | null = null;
+  #failure: VmmError | null = null;
+  #lastId = 0;
+  #events = 0;
+
+  private constructor(socket: Socket) {
+    this.#socket = socket;
+    socket.on("data", (bytes: Uint8Array) => this.#receive(bytes));
+    socket.on("error", (cause) => this.#fail(new VmmError("QMP: connection lost", { cause })));
+    socket.on("close", () => this.#fail(new VmmError("QMP: connection closed")));
+  }
+
+  /**
+   * Connects to the monitor socket `name` in `directory` and negotiates. Throws VmmError if QEMU
+   * does not greet within the bound, which includes its own start.
+   */
+  static async connect(
+    directory: string,
+    options: { name: string; timeoutMs: number },
+  ): Promise<QmpClient> {
+    const socket = await connectInDirectory(directory, options.name).catch((cause: unknown) => {
+      throw new VmmError("QMP: cannot connect", { cause });
+    });
+    const client = new QmpClient(socket);
+    try {
+      await client.#await("greeting", options.timeoutMs);
+      await client.#run("qmp_capabilities", {}, options.timeoutMs);
+      return client;
+    } catch (error) {
+      await client[Symbol.asyncDispose]();
+      throw error;
+    }
+  }
+
+  /**
+   * Runs one command; only one at a time. Throws VmmError if QEMU refuses it, answers something
+   * that is not of `schema`, or nothing within the bound. After the last two the connection is dead.
+   */
+  async execute<T extends TSchema>(
+    command: string,
+    options: { args?: Readonly<Record<string, unknown>>; schema: T; timeoutMs: number },
+  ): Promise<Static<T>> {
+    const value = await this.#run(command, options.args ?? {}, options.timeoutMs);
+    if (Value.Check(options.schema, value)) return value;
+    throw this.#fail(new VmmError(`QMP: ${command}: unexpected answer`));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#fail(new VmmError("QMP: closed"));
+  }
+
+  async #run(
+    command: string,
+    args: Readonly<Record<string, unknown>>,
+    timeoutMs: number,
+  ): Promise<unknown> {
+    if (this.#waiter !== null) throw new Error("unreachable: two QMP commands at a time");
+    const id = ++this.#lastId;
+    const answer = this.#await(id, timeoutMs);
+    this.#socket.write(`${JSON.stringify({ execute: command, arguments: args, id })}\n`);
+    try {
+      return await answer;
+    } catch (cause) {
+      throw new VmmError(`QMP: ${command} failed`, { cause });
+    }
+  }
+
+  #await(wants: Waiter["wants"], timeoutMs: number): Promise<unknown> {
+    if (this.#failure !== null) return Promise.reject(this.#failure);
+    const { promise, resolve, reject } = Promise.withResolvers<unknown>();
+    const timer = setTimeout(() => {
+      this.#fail(new VmmError(`QMP: no answer within ${timeoutMs} ms`));
+    }, timeoutMs);
+    this.#waiter = { wants, resolve, reject };
+    return promise.finally(() => {
+      clearTimeout(timer);
+      this.#waiter = null;
+    });
+  }
+
+  #receive(bytes: Uint8Array): void {
+    try {
+      for (const frame of this.#frames.push(bytes)) this.#take(frame);
+    } catch (error) {
+      if (!(error instanceof VmmError)) throw error;
+      this.#fail(error);
+    }
+  }
+
+  #take(frame: QmpFrame): void {
+    if (frame.kind === "event") {
+      if (++this.#events > EVENTS_MAX) throw new VmmError("QMP: too many events");
+      return;
+    }
+    const waiter = this.#waiter;
+    if (waiter === null || waiter.wants !== (frame.kind === "greeting" ? "greeting" : frame.id)) {
+      throw new VmmError("QMP: an answer that nobody asked for");
+    }
+    this.#waiter = null;
+    if (frame.kind === "error") waiter.reject(new VmmError(frame.message));
+    else waiter.resolve(frame.kind === "result" ? frame.value : null);
+  }
+
+  #fail(failure: VmmError): VmmError {
+    this.#failure ??= failure;
+    this.#waiter?.reject(this.#failure);
+    this.#waiter = null;
+    this.#socket.destroy();
+    return failure;
+  }
+}
