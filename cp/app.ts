@@ -4,6 +4,7 @@ import { Elysia } from "elysia";
 import { type ApiKeyRoutesDeps, apiKeyRoutes } from "./api-keys/routes.ts";
 import { authPlugin } from "./auth/plugin.ts";
 import { type AuthRoutesDeps, authRoutes } from "./auth/routes.ts";
+import { type CapsuleRouteDeps, capsuleRoutes } from "./capsules/routes.ts";
 import { createErrorHandler } from "./error-response.ts";
 import { healthRoutes } from "./health.ts";
 import { type HostRoutesDeps, hostRoutes } from "./hosts/routes.ts";
@@ -25,6 +26,7 @@ export const PUBLIC_ROUTES: ReadonlySet<string> = new Set([
 export interface Services
   extends ApiKeyRoutesDeps,
     AuthRoutesDeps,
+    CapsuleRouteDeps,
     HostRoutesDeps,
     TeamRoutesDeps,
     UserRoutesDeps {
@@ -46,7 +48,8 @@ export function createApp(services: Services) {
     .use(userRoutes(services))
     .use(teamRoutes(services))
     .use(apiKeyRoutes(services))
-    .use(hostRoutes(services));
+    .use(hostRoutes(services))
+    .use(capsuleRoutes(services));
 }
 
 export type App = ReturnType<typeof createApp>;

@@ -2,6 +2,7 @@
 
 import type { Redis } from "ioredis";
 import packageJson from "../package.json" with { type: "json" };
+import { AgentClients } from "./agents/agent-clients.ts";
 import { ApiKeys } from "./api-keys/service.ts";
 import { createApp } from "./app.ts";
 import { Authenticator } from "./auth/authenticator.ts";
@@ -9,12 +10,19 @@ import { OneTimeTokens } from "./auth/one-time-tokens.ts";
 import { RateLimiter } from "./auth/rate-limiter.ts";
 import { Accounts } from "./auth/service.ts";
 import { createTokens } from "./auth/tokens.ts";
+import { EnvdTokens } from "./capsules/envd-tokens.ts";
+import { Operations } from "./capsules/operations.ts";
+import { Capsules } from "./capsules/service.ts";
 import { systemClock } from "./clock.ts";
 import { type Config, loadConfig, loadDatabaseUrl } from "./config.ts";
 import { openDatabase } from "./db/client.ts";
 import { migrate, pendingMigrations } from "./db/migrate.ts";
 import { Hosts } from "./hosts/service.ts";
 import { createLog, type Log } from "./log.ts";
+import { LoopDriver } from "./loops/driver.ts";
+import { expireIdempotencyKeysLoop } from "./loops/expire-idempotency-keys.ts";
+import { monitorHostsLoop } from "./loops/monitor-hosts.ts";
+import { settleOperationsLoop } from "./loops/settle-operations.ts";
 import {
   createFileMailer,
   createNullMailer,
@@ -72,8 +80,21 @@ async function serve(): Promise<void> {
   const apiKeys = new ApiKeys({ db, clock });
   const hosts = new Hosts({ db, clock, tokens, oneTimeTokens, teams });
 
+  const operations = resources.use(await Operations.open(config.databaseUrl));
+  const envdTokens = new EnvdTokens(config.encryptionKey);
+  const { defaultTemplate } = config;
+  const agents = new AgentClients();
+  const capsuleDeps = { db, agents, operations, envdTokens, defaultTemplate, log };
+  const capsules = resources.use(new Capsules(capsuleDeps));
+
+  const loops = resources.use(new LoopDriver(log));
+  loops.start(settleOperationsLoop(capsuleDeps));
+  loops.start(monitorHostsLoop(capsuleDeps));
+  loops.start(expireIdempotencyKeysLoop(db));
+
   const { version } = packageJson;
-  const app = createApp({ log, version, authenticator, accounts, users, teams, apiKeys, hosts });
+  const services = { authenticator, accounts, users, teams, apiKeys, hosts, capsules };
+  const app = createApp({ log, version, ...services });
   await serveUntilSignal(app, { ...config.listen, log });
 }
 

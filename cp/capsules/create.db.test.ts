@@ -26,10 +26,10 @@ test("a capsule is created running, runs a command, and is destroyed", async () 
     status: 201,
     body: { status: "running", template: "minimal-debian", vcpus: 1, memory_mb: 512 },
   });
-  expect(got).toEqual({ status: 200, body: created.body });
-  expect(listed).toEqual({ status: 200, body: [created.body] });
+  expect<unknown>(got).toEqual({ status: 200, body: created.body });
+  expect<unknown>(listed).toEqual({ status: 200, body: [created.body] });
   expect(exec).toMatchObject({ status: 200, body: { stdout: "hello\n", exit_code: 0 } });
-  expect(destroyed).toEqual({ status: 204, body: "" });
+  expect<unknown>(destroyed).toEqual({ status: 204, body: "" });
   expect(after).toMatchObject({ status: 200, body: { status: "stopped" } });
   expect(platform.agent.capsules.size).toBe(0);
 });

@@ -32,18 +32,19 @@ export async function destroyCapsule(
 ): Promise<void> {
   const stopping = await beginStopping(deps, row, actor);
   if (stopping === undefined) return;
-  await finishStopping(deps, stopping, { type: "capsule.destroy", outcome: "success", actor });
+  const event = { type: "capsule.destroy", outcome: "success", actor } as const;
+  await finishStopping(deps, stopping, { event, timeoutMs: DESTROY_TIMEOUT_MS });
 }
 
 /** Asks the host and records the end. A host that does not answer is asked again later. */
 export async function finishStopping(
   deps: CapsuleDeps,
   row: CapsuleRow,
-  event: MoveEvent,
+  { event, timeoutMs }: { event: MoveEvent; timeoutMs: number },
 ): Promise<boolean> {
   const host = await selectHost(deps.db, row.hostId);
   // A host that was deleted took its capsules with it.
-  if (host !== undefined && !(await destroyOnHost(deps, row, host))) {
+  if (host !== undefined && !(await destroyOnHost(deps, row, { ...host, timeoutMs }))) {
     const { id, operationId } = row;
     await updateDeadline(deps.db, { id, operationId, afterSec: retrySec(row) });
     return false;
@@ -56,14 +57,14 @@ export async function finishStopping(
 async function destroyOnHost(
   deps: CapsuleDeps,
   row: CapsuleRow,
-  host: { address: string; status: HostStatus },
+  host: { address: string; status: HostStatus; timeoutMs: number },
 ): Promise<boolean> {
   // Nobody should wait for a host that is known not to answer.
   if (host.status === "unreachable") return false;
   const sandboxId = encodeId("capsule", row.id);
   try {
-    const options = { timeoutMs: DESTROY_TIMEOUT_MS };
-    await deps.agents.at(host.address).destroySandbox({ sandboxId }, options);
+    const { address, timeoutMs } = host;
+    await deps.agents.at(address).destroySandbox({ sandboxId }, { timeoutMs });
     return true;
   } catch (error) {
     const fields = { capsule: sandboxId, host: row.hostId, error };

@@ -10,10 +10,9 @@ const SEED_BYTES = 32;
 export class EnvdTokens {
   readonly #seed: Buffer;
 
-  /** `encryptionKeyHex` is the platform's key: 64 hexadecimal digits. */
-  constructor(encryptionKeyHex: string) {
-    const key = Buffer.from(encryptionKeyHex, "hex");
-    this.#seed = Buffer.from(hkdfSync("sha256", key, Buffer.alloc(0), INFO, SEED_BYTES));
+  /** From the platform's encryption key. */
+  constructor(encryptionKey: Uint8Array) {
+    this.#seed = Buffer.from(hkdfSync("sha256", encryptionKey, Buffer.alloc(0), INFO, SEED_BYTES));
   }
 
   /** 64 hexadecimal digits: HMAC-SHA256 of the capsule's external id. */

@@ -50,7 +50,7 @@ export class TestControlPlane implements AsyncDisposable {
       db: database.db,
       agents: new AgentClients(),
       operations: await Operations.open(database.url),
-      envdTokens: new EnvdTokens(ENCRYPTION_KEY),
+      envdTokens: new EnvdTokens(Uint8Array.fromHex(ENCRYPTION_KEY)),
       defaultTemplate: "minimal-debian",
       log: createLog("debug", (line) => logged.push(line)),
     };

@@ -1,0 +1,180 @@
+// Holding the capsules on record against those a host has. The record decides what should be, the
+// host what is: capsules that are lost are stopped on record, those nobody owns are destroyed.
+
+import type { SandboxInfo } from "../../proto/gen/hostagent/hostagent_pb.js";
+import { decodeId, encodeId, type Id } from "../../proto/ids.ts";
+import { DESTROY_TIMEOUT_MS, LIST_TIMEOUT_MS } from "../agents/limits.ts";
+import { recordHostEvent, SYSTEM_ACTOR } from "../events/outbox.ts";
+import type { CapsuleDeps } from "./deps.ts";
+import {
+  databaseNow,
+  type HostToAsk,
+  selectCapsulesOfHost,
+  selectHostsToAsk,
+  selectSilentHosts,
+  updateHostUnreachable,
+  updateLastActive,
+} from "./host-queries.ts";
+import { ENDED_STATES } from "./lifecycle.ts";
+import { type MoveEvent, moveCapsule, moveCapsulesOfHost } from "./moves.ts";
+import { runningColumns } from "./queries.ts";
+import type { CapsuleRow } from "./schema.ts";
+
+/**
+ * A capsule that no row tells of may be one of another database, restored or wrongly configured:
+ * this long its owner has to notice before it is destroyed.
+ */
+const UNKNOWN_GRACE_SEC = 60;
+
+export interface ReconcileCounts extends Record<string, number> {
+  lost: number;
+  restored: number;
+  destroyed: number;
+}
+
+/** Marks hosts that fell silent unreachable, and their capsules missing. Returns how many hosts. */
+export async function markSilentHosts(deps: CapsuleDeps): Promise<number> {
+  let marked = 0;
+  for (const { id: hostId } of await selectSilentHosts(deps.db)) {
+    const isMarked = await deps.db.transaction(async (tx) => {
+      const host = await updateHostUnreachable(tx, hostId);
+      if (host === undefined) return false;
+      const event: MoveEvent = {
+        type: "capsule.state.changed",
+        outcome: "",
+        actor: SYSTEM_ACTOR,
+        reason: "host_unreachable",
+      };
+      for (const from of ["running", "starting", "pending"] as const) {
+        await moveCapsulesOfHost(tx, { hostId, from, to: "missing", event });
+      }
+      if (host.teamId !== null) {
+        await recordHostEvent(tx, { teamId: host.teamId, hostId, type: "host.down" });
+      }
+      return true;
+    });
+    if (isMarked) {
+      deps.log.warn("host fell silent", { host: encodeId("host", hostId) });
+      marked++;
+    }
+  }
+  return marked;
+}
+
+/** Hosts whose capsules can be held against the record. */
+export async function hostsToAsk(deps: CapsuleDeps): Promise<HostToAsk[]> {
+  return await selectHostsToAsk(deps.db);
+}
+
+/** One pass over the capsules of one host. Throws when its agent does not answer. */
+export async function reconcileHost(deps: CapsuleDeps, host: HostToAsk): Promise<ReconcileCounts> {
+  // What moves after this moment may not be in the agent's answer yet.
+  const asOf = await databaseNow(deps.db);
+  const agent = deps.agents.at(host.address);
+  const { sandboxes } = await agent.listSandboxes({}, { timeoutMs: LIST_TIMEOUT_MS });
+  const onHost = new Map<Id<"capsule">, SandboxInfo>();
+  for (const sandbox of sandboxes) {
+    const id = decodeId("capsule", sandbox.sandboxId);
+    if (id !== null) onHost.set(id, sandbox);
+  }
+  const ids = [...onHost.keys()];
+  const rows = await selectCapsulesOfHost(deps.db, { hostId: host.id, ids });
+
+  const counts: ReconcileCounts = { lost: 0, restored: 0, destroyed: 0 };
+  const known = new Map(rows.map((row) => [row.id, row]));
+  for (const row of rows) {
+    const told = onHost.get(row.id);
+    if (row.status !== "running" && row.status !== "missing") continue;
+    if (told === undefined || told.status === "error") {
+      counts.lost += (await stopLost(deps, row, { told, asOf })) ? 1 : 0;
+    } else if (row.status === "missing" && told.status === "running") {
+      counts.restored += (await restore(deps, row, told)) ? 1 : 0;
+    }
+  }
+  const leftovers = [...onHost].filter(([id, told]) => isLeftover(known.get(id), told, asOf));
+  counts.destroyed = await destroyLeftovers(
+    deps,
+    host,
+    leftovers.map(([id]) => id),
+  );
+  await takeOverActivity(deps, [...onHost]);
+  return counts;
+}
+
+/** The host answers and does not have it, or has only what is left of it. */
+async function stopLost(
+  deps: CapsuleDeps,
+  row: CapsuleRow,
+  { told, asOf }: { told: SandboxInfo | undefined; asOf: Date },
+): Promise<boolean> {
+  const reason = told?.reason || "its host no longer has the capsule";
+  const event: MoveEvent = {
+    type: "capsule.destroy",
+    outcome: "success",
+    actor: SYSTEM_ACTOR,
+    reason: "orphaned",
+    isInferred: true,
+  };
+  const move = { id: row.id, from: row.status, to: "stopped", set: { reason }, event } as const;
+  const moved = await moveCapsule(deps.db, { ...move, unmovedSince: asOf });
+  if (moved !== undefined) {
+    deps.log.warn("capsule was lost", { capsule: encodeId("capsule", row.id), reason });
+  }
+  return moved !== undefined;
+}
+
+async function restore(deps: CapsuleDeps, row: CapsuleRow, told: SandboxInfo): Promise<boolean> {
+  const { id, status: from, startedAt } = row;
+  const isFirst = startedAt === null;
+  const event: MoveEvent = {
+    type: isFirst ? "capsule.create" : "capsule.state.changed",
+    outcome: isFirst ? "success" : "",
+    actor: SYSTEM_ACTOR,
+    reason: "restored_after_host_recovery",
+    isInferred: true,
+  };
+  const { hostIp, metadata, ...times } = runningColumns(told);
+  const set = { hostIp, metadata, ...(isFirst ? times : {}) };
+  return (await moveCapsule(deps.db, { id, from, to: "running", set, event })) !== undefined;
+}
+
+/** On the host, but ended on record, or on no record at all. */
+function isLeftover(row: CapsuleRow | undefined, told: SandboxInfo, asOf: Date): boolean {
+  if (row === undefined) {
+    const ageSec = asOf.getTime() / 1000 - Number(told.createdAtUnix);
+    return ageSec > UNKNOWN_GRACE_SEC;
+  }
+  return ENDED_STATES.some((state) => state === row.status) || told.status === "error";
+}
+
+async function destroyLeftovers(
+  deps: CapsuleDeps,
+  host: HostToAsk,
+  ids: readonly Id<"capsule">[],
+): Promise<number> {
+  const agent = deps.agents.at(host.address);
+  const destroyed = await Promise.all(
+    ids.map(async (id) => {
+      const sandboxId = encodeId("capsule", id);
+      try {
+        await agent.destroySandbox({ sandboxId }, { timeoutMs: DESTROY_TIMEOUT_MS });
+        deps.log.info("leftover destroyed", { capsule: sandboxId, host: host.id });
+        return true;
+      } catch (error) {
+        deps.log.warn("a leftover is not destroyed yet", { capsule: sandboxId, error });
+        return false;
+      }
+    }),
+  );
+  return destroyed.filter(Boolean).length;
+}
+
+async function takeOverActivity(
+  deps: CapsuleDeps,
+  onHost: readonly (readonly [Id<"capsule">, SandboxInfo])[],
+): Promise<void> {
+  const active = onHost
+    .filter(([, told]) => told.lastActiveAtUnix > 0n)
+    .map(([id, told]) => ({ id, unixSec: Number(told.lastActiveAtUnix) }));
+  if (active.length > 0) await updateLastActive(deps.db, active);
+}

@@ -1,0 +1,115 @@
+// Operations that nobody works on: their control plane died, or they are past their deadline. What
+// the host says decides how they end.
+
+import type { SandboxInfo } from "../../proto/gen/hostagent/hostagent_pb.js";
+import { encodeId } from "../../proto/ids.ts";
+import { CREATE_TIMEOUT_MS, LIST_TIMEOUT_MS } from "../agents/limits.ts";
+import { SYSTEM_ACTOR } from "../events/outbox.ts";
+import type { CapsuleDeps } from "./deps.ts";
+import { finishStopping } from "./destroy.ts";
+import { type MoveEvent, moveCapsule } from "./moves.ts";
+import { claimAbandoned, runningColumns, selectHost, updateDeadline } from "./queries.ts";
+import type { CapsuleRow } from "./schema.ts";
+
+/** What one pass takes over, and works on at the same time. */
+const BATCH = 32;
+/** A host that does not answer a destroy in this time is asked again by a later pass. */
+const DESTROY_TIMEOUT_MS = 15_000;
+/** Longer than a pass can take, so that no other one takes the same operation over. */
+const LEASE_SEC = 60;
+/** When a start that goes on at the host, or a host that does not answer, is looked at again. */
+const AGAIN_SEC = 1;
+
+export interface SettleCounts extends Record<string, number> {
+  claimed: number;
+  settled: number;
+}
+
+/** One pass over at most a batch of abandoned operations. */
+export async function settleOperations(deps: CapsuleDeps): Promise<SettleCounts> {
+  const claim = { operationId: deps.operations.next(), leaseSec: LEASE_SEC, limit: BATCH };
+  const claimed = await deps.db.transaction(async (tx) => await claimAbandoned(tx, claim));
+  const settled = await Promise.all(claimed.map((row) => settle(deps, row)));
+  return { claimed: claimed.length, settled: settled.filter(Boolean).length };
+}
+
+/** Whether the operation is over. If not, its deadline says when it is looked at again. */
+async function settle(deps: CapsuleDeps, row: CapsuleRow): Promise<boolean> {
+  switch (row.status) {
+    case "pending":
+      // The host was never asked: whoever would still ask finds the operation is not theirs.
+      return await fail(deps, row, "the control plane stopped before it asked a host");
+    case "starting":
+      return await settleStarting(deps, row);
+    case "stopping":
+      return await finishStopping(deps, row, {
+        event: {
+          type: "capsule.destroy",
+          outcome: "success",
+          actor: SYSTEM_ACTOR,
+          reason: "transient_timeout",
+        },
+        timeoutMs: DESTROY_TIMEOUT_MS,
+      });
+    default:
+      throw new Error(`unreachable: ${row.status} is no state of an operation`);
+  }
+}
+
+async function settleStarting(deps: CapsuleDeps, row: CapsuleRow): Promise<boolean> {
+  const host = await selectHost(deps.db, row.hostId);
+  if (host === undefined) return await fail(deps, row, "the capsule's host was deleted");
+
+  const agent = deps.agents.at(host.address);
+  const sandboxId = encodeId("capsule", row.id);
+  try {
+    const { sandboxes } = await agent.listSandboxes({}, { timeoutMs: LIST_TIMEOUT_MS });
+    const found = sandboxes.find((sandbox) => sandbox.sandboxId === sandboxId);
+    if (found?.status === "running") return await finish(deps, row, found);
+    if (found?.status === "starting" && !isOverdue(row)) return await lookAgain(deps, row);
+
+    await agent.destroySandbox({ sandboxId }, { timeoutMs: DESTROY_TIMEOUT_MS });
+    return await fail(deps, row, found?.reason || "the capsule did not start on its host");
+  } catch (error) {
+    // The monitor makes the capsule `missing` if the host stays silent.
+    deps.log.warn("a start cannot be settled yet", { capsule: sandboxId, error });
+    return await lookAgain(deps, row);
+  }
+}
+
+async function finish(deps: CapsuleDeps, row: CapsuleRow, told: SandboxInfo): Promise<boolean> {
+  const event: MoveEvent = {
+    type: "capsule.create",
+    outcome: "success",
+    actor: SYSTEM_ACTOR,
+    reason: "transient_timeout_inferred",
+    isInferred: true,
+  };
+  const { id, operationId } = row;
+  const set = runningColumns(told);
+  await moveCapsule(deps.db, { id, from: "starting", to: "running", operationId, set, event });
+  return true;
+}
+
+async function fail(deps: CapsuleDeps, row: CapsuleRow, reason: string): Promise<boolean> {
+  const event: MoveEvent = {
+    type: "capsule.create",
+    outcome: "error",
+    actor: SYSTEM_ACTOR,
+    reason: "transient_timeout",
+    error: reason,
+  };
+  const { id, operationId, status: from } = row;
+  await moveCapsule(deps.db, { id, from, to: "error", operationId, set: { reason }, event });
+  return true;
+}
+
+async function lookAgain(deps: CapsuleDeps, { id, operationId }: CapsuleRow): Promise<boolean> {
+  await updateDeadline(deps.db, { id, operationId, afterSec: AGAIN_SEC });
+  return false;
+}
+
+/** A host that is at it for this long will not get there. */
+function isOverdue(row: CapsuleRow): boolean {
+  return Date.now() - row.lastUpdated.getTime() > CREATE_TIMEOUT_MS;
+}

@@ -1,0 +1,45 @@
+// Loop: notices hosts that fall silent, and holds the capsules on record against what hosts have.
+//
+// Every control plane asks every host: each effect is a compare-and-set or an idempotent destroy,
+// so doing it twice costs a question and nothing else.
+
+import type { CapsuleDeps } from "../capsules/deps.ts";
+import { hostsToAsk, markSilentHosts, reconcileHost } from "../capsules/reconcile.ts";
+import type { Loop } from "./driver.ts";
+
+export const MONITOR_HOSTS = "monitor-hosts";
+/** How long a capsule whose VMM died may still be called running. */
+const EVERY_MS = 5000;
+/** Hosts asked at the same time. */
+const PARALLEL_MAX = 16;
+
+export function monitorHostsLoop(deps: CapsuleDeps): Loop {
+  return {
+    name: MONITOR_HOSTS,
+    everyMs: EVERY_MS,
+    run: (signal) => monitorHosts(deps, signal),
+  };
+}
+
+async function monitorHosts(
+  deps: CapsuleDeps,
+  signal: AbortSignal,
+): Promise<Record<string, number>> {
+  const counts = { silent: await markSilentHosts(deps), lost: 0, restored: 0, destroyed: 0 };
+  const hosts = await hostsToAsk(deps);
+  const workers = Array.from({ length: Math.min(PARALLEL_MAX, hosts.length) }, async () => {
+    for (let host = hosts.pop(); host !== undefined && !signal.aborted; host = hosts.pop()) {
+      try {
+        const { lost, restored, destroyed } = await reconcileHost(deps, host);
+        counts.lost += lost;
+        counts.restored += restored;
+        counts.destroyed += destroyed;
+      } catch (error) {
+        // Its heartbeats decide whether it is gone; the next pass asks again.
+        deps.log.debug("host does not answer", { host: host.id, error });
+      }
+    }
+  });
+  await Promise.all(workers);
+  return counts;
+}

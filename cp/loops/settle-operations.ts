@@ -1,0 +1,17 @@
+// Loop: ends operations on capsules that nobody works on.
+
+import type { CapsuleDeps } from "../capsules/deps.ts";
+import { settleOperations } from "../capsules/settle.ts";
+import type { Loop } from "./driver.ts";
+
+export const SETTLE_OPERATIONS = "settle-operations";
+/** What a client waits for after its control plane died; a pass that finds nothing is one query. */
+const EVERY_MS = 1000;
+
+export function settleOperationsLoop(deps: CapsuleDeps): Loop {
+  return {
+    name: SETTLE_OPERATIONS,
+    everyMs: EVERY_MS,
+    run: async () => await settleOperations(deps),
+  };
+}
