@@ -61,6 +61,9 @@ export const HTTP_CONNECTIONS_DEFAULT = 256;
 /** Of those, kept free of long-lived calls: health, init, kills, heartbeats. */
 export const HTTP_CONNECTIONS_RESERVED = 56;
 
+/** Levels of a directory tree in one listing. */
+export const LIST_DEPTH_MAX = 64;
+
 // RPC between control plane and agent.
 /** A whole file in one message; larger ones are streamed. */
 export const FILE_MESSAGE_BYTES_MAX = 100 * MIB;
@@ -75,3 +78,5 @@ export const OUTCOMES_KEPT_MS = 24 * 3600 * 1000;
 export const ACTIVITY_FLUSH_MS = 10_000;
 /** Of the console in the agent's log when a boot failed. */
 export const CONSOLE_TAIL_BYTES = 4096;
+/** For calls under way when the agent stops; a long command is cut off. */
+export const STOP_GRACE_MS = 5_000;

@@ -1,0 +1,274 @@
+// The capsules of this host: who they are, what state they are in, and one operation at a time on each.
+//
+// A capsule is claimed in the journal before anything is made of it and forgotten after nothing is left.
+// A create belongs to nobody's request: it goes on when its caller goes away, and whoever asks again with
+// the same operation id gets its result. A destroy wins over a create.
+
+import { AgentError, unknownCapsule } from "../errors.ts";
+import type { Guest } from "../guest/guest.ts";
+import {
+  BOOTS_QUEUED_MAX,
+  DESTROYS_AT_ONCE_MAX,
+  HOST_MEMORY_RESERVE_MIB,
+  OUTCOMES_KEPT_MS,
+} from "../limits.ts";
+import type { VmmProcess } from "../vmm/vmm.ts";
+import { ActivityClock } from "./activity.ts";
+import { availableMemoryMib } from "./available-memory.ts";
+import { BootQueue } from "./boot-queue.ts";
+import { connectGuest } from "./build-capsule.ts";
+import { type Capsule, type CapsuleStatus, newCapsule } from "./capsule.ts";
+import type { CapsuleSpec } from "./capsule-spec.ts";
+import { createCapsule } from "./create-capsule.ts";
+import type { HostParts } from "./host-parts.ts";
+import type { CapsuleRow } from "./journal.ts";
+import { takeDown } from "./take-down.ts";
+
+export interface CapsuleView {
+  readonly spec: CapsuleSpec;
+  readonly status: CapsuleStatus;
+  readonly reason: string;
+  /** Empty until the capsule has a network slot. */
+  readonly hostIp: string;
+  readonly envdVersion: string;
+  readonly createdAt: Date;
+  readonly lastActiveAt: Date;
+}
+
+/** The use of a running capsule; disposed at the end of the call. */
+export interface CapsuleLease extends Disposable {
+  readonly guest: Guest;
+}
+
+export class Capsules {
+  readonly #parts: HostParts;
+  readonly #capsules = new Map<string, Capsule>();
+  readonly #activity: ActivityClock;
+  readonly #boots: BootQueue;
+  #isClosing = false;
+
+  constructor(parts: HostParts, options: { bootsAtOnceMax: number }) {
+    this.#parts = parts;
+    this.#activity = new ActivityClock(parts.now);
+    const queuedMax = BOOTS_QUEUED_MAX;
+    this.#boots = new BootQueue({ atOnceMax: options.bootsAtOnceMax, queuedMax });
+  }
+
+  /**
+   * Makes the capsule and answers once its guest is up; the same operation again joins the first. Throws
+   * AgentError: already_exists (another operation has the id), resource_exhausted, aborted (destroyed
+   * meanwhile), unavailable (the guest did not come up), failed_precondition (no image), internal. On
+   * failure nothing is left on the host.
+   */
+  async create(spec: CapsuleSpec): Promise<CapsuleView> {
+    const capsule = this.#capsules.get(spec.id) ?? this.#begin(spec);
+    if (capsule.spec.operationId !== spec.operationId) {
+      throw new AgentError("already_exists", "sandbox_id is taken by another create", {
+        subject: "capsule",
+      });
+    }
+    await capsule.creating;
+    if (capsule.status !== "running") throw notRunning(capsule);
+    return this.#view(capsule);
+  }
+
+  /**
+   * Returns when nothing of the capsule is left on the host. Unknown ids succeed, and are never created
+   * afterwards. Throws AgentError internal if a part cannot be removed; the next call tries again.
+   */
+  async destroy(id: string): Promise<void> {
+    const capsule = this.#capsules.get(id);
+    if (!capsule) {
+      this.#parts.journal.finishDestroy(id, this.#parts.now());
+      return;
+    }
+    capsule.destroying ??= this.#destroy(capsule).finally(() => {
+      capsule.destroying = null;
+    });
+    await capsule.destroying;
+  }
+
+  list(): CapsuleView[] {
+    return [...this.#capsules.values()].map((capsule) => this.#view(capsule));
+  }
+
+  /**
+   * The guest of a running capsule; the capsule counts as active until the lease is disposed. Throws
+   * AgentError: not_found, failed_precondition (not running).
+   */
+  use(id: string): CapsuleLease {
+    const capsule = this.#capsules.get(id);
+    if (!capsule) throw unknownCapsule(id);
+    const { guest } = capsule.progress;
+    if (capsule.status !== "running" || guest === null) throw notRunning(capsule);
+    const hold = this.#activity.hold(id);
+    return { guest, [Symbol.dispose]: () => hold[Symbol.dispose]() };
+  }
+
+  /** Takes up a capsule whose VMM outlived an agent. */
+  adopt(row: CapsuleRow, vmm: VmmProcess): void {
+    if (row.slot === null) throw new Error(`unreachable: ${row.spec.id} runs without a slot`);
+    const capsule = this.#restore(row, { status: "running", reason: "" });
+    capsule.progress.vmm = vmm;
+    capsule.progress.guest = connectGuest(
+      this.#parts,
+      row.spec,
+      this.#parts.network.slot(row.slot),
+    );
+    this.#watch(capsule, vmm);
+  }
+
+  /** Keeps a capsule that no longer runs as an error until it is destroyed. */
+  keepFailed(row: CapsuleRow, reason: string): void {
+    this.#restore(row, { status: "error", reason });
+  }
+
+  /** Writes the activity clock to the journal, and drops outcomes too old to matter. */
+  flush(): void {
+    const unsaved = this.#activity.takeUnsaved();
+    if (unsaved.size > 0) this.#parts.journal.saveActivity(unsaved);
+    const now = this.#parts.now().getTime();
+    this.#parts.journal.forgetOutcomes(new Date(now - OUTCOMES_KEPT_MS));
+  }
+
+  /** Refuses creates from now on, undoes those under way and leaves running capsules alone. */
+  async close(): Promise<void> {
+    this.#isClosing = true;
+    const capsules = [...this.#capsules.values()];
+    for (const { creating, abort } of capsules) if (creating) abort.abort(stopping());
+    await Promise.allSettled(
+      capsules.flatMap(({ creating, destroying }) => [creating, destroying]),
+    );
+    for (const { progress } of capsules) progress.guest?.close();
+    this.flush();
+  }
+
+  /** Refuses creates from now on and destroys everything. AggregateError: some could not be. */
+  async destroyAll(): Promise<void> {
+    this.#isClosing = true;
+    const ids = [...this.#capsules.keys()];
+    const failures: unknown[] = [];
+    const work = async (): Promise<void> => {
+      for (let id = ids.pop(); id !== undefined; id = ids.pop()) {
+        await this.destroy(id).catch((error) => failures.push(error));
+      }
+    };
+    await Promise.all(Array.from({ length: DESTROYS_AT_ONCE_MAX }, work));
+    if (failures.length > 0) throw new AggregateError(failures, "Some capsules are left");
+  }
+
+  #begin(spec: CapsuleSpec): Capsule {
+    const { journal, failpoints } = this.#parts;
+    if (this.#isClosing) throw stopping();
+    const outcome = journal.outcome(spec);
+    if (outcome) throw new AgentError(outcome.code, outcome.message, { subject: "capsule" });
+    if (availableMemoryMib() - spec.memoryMib < HOST_MEMORY_RESERVE_MIB) {
+      throw new AgentError("resource_exhausted", "The host has too little memory left", {
+        subject: "host",
+      });
+    }
+
+    const createdAt = this.#parts.now();
+    journal.claim(spec, createdAt);
+    failpoints.reach("create.after-claim");
+    const started = { spec, status: "starting", slot: null, envdVersion: "", createdAt } as const;
+    const capsule = newCapsule(started);
+    this.#capsules.set(spec.id, capsule);
+    this.#activity.start(spec.id, createdAt);
+    capsule.creating = this.#create(capsule).finally(() => {
+      capsule.creating = null;
+    });
+    return capsule;
+  }
+
+  async #create(capsule: Capsule): Promise<void> {
+    try {
+      await createCapsule(this.#parts, capsule, this.#boots);
+    } catch (error) {
+      if (error instanceof AgentError) {
+        this.#forget(capsule);
+        throw error;
+      }
+      capsule.status = "error";
+      capsule.reason = "its failed create could not be undone";
+      throw internal(capsule.reason, error);
+    }
+    capsule.status = "running";
+    if (capsule.progress.vmm) this.#watch(capsule, capsule.progress.vmm);
+  }
+
+  async #destroy(capsule: Capsule): Promise<void> {
+    const { spec, progress } = capsule;
+    const { journal, failpoints, log } = this.#parts;
+    capsule.status = "stopping";
+    const gone = `Capsule "${spec.id}" was destroyed`;
+    capsule.abort.abort(new AgentError("aborted", gone, { subject: "capsule" }));
+    journal.markDestroying(spec.id);
+    failpoints.reach("destroy.after-mark");
+    progress.guest?.close();
+    // A create that is cut off removes what it made. If that fails, it is tried again below.
+    await capsule.creating?.catch(() => {});
+    try {
+      if (this.#capsules.get(spec.id) === capsule) {
+        await takeDown(this.#parts, { id: spec.id, slot: progress.slot, vmm: progress.vmm });
+      }
+    } catch (error) {
+      log.error("capsule.destroy-failed", { capsule: spec.id, error });
+      capsule.status = "error";
+      capsule.reason = "it could not be destroyed";
+      throw internal(capsule.reason, error);
+    }
+    journal.finishDestroy(spec.id, this.#parts.now());
+    failpoints.reach("destroy.after-finish");
+    this.#forget(capsule);
+    log.info("capsule.destroyed", { capsule: spec.id });
+  }
+
+  /** Notes the end of a VMM that nobody asked to end. */
+  #watch(capsule: Capsule, vmm: VmmProcess): void {
+    void vmm.exited.then((exit) => {
+      this.#parts.log.info("vmm.exited", { capsule: capsule.spec.id, ...exit });
+      if (capsule.status !== "running") return;
+      capsule.status = "error";
+      capsule.reason = `its VMM ended (${exit.reason}, ${exit.status})`;
+      capsule.progress.guest?.close();
+      this.#parts.journal.markFailed(capsule.spec.id, capsule.reason);
+    });
+  }
+
+  #restore(row: CapsuleRow, state: { status: CapsuleStatus; reason: string }): Capsule {
+    const capsule = newCapsule({ ...row, status: state.status });
+    capsule.reason = state.reason;
+    this.#capsules.set(row.spec.id, capsule);
+    this.#activity.start(row.spec.id, row.lastActiveAt);
+    return capsule;
+  }
+
+  #forget(capsule: Capsule): void {
+    this.#capsules.delete(capsule.spec.id);
+    this.#activity.forget(capsule.spec.id);
+  }
+
+  #view(capsule: Capsule): CapsuleView {
+    const { spec, status, reason, createdAt, progress } = capsule;
+    const { slot, envdVersion } = progress;
+    const hostIp = slot === null ? "" : this.#parts.network.slot(slot).hostIp;
+    const lastActiveAt = this.#activity.lastActiveAt(spec.id);
+    return { spec, status, reason, hostIp, envdVersion, createdAt, lastActiveAt };
+  }
+}
+
+function stopping(): AgentError {
+  return new AgentError("unavailable", "The agent is stopping", { subject: "host" });
+}
+
+function notRunning({ status, reason }: Capsule): AgentError {
+  const why = reason ? `: ${reason}` : "";
+  return new AgentError("failed_precondition", `The capsule is ${status}${why}`, {
+    subject: "capsule",
+  });
+}
+
+function internal(what: string, cause: unknown): AgentError {
+  return new AgentError("internal", `The capsule failed: ${what}`, { subject: "capsule", cause });
+}

@@ -1,0 +1,44 @@
+// Named points at which a test makes the agent die or fail, to see what its restart makes of it. Nothing
+// happens anywhere unless WRENN_FAILPOINT names one.
+
+/** In the order in which a create and a destroy pass them. */
+export const FAILPOINTS = [
+  "create.after-claim",
+  "create.after-acquire",
+  "create.after-network",
+  "create.after-cgroup",
+  "create.after-disk",
+  "create.after-boot",
+  "create.after-vmm",
+  "create.after-guest",
+  "create.after-running",
+  "destroy.after-mark",
+  "destroy.after-vmm",
+  "destroy.after-disk",
+  "destroy.after-cgroup",
+  "destroy.after-network",
+  "destroy.after-finish",
+] as const;
+
+export type Failpoint = (typeof FAILPOINTS)[number];
+
+export class Failpoints {
+  readonly #name: Failpoint | null;
+  readonly #action: string;
+
+  /** `<name>:kill` or `<name>:fail`, or null. Throws if there is no such point. */
+  constructor(setting: string | null) {
+    const [name, action = ""] = (setting ?? "").split(":");
+    this.#name = FAILPOINTS.find((point) => point === name) ?? null;
+    this.#action = action;
+    if (setting !== null && (!this.#name || !["kill", "fail"].includes(action))) {
+      throw new Error(`WRENN_FAILPOINT ${JSON.stringify(setting)}: no such point or action`);
+    }
+  }
+
+  reach(point: Failpoint): void {
+    if (point !== this.#name) return;
+    if (this.#action === "kill") process.kill(process.pid, "SIGKILL");
+    throw new Error(`Failpoint ${point}`);
+  }
+}

@@ -1,0 +1,29 @@
+// The parts of the host that capsules are made of.
+
+import type { Cgroups } from "../cgroups/cgroups.ts";
+import type { StreamBudget } from "../guest/stream-budget.ts";
+import type { Log } from "../log.ts";
+import type { NetworkPool } from "../network/network-pool.ts";
+import type { Images } from "../rootfs/images.ts";
+import type { RootDisks } from "../rootfs/root-disks.ts";
+import type { GuestKernel } from "../vmm/guest-kernel.ts";
+import type { Vmm } from "../vmm/vmm.ts";
+import type { Failpoints } from "./failpoints.ts";
+import type { Journal } from "./journal.ts";
+
+export interface HostParts {
+  readonly journal: Journal;
+  readonly network: NetworkPool;
+  readonly cgroups: Cgroups;
+  readonly images: Images;
+  readonly disks: RootDisks;
+  readonly vmm: Vmm;
+  readonly guestKernel: GuestKernel;
+  readonly streamBudget: StreamBudget;
+  /** On tmpfs: a directory per capsule, for its RAM, sockets and pid files. */
+  readonly runDir: string;
+  readonly logsDir: string;
+  readonly failpoints: Failpoints;
+  readonly log: Log;
+  readonly now: () => Date;
+}

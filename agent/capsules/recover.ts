@@ -1,0 +1,90 @@
+// What an agent does first: takes up the capsules that outlived the last one, undoes what that one left
+// half made, finishes what it was removing, and learns which capsules died meanwhile.
+
+import { readdir, rm } from "node:fs/promises";
+import type { VmmProcess } from "../vmm/vmm.ts";
+import { capsuleRunDir } from "./capsule-paths.ts";
+import type { Capsules } from "./capsules.ts";
+import type { HostParts } from "./host-parts.ts";
+import type { CapsuleRow } from "./journal.ts";
+import { planRecovery } from "./recovery-plan.ts";
+import { takeDown } from "./take-down.ts";
+
+const CAPSULE_ID = /^cl-[0-9a-z]{25}$/;
+
+/**
+ * Brings journal and host to agree. Adopts first: running capsules answer again while the rest is
+ * cleared away. What cannot be removed stays as a capsule in error, for a destroy to try again.
+ */
+export async function recover(parts: HostParts, capsules: Capsules): Promise<void> {
+  const rows = parts.journal.rows();
+  const runDirs = (await readdir(parts.runDir)).filter((name) => CAPSULE_ID.test(name));
+  const alive = await findAlive(parts, rows);
+  const plan = planRecovery(rows, {
+    alive: new Set(alive.keys()),
+    runDirs,
+    disks: await parts.disks.list(),
+  });
+
+  for (const row of plan.adopt) {
+    const vmm = alive.get(row.spec.id);
+    if (vmm) capsules.adopt(row, vmm);
+  }
+  for (const row of plan.died) keepDead(parts, capsules, row);
+  for (const row of [...plan.undo, ...plan.finish]) await remove(parts, capsules, row);
+  for (const id of plan.strangers) await takeDownStranger(parts, id);
+  for (const id of plan.unknownDisks) parts.log.warn("recovery.unknown-disk", { capsule: id });
+  parts.log.info("recovery.done", {
+    adopted: plan.adopt.length,
+    undone: plan.undo.length,
+    finished: plan.finish.length,
+    died: plan.died.length,
+  });
+}
+
+async function findAlive(
+  parts: HostParts,
+  rows: readonly CapsuleRow[],
+): Promise<Map<string, VmmProcess>> {
+  const alive = new Map<string, VmmProcess>();
+  for (const { spec, state } of rows) {
+    if (state !== "running") continue;
+    const vmm = await parts.vmm.adopt(capsuleRunDir(parts.runDir, spec.id));
+    if (vmm) alive.set(spec.id, vmm);
+  }
+  return alive;
+}
+
+function keepDead(parts: HostParts, capsules: Capsules, row: CapsuleRow): void {
+  const reason = row.reason || "its VMM ended while no agent ran";
+  if (row.state === "running") parts.journal.markFailed(row.spec.id, reason);
+  capsules.keepFailed(row, reason);
+  parts.log.warn("recovery.died", { capsule: row.spec.id, reason });
+}
+
+async function remove(parts: HostParts, capsules: Capsules, row: CapsuleRow): Promise<void> {
+  const { spec, slot, step } = row;
+  try {
+    await takeDown(parts, { id: spec.id, slot, vmm: null });
+  } catch (error) {
+    parts.log.error("recovery.stuck", { capsule: spec.id, step, error });
+    capsules.keepFailed(row, "it could not be removed");
+    return;
+  }
+  if (row.state === "destroying") parts.journal.finishDestroy(spec.id, parts.now());
+  else {
+    const message = "The agent was stopped during the create";
+    parts.journal.finishCreate(spec, { code: "aborted", message }, parts.now());
+  }
+  parts.log.info("recovery.removed", { capsule: spec.id, state: row.state, step });
+}
+
+/** Its disk stays: it may be the only copy of somebody's data. */
+async function takeDownStranger(parts: HostParts, id: string): Promise<void> {
+  const runDir = capsuleRunDir(parts.runDir, id);
+  const vmm = await parts.vmm.adopt(runDir);
+  await vmm?.kill();
+  await parts.cgroups.remove(id);
+  await rm(runDir, { recursive: true, force: true });
+  parts.log.warn("recovery.stranger", { capsule: id });
+}

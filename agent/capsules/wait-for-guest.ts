@@ -1,0 +1,49 @@
+// Waits until envd answers in a guest that has just been started.
+
+import { AgentError } from "../errors.ts";
+import type { Guest } from "../guest/guest.ts";
+import type { VmmProcess } from "../vmm/vmm.ts";
+
+/** Between tries: a guest comes up in hundreds of milliseconds, so this is lost in its boot. */
+const POLL_MS = 10;
+/** A packet to a guest whose interface is not up yet is lost, and TCP repeats it only after 1 s. */
+const FIRST_TRY_MS = 200;
+/** A guest that is slow to answer, rather than not there, gets the time it needs. */
+const LONGEST_TRY_MS = 5_000;
+const TRY_GROWTH = 1.3;
+
+/**
+ * Answers envd's version. Throws AgentError: unavailable when the time is up or the VMM ends first;
+ * or the signal's reason.
+ */
+export async function waitForGuest(
+  guest: Guest,
+  options: { vmm: VmmProcess; timeoutMs: number; signal: AbortSignal },
+): Promise<string> {
+  const ended = new AbortController();
+  void options.vmm.exited.then((exit) =>
+    ended.abort(
+      guestFailure(`The VMM ended during the boot (${exit.reason}, ${exit.status})`, exit.detail),
+    ),
+  );
+  const deadline = AbortSignal.timeout(options.timeoutMs);
+  const over = AbortSignal.any([options.signal, ended.signal]);
+  let tryMs = FIRST_TRY_MS;
+  let lastError: unknown;
+  while (!deadline.aborted) {
+    over.throwIfAborted();
+    try {
+      return await guest.health(AbortSignal.any([over, deadline, AbortSignal.timeout(tryMs)]));
+    } catch (error) {
+      lastError = error;
+    }
+    tryMs = Math.min(tryMs * TRY_GROWTH, LONGEST_TRY_MS);
+    await Bun.sleep(POLL_MS);
+  }
+  over.throwIfAborted();
+  throw guestFailure(`The guest was not up after ${options.timeoutMs / 1000} s`, lastError);
+}
+
+function guestFailure(message: string, cause?: unknown): AgentError {
+  return new AgentError("unavailable", message, { subject: "guest", cause });
+}

@@ -1,0 +1,221 @@
+// Runs commands in a guest. A foreground command never outlives its call: at its deadline, when the
+// caller goes away, or when it prints too much, its whole process group is killed.
+
+import { Code, ConnectError } from "@connectrpc/connect";
+import {
+  type ProcessEvent,
+  type ProcessSelector,
+  Signal,
+  type StartResponse,
+} from "../../proto/gen/envd/process_pb.js";
+import { AgentError } from "../errors.ts";
+import { GUEST_CALL_TIMEOUT_MS, KILL_GRACE_MS, OUTPUT_BYTES_MAX } from "../limits.ts";
+import { asUser, type Guest } from "./guest.ts";
+import { guestError } from "./guest-errors.ts";
+import { OutputBuffer } from "./output-buffer.ts";
+
+export interface Command {
+  readonly cmd: string;
+  readonly args: readonly string[];
+  readonly envs: Readonly<Record<string, string>>;
+  /** Empty: envd's default. */
+  readonly cwd: string;
+  /** Empty: the capsule's default user. */
+  readonly user: string;
+}
+
+export interface CommandResult {
+  readonly stdout: Uint8Array;
+  readonly stderr: Uint8Array;
+  /** -1 if a signal ended it. */
+  readonly exitCode: number;
+  readonly timedOut: boolean;
+  readonly durationMs: number;
+}
+
+/**
+ * Runs the command to its end. At the deadline the answer has `timedOut` and what was printed. Throws
+ * AgentError: invalid_argument (cwd, user), resource_exhausted (too much output, too many commands),
+ * aborted (the caller went away), unavailable, failed_precondition (the capsule ended).
+ */
+export async function exec(
+  guest: Guest,
+  command: Command,
+  options: { timeoutMs: number; caller: AbortSignal },
+): Promise<CommandResult> {
+  using _place = guest.openStream();
+  return new ForegroundCommand(guest, command, options).run();
+}
+
+class ForegroundCommand {
+  readonly #guest: Guest;
+  readonly #command: Command;
+  readonly #timeoutMs: number;
+  readonly #caller: AbortSignal;
+  readonly #stream = new AbortController();
+  readonly #stdout = new OutputBuffer(OUTPUT_BYTES_MAX);
+  readonly #stderr = new OutputBuffer(OUTPUT_BYTES_MAX);
+  readonly #startedAt = performance.now();
+  #pid: number | null = null;
+  #exitCode: number | null = null;
+  #timedOut = false;
+  #stopped: AgentError | null = null;
+
+  constructor(guest: Guest, command: Command, options: { timeoutMs: number; caller: AbortSignal }) {
+    this.#guest = guest;
+    this.#command = command;
+    this.#timeoutMs = options.timeoutMs;
+    this.#caller = options.caller;
+  }
+
+  async run(): Promise<CommandResult> {
+    const leave = () =>
+      this.#stop(new AgentError("aborted", "The caller went away", { subject: "request" }));
+    this.#caller.addEventListener("abort", leave, { once: true });
+    if (this.#caller.aborted) leave();
+    // envd kills the command at its deadline; this one is for an envd that does not.
+    const deadline = setTimeout(() => this.#expire(), this.#timeoutMs + KILL_GRACE_MS);
+    try {
+      await this.#follow();
+    } catch (error) {
+      this.#judge(error);
+    } finally {
+      clearTimeout(deadline);
+      this.#caller.removeEventListener("abort", leave);
+    }
+    if (this.#stopped) throw this.#stopped;
+    return {
+      stdout: this.#stdout.contents(),
+      stderr: this.#stderr.contents(),
+      exitCode: this.#exitCode ?? -1,
+      timedOut: this.#timedOut,
+      durationMs: Math.round(performance.now() - this.#startedAt),
+    };
+  }
+
+  async #follow(): Promise<void> {
+    const signal = AbortSignal.any([this.#stream.signal, this.#guest.closed]);
+    const headers = {
+      "Connect-Timeout-Ms": String(this.#timeoutMs),
+      ...(this.#command.user ? asUser(this.#command.user) : {}),
+    };
+    const request = { process: processConfig(this.#command), stdin: false };
+    const starting = setTimeout(() => this.#stream.abort(), GUEST_CALL_TIMEOUT_MS);
+    try {
+      for await (const { event } of this.#guest.processStreams.start(request, {
+        signal,
+        headers,
+      })) {
+        clearTimeout(starting);
+        if (event) this.#take(event);
+        if (this.#exitCode !== null) return;
+      }
+    } finally {
+      clearTimeout(starting);
+    }
+    throw new ConnectError("stream ended before the command", Code.DataLoss);
+  }
+
+  #take({ event }: ProcessEvent): void {
+    switch (event.case) {
+      case "start":
+        this.#pid = event.value.pid;
+        // Somebody gave up before there was a process to kill.
+        if (this.#stopped) this.#kill(event.value.pid);
+        return;
+      case "data": {
+        const { output } = event.value;
+        const buffer = output.case === "stderr" ? this.#stderr : this.#stdout;
+        if (!output.value || buffer.append(output.value)) return;
+        this.#stop(
+          new AgentError(
+            "resource_exhausted",
+            `The command printed more than ${OUTPUT_BYTES_MAX} bytes on ${output.case}`,
+            { subject: "process" },
+          ),
+        );
+        return;
+      }
+      case "end":
+        this.#exitCode = event.value.exitCode;
+    }
+  }
+
+  /** Ends the command for a reason that becomes the answer; the first reason counts. */
+  #stop(reason: AgentError): void {
+    if (this.#stopped) return;
+    this.#stopped = reason;
+    if (this.#pid !== null) this.#kill(this.#pid);
+    setTimeout(() => this.#stream.abort(), KILL_GRACE_MS);
+  }
+
+  #expire(): void {
+    this.#timedOut = true;
+    if (this.#pid !== null) this.#kill(this.#pid);
+    setTimeout(() => this.#stream.abort(), KILL_GRACE_MS);
+  }
+
+  #kill(pid: number): void {
+    const selector: ProcessSelector["selector"] = { case: "pid", value: pid };
+    const options = { signal: this.#guest.signal(KILL_GRACE_MS) };
+    this.#guest.processes
+      .sendSignal({ process: { selector }, signal: Signal.SIGKILL }, options)
+      // It has ended meanwhile, or the guest does not answer: the stream's own end tells.
+      .catch(() => {});
+  }
+
+  /** Decides what the failure of the stream says about the command. */
+  #judge(error: unknown): void {
+    if (this.#stopped || this.#timedOut) return;
+    const isDeadline = ConnectError.from(error).code === Code.DeadlineExceeded;
+    if (isDeadline && this.#pid !== null) {
+      this.#timedOut = true;
+      return;
+    }
+    this.#stopped = startError(error, this.#guest, this.#command);
+  }
+}
+
+/**
+ * Starts a command that goes on by itself, and answers its pid once it runs. Throws what exec throws
+ * for its start.
+ */
+export async function startBackground(
+  guest: Guest,
+  command: Command,
+  tag: string,
+): Promise<number> {
+  const stream = new AbortController();
+  const signal = guest.signal(GUEST_CALL_TIMEOUT_MS, stream.signal);
+  const headers = command.user ? asUser(command.user) : {};
+  const request = { process: processConfig(command), tag, stdin: false };
+  try {
+    return await firstPid(guest.processStreams.start(request, { signal, headers }));
+  } catch (error) {
+    throw startError(error, guest, command);
+  } finally {
+    // The process outlives its stream: envd drops the output of a command nobody listens to.
+    stream.abort();
+  }
+}
+
+async function firstPid(events: AsyncIterable<StartResponse>): Promise<number> {
+  for await (const { event } of events) {
+    if (event?.event.case === "start") return event.event.value.pid;
+  }
+  throw new ConnectError("stream ended before the start", Code.DataLoss);
+}
+
+function processConfig(command: Command) {
+  return {
+    cmd: command.cmd,
+    args: [...command.args],
+    envs: { ...command.envs },
+    ...(command.cwd ? { cwd: command.cwd } : {}),
+  };
+}
+
+function startError(error: unknown, guest: Guest, command: Command): AgentError {
+  const user = command.user ? { user: command.user } : {};
+  return guestError(error, { subject: "process", closed: guest.closed, ...user });
+}

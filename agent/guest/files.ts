@@ -1,0 +1,145 @@
+// Files of a guest. The control plane acts as root, like the system this one is compatible with.
+
+import { type EntryInfo, FileType } from "../../proto/gen/envd/filesystem_pb.js";
+import { AgentError } from "../errors.ts";
+import {
+  FILE_BYTES_MAX,
+  REMOVE_TIMEOUT_MS,
+  SMALL_ANSWER_BYTES_MAX,
+  TRANSFER_IDLE_TIMEOUT_MS,
+} from "../limits.ts";
+import type { Guest } from "./guest.ts";
+import { guestError, guestHttpError } from "./guest-errors.ts";
+import { badAnswer, readChunks, readText } from "./guest-http.ts";
+import { IdleTimer } from "./idle-timer.ts";
+
+const USER = "root";
+const ABOUT_FILE = { subject: "file", user: USER } as const;
+
+/**
+ * Writes the file and its missing parents, replacing what was there. Throws AgentError:
+ * invalid_argument (a directory), resource_exhausted (no space, or over the limit of a file),
+ * unavailable. On failure the file may hold a part of the content.
+ */
+export async function writeFile(
+  guest: Guest,
+  path: string,
+  content: Uint8Array | AsyncIterable<Uint8Array>,
+): Promise<void> {
+  using _place = guest.openStream();
+  using idle = new IdleTimer(TRANSFER_IDLE_TIMEOUT_MS);
+  try {
+    const body = content instanceof Uint8Array ? content : upload(content, idle);
+    const response = await guest.http.send({
+      method: "POST",
+      path: filesPath(path),
+      headers: { "Content-Type": "application/octet-stream" },
+      body,
+      signal: AbortSignal.any([guest.closed, idle.signal]),
+    });
+    const text = await readText(response, SMALL_ANSWER_BYTES_MAX);
+    if (response.status !== 200) throw guestHttpError(response.status, text, path);
+  } catch (error) {
+    throw guestError(error, { ...ABOUT_FILE, closed: guest.closed });
+  }
+}
+
+/**
+ * The content of the file in chunks. Throws AgentError before the first chunk: not_found,
+ * invalid_argument (a directory); and later: unavailable.
+ */
+export async function* readFile(guest: Guest, path: string): AsyncGenerator<Uint8Array> {
+  using _place = guest.openStream();
+  using idle = new IdleTimer(TRANSFER_IDLE_TIMEOUT_MS);
+  try {
+    const response = await guest.http.send({
+      method: "GET",
+      path: filesPath(path),
+      signal: AbortSignal.any([guest.closed, idle.signal]),
+    });
+    if (response.status !== 200) {
+      const text = await readText(response, SMALL_ANSWER_BYTES_MAX);
+      throw guestHttpError(response.status, text, path);
+    }
+    let bytes = 0;
+    for await (const chunk of response.body ? readChunks(response.body) : []) {
+      bytes += chunk.byteLength;
+      if (bytes > FILE_BYTES_MAX) throw badAnswer("the file does not end");
+      // Only the guest's time counts, not that of whoever takes the chunk.
+      idle.pause();
+      yield chunk;
+      idle.touch();
+    }
+  } catch (error) {
+    throw guestError(error, { ...ABOUT_FILE, closed: guest.closed });
+  }
+}
+
+/** Entries up to `depth` levels down. Throws AgentError: not_found, invalid_argument (no directory). */
+export async function listDir(guest: Guest, path: string, depth: number): Promise<EntryInfo[]> {
+  const { entries } = await guest.call(ABOUT_FILE, (o) => guest.files.listDir({ path, depth }, o));
+  return entries;
+}
+
+/** Makes the directory and its parents. Throws AgentError: already_exists. */
+export async function makeDir(guest: Guest, path: string): Promise<EntryInfo> {
+  const { entry } = await guest.call(ABOUT_FILE, (o) => guest.files.makeDir({ path }, o));
+  if (!entry) throw badAnswer("no entry in MakeDir");
+  return entry;
+}
+
+/**
+ * Removes the file or tree. envd's own Remove succeeds on what is missing, as its clients expect;
+ * here that is not_found, so it looks first.
+ */
+export async function removePath(guest: Guest, path: string): Promise<void> {
+  await guest.call(ABOUT_FILE, (o) => guest.files.stat({ path }, o));
+  await guest.call(ABOUT_FILE, (o) => guest.files.remove({ path }, o), REMOVE_TIMEOUT_MS);
+}
+
+/** The words of the wire for an entry's type. */
+export function entryType(entry: EntryInfo): "file" | "directory" | "symlink" | "unknown" {
+  // envd gives a link the type of its target, and the target beside it.
+  if (entry.symlinkTarget !== undefined) return "symlink";
+  switch (entry.type) {
+    case FileType.FILE:
+      return "file";
+    case FileType.DIRECTORY:
+      return "directory";
+    case FileType.SYMLINK:
+      return "symlink";
+    default:
+      return "unknown";
+  }
+}
+
+function filesPath(path: string): string {
+  return `/files?${new URLSearchParams({ path, username: USER })}`;
+}
+
+/** The body of an upload; each piece asked for shows that the guest takes what it is sent. */
+function upload(pieces: AsyncIterable<Uint8Array>, idle: IdleTimer): ReadableStream<Uint8Array> {
+  const iterator = pieces[Symbol.asyncIterator]();
+  let bytes = 0;
+  return new ReadableStream({
+    async pull(controller) {
+      idle.pause();
+      const { done, value } = await iterator.next();
+      idle.touch();
+      if (done) {
+        controller.close();
+        return;
+      }
+      bytes += value.byteLength;
+      if (bytes > FILE_BYTES_MAX) {
+        throw new AgentError("resource_exhausted", `A file has at most ${FILE_BYTES_MAX} bytes`, {
+          subject: "file",
+        });
+      }
+      controller.enqueue(value);
+    },
+    async cancel() {
+      await iterator.return?.();
+    },
+  });
+}

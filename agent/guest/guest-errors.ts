@@ -1,0 +1,100 @@
+// What a failed call to envd means. Texts of the guest are cut and cleaned: they are its own words.
+
+import { Code, ConnectError } from "@connectrpc/connect";
+import { AgentError, type AgentErrorCode, type ErrorSubject } from "../errors.ts";
+import { GUEST_TEXT_MAX } from "../limits.ts";
+
+// Codes that describe the request and hence mean the same one level up. Everything else is about the
+// guest itself.
+const PASSED_ON: Partial<Record<Code, AgentErrorCode>> = {
+  [Code.InvalidArgument]: "invalid_argument",
+  [Code.OutOfRange]: "invalid_argument",
+  [Code.NotFound]: "not_found",
+  [Code.AlreadyExists]: "already_exists",
+  [Code.PermissionDenied]: "permission_denied",
+  [Code.ResourceExhausted]: "resource_exhausted",
+  [Code.FailedPrecondition]: "failed_precondition",
+};
+
+export interface GuestCall {
+  /** What an answer such as not_found is about. */
+  readonly subject: ErrorSubject;
+  /** The user that the call named, if it did. */
+  readonly user?: string;
+  /** Ends when the capsule does. */
+  readonly closed: AbortSignal;
+}
+
+/** Turns what a call threw into an AgentError; AgentErrors pass unchanged. */
+export function guestError(error: unknown, call: GuestCall): AgentError {
+  if (error instanceof AgentError) return error;
+  if (call.closed.aborted) {
+    return new AgentError("failed_precondition", "The capsule ended during the call", {
+      subject: "capsule",
+      cause: error,
+    });
+  }
+  const wrapped = ConnectError.from(error);
+  if (wrapped.cause instanceof AgentError) return wrapped.cause;
+  if (wrapped.isWireError) return fromWire(wrapped, call);
+  if (wrapped.code === Code.ResourceExhausted) {
+    return new AgentError("resource_exhausted", "The guest's answer is too large", {
+      subject: "guest",
+      cause: error,
+    });
+  }
+  return new AgentError("unavailable", "The guest does not answer", {
+    subject: "guest",
+    cause: error,
+  });
+}
+
+/** An answer of /files: its status and its JSON body `{code, message}`. */
+export function guestHttpError(status: number, body: string, path: string): AgentError {
+  const message = guestText(messageOf(body)) || `status ${status}`;
+  const make = (code: AgentErrorCode, text: string) =>
+    new AgentError(code, text, { subject: "file", cause: message });
+  if (status === 404) return make("not_found", `path '${path}' does not exist`);
+  if (status === 400) return make("invalid_argument", `path: ${message}`);
+  if (status === 403) return make("permission_denied", `path: ${message}`);
+  if (status === 413 || status === 507) return make("resource_exhausted", message);
+  return new AgentError("unavailable", `The guest refused the call (${status})`, {
+    subject: "guest",
+    cause: message,
+  });
+}
+
+/** Text of a guest made safe to pass on: one line, without control characters, cut. */
+export function guestText(text: string): string {
+  return text
+    .slice(0, GUEST_TEXT_MAX)
+    .replace(/\p{C}+/gu, " ")
+    .trim();
+}
+
+function fromWire(error: ConnectError, call: GuestCall): AgentError {
+  const text = guestText(error.rawMessage) || "no reason given";
+  if (error.code === Code.Unauthenticated && call.user) {
+    return new AgentError("invalid_argument", `user: ${text}`, {
+      subject: "request",
+      cause: error,
+    });
+  }
+  const code = PASSED_ON[error.code];
+  if (code) return new AgentError(code, text, { subject: call.subject, cause: error });
+  return new AgentError("unavailable", "The guest failed to do it", {
+    subject: "guest",
+    cause: error,
+  });
+}
+
+function messageOf(body: string): string {
+  try {
+    const parsed: unknown = JSON.parse(body);
+    if (typeof parsed !== "object" || parsed === null || !("message" in parsed)) return "";
+    return String(parsed.message);
+  } catch {
+    // Not JSON: then it is no message of envd, and the status has to do.
+    return "";
+  }
+}

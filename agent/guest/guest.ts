@@ -1,0 +1,165 @@
+// The agent's connection to one guest: what it may call, with which token, until when.
+
+import { type CallOptions, type Client, createClient } from "@connectrpc/connect";
+import { createTransport } from "@connectrpc/connect/protocol-connect";
+import { Filesystem } from "../../proto/gen/envd/filesystem_pb.js";
+import { Process } from "../../proto/gen/envd/process_pb.js";
+import { AgentError } from "../errors.ts";
+import {
+  GUEST_CALL_TIMEOUT_MS,
+  SMALL_ANSWER_BYTES_MAX,
+  STREAM_MESSAGE_BYTES_MAX,
+  STREAMS_PER_CAPSULE_MAX,
+  UNARY_ANSWER_BYTES_MAX,
+} from "../limits.ts";
+import { type GuestCall, guestError, guestText } from "./guest-errors.ts";
+import { badAnswer, GuestHttp, readText } from "./guest-http.ts";
+import type { StreamBudget } from "./stream-budget.ts";
+
+export interface GuestOptions {
+  readonly hostIp: string;
+  readonly port?: number;
+  readonly accessToken: string;
+  /** Shared by all guests of the agent. */
+  readonly budget: StreamBudget;
+}
+
+/** What envd learns when it is up. */
+export interface GuestIdentity {
+  readonly capsuleId: string;
+  readonly templateId: string;
+  readonly defaultUser: string;
+  readonly envs: Readonly<Record<string, string>>;
+}
+
+export class Guest {
+  readonly http: GuestHttp;
+  readonly processes: Client<typeof Process>;
+  /** For calls that answer with a stream of small messages. */
+  readonly processStreams: Client<typeof Process>;
+  readonly files: Client<typeof Filesystem>;
+  readonly #accessToken: string;
+  readonly #budget: StreamBudget;
+  readonly #closed = new AbortController();
+  #streams = 0;
+
+  constructor(options: GuestOptions) {
+    this.http = new GuestHttp(options);
+    this.#accessToken = options.accessToken;
+    this.#budget = options.budget;
+    const unary = this.#transport(UNARY_ANSWER_BYTES_MAX);
+    this.processes = createClient(Process, unary);
+    this.files = createClient(Filesystem, unary);
+    this.processStreams = createClient(Process, this.#transport(STREAM_MESSAGE_BYTES_MAX));
+  }
+
+  /** Aborts once the capsule has ended. */
+  get closed(): AbortSignal {
+    return this.#closed.signal;
+  }
+
+  /** Ends every call under way; later ones fail with failed_precondition. */
+  close(): void {
+    this.#closed.abort(
+      new AgentError("failed_precondition", "The capsule ended", { subject: "capsule" }),
+    );
+  }
+
+  /** Ends when the capsule ends, the time is up, or one of the others does. */
+  signal(timeoutMs: number, ...others: AbortSignal[]): AbortSignal {
+    return AbortSignal.any([this.closed, AbortSignal.timeout(timeoutMs), ...others]);
+  }
+
+  /**
+   * A place for a long-lived call, to be disposed at its end. `resource_exhausted` when this capsule
+   * or the whole agent has too many.
+   */
+  openStream(): Disposable {
+    if (this.#streams >= STREAMS_PER_CAPSULE_MAX) {
+      throw new AgentError(
+        "resource_exhausted",
+        `The capsule runs ${STREAMS_PER_CAPSULE_MAX} commands and transfers at once already`,
+        { subject: "capsule" },
+      );
+    }
+    const place = this.#budget.take();
+    this.#streams += 1;
+    return {
+      [Symbol.dispose]: () => {
+        this.#streams -= 1;
+        place[Symbol.dispose]();
+      },
+    };
+  }
+
+  /** Runs one unary call with its time limit; what it throws becomes an AgentError. */
+  async call<T>(
+    about: Omit<GuestCall, "closed">,
+    run: (options: CallOptions) => Promise<T>,
+    timeoutMs = GUEST_CALL_TIMEOUT_MS,
+  ): Promise<T> {
+    const headers = about.user === undefined ? {} : asUser(about.user);
+    try {
+      return await run({ signal: this.signal(timeoutMs), headers });
+    } catch (error) {
+      throw guestError(error, { ...about, closed: this.closed });
+    }
+  }
+
+  /** One try to reach envd; answers its version. Throws whatever fetch throws, or AgentError. */
+  async health(signal: AbortSignal): Promise<string> {
+    const response = await this.http.send({ method: "GET", path: "/health", signal });
+    const body = await readText(response, SMALL_ANSWER_BYTES_MAX);
+    if (response.status !== 200) throw badAnswer(`status ${response.status} for /health`);
+    const parsed: unknown = JSON.parse(body);
+    if (typeof parsed !== "object" || parsed === null || !("version" in parsed)) {
+      throw badAnswer("no version in /health");
+    }
+    return guestText(String(parsed.version));
+  }
+
+  /** Gives envd its token, environment, default user and the time. */
+  async init(identity: GuestIdentity, now: Date): Promise<void> {
+    try {
+      const response = await this.http.send({
+        method: "POST",
+        path: "/init",
+        headers: { "Content-Type": "application/json" },
+        body: JSON.stringify({
+          accessToken: this.#accessToken,
+          envVars: identity.envs,
+          defaultUser: identity.defaultUser,
+          timestamp: now.toISOString(),
+          capsuleId: identity.capsuleId,
+          templateId: identity.templateId,
+        }),
+        signal: this.signal(GUEST_CALL_TIMEOUT_MS),
+      });
+      const text = await readText(response, SMALL_ANSWER_BYTES_MAX);
+      if (response.status !== 204) {
+        throw badAnswer(`status ${response.status} for /init`, guestText(text));
+      }
+    } catch (error) {
+      throw guestError(error, { subject: "guest", closed: this.closed });
+    }
+  }
+
+  #transport(readMaxBytes: number) {
+    return createTransport({
+      httpClient: this.http.connectClient,
+      baseUrl: this.http.baseUrl,
+      useBinaryFormat: true,
+      interceptors: [],
+      acceptCompression: [],
+      sendCompression: null,
+      compressMinBytes: 0,
+      readMaxBytes,
+      writeMaxBytes: UNARY_ANSWER_BYTES_MAX,
+    });
+  }
+}
+
+/** The headers that make envd act as that user. */
+export function asUser(user: string): Record<string, string> {
+  return { Authorization: `Basic ${Buffer.from(`${user}:`).toString("base64")}` };
+}

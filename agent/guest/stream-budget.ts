@@ -1,0 +1,30 @@
+// How many long-lived calls to guests the agent holds open at once: each takes one of the program's
+// HTTP connections, and without a bound a few busy capsules would leave none for the others.
+
+import { AgentError } from "../errors.ts";
+
+export class StreamBudget {
+  #free: number;
+
+  constructor(max: number) {
+    this.#free = max;
+  }
+
+  /** A place, given back by disposing it; `resource_exhausted` if none is free. */
+  take(): Disposable {
+    if (this.#free === 0) {
+      throw new AgentError("resource_exhausted", "The host runs too many commands at once", {
+        subject: "host",
+      });
+    }
+    this.#free -= 1;
+    let isHeld = true;
+    return {
+      [Symbol.dispose]: () => {
+        if (!isHeld) return;
+        isHeld = false;
+        this.#free += 1;
+      },
+    };
+  }
+}

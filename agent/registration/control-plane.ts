@@ -1,0 +1,96 @@
+// The control plane's host routes, as the agent calls them.
+
+import { Type } from "@sinclair/typebox";
+import { Value } from "@sinclair/typebox/value";
+import type { HostCredentials } from "./host-credentials.ts";
+import type { HostSpecs } from "./host-specs.ts";
+
+const REGISTER_TIMEOUT_MS = 30_000;
+const REFRESH_TIMEOUT_MS = 15_000;
+const HEARTBEAT_TIMEOUT_MS = 10_000;
+const ANSWER_BYTES_MAX = 64 * 1024;
+
+const Answer = Type.Object({
+  host: Type.Object({ id: Type.String({ pattern: "^host-[0-9a-z]{25}$" }) }),
+  token: Type.String({ minLength: 1, maxLength: 8192 }),
+  refresh_token: Type.String({ minLength: 1, maxLength: 8192 }),
+});
+
+/** The control plane answered with another status than the one that was hoped for. */
+export class Refused extends Error {
+  override readonly name = "Refused";
+  readonly status: number;
+
+  constructor(what: string, status: number, body: string) {
+    super(`The control plane refused the ${what} (${status}): ${messageOf(body)}`);
+    this.status = status;
+  }
+}
+
+export class ControlPlane {
+  readonly #url: string;
+
+  /** `url` without a slash at its end. */
+  constructor(url: string) {
+    this.#url = url;
+  }
+
+  /** Trades a one-time token for credentials. Throws Refused, or what fetch throws. */
+  async register(
+    token: string,
+    host: HostSpecs & { readonly address: string },
+  ): Promise<HostCredentials> {
+    const body = { token, ...host };
+    const timeoutMs = REGISTER_TIMEOUT_MS;
+    return parse(await this.#post("/v1/hosts/register", { what: "registration", body, timeoutMs }));
+  }
+
+  /** Trades a refresh token, which is used up, for the next credentials. Throws like register. */
+  async refresh(refreshToken: string): Promise<HostCredentials> {
+    const body = { refresh_token: refreshToken };
+    const timeoutMs = REFRESH_TIMEOUT_MS;
+    return parse(await this.#post("/v1/hosts/auth/refresh", { what: "refresh", body, timeoutMs }));
+  }
+
+  /** Throws like register: 401 and 403 mean the token, 404 that the host was deleted. */
+  async heartbeat(credentials: HostCredentials): Promise<void> {
+    await this.#post(`/v1/hosts/${credentials.host_id}/heartbeat`, {
+      what: "heartbeat",
+      headers: { "X-Host-Token": credentials.jwt },
+      timeoutMs: HEARTBEAT_TIMEOUT_MS,
+    });
+  }
+
+  async #post(
+    path: string,
+    options: {
+      what: string;
+      body?: unknown;
+      headers?: Record<string, string>;
+      timeoutMs: number;
+    },
+  ): Promise<string> {
+    const { what, body, headers, timeoutMs } = options;
+    const response = await fetch(this.#url + path, {
+      method: "POST",
+      redirect: "error",
+      headers: { ...headers, ...(body ? { "Content-Type": "application/json" } : {}) },
+      ...(body ? { body: JSON.stringify(body) } : {}),
+      signal: AbortSignal.timeout(timeoutMs),
+    });
+    const text = (await response.text()).slice(0, ANSWER_BYTES_MAX);
+    if (!response.ok) throw new Refused(what, response.status, text);
+    return text;
+  }
+}
+
+function parse(text: string): HostCredentials {
+  const { host, token, refresh_token } = Value.Parse(Answer, JSON.parse(text));
+  return { host_id: host.id, jwt: token, refresh_token };
+}
+
+/** Of an error envelope; the beginning of anything else. */
+function messageOf(body: string): string {
+  const message = /"message"\s*:\s*"([^"]{1,300})"/.exec(body)?.[1];
+  return message ?? body.slice(0, 100);
+}

@@ -1,0 +1,51 @@
+// What the agent proves itself with to the control plane, kept in one file.
+
+import { open, readFile, rename, rm } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import { type Static, Type } from "@sinclair/typebox";
+import { Value } from "@sinclair/typebox/value";
+
+const FILE = "host-credentials.json";
+
+const HostCredentials = Type.Object({
+  /** Prefixed form: host-… */
+  host_id: Type.String({ pattern: "^host-[0-9a-z]{25}$" }),
+  jwt: Type.String({ minLength: 1, maxLength: 8192 }),
+  refresh_token: Type.String({ minLength: 1, maxLength: 8192 }),
+});
+export type HostCredentials = Static<typeof HostCredentials>;
+
+/** Null if the agent has never registered. Throws if the file is not what saveCredentials writes. */
+export async function loadCredentials(dir: string): Promise<HostCredentials | null> {
+  const path = join(dir, FILE);
+  const text = await readFile(path, "utf8").catch((error: NodeJS.ErrnoException) => {
+    if (error.code === "ENOENT") return null;
+    throw error;
+  });
+  if (text === null) return null;
+  try {
+    return Value.Parse(HostCredentials, JSON.parse(text));
+  } catch (cause) {
+    throw new Error(`${path} holds no credentials; register the host again`, { cause });
+  }
+}
+
+/** Replaces the file as a whole, synced: a refresh token that was used up is worth nothing. */
+export async function saveCredentials(dir: string, credentials: HostCredentials): Promise<void> {
+  const path = join(dir, FILE);
+  const aside = `${path}.new`;
+  await rm(aside, { force: true });
+  {
+    await using file = await open(aside, "wx", 0o600);
+    await file.writeFile(JSON.stringify(credentials));
+    await file.sync();
+  }
+  await rename(aside, path);
+  await using parent = await open(dirname(path));
+  await parent.sync();
+}
+
+/** The control plane does not know this host any more. */
+export async function removeCredentials(dir: string): Promise<void> {
+  await rm(join(dir, FILE), { force: true });
+}

@@ -1,0 +1,183 @@
+// The service that the control plane calls. Each method checks its request, does one thing, and answers.
+
+import type { ServiceImpl } from "@connectrpc/connect";
+import type { EntryInfo } from "../../proto/gen/envd/filesystem_pb.js";
+import type { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
+import type { CapsuleLease, Capsules, CapsuleView } from "../capsules/capsules.ts";
+import { exec, startBackground } from "../guest/exec.ts";
+import { entryType, listDir, makeDir, readFile, removePath, writeFile } from "../guest/files.ts";
+import { listProcesses, signalProcess } from "../guest/processes.ts";
+import { FILE_MESSAGE_BYTES_MAX } from "../limits.ts";
+import type { Log } from "../log.ts";
+import { receiveFile, rechunk, wholeFile } from "./file-messages.ts";
+import {
+  parseCapsuleId,
+  parseCommand,
+  parseCreate,
+  parseDepth,
+  parseExecTimeout,
+  parseKill,
+  parsePath,
+  parseTag,
+} from "./requests.ts";
+import { toConnectError } from "./rpc-errors.ts";
+
+export interface HostAgentDeps {
+  readonly capsules: Capsules;
+  /** kernel_version, vmm, vmm_version, agent_version: the same for every capsule. */
+  readonly metadata: Readonly<Record<string, string>>;
+  /** Begins the end of the agent; the answer goes out first. */
+  readonly terminate: () => void;
+  readonly log: Log;
+}
+
+/** Throws ConnectErrors only. */
+export function hostAgentService(deps: HostAgentDeps): ServiceImpl<typeof HostAgentService> {
+  const { capsules, log } = deps;
+  const answer = async <T>(method: string, work: () => Promise<T> | T): Promise<T> => {
+    try {
+      return await work();
+    } catch (error) {
+      throw toConnectError(error, method, log);
+    }
+  };
+  /** The same for what needs a running capsule, which counts as active meanwhile. */
+  const withGuest = <T>(
+    method: string,
+    sandboxId: string,
+    work: (guest: CapsuleLease["guest"]) => Promise<T>,
+  ): Promise<T> =>
+    answer(method, async () => {
+      using lease = capsules.use(parseCapsuleId(sandboxId));
+      return await work(lease.guest);
+    });
+
+  return {
+    createSandbox: (request) =>
+      answer("CreateSandbox", async () => {
+        const view = await capsules.create(parseCreate(request));
+        const { sandboxId, status, hostIp, metadata } = toInfo(view, deps);
+        return { sandboxId, status, hostIp, metadata };
+      }),
+    destroySandbox: ({ sandboxId }) =>
+      answer("DestroySandbox", async () => {
+        await capsules.destroy(parseCapsuleId(sandboxId));
+        return {};
+      }),
+    listSandboxes: () =>
+      answer("ListSandboxes", () => ({
+        sandboxes: capsules.list().map((view) => toInfo(view, deps)),
+      })),
+    pingSandbox: ({ sandboxId }) => withGuest("PingSandbox", sandboxId, async () => ({})),
+
+    exec: (request, context) =>
+      withGuest("Exec", request.sandboxId, async (guest) => {
+        const timeoutMs = parseExecTimeout(request.timeoutSec);
+        const options = { timeoutMs, caller: context.signal };
+        const { durationMs, ...result } = await exec(guest, parseCommand(request), options);
+        return { ...result, durationMs: BigInt(durationMs) };
+      }),
+    startBackground: (request) =>
+      withGuest("StartBackground", request.sandboxId, async (guest) => {
+        const tag = parseTag(request.tag);
+        return { pid: await startBackground(guest, parseCommand(request), tag), tag };
+      }),
+    listProcesses: ({ sandboxId }) =>
+      withGuest("ListProcesses", sandboxId, async (guest) => ({
+        processes: (await listProcesses(guest)).map((process) => ({
+          ...process,
+          args: [...process.args],
+        })),
+      })),
+    killProcess: (request) =>
+      withGuest("KillProcess", request.sandboxId, async (guest) => {
+        const { process, signal } = parseKill(request);
+        await signalProcess(guest, process, signal);
+        return {};
+      }),
+
+    writeFile: ({ sandboxId, path, content }) =>
+      withGuest("WriteFile", sandboxId, async (guest) => {
+        await writeFile(guest, parsePath(path), content);
+        return {};
+      }),
+    readFile: ({ sandboxId, path }) =>
+      withGuest("ReadFile", sandboxId, async (guest) => ({
+        content: await wholeFile(readFile(guest, parsePath(path)), FILE_MESSAGE_BYTES_MAX),
+      })),
+    writeFileStream: (requests) =>
+      answer("WriteFileStream", async () => {
+        const { meta, chunks } = await receiveFile(requests);
+        using lease = capsules.use(parseCapsuleId(meta.sandboxId));
+        await writeFile(lease.guest, parsePath(meta.path), chunks);
+        return {};
+      }),
+    async *readFileStream({ sandboxId, path }) {
+      try {
+        using lease = capsules.use(parseCapsuleId(sandboxId));
+        const chunks = rechunk(readFile(lease.guest, parsePath(path)));
+        for await (const chunk of chunks) yield { chunk };
+      } catch (error) {
+        throw toConnectError(error, "ReadFileStream", log);
+      }
+    },
+    listDir: ({ sandboxId, path, depth }) =>
+      withGuest("ListDir", sandboxId, async (guest) => {
+        const entries = await listDir(guest, parsePath(path), parseDepth(depth));
+        return { entries: entries.map(toFileEntry) };
+      }),
+    makeDir: ({ sandboxId, path }) =>
+      withGuest("MakeDir", sandboxId, async (guest) => ({
+        entry: toFileEntry(await makeDir(guest, parsePath(path))),
+      })),
+    removePath: ({ sandboxId, path }) =>
+      withGuest("RemovePath", sandboxId, async (guest) => {
+        await removePath(guest, parsePath(path));
+        return {};
+      }),
+
+    terminate: () => {
+      deps.terminate();
+      return {};
+    },
+  };
+}
+
+function toInfo(view: CapsuleView, { metadata }: HostAgentDeps) {
+  const { spec } = view;
+  return {
+    sandboxId: spec.id,
+    status: view.status,
+    vcpus: spec.vcpus,
+    memoryMb: spec.memoryMib,
+    hostIp: view.hostIp,
+    createdAtUnix: unixSeconds(view.createdAt),
+    lastActiveAtUnix: unixSeconds(view.lastActiveAt),
+    timeoutSec: spec.timeoutSec,
+    teamId: spec.teamId,
+    templateId: spec.templateId,
+    metadata: { ...metadata, envd_version: view.envdVersion },
+    operationId: spec.operationId,
+    reason: view.reason,
+  };
+}
+
+function toFileEntry(entry: EntryInfo) {
+  const { name, path, size, mode, permissions, owner, group, symlinkTarget } = entry;
+  return {
+    name,
+    path,
+    type: entryType(entry),
+    size,
+    mode,
+    permissions,
+    owner,
+    group,
+    modifiedAt: entry.modifiedTime?.seconds ?? 0n,
+    ...(symlinkTarget === undefined ? {} : { symlinkTarget }),
+  };
+}
+
+function unixSeconds(date: Date): bigint {
+  return BigInt(Math.floor(date.getTime() / 1000));
+}

@@ -1,0 +1,161 @@
+// Requests of the control plane, checked: what passes here may go into paths, command lines and SQL.
+
+import type {
+  CreateSandboxRequest,
+  ExecRequest,
+  KillProcessRequest,
+  StartBackgroundRequest,
+} from "../../proto/gen/hostagent/hostagent_pb.js";
+import { decodeId } from "../../proto/ids.ts";
+import type { CapsuleSpec } from "../capsules/capsule-spec.ts";
+import { invalidField } from "../errors.ts";
+import type { Command } from "../guest/exec.ts";
+import type { ProcessRef } from "../guest/processes.ts";
+import {
+  ARGUMENT_BYTES_MAX,
+  ARGUMENTS_MAX,
+  DISK_MIB_DEFAULT,
+  DISK_MIB_MAX,
+  ENV_NAME_BYTES_MAX,
+  ENV_VALUE_BYTES_MAX,
+  ENVS_MAX,
+  EXEC_TIMEOUT_SEC_DEFAULT,
+  EXEC_TIMEOUT_SEC_MAX,
+  LIST_DEPTH_MAX,
+  MEMORY_MIB_MAX,
+  MEMORY_MIB_MIN,
+  PATH_BYTES_MAX,
+  TAG_BYTES_MAX,
+  TIMEOUT_SEC_MAX,
+  TOKEN_BYTES_MAX,
+  USER_NAME_BYTES_MAX,
+  VCPUS_MAX,
+} from "../limits.ts";
+
+const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+const USER_NAME = /^[A-Za-z0-9_][A-Za-z0-9_.-]*\$?$/;
+
+/** Throws AgentError invalid_argument that names the field, as all functions here. */
+export function parseCreate(request: CreateSandboxRequest): CapsuleSpec {
+  return {
+    id: parseCapsuleId(request.sandboxId),
+    operationId: uuid("operation_id", request.operationId),
+    vcpus: integer("vcpus", request.vcpus, { min: 1, max: VCPUS_MAX }),
+    memoryMib: integer("memory_mb", request.memoryMb, { min: MEMORY_MIB_MIN, max: MEMORY_MIB_MAX }),
+    diskMib: integer("disk_size_mb", request.diskSizeMb || DISK_MIB_DEFAULT, {
+      min: 1,
+      max: DISK_MIB_MAX,
+    }),
+    timeoutSec: integer("timeout_sec", request.timeoutSec, { min: 0, max: TIMEOUT_SEC_MAX }),
+    teamId: uuid("team_id", request.teamId),
+    templateId: uuid("template_id", request.templateId),
+    templateTeamId: uuid("template_team_id", request.templateTeamId),
+    defaultUser: userName("default_user", request.defaultUser),
+    defaultEnvs: envs("default_env", request.defaultEnv),
+    accessToken: accessToken(request.envdAccessToken),
+  };
+}
+
+export function parseCapsuleId(text: string): string {
+  if (decodeId("capsule", text) === null)
+    throw invalidField("sandbox_id", "must be a capsule's id");
+  return text;
+}
+
+export function parseCommand(request: ExecRequest | StartBackgroundRequest): Command {
+  if (request.cmd === "") throw invalidField("cmd", "must not be empty");
+  if (request.args.length > ARGUMENTS_MAX) {
+    throw invalidField("args", `must be at most ${ARGUMENTS_MAX}`);
+  }
+  return {
+    cmd: text("cmd", request.cmd, ARGUMENT_BYTES_MAX),
+    args: request.args.map((argument) => text("args", argument, ARGUMENT_BYTES_MAX)),
+    envs: envs("envs", request.envs),
+    cwd: text("cwd", request.cwd, PATH_BYTES_MAX),
+    user: userName("user", request.user),
+  };
+}
+
+/** Milliseconds a foreground command may take. */
+export function parseExecTimeout(timeoutSec: number): number {
+  const seconds = timeoutSec || EXEC_TIMEOUT_SEC_DEFAULT;
+  return integer("timeout_sec", seconds, { min: 1, max: EXEC_TIMEOUT_SEC_MAX }) * 1000;
+}
+
+export function parseTag(tag: string): string {
+  return text("tag", tag, TAG_BYTES_MAX);
+}
+
+export function parsePath(path: string): string {
+  if (path === "") throw invalidField("path", "must not be empty");
+  return text("path", path, PATH_BYTES_MAX);
+}
+
+export function parseDepth(depth: number): number {
+  return integer("depth", depth || 1, { min: 1, max: LIST_DEPTH_MAX });
+}
+
+export function parseKill(request: KillProcessRequest): {
+  process: ProcessRef;
+  signal: "SIGTERM" | "SIGKILL";
+} {
+  const { selector, signal } = request;
+  if (selector.case === undefined) throw invalidField("pid", "pid or tag must be given");
+  if (signal !== "" && signal !== "SIGTERM" && signal !== "SIGKILL") {
+    throw invalidField("signal", "must be SIGTERM or SIGKILL");
+  }
+  const process: ProcessRef =
+    selector.case === "pid"
+      ? { case: "pid", value: selector.value }
+      : { case: "tag", value: parseTag(selector.value) };
+  return { process, signal: signal || "SIGKILL" };
+}
+
+function integer(field: string, value: number, range: { min: number; max: number }): number {
+  if (value < range.min || value > range.max) {
+    throw invalidField(field, `must be from ${range.min} to ${range.max}`);
+  }
+  return value;
+}
+
+function uuid(field: string, value: string): string {
+  if (!UUID.test(value)) throw invalidField(field, "must be a lower-case UUID");
+  return value;
+}
+
+function text(field: string, value: string, bytesMax: number): string {
+  if (value.includes("\0")) throw invalidField(field, "must not contain NUL");
+  if (Buffer.byteLength(value) > bytesMax) {
+    throw invalidField(field, `must be at most ${bytesMax} bytes`);
+  }
+  return value;
+}
+
+function userName(field: string, value: string): string {
+  if (value === "") return value;
+  if (!USER_NAME.test(value) || value.length > USER_NAME_BYTES_MAX) {
+    throw invalidField(field, "must be a user name");
+  }
+  return value;
+}
+
+function envs(field: string, values: Readonly<Record<string, string>>): Record<string, string> {
+  const entries = Object.entries(values);
+  if (entries.length > ENVS_MAX) throw invalidField(field, `must be at most ${ENVS_MAX}`);
+  for (const [name, value] of entries) {
+    if (name === "" || name.includes("=")) {
+      throw invalidField(field, "names must not be empty or contain '='");
+    }
+    text(field, name, ENV_NAME_BYTES_MAX);
+    text(field, value, ENV_VALUE_BYTES_MAX);
+  }
+  return { ...values };
+}
+
+/** It goes into an HTTP header, so it is printable ASCII. */
+function accessToken(token: string): string {
+  if (!/^[\x21-\x7e]+$/.test(token) || token.length > TOKEN_BYTES_MAX) {
+    throw invalidField("envd_access_token", `must be 1 to ${TOKEN_BYTES_MAX} printable characters`);
+  }
+  return token;
+}
