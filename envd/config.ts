@@ -1,0 +1,57 @@
+// Flags and environment of envd, checked once.
+import { dirname, resolve } from "node:path";
+import { parseArgs } from "node:util";
+
+export interface Config {
+  readonly isVersionAsked: boolean;
+  readonly hostname: string;
+  readonly port: number;
+  /** Where launch, winsize and renew lie. */
+  readonly programsDir: string;
+  readonly controlPeers: ReadonlySet<string>;
+  readonly runDir: string;
+  readonly etcDir: string;
+  /** PATH of the processes. */
+  readonly path: string;
+}
+
+const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+/** The host's end of the guest's network, see the addressing of the agent. */
+const HOST_ADDRESS = "169.254.0.22";
+
+/** Parses the command line; an Error whose message says what is wrong with which flag. */
+export function loadConfig(options: {
+  argv: readonly string[];
+  env: Readonly<Record<string, string | undefined>>;
+  executable: string;
+}): Config {
+  const { values } = parseArgs({
+    args: [...options.argv],
+    options: {
+      version: { type: "boolean", default: false },
+      hostname: { type: "string", default: "0.0.0.0" },
+      port: { type: "string", default: "49983" },
+      programs: { type: "string", default: dirname(options.executable) },
+      "control-peer": { type: "string", multiple: true, default: [HOST_ADDRESS] },
+      "run-dir": { type: "string", default: "/run" },
+      "etc-dir": { type: "string", default: "/etc" },
+    },
+  });
+  return {
+    isVersionAsked: values.version,
+    hostname: values.hostname,
+    port: parsePort(values.port),
+    programsDir: resolve(values.programs),
+    controlPeers: new Set(values["control-peer"]),
+    runDir: values["run-dir"],
+    etcDir: values["etc-dir"],
+    path: options.env.PATH || DEFAULT_PATH,
+  };
+}
+
+function parsePort(text: string): number {
+  const port = Number(text);
+  if (/^\d+$/.test(text) && port <= 65535) return port;
+  throw new Error(`Cannot start: --port: '${text}' is no port number`);
+}

@@ -1,0 +1,160 @@
+// GET /files: a file on its way to a client, never more than a chunk of it in memory.
+import type { BigIntStats } from "node:fs";
+import { constants } from "node:fs";
+import { type FileHandle, open } from "node:fs/promises";
+import { basename } from "node:path";
+import { EnvdError, fileError } from "../errors.ts";
+import { FILE_CHUNK_BYTES } from "../limits.ts";
+import { resolvePath } from "../paths.ts";
+import { type ByteRange, type FileVersion, isNotModified, requestedRange } from "./range.ts";
+import { authorizeFiles } from "./signature.ts";
+import { type FilesDeps, fileUser } from "./write.ts";
+
+/**
+ * Answers with the file that the path leads to, links followed. Ranges and conditions count for the
+ * plain content; otherwise it is compressed when the client prefers that. A file that shrinks while
+ * it is sent breaks the connection off, so that nobody takes the part for the whole.
+ */
+export async function readFile(request: Request, deps: FilesDeps): Promise<Response> {
+  const { headers } = request;
+  const query = new URL(request.url).searchParams;
+  authorizeFiles({ headers, query, operation: "read", settings: deps.settings });
+  const user = fileUser(query, deps);
+  const path = resolvePath(query.get("path") ?? "", user, deps.settings.defaultWorkdir);
+
+  const file = await openForReading(path);
+  try {
+    return await answer(file, path, request);
+  } catch (error) {
+    await file.close();
+    throw fileError(error, path);
+  }
+}
+
+async function openForReading(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+  } catch (error) {
+    throw fileError(error, path);
+  }
+}
+
+async function answer(file: FileHandle, path: string, request: Request): Promise<Response> {
+  const stat = await file.stat({ bigint: true });
+  if (stat.isDirectory()) throw new EnvdError("invalid_argument", `path '${path}' is a directory`);
+  if (!stat.isFile()) throw new EnvdError("invalid_argument", `path '${path}' is no regular file`);
+
+  const version = versionOf(stat);
+  const headers = headersOf(path, version);
+  if (request.headers.has("range") || isConditional(request.headers)) {
+    return answerConditional(file, { request, version, headers });
+  }
+  const encoding = chooseEncoding(request.headers.get("accept-encoding"));
+  if (encoding === "gzip") {
+    headers.set("content-encoding", "gzip");
+    const body = fileStream(file, null).pipeThrough(new CompressionStream("gzip"));
+    return new Response(request.method === "HEAD" ? null : body, { headers });
+  }
+  return answerWhole(file, { request, version, headers });
+}
+
+interface Answer {
+  readonly request: Request;
+  readonly version: FileVersion;
+  readonly headers: Headers;
+}
+
+async function answerConditional(file: FileHandle, answer: Answer): Promise<Response> {
+  const { request, version, headers } = answer;
+  if (isNotModified(request.headers, version)) {
+    await file.close();
+    return new Response(null, { status: 304, headers });
+  }
+  const range = version.sizeBytes === 0 ? null : requestedRange(request.headers, version);
+  if (range === null) return answerWhole(file, answer);
+  headers.set("content-range", `bytes ${range.start}-${range.end - 1}/${version.sizeBytes}`);
+  headers.set("content-length", String(range.end - range.start));
+  return new Response(fileStream(file, range), { status: 206, headers });
+}
+
+async function answerWhole(file: FileHandle, answer: Answer): Promise<Response> {
+  const { version, headers } = answer;
+  if (version.sizeBytes > 0) {
+    headers.set("content-length", String(version.sizeBytes));
+    return new Response(fileStream(file, { start: 0, end: version.sizeBytes }), { headers });
+  }
+  // Files of /proc and /sys say that they are empty and are not.
+  const first = Buffer.allocUnsafe(1);
+  if ((await file.read(first, 0, 1, 0)).bytesRead === 0) {
+    await file.close();
+    headers.set("content-length", "0");
+    return new Response(new Uint8Array(), { headers });
+  }
+  return new Response(fileStream(file, null), { headers });
+}
+
+/** The bytes of the range, or all there are; the file is closed at the end or when nobody reads. */
+function fileStream(
+  file: FileHandle,
+  range: ByteRange | null,
+): ReadableStream<Uint8Array<ArrayBuffer>> {
+  let at = range?.start ?? 0;
+  const end = range?.end ?? Number.POSITIVE_INFINITY;
+  return new ReadableStream({
+    async pull(controller) {
+      const wanted = Math.min(FILE_CHUNK_BYTES, end - at);
+      const { bytesRead, buffer } = await file.read(new Uint8Array(wanted), 0, wanted, at);
+      at += bytesRead;
+      if (bytesRead > 0) controller.enqueue(buffer.subarray(0, bytesRead));
+      if (at < end && bytesRead > 0) return;
+      await file.close();
+      if (at < end && range !== null) throw new Error(`file ended ${end - at} bytes early`);
+      controller.close();
+    },
+    cancel: () => file.close(),
+  });
+}
+
+function versionOf(stat: BigIntStats): FileVersion {
+  return {
+    sizeBytes: Number(stat.size),
+    etag: `"${stat.mtimeNs.toString(16)}-${stat.size.toString(16)}"`,
+    modifiedAt: stat.mtime,
+  };
+}
+
+function headersOf(path: string, version: FileVersion): Headers {
+  return new Headers({
+    "content-type": Bun.file(path).type,
+    "content-disposition": `inline; filename*=UTF-8''${encodeExtended(basename(path))}`,
+    "accept-ranges": "bytes",
+    "last-modified": version.modifiedAt.toUTCString(),
+    etag: version.etag,
+    vary: "Accept-Encoding",
+  });
+}
+
+function encodeExtended(name: string): string {
+  return encodeURIComponent(name).replace(/['()*]/g, (c) => `%${c.charCodeAt(0).toString(16)}`);
+}
+
+function isConditional(headers: Headers): boolean {
+  return headers.has("if-none-match") || headers.has("if-modified-since");
+}
+
+/** identity or gzip, by the client's weights; not_acceptable when it takes neither. */
+function chooseEncoding(accepted: string | null): "identity" | "gzip" {
+  if (accepted === null || accepted.trim() === "") return "identity";
+  const weights = new Map<string, number>();
+  for (const item of accepted.split(",")) {
+    const [name = "", ...parameters] = item.split(";").map((part) => part.trim().toLowerCase());
+    const q = parameters.find((parameter) => parameter.startsWith("q="))?.slice(2);
+    weights.set(name === "x-gzip" ? "gzip" : name, q === undefined ? 1 : Number(q));
+  }
+  const any = weights.get("*");
+  const gzip = weights.get("gzip") ?? any ?? 0;
+  const identity = weights.get("identity") ?? (any === 0 ? 0 : 0.001);
+  if (gzip > 0 && gzip >= identity) return "gzip";
+  if (identity > 0) return "identity";
+  throw new EnvdError("not_acceptable", `no acceptable encoding found for '${accepted}'`);
+}

@@ -1,0 +1,77 @@
+// How a file looks to a client.
+
+import type { BigIntStats } from "node:fs";
+import { lstat, realpath, stat } from "node:fs/promises";
+import { basename } from "node:path";
+import type { MessageInitShape } from "@bufbuild/protobuf";
+import { type EntryInfoSchema, FileType } from "../../proto/gen/envd/filesystem_pb.js";
+import { errnoOf, fileError } from "../errors.ts";
+import type { Users } from "../users.ts";
+
+export type Entry = MessageInitShape<typeof EntryInfoSchema>;
+
+const FORMAT_MASK = 0o170000;
+/** The letter of each kind of file, by the format bits of inode(7). */
+const LETTERS: Readonly<Record<number, string>> = {
+  26411: "S",
+  21609: "L",
+  16807: "-",
+  14406: "b",
+  9604: "d",
+  4802: "c",
+  2401: "p",
+};
+
+/**
+ * The entry at the path. A link has the type and mode of what it leads to (none when it dangles),
+ * its own size, owner and time, and its target in full. not_found when nothing is there.
+ */
+export async function entryOf(path: string, users: Users): Promise<Entry> {
+  try {
+    const own = await lstat(path, { bigint: true });
+    const target = own.isSymbolicLink() ? await targetOf(path) : null;
+    const shown = own.isSymbolicLink() ? (target?.stat ?? null) : own;
+    return {
+      name: basename(path) || "/",
+      type: typeOf(shown),
+      path,
+      size: own.size,
+      mode: shown === null ? 0 : Number(shown.mode & 0o7777n),
+      permissions: permissionsOf(Number(own.mode)),
+      owner: users.userName(Number(own.uid)),
+      group: users.groupName(Number(own.gid)),
+      modifiedTime: timestampOf(own.mtimeNs),
+      ...(target === null ? {} : { symlinkTarget: target.path }),
+    };
+  } catch (error) {
+    throw fileError(error, path);
+  }
+}
+
+async function targetOf(path: string): Promise<{ path: string; stat: BigIntStats | null }> {
+  try {
+    return { path: await realpath(path), stat: await stat(path, { bigint: true }) };
+  } catch (error) {
+    // A dangling link, or one that leads to itself, is still an entry.
+    if (errnoOf(error) === null) throw error;
+    return { path, stat: null };
+  }
+}
+
+function typeOf(stat: BigIntStats | null): FileType {
+  if (stat?.isFile()) return FileType.FILE;
+  if (stat?.isDirectory()) return FileType.DIRECTORY;
+  return FileType.UNSPECIFIED;
+}
+
+/** The letter of the kind, then rwx for owner, group and others. */
+export function permissionsOf(mode: number): string {
+  const letter = LETTERS[mode & FORMAT_MASK] ?? "?";
+  const bits = [..."rwxrwxrwx"].map((bit, i) => (mode & (0o400 >> i) ? bit : "-"));
+  return letter + bits.join("");
+}
+
+function timestampOf(nanoseconds: bigint): { seconds: bigint; nanos: number } {
+  const nanos = ((nanoseconds % 1_000_000_000n) + 1_000_000_000n) % 1_000_000_000n;
+  return { seconds: (nanoseconds - nanos) / 1_000_000_000n, nanos: Number(nanos) };
+}

@@ -1,0 +1,159 @@
+// The RPC service filesystem.Filesystem.
+
+import { lstat, readdir, rename, rm, stat } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
+import type { Filesystem } from "../../proto/gen/envd/filesystem_pb.js";
+import { EnvdError, errnoOf, fileError } from "../errors.ts";
+import { makeDirectories, statOrNull } from "../files/directories.ts";
+import type { Settings } from "../init/settings.ts";
+import { LIST_DEPTH_MAX, LIST_ENTRIES_MAX } from "../limits.ts";
+import { resolvePath } from "../paths.ts";
+import { requestedUser } from "../process/environment.ts";
+import type { User, Users } from "../users.ts";
+import { type Entry, entryOf } from "./entry.ts";
+
+export interface FilesystemDeps {
+  readonly users: Users;
+  readonly settings: Settings;
+}
+
+/** Implements filesystem.Filesystem. Paths are resolved as the requested user means them. */
+export function filesystemService(
+  deps: FilesystemDeps,
+): Pick<ServiceImpl<typeof Filesystem>, "stat" | "makeDir" | "move" | "listDir" | "remove"> {
+  const { users } = deps;
+  const locate = (path: string, context: HandlerContext) => locatePath(path, context, deps);
+  return {
+    async stat(request, context) {
+      return { entry: await entryOf(locate(request.path, context).path, users) };
+    },
+
+    async makeDir(request, context) {
+      const { path, user } = locate(request.path, context);
+      const found = await statOrNull(path);
+      if (found?.isDirectory()) {
+        throw new EnvdError("already_exists", `directory '${path}' already exists`);
+      }
+      if (found) throw new EnvdError("invalid_argument", `path '${path}' is a file`);
+      await makeDirectories(path, user);
+      return { entry: await entryOf(path, users) };
+    },
+
+    async move(request, context) {
+      const source = locate(request.source, context);
+      const destination = locate(request.destination, context);
+      await move(source.path, destination.path, destination.user);
+      return { entry: await entryOf(destination.path, users) };
+    },
+
+    async listDir(request, context) {
+      const { path } = locate(request.path, context);
+      return { entries: await listDirectory(path, request.depth || 1, users) };
+    },
+
+    async remove(request, context) {
+      const { path } = locate(request.path, context);
+      await rm(path, { recursive: true, force: true }).catch((error) => {
+        throw fileError(error, path);
+      });
+      return {};
+    },
+  };
+}
+
+function locatePath(
+  path: string,
+  context: HandlerContext,
+  deps: FilesystemDeps,
+): { path: string; user: User } {
+  const user = requestedUser(context.requestHeader, deps.users, deps.settings);
+  return { path: resolvePath(path, user, deps.settings.defaultWorkdir), user };
+}
+
+async function move(source: string, destination: string, user: User): Promise<void> {
+  try {
+    await lstat(source);
+  } catch (error) {
+    throw fileError(error, source);
+  }
+  await makeDirectories(dirname(destination), user);
+  try {
+    await rename(source, destination);
+  } catch (error) {
+    throw moveError(error, source, destination);
+  }
+}
+
+function moveError(error: unknown, source: string, destination: string): unknown {
+  switch (errnoOf(error)) {
+    case "EXDEV":
+      return new EnvdError(
+        "failed_precondition",
+        `cannot move '${source}' to '${destination}': they lie on different file systems`,
+        { cause: error },
+      );
+    case "EINVAL":
+      return new EnvdError("invalid_argument", `cannot move '${source}' into itself`, {
+        cause: error,
+      });
+    case "ENOTEMPTY":
+    case "EEXIST":
+      return new EnvdError("already_exists", `path '${destination}' is a directory with content`, {
+        cause: error,
+      });
+    default:
+      return fileError(error, destination);
+  }
+}
+
+/**
+ * What lies below the directory, in lexical order, each directory followed by its content, as deep as
+ * asked. A link to a directory may be listed, but links below it are not followed.
+ */
+async function listDirectory(path: string, depth: number, users: Users): Promise<Entry[]> {
+  const root = await stat(path).catch((error) => {
+    throw fileError(error, path);
+  });
+  if (!root.isDirectory()) {
+    throw new EnvdError("invalid_argument", `path '${path}' is not a directory`);
+  }
+  const entries: Entry[] = [];
+  await walk(path, Math.min(depth, LIST_DEPTH_MAX), { entries, users });
+  return entries;
+}
+
+async function walk(
+  directory: string,
+  depth: number,
+  into: { entries: Entry[]; users: Users },
+): Promise<void> {
+  for (const child of await readSorted(directory)) {
+    const path = join(directory, child.name);
+    const entry = await entryOrGone(path, into.users);
+    if (entry === null) continue;
+    if (into.entries.push(entry) > LIST_ENTRIES_MAX) {
+      throw new EnvdError("resource_exhausted", `path: more than ${LIST_ENTRIES_MAX} entries`);
+    }
+    if (child.isDirectory() && depth > 1) await walk(path, depth - 1, into);
+  }
+}
+
+async function readSorted(directory: string) {
+  try {
+    const children = await readdir(directory, { withFileTypes: true });
+    return children.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
+  } catch (error) {
+    throw fileError(error, directory);
+  }
+}
+
+/** Null for what was removed between reading its directory and looking at it. */
+async function entryOrGone(path: string, users: Users): Promise<Entry | null> {
+  try {
+    return await entryOf(path, users);
+  } catch (error) {
+    if (error instanceof EnvdError && errnoOf(error.cause) === "ENOENT") return null;
+    throw error;
+  }
+}

@@ -1,0 +1,66 @@
+// POST /init: the host tells the guest who it is.
+import { EnvdError } from "../errors.ts";
+import { resolvePath } from "../paths.ts";
+import type { Users } from "../users.ts";
+import { writeIdentityFiles } from "./identity.ts";
+import { renew } from "./renewal.ts";
+import { type InitRequest, parseInitRequest } from "./request.ts";
+import type { Settings } from "./settings.ts";
+
+export interface InitDeps {
+  readonly settings: Settings;
+  readonly users: Users;
+  readonly programsDir: string;
+  readonly runDir: string;
+  readonly etcDir: string;
+}
+
+/**
+ * Applies the body. Once a token is set, the current one is needed, as header or in the body. A body
+ * whose time is not after that of the last one is accepted and changes nothing, so that a late or
+ * repeated message does no harm. Nothing is applied when a field is wrong.
+ */
+export async function init(body: unknown, headers: Headers, deps: InitDeps): Promise<void> {
+  const { settings, users } = deps;
+  const request = parseInitRequest(body);
+  authorize(request, headers, settings);
+  const { timestampNs } = request;
+  const { updatedAtNs } = settings;
+  if (timestampNs !== undefined && updatedAtNs !== null && timestampNs <= updatedAtNs) return;
+  const user = users.byName(request.defaultUser || settings.defaultUser);
+
+  settings.updatedAtNs = timestampNs ?? settings.updatedAtNs;
+  if (request.accessToken !== undefined) settings.token = request.accessToken;
+  settings.defaultUser = user.name;
+  if (request.defaultWorkdir !== undefined) {
+    settings.defaultWorkdir =
+      request.defaultWorkdir === "" ? null : resolvePath(request.defaultWorkdir, user, null);
+  }
+  applyIdentity(request, settings);
+  if (request.envVars !== undefined) settings.userVars = request.envVars;
+  await renew(
+    {
+      timestampNs: timestampNs ?? null,
+      hostname: request.hostname ?? null,
+      entropy: request.entropy ?? null,
+    },
+    deps,
+  );
+  await writeIdentityFiles(deps.runDir, settings.identity);
+}
+
+function authorize(request: InitRequest, headers: Headers, settings: Settings): void {
+  if (settings.token === null) return;
+  const candidates = [headers.get("x-access-token"), request.accessToken ?? null];
+  if (candidates.some((candidate) => settings.isToken(candidate))) return;
+  throw new EnvdError("unauthenticated", "accessToken: does not match the current one");
+}
+
+function applyIdentity(request: InitRequest, settings: Settings): void {
+  const { capsuleId, templateId } = request;
+  if (capsuleId === undefined && templateId === undefined) return;
+  settings.identity = {
+    capsuleId: capsuleId ?? settings.identity?.capsuleId ?? "",
+    templateId: templateId ?? settings.identity?.templateId ?? "",
+  };
+}

@@ -1,0 +1,49 @@
+// envd: the agent inside a capsule. It runs processes and serves files on one port.
+import { loadConfig } from "./config.ts";
+import { writeIdentityFiles } from "./init/identity.ts";
+import { Settings } from "./init/settings.ts";
+import { MetricsSampler } from "./metrics/sampler.ts";
+import { Launcher } from "./process/launcher.ts";
+import { Registry } from "./process/registry.ts";
+import { rpcHandlers } from "./rpc.ts";
+import { serve } from "./server.ts";
+import { Users } from "./users.ts";
+import { ENVD_VERSION } from "./version.ts";
+
+const config = loadConfig({
+  argv: process.argv.slice(2),
+  env: process.env,
+  executable: process.execPath,
+});
+if (config.isVersionAsked) {
+  console.log(ENVD_VERSION);
+  process.exit(0);
+}
+
+// Files of clients are for everybody to read unless they say otherwise.
+process.umask(0o022);
+const settings = new Settings();
+const users = new Users();
+const launcher = new Launcher(config.programsDir);
+const registry = new Registry(launcher);
+const metrics = new MetricsSampler();
+const rpc = rpcHandlers({ registry, launcher, users, settings, path: config.path, log });
+const server = serve({ ...config, settings, users, metrics, rpc, log }, config);
+log("listening", { address: `${server.hostname}:${server.port}`, version: ENVD_VERSION });
+
+launcher.warmUp();
+metrics.start();
+await writeIdentityFiles(config.runDir, settings.identity);
+
+const stopped = Promise.withResolvers<void>();
+for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, stopped.resolve);
+await stopped.promise;
+metrics.stop();
+await server.stop(true);
+await launcher.close();
+process.exit(0);
+
+function log(message: string, fields: Record<string, unknown>): void {
+  const time = new Date().toISOString();
+  process.stderr.write(`${JSON.stringify({ time, message, ...fields })}\n`);
+}

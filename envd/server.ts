@@ -1,0 +1,177 @@
+// The one port of envd: which request goes where, and who may send it.
+import type { Server } from "bun";
+import { EnvdError } from "./errors.ts";
+import { readFile } from "./files/read.ts";
+import type { FilesDeps } from "./files/write.ts";
+import { writeFiles } from "./files/write.ts";
+import { type InitDeps, init } from "./init/route.ts";
+import type { Settings } from "./init/settings.ts";
+import { IDLE_TIMEOUT_SECONDS, JSON_BODY_BYTES_MAX, UPLOAD_BYTES_MAX } from "./limits.ts";
+import type { MetricsSampler } from "./metrics/sampler.ts";
+import { ENVD_VERSION } from "./version.ts";
+
+export type RpcHandler = (request: Request) => Promise<Response>;
+
+export interface ServerDeps extends FilesDeps, InitDeps {
+  readonly metrics: MetricsSampler;
+  /** Handlers by path, `/process.Process/Start` and so on. */
+  readonly rpc: ReadonlyMap<string, RpcHandler>;
+  /** Addresses that may use the control routes: the host's end of the network. */
+  readonly controlPeers: ReadonlySet<string>;
+  readonly log: (message: string, fields: Record<string, unknown>) => void;
+}
+
+type Access = "open" | "signed" | "control" | "token";
+
+interface Route {
+  readonly access: Access;
+  readonly handle: (request: Request, deps: ServerDeps) => Response | Promise<Response>;
+}
+
+/** Paths match exactly: `/filesystem.Filesystem/…` also begins with `/files`. */
+const ROUTES: Readonly<Record<string, Readonly<Record<string, Route>>>> = {
+  "/health": { GET: { access: "open", handle: health } },
+  "/metrics": { GET: { access: "token", handle: (_, deps) => Response.json(deps.metrics.read()) } },
+  "/envs": { GET: { access: "token", handle: (_, deps) => Response.json(deps.settings.envVars) } },
+  "/files": {
+    GET: { access: "signed", handle: readFile },
+    HEAD: { access: "signed", handle: readFile },
+    POST: { access: "signed", handle: writeFiles },
+  },
+  "/init": { POST: { access: "control", handle: handleInit } },
+};
+
+const CORS = {
+  "access-control-allow-origin": "*",
+  "access-control-expose-headers": "*",
+};
+
+const CORS_PREFLIGHT = {
+  ...CORS,
+  "access-control-allow-methods": "HEAD, GET, POST, PUT, PATCH, DELETE",
+  "access-control-max-age": "7200",
+};
+
+/** Serves until the returned server is stopped. */
+export function serve(
+  deps: ServerDeps,
+  listen: { hostname: string; port: number },
+): Server<undefined> {
+  return Bun.serve({
+    ...listen,
+    idleTimeout: IDLE_TIMEOUT_SECONDS,
+    maxRequestBodySize: UPLOAD_BYTES_MAX,
+    development: false,
+    async fetch(request, server) {
+      const peer = server.requestIP(request)?.address ?? "";
+      const response = await respond(request, { deps, peer, server });
+      for (const [name, value] of Object.entries(CORS)) response.headers.set(name, value);
+      return response;
+    },
+    error(error) {
+      deps.log("request failed", { error: String(error) });
+      return errorResponse(new EnvdError("internal", "internal error"));
+    },
+  });
+}
+
+interface Context {
+  readonly deps: ServerDeps;
+  readonly peer: string;
+  readonly server: Server<undefined>;
+}
+
+async function respond(request: Request, context: Context): Promise<Response> {
+  const { deps } = context;
+  const { pathname } = new URL(request.url);
+  try {
+    if (request.method === "OPTIONS") return preflight(request);
+    const rpc = deps.rpc.get(pathname);
+    if (rpc !== undefined) {
+      requireToken(request, deps.settings);
+      // Streams are silent for as long as their process is.
+      context.server.timeout(request, 0);
+      return await rpc(request);
+    }
+    const route = routeOf(pathname, request.method);
+    admit(route, request, context);
+    return await route.handle(request, deps);
+  } catch (error) {
+    if (error instanceof EnvdError) return errorResponse(error);
+    deps.log("request failed", { path: pathname, error: String(error) });
+    return errorResponse(new EnvdError("internal", "internal error"));
+  }
+}
+
+function routeOf(pathname: string, method: string): Route {
+  const methods = Object.hasOwn(ROUTES, pathname) ? ROUTES[pathname] : undefined;
+  if (methods === undefined) throw new EnvdError("not_found", `no route '${pathname}'`);
+  const route = methods[method];
+  if (route === undefined) {
+    throw new EnvdError("method_not_allowed", `'${pathname}' does not take ${method}`);
+  }
+  return route;
+}
+
+function admit(route: Route, request: Request, context: Context): void {
+  switch (route.access) {
+    case "open":
+    case "signed":
+      return;
+    case "token":
+      requireToken(request, context.deps.settings);
+      return;
+    case "control":
+      if (context.deps.controlPeers.has(context.peer)) return;
+      throw new EnvdError("permission_denied", "control routes answer the host only");
+  }
+}
+
+function requireToken(request: Request, settings: Settings): void {
+  if (settings.token === null || settings.isToken(request.headers.get("x-access-token"))) return;
+  throw new EnvdError(
+    "unauthenticated",
+    "unauthorized access, please provide a valid access token",
+  );
+}
+
+function health(): Response {
+  return Response.json({ version: ENVD_VERSION }, { headers: { "cache-control": "no-store" } });
+}
+
+async function handleInit(request: Request, deps: ServerDeps): Promise<Response> {
+  await init(await jsonBody(request), request.headers, deps);
+  return new Response(null, { status: 204, headers: { "x-envd-version": ENVD_VERSION } });
+}
+
+/** The parsed body, `{}` when there is none; invalid_argument or too_large otherwise. */
+async function jsonBody(request: Request): Promise<unknown> {
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const chunk of request.body ?? []) {
+    bytes += chunk.length;
+    if (bytes > JSON_BODY_BYTES_MAX) {
+      throw new EnvdError("too_large", `body: is longer than ${JSON_BODY_BYTES_MAX} bytes`);
+    }
+    chunks.push(chunk);
+  }
+  if (bytes === 0) return {};
+  try {
+    return JSON.parse(Buffer.concat(chunks).toString("utf8"));
+  } catch (error) {
+    throw new EnvdError("invalid_argument", "body: is no valid JSON", { cause: error });
+  }
+}
+
+function preflight(request: Request): Response {
+  const requested = request.headers.get("access-control-request-headers") ?? "*";
+  return new Response(null, {
+    status: 204,
+    headers: { ...CORS_PREFLIGHT, "access-control-allow-headers": requested },
+  });
+}
+
+function errorResponse(error: EnvdError): Response {
+  const { httpStatus, rawMessage } = error;
+  return Response.json({ code: httpStatus, message: rawMessage }, { status: httpStatus });
+}
