@@ -2,6 +2,8 @@
 //
 //   bun rootfs/build.ts kernel                    Debian's cloud kernel: build/kernel/vmlinux-<version>
 //                                                 and initrd-<version> (seconds, no root needed)
+//   bun rootfs/build.ts optimised-kernel          the same from linux-source with rootfs/kernel/config,
+//                                                 everything built in, so without initrd (minutes)
 //   bun rootfs/build.ts tree <image>              only the file tree of the distribution, which
 //                                                 `image` otherwise makes when it is missing
 //   bun rootfs/build.ts image <image>             build/rootfs/<image>.ext4 and <image>.sha256; needs
@@ -18,10 +20,11 @@ import { buildTree } from "./image/distribution-tree.ts";
 import { buildImage } from "./image/image.ts";
 import { RECIPES } from "./image/recipes.ts";
 import { buildDebianKernel } from "./kernel/debian-kernel.ts";
+import { buildOptimisedKernel } from "./kernel/optimised-kernel.ts";
 import { BuildError } from "./run.ts";
 
 const ROOT = resolve(import.meta.dirname, "..");
-const USAGE = `usage: bun rootfs/build.ts kernel | tree <image> | image <image>
+const USAGE = `usage: bun rootfs/build.ts kernel | optimised-kernel | tree <image> | image <image>
 images: ${Object.keys(RECIPES).join(", ")}`;
 
 try {
@@ -41,6 +44,7 @@ async function main(): Promise<void> {
   const envdDir = resolve(values.envd ?? join(output, "envd"));
   const [command, name] = positionals;
   if (command === "kernel") return buildDebianKernel(join(output, "kernel"));
+  if (command === "optimised-kernel") return buildOptimisedKernel(join(output, "kernel"));
   const recipe = RECIPES[name ?? ""];
   if (!recipe || (command !== "tree" && command !== "image")) throw new BuildError(USAGE);
   const tree = await buildTree(recipe, join(output, "rootfs"));

@@ -5,6 +5,7 @@ import { mkdir, mkdtemp, readdir, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { BuildError, inputsHash, run, step } from "../run.ts";
 import { compileStatic, programSources } from "../static-program.ts";
+import { downloadPackage, findPackage, kernelVersion } from "./apt.ts";
 import { cpioArchive } from "./cpio.ts";
 import { readModules } from "./modules.ts";
 import { readStamp, writeKernel } from "./output.ts";
@@ -14,10 +15,6 @@ const META_PACKAGE = "linux-image-cloud-amd64";
 
 /** Drivers of the guest's devices, see docs of the VMM drivers; ptp_kvm is its clock under KVM. */
 const MODULES = ["virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng", "ptp_kvm"];
-
-/** Root's apt would drop to a user that can't write where the package goes; what it downloads is
- *  checked against the signed index all the same. */
-const APT_OPTIONS = ["-o", "APT::Sandbox::User=root", "-o", "Acquire::Retries=3"];
 
 const DIRECTORY = 0o040755;
 const EXECUTABLE = 0o100755;
@@ -41,12 +38,14 @@ export async function buildDebianKernel(dir: string): Promise<void> {
   await mkdir(dir, { recursive: true });
   const work = await mkdtemp(join(dir, "work-"));
   try {
-    const image = await step(`find the package of ${META_PACKAGE}`, findPackage);
-    await step(`download ${image.name} ${image.version}`, () => download(image.name, work));
-    const [deb] = (await readdir(work)).filter((file) => file.endsWith(".deb"));
-    if (!deb) throw new BuildError(`apt-get downloaded no ${image.name}`);
+    const image = await step(`find the package of ${META_PACKAGE}`, () =>
+      findPackage(META_PACKAGE, /Depends: (linux-image-\S+)/),
+    );
+    const deb = await step(`download ${image.name} ${image.version}`, () =>
+      downloadPackage(image.name, work),
+    );
     const unpacked = join(work, "unpacked");
-    await step("unpack", () => run(["dpkg-deb", "-x", join(work, deb), unpacked]));
+    await step("unpack", () => run(["dpkg-deb", "-x", deb, unpacked]));
     const vmlinux = await step("take the vmlinux out of the bzImage", () => vmlinuxOf(unpacked));
     const initrd = await step("make the initrd", () => initrdOf(unpacked, work));
     const version = kernelVersion(image.version);
@@ -57,38 +56,8 @@ export async function buildDebianKernel(dir: string): Promise<void> {
   }
 }
 
-/** The upstream version inside a package version: "6.1.192-2" is kernel 6.1.192. */
-export function kernelVersion(packageVersion: string): string {
-  const version = /^(?:\d+:)?(\d+\.\d+\.\d+)/.exec(packageVersion)?.[1];
-  if (!version) throw new BuildError(`the kernel package has an odd version: ${packageVersion}`);
-  return version;
-}
-
 function mib(data: Uint8Array): string {
   return (data.length / 1024 / 1024).toFixed(1);
-}
-
-/** The package the meta package stands for, with its version. */
-async function findPackage(): Promise<{ name: string; version: string }> {
-  const depends = () => run(["apt-cache", "depends", "--no-recommends", META_PACKAGE]);
-  const shown = await depends().catch(async () => {
-    await run(["apt-get", "update"]);
-    return depends();
-  });
-  const name = /Depends: (linux-image-\S+)/.exec(shown)?.[1];
-  if (!name) throw new BuildError(`apt knows no ${META_PACKAGE}: is this Debian on amd64?`);
-  const policy = await run(["apt-cache", "policy", name]);
-  const version = /Candidate: (\S+)/.exec(policy)?.[1];
-  if (!version || version === "(none)") throw new BuildError(`apt has no candidate for ${name}`);
-  return { name, version };
-}
-
-async function download(name: string, dir: string): Promise<void> {
-  const get = () => run(["apt-get", ...APT_OPTIONS, "download", name], { cwd: dir });
-  await get().catch(async () => {
-    await run(["apt-get", "update"]); // The lists name a version the archive has replaced.
-    await get();
-  });
 }
 
 async function vmlinuxOf(unpacked: string): Promise<Uint8Array> {

@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import { kernelVersion } from "./debian-kernel.ts";
+import { kernelVersion } from "./apt.ts";
 import { extractVmlinux } from "./vmlinux.ts";
 
 const ELF = Buffer.concat([Buffer.from("\x7fELF", "latin1"), Buffer.alloc(4096, 7)]);
