@@ -2,9 +2,9 @@
 
 import { Elysia } from "elysia";
 import { type ApiKeyRoutesDeps, apiKeyRoutes } from "./api-keys/routes.ts";
-import { authPlugin } from "./auth/plugin.ts";
 import { type AuthRoutesDeps, authRoutes } from "./auth/routes.ts";
 import { type CapsuleRouteDeps, capsuleRoutes } from "./capsules/routes.ts";
+import { docsRoutes } from "./docs/routes.ts";
 import { createErrorHandler } from "./error-response.ts";
 import { healthRoutes } from "./health.ts";
 import { type HostRoutesDeps, hostRoutes } from "./hosts/routes.ts";
@@ -16,6 +16,13 @@ import { type UserRoutesDeps, userRoutes } from "./users/routes.ts";
 /** Routes that answer without credentials, as `METHOD path`. A test holds the app against this. */
 export const PUBLIC_ROUTES: ReadonlySet<string> = new Set([
   "GET /health",
+  "GET /openapi.json",
+  "GET /openapi.yaml",
+  "GET /docs",
+  "GET /docs/start.js",
+  "GET /docs/swagger-ui-bundle.js",
+  "GET /docs/swagger-ui.css",
+  "GET /docs/favicon.png",
   "POST /v1/auth/signup",
   "POST /v1/auth/activate",
   "POST /v1/auth/login",
@@ -36,13 +43,19 @@ export interface Services
 
 /** The application with all its routes; it neither listens nor starts anything. */
 export function createApp(services: Services) {
+  const api = apiRoutes(services);
   // Every request goes through `fetch`, so that what wraps it sees them all: Bun's own router, which
   // Elysia would fill, bypasses that. `normalize` (Elysia's default) drops unknown body fields, as
   // our clients expect, and keeps columns that no response schema names out of answers.
   return new Elysia({ systemRouter: false, normalize: true })
     .wrap(observeRequests(services.log))
     .onError({ as: "global" }, createErrorHandler(services.log))
-    .use(authPlugin(services))
+    .use(api)
+    .use(docsRoutes(api, services));
+}
+
+function apiRoutes(services: Services) {
+  return new Elysia()
     .use(healthRoutes(services))
     .use(authRoutes(services))
     .use(userRoutes(services))

@@ -23,14 +23,31 @@ export function authPlugin({ authenticator }: AuthDeps) {
   const host = guard((credentials) => authenticator.host(credentials));
 
   return new Elysia({ name: "wrenn-auth", seed: authenticator }).macro({
-    team: { ...hooks(team), resolve: async ({ request }) => ({ caller: await team(request) }) },
-    user: { ...hooks(user), resolve: async ({ request }) => ({ user: await user(request) }) },
+    team: {
+      ...hooks(team),
+      detail: { security: [{ apiKey: [] }, { bearer: [] }] },
+      resolve: async ({ request }) => ({ caller: await team(request) }),
+    },
+    user: {
+      ...hooks(user),
+      detail: { security: [{ bearer: [] }] },
+      resolve: async ({ request }) => ({ user: await user(request) }),
+    },
     member: {
       ...hooks(member),
+      detail: { security: [{ bearer: [] }] },
       resolve: async ({ request }) => ({ member: await member(request) }),
     },
-    admin: { ...hooks(admin), resolve: async ({ request }) => ({ admin: await admin(request) }) },
-    host: { ...hooks(host), resolve: async ({ request }) => ({ hostId: await host(request) }) },
+    admin: {
+      ...hooks(admin),
+      detail: { security: [{ bearer: [] }] },
+      resolve: async ({ request }) => ({ admin: await admin(request) }),
+    },
+    host: {
+      ...hooks(host),
+      detail: { security: [{ hostToken: [] }] },
+      resolve: async ({ request }) => ({ hostId: await host(request) }),
+    },
   });
 }
 

@@ -13,7 +13,7 @@ const label = Type.String({ maxLength: 64, pattern: "^[^\\u0000-\\u001f\\u007f]*
 const token = Type.String({ minLength: 1, maxLength: 128 });
 
 export const CreateHost = Type.Object({
-  type: t.UnionEnum(HOST_TYPES),
+  type: Type.Union([Type.Literal("regular"), Type.Literal("byoc")]),
   team_id: Type.Optional(Type.String({ maxLength: ID_LENGTH_MAX })),
   provider: Type.Optional(label),
   availability_zone: Type.Optional(label),

@@ -1,0 +1,38 @@
+// The OpenAPI document: written by @elysiajs/swagger from the routes' schemas, then mended.
+
+import { swagger } from "@elysiajs/swagger";
+import { type AnyElysia, Elysia } from "elysia";
+import { mendDocument } from "./mend.ts";
+
+const SPEC_PATH = "/openapi.json";
+
+const DESCRIPTION = `Runs untrusted code in microVMs.
+
+Programs send an API key in \`X-API-Key\`; people log in and send the token they get as bearer.
+Errors are \`{"error": {"code", "message"}}\`. A path may be prefixed with \`/api\`.`;
+
+const SECURITY_SCHEMES = {
+  apiKey: { type: "apiKey", in: "header", name: "X-API-Key" },
+  bearer: { type: "http", scheme: "bearer", bearerFormat: "JWT" },
+  hostToken: { type: "apiKey", in: "header", name: "X-Host-Token" },
+} as const;
+
+export type OpenApiDocument = ReturnType<typeof mendDocument>;
+
+/** Describes every route that isn't hidden. */
+export async function describeApi(
+  routes: AnyElysia,
+  { version }: { version: string },
+): Promise<OpenApiDocument> {
+  const generator = swagger({
+    specPath: SPEC_PATH,
+    excludeStaticFile: false,
+    documentation: {
+      info: { title: "Wrenn", version, description: DESCRIPTION },
+      components: { securitySchemes: SECURITY_SCHEMES },
+    },
+  });
+  const described = new Elysia().use(generator).use(routes);
+  const response = await described.handle(new Request(`http://localhost${SPEC_PATH}`));
+  return mendDocument(JSON.parse(await response.text()));
+}
