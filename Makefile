@@ -19,18 +19,23 @@ include native/native.mk
 help: ## This list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | sort | awk -F '\t' '{printf "  %-18s %s\n", $$1, $$2}'
 
-.PHONY: bootstrap artifacts guest
+.PHONY: bootstrap artifacts tree
 bootstrap: ## Install what is missing: Debian packages, Bun, npm dependencies
 	@scripts/bootstrap.sh
 
 artifacts: bootstrap ## Build what a platform runs on: native library, envd, guest kernel, base image
-	@$(MAKE) native
-	@$(MAKE) guest
-
-guest:
-	@$(SUDO) bun rootfs/build.ts kernel
-	@bun scripts/build-envd.ts
+	@$(MAKE) -j4 native envd guest-kernel tree
 	@$(SUDO) bun rootfs/build.ts image minimal-debian
+
+.PHONY: envd guest-kernel
+envd:
+	@bun scripts/build-envd.ts
+
+guest-kernel:
+	@$(SUDO) bun rootfs/build.ts kernel
+
+tree:
+	@$(SUDO) bun rootfs/build.ts tree minimal-debian
 
 .PHONY: dev dev-up dev-down dev-reset dev-cp dev-agent
 dev: artifacts ## Start a platform, run a first capsule, stay until Ctrl-C
@@ -62,7 +67,7 @@ test: artifacts ## Everything, on real microVMs
 	@$(SUDO) bun scripts/test.ts all
 
 test-unit: bootstrap ## What needs neither root nor microVMs
-	@$(MAKE) native && bun scripts/build-envd.ts && bun scripts/test.ts unit
+	@$(MAKE) native && bun envd && bun scripts/test.ts unit
 
 soak: artifacts ## Everything with the full counts and sizes
 	@$(SUDO) bun scripts/test.ts soak
