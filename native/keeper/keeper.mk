@@ -9,10 +9,18 @@ KEEPER_SOURCES := $(KEEPER_AREAS:%=$(KEEPER_DIR)/%.c)
 KEEPER_HEADERS := $(KEEPER_DIR)/keeper.h
 
 .PHONY: keeper test-keeper test-keeper-host
-keeper: $(NATIVE_OUT)/keeper
+keeper: $(NATIVE_OUT)/keeper $(NATIVE_OUT)/accel-probe.bin
 
 # Static: it must not fail because the host's libraries were upgraded under it.
 $(NATIVE_OUT)/keeper: $(KEEPER_DIR)/main.c $(KEEPER_SOURCES) $(KEEPER_HEADERS)
 	@mkdir -p $(@D)
 	gcc $(KEEPER_CFLAGS) -static -o $@.tmp $(KEEPER_DIR)/main.c $(KEEPER_SOURCES)
+	@mv $@.tmp $@
+
+# A flat image, no program: the guest that shows whether an accelerator works.
+$(NATIVE_OUT)/accel-probe.bin: $(KEEPER_DIR)/accel-probe.S
+	@mkdir -p $(@D)
+	gcc -c -o $@.o $<
+	objcopy -O binary -j .text $@.o $@.tmp
+	@rm $@.o
 	@mv $@.tmp $@
