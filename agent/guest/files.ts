@@ -97,10 +97,8 @@ export async function removePath(guest: Guest, path: string): Promise<void> {
   await guest.call(ABOUT_FILE, (o) => guest.files.remove({ path }, o), REMOVE_TIMEOUT_MS);
 }
 
-/** The words of the wire for an entry's type. */
+/** The words of the wire for an entry's type. A link has its target's, and "symlink" if that is missing. */
 export function entryType(entry: EntryInfo): "file" | "directory" | "symlink" | "unknown" {
-  // envd gives a link the type of its target, and the target beside it.
-  if (entry.symlinkTarget !== undefined) return "symlink";
   switch (entry.type) {
     case FileType.FILE:
       return "file";
@@ -109,7 +107,7 @@ export function entryType(entry: EntryInfo): "file" | "directory" | "symlink" | 
     case FileType.SYMLINK:
       return "symlink";
     default:
-      return "unknown";
+      return entry.symlinkTarget === undefined ? "unknown" : "symlink";
   }
 }
 

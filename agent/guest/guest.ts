@@ -4,7 +4,7 @@ import { type CallOptions, type Client, createClient } from "@connectrpc/connect
 import { createTransport } from "@connectrpc/connect/protocol-connect";
 import { Filesystem } from "../../proto/gen/envd/filesystem_pb.js";
 import { Process } from "../../proto/gen/envd/process_pb.js";
-import { AgentError } from "../errors.ts";
+import { AgentError, invalidField } from "../errors.ts";
 import {
   GUEST_CALL_TIMEOUT_MS,
   SMALL_ANSWER_BYTES_MAX,
@@ -118,7 +118,7 @@ export class Guest {
     return guestText(String(parsed.version));
   }
 
-  /** Gives envd its token, environment, default user and the time. */
+  /** Gives envd its token, environment, default user and the time. invalid_argument: it knows no such user. */
   async init(identity: GuestIdentity, now: Date): Promise<void> {
     try {
       const response = await this.http.send({
@@ -136,9 +136,12 @@ export class Guest {
         signal: this.signal(GUEST_CALL_TIMEOUT_MS),
       });
       const text = await readText(response, SMALL_ANSWER_BYTES_MAX);
-      if (response.status !== 204) {
-        throw badAnswer(`status ${response.status} for /init`, guestText(text));
+      if (response.status === 204) return;
+      // 401 is an unknown default user: a guest that was never told a token refuses none.
+      if (response.status === 400 || response.status === 401) {
+        throw invalidField("default_user", guestText(text));
       }
+      throw badAnswer(`status ${response.status} for /init`, guestText(text));
     } catch (error) {
       throw guestError(error, { subject: "guest", closed: this.closed });
     }

@@ -1,0 +1,225 @@
+// The guest client against a real envd, run on this host: root, because envd changes users.
+
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { cp, mkdir, mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { AgentError } from "../errors.ts";
+import { OUTPUT_BYTES_MAX } from "../limits.ts";
+import { type Command, exec, startBackground } from "./exec.ts";
+import { entryType, listDir, makeDir, readFile, removePath, writeFile } from "./files.ts";
+import { Guest } from "./guest.ts";
+import { listProcesses, signalProcess } from "./processes.ts";
+import { StreamBudget } from "./stream-budget.ts";
+
+const ROOT = resolve(import.meta.dirname, "../..");
+const TOKEN = "0123456789abcdef".repeat(4);
+
+let dir: string;
+let envd: Bun.Subprocess<"ignore", "ignore", "pipe">;
+let guest: Guest;
+
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), "wrenn-guest-"));
+  // Without `renew`: no test may set this machine's clock.
+  const programs = join(dir, "programs");
+  await mkdir(programs);
+  for (const name of ["launch", "winsize"]) {
+    await cp(join(ROOT, "build/guest", name), join(programs, name));
+  }
+  envd = Bun.spawn(
+    [
+      ...[process.execPath, join(ROOT, "envd/main.ts"), "--hostname", "127.0.0.1", "--port", "0"],
+      ...["--programs", programs, "--control-peer", "127.0.0.1"],
+      ...["--run-dir", join(dir, "run"), "--etc-dir", join(dir, "etc")],
+    ],
+    { stdio: ["ignore", "ignore", "pipe"] },
+  );
+  const port = await listeningPort(envd.stderr);
+  guest = new Guest({
+    hostIp: "127.0.0.1",
+    port,
+    accessToken: TOKEN,
+    budget: new StreamBudget(200),
+  });
+  const identity = { capsuleId: "cl-test", templateId: "t", defaultUser: "root", envs: { A: "1" } };
+  await guest.init(identity, new Date());
+});
+
+afterAll(async () => {
+  guest.close();
+  envd.kill();
+  await envd.exited;
+  await rm(dir, { recursive: true });
+});
+
+function command(script: string, more: Partial<Command> = {}): Command {
+  return { cmd: "/bin/sh", args: ["-c", script], envs: {}, cwd: "/", user: "", ...more };
+}
+
+async function run(script: string, more: Partial<Command> = {}, timeoutMs = 10_000) {
+  const options = { timeoutMs, caller: new AbortController().signal };
+  const { stdout, stderr, ...rest } = await exec(guest, command(script, more), options);
+  const text = (bytes: Uint8Array) => new TextDecoder().decode(bytes);
+  return { stdout: text(stdout), stderr: text(stderr), ...rest };
+}
+
+async function failure(work: Promise<unknown>): Promise<string> {
+  const error = await work.catch((error: unknown) => error);
+  return error instanceof AgentError ? `${error.code} ${error.subject}` : `no failure: ${error}`;
+}
+
+async function collect(chunks: AsyncIterable<Uint8Array>): Promise<Uint8Array> {
+  return Buffer.concat(await Array.fromAsync(chunks));
+}
+
+describe("commands", () => {
+  test("streams and exit code come back apart", async () => {
+    expect(await run("echo out; echo err >&2; exit 7")).toMatchObject({
+      stdout: "out\n",
+      stderr: "err\n",
+      exitCode: 7,
+      timedOut: false,
+    });
+  });
+
+  test("the capsule's environment and the command's reach it, the command's first", async () => {
+    expect((await run("echo $A $B", { envs: { B: "2" } })).stdout).toBe("1 2\n");
+    expect((await run("echo $A", { envs: { A: "3" } })).stdout).toBe("3\n");
+  });
+
+  test("a command past its time is killed with its children, and what it printed is kept", async () => {
+    const result = await run("echo before; sleep 300 & sleep 300", {}, 500);
+
+    expect(result).toMatchObject({ stdout: "before\n", timedOut: true, exitCode: -1 });
+    expect(await listProcesses(guest)).toEqual([]);
+  });
+
+  test("a command that prints without end is killed and refused", async () => {
+    expect(await failure(run("yes", {}, 60_000))).toBe("resource_exhausted process");
+    expect(await listProcesses(guest)).toEqual([]);
+  }, 60_000);
+
+  test("output as large as the bound is kept whole", async () => {
+    const { stdout } = await run(`head -c ${OUTPUT_BYTES_MAX} /dev/zero`, {}, 60_000);
+
+    expect(stdout.length).toBe(OUTPUT_BYTES_MAX);
+  }, 60_000);
+
+  test("a command ends when its caller goes away", async () => {
+    const caller = new AbortController();
+    const running = exec(guest, command("sleep 300"), {
+      timeoutMs: 300_000,
+      caller: caller.signal,
+    });
+    await until(async () => (await listProcesses(guest)).length === 1);
+
+    caller.abort();
+
+    expect(await failure(running)).toBe("aborted request");
+    await until(async () => (await listProcesses(guest)).length === 0);
+  });
+
+  test("a wrong user or directory is the caller's mistake, a missing command is its own", async () => {
+    expect(await failure(run("true", { user: "nobody-here" }))).toBe("invalid_argument request");
+    expect(await failure(run("true", { cwd: "/nonexistent" }))).toBe("invalid_argument process");
+    expect(await run("", { cmd: "/nonexistent/program", args: [] })).toMatchObject({
+      exitCode: 127,
+    });
+  });
+
+  test("a background command goes on after its start, and is killed by tag", async () => {
+    const pid = await startBackground(guest, command("sleep 300"), "job");
+    expect(await listProcesses(guest)).toMatchObject([{ pid, tag: "job", cmd: "/bin/sh" }]);
+
+    await signalProcess(guest, { case: "tag", value: "job" }, "SIGKILL");
+
+    await until(async () => (await listProcesses(guest)).length === 0);
+    const again = signalProcess(guest, { case: "tag", value: "job" }, "SIGKILL");
+    expect(await failure(again)).toBe("not_found process");
+  });
+});
+
+describe("files", () => {
+  test("content comes back as it was written, its parents are made", async () => {
+    const path = join(dir, "new/deep/ü n.bin");
+    const content = crypto.getRandomValues(new Uint8Array(60_000));
+    await writeFile(guest, path, content);
+
+    expect(await collect(readFile(guest, path))).toEqual(Buffer.from(content));
+  });
+
+  test("a streamed file of 100 MB goes through without being held", async () => {
+    const path = join(dir, "large.bin");
+    const piece = new Uint8Array(250_000).fill(7);
+    async function* pieces() {
+      for (let i = 0; i < 400; i++) yield piece;
+    }
+    const before = process.memoryUsage.rss();
+    await writeFile(guest, path, pieces());
+    let bytes = 0;
+    for await (const chunk of readFile(guest, path)) bytes += chunk.byteLength;
+
+    expect(bytes).toBe(100_000_000);
+    expect(process.memoryUsage.rss() - before).toBeLessThan(80_000_000);
+  }, 60_000);
+
+  test("an empty file is a file, whole or streamed", async () => {
+    const path = join(dir, "empty");
+    await writeFile(guest, path, new Uint8Array());
+    expect((await collect(readFile(guest, path))).byteLength).toBe(0);
+
+    await writeFile(guest, path, (async function* () {})());
+    expect((await collect(readFile(guest, path))).byteLength).toBe(0);
+  });
+
+  test("what is missing, there already or of another kind is told apart", async () => {
+    const path = join(dir, "absent");
+    expect([
+      await failure(collect(readFile(guest, path))),
+      await failure(listDir(guest, path, 1)),
+      await failure(removePath(guest, path)),
+      await failure(collect(readFile(guest, dir))),
+      await failure(writeFile(guest, dir, new Uint8Array(1))),
+      await failure(makeDir(guest, dir)),
+    ]).toEqual([
+      "not_found file",
+      "not_found file",
+      "not_found file",
+      "invalid_argument file",
+      "invalid_argument file",
+      "already_exists file",
+    ]);
+  });
+
+  test("a listing tells files, directories and links apart, and a tree is removed whole", async () => {
+    const tree = join(dir, "tree");
+    await makeDir(guest, join(tree, "sub"));
+    await writeFile(guest, join(tree, "file"), new Uint8Array(3));
+    await run("ln -s file link; ln -s /nowhere dangling", { cwd: tree });
+
+    const entries = await listDir(guest, tree, 1);
+    expect(Object.fromEntries(entries.map((e) => [e.name, entryType(e)]))).toEqual({
+      dangling: "symlink",
+      file: "file",
+      link: "file",
+      sub: "directory",
+    });
+    await removePath(guest, tree);
+    expect(await failure(listDir(guest, tree, 1))).toBe("not_found file");
+  });
+});
+
+async function listeningPort(stream: ReadableStream<Uint8Array>): Promise<number> {
+  let text = "";
+  for await (const chunk of stream) {
+    text += new TextDecoder().decode(chunk);
+    const port = /"address":"[^"]*:(\d+)"/.exec(text)?.[1];
+    if (port !== undefined) return Number(port);
+  }
+  throw new Error(`envd did not start: ${text}`);
+}
+
+async function until(condition: () => Promise<boolean>): Promise<void> {
+  while (!(await condition())) await Bun.sleep(5);
+}

@@ -1,0 +1,130 @@
+// The host agent's program. SIGTERM leaves capsules running, the Terminate call leaves nothing.
+
+import { availableParallelism } from "node:os";
+import { dirname, resolve } from "node:path";
+import { Capsules } from "./capsules/capsules.ts";
+import { Failpoints } from "./capsules/failpoints.ts";
+import { FlushTimer } from "./capsules/flush-timer.ts";
+import { Journal } from "./capsules/journal.ts";
+import { recover } from "./capsules/recover.ts";
+import { Cgroups } from "./cgroups/cgroups.ts";
+import { loadConfig } from "./config.ts";
+import { StreamBudget } from "./guest/stream-budget.ts";
+import { openHostDir } from "./host-dir.ts";
+import { STOP_GRACE_MS } from "./limits.ts";
+import { Log } from "./log.ts";
+import { mountRunDir, unmountRunDir } from "./memory/run-dir.ts";
+import { Kernel } from "./native/kernel.ts";
+import { NetworkPool } from "./network/network-pool.ts";
+import { ControlPlane } from "./registration/control-plane.ts";
+import { Heartbeat } from "./registration/heartbeat.ts";
+import { removeCredentials } from "./registration/host-credentials.ts";
+import { obtainCredentials } from "./registration/register.ts";
+import { Images } from "./rootfs/images.ts";
+import { RootDisks } from "./rootfs/root-disks.ts";
+import { startRpcServer } from "./rpc/rpc-server.ts";
+import { Shutdown } from "./shutdown.ts";
+import { AGENT_VERSION } from "./version.ts";
+import { findGuestKernel } from "./vmm/guest-kernel.ts";
+import { openVmm } from "./vmm/open-vmm.ts";
+
+try {
+  await serve();
+} catch (error) {
+  process.stderr.write(`Cannot go on: ${error instanceof Error ? error.message : error}\n`);
+  process.exitCode = 1;
+}
+
+async function serve(): Promise<void> {
+  const config = loadConfig(process.env, process.argv.slice(2));
+  const log = new Log({
+    level: config.logLevel,
+    write: (line) => process.stderr.write(`${line}\n`),
+  });
+  const failpoints = new Failpoints(config.failpoint);
+  const nativeDir = config.nativeDir ?? defaultNativeDir();
+  const now = () => new Date();
+  await using resources = new AsyncDisposableStack();
+
+  const shutdown = resources.use(new Shutdown());
+  const kernel = resources.use(await Kernel.open(nativeDir));
+  const dir = resources.adopt(await openHostDir(config.dir, kernel), (dir) => dir.unlock());
+  const { tag } = dir;
+  await mountRunDir(kernel, dir.runDir);
+  const journal = resources.use(new Journal(dir.journalPath));
+  const cgroups = await Cgroups.open(tag);
+  const images = new Images(dir.imagesDir, kernel);
+  const disks = await RootDisks.open({ dir: dir.sandboxesDir, cow: config.cow, kernel, tag });
+  const guestKernel = await findGuestKernel(dir.kernelsDir);
+  const { cacheDir } = dir;
+  const vmm = await openVmm({
+    vmm: config.vmm,
+    nativeDir,
+    tscKhz: await kernel.tscKhz(),
+    cacheDir,
+  });
+  const network = await NetworkPool.open({
+    kernel,
+    tag,
+    owner: dir.path,
+    ready: config.networkPoolSize,
+    keep: journal.rows().flatMap((row) => row.slot ?? []),
+  });
+  resources.defer(() => network.close());
+
+  const streamBudget = new StreamBudget(config.guestStreamsMax);
+  const { runDir, logsDir } = dir;
+  const parts = {
+    ...{ journal, network, cgroups, images, disks, vmm, guestKernel, streamBudget },
+    ...{ runDir, logsDir, failpoints, log, now },
+  };
+  const capsules = new Capsules(parts, { bootsAtOnceMax: availableParallelism() });
+  resources.use(new FlushTimer(capsules));
+  await recover(parts, capsules);
+
+  const controlPlane = new ControlPlane(config.cpUrl);
+  const { address, registrationToken: token } = config;
+  const credentials = await obtainCredentials({ controlPlane, dir: dir.path, address, token });
+  const server = startRpcServer(config.listen, {
+    capsules,
+    metadata: {
+      agent_version: AGENT_VERSION,
+      kernel_version: guestKernel.version,
+      vmm: vmm.name,
+      vmm_version: vmm.version,
+    },
+    terminate: () => shutdown.request("terminate"),
+    log,
+  });
+  resources.defer(() => server.stop(STOP_GRACE_MS));
+  const onDeleted = () => shutdown.request("forget");
+  resources.use(new Heartbeat({ controlPlane, credentials, dir: dir.path, log, onDeleted }));
+  log.info("agent.started", {
+    version: AGENT_VERSION,
+    address: server.address,
+    tag,
+    vmm: `${vmm.name} ${vmm.version} ${vmm.accel}`,
+    cow: disks.kind,
+  });
+
+  const ending = await shutdown.requested;
+  log.info("agent.ending", { ending });
+  await server.stop(STOP_GRACE_MS);
+  if (ending === "forget") await removeCredentials(dir.path);
+  if (ending !== "terminate") {
+    await capsules.close();
+    return;
+  }
+  await capsules.destroyAll();
+  await network.removeAll();
+  await cgroups.removeAll();
+  await unmountRunDir(kernel, runDir);
+  log.info("agent.terminated");
+}
+
+/** Beside the compiled program, or where `make native` puts it when run from source. */
+function defaultNativeDir(): string {
+  return import.meta.url.startsWith("file:///$bunfs/")
+    ? dirname(process.execPath)
+    : resolve(import.meta.dirname, "../build/native");
+}
