@@ -6,7 +6,7 @@ import { type AuthRoutesDeps, authRoutes } from "./auth/routes.ts";
 import { type CapsuleRouteDeps, capsuleRoutes } from "./capsules/routes.ts";
 import { docsRoutes } from "./docs/routes.ts";
 import { createErrorHandler } from "./error-response.ts";
-import { healthRoutes } from "./health.ts";
+import { healthRoutes } from "./health/routes.ts";
 import { type HostRoutesDeps, hostRoutes } from "./hosts/routes.ts";
 import type { Log } from "./log.ts";
 import { observeRequests } from "./request-log.ts";

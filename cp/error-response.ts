@@ -4,6 +4,9 @@ import { AppError } from "./errors.ts";
 import type { Log } from "./log.ts";
 import { isOutage } from "./outage.ts";
 
+/** How much of a wrong path an answer repeats. */
+const PATH_LENGTH_MAX = 200;
+
 interface FailedRequest {
   readonly error: unknown;
   readonly code: string | number;
@@ -13,10 +16,12 @@ interface FailedRequest {
 /** Elysia's `onError`: knows `AppError`, Elysia's own failures, and everything else. */
 export function createErrorHandler(log: Log) {
   return ({ error, code, request }: FailedRequest): Response => {
+    const { method } = request;
+    const { pathname: path } = new URL(request.url);
+    if (code === "NOT_FOUND") return errorResponse(noSuchRoute(method, path));
     const known = toAppError(error, code);
     if (known.status >= 500) {
-      const { pathname } = new URL(request.url);
-      const fields = { code: known.code, method: request.method, path: pathname };
+      const fields = { code: known.code, method, path };
       log.error("request failed", { ...fields, error: known.cause ?? known });
     }
     return errorResponse(known);
@@ -28,12 +33,18 @@ export function errorResponse(error: AppError): Response {
   return Response.json(error.toBody(), { status: error.status });
 }
 
+/**
+ * Also for a path that exists with another method. Our clients tell errors apart by the code in a
+ * JSON body, so the router's own failures have one too, unlike the first Wrenn's.
+ */
+function noSuchRoute(method: string, path: string): AppError {
+  return new AppError("not_found", `no such route: ${method} ${path.slice(0, PATH_LENGTH_MAX)}`);
+}
+
 function toAppError(error: unknown, code: string | number): AppError {
   if (error instanceof AppError) return error;
   const cause = error instanceof Error ? error.cause : undefined;
   switch (code) {
-    case "NOT_FOUND":
-      return new AppError("not_found", "no such route");
     case "PARSE":
       // What a route's own body parser throws arrives wrapped in Elysia's ParseError.
       if (cause instanceof AppError) return cause;

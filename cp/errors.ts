@@ -23,7 +23,6 @@ export const HTTP_STATUS = {
   no_team: 403,
   not_found: 404,
   provider_not_found: 404,
-  method_not_allowed: 405,
   conflict: 409,
   email_taken: 409,
   has_active_sandboxes: 409,

@@ -16,7 +16,8 @@ const ARGON2ID = { algorithm: "argon2id", memoryCost: 19_456, timeCost: 2 } as c
  * is checked against, so that the time of an answer doesn't tell whether the account exists.
  */
 const NOBODYS_HASH =
-  "$argon2id$v=19$m=19456,t=2,p=1$gajC92xwGLFWbR+jd4XIK4+/0UoIe/BJNpI16aPnpT4$f+FAeIkcM3kfHMdQX/N1jJ1vfI2O1jRvivZzVIrykks";
+  "$argon2id$v=19$m=19456,t=2,p=1$" +
+  "gajC92xwGLFWbR+jd4XIK4+/0UoIe/BJNpI16aPnpT4$f+FAeIkcM3kfHMdQX/N1jJ1vfI2O1jRvivZzVIrykks";
 
 export async function hashPassword(password: string): Promise<string> {
   if (Buffer.byteLength(password) < PASSWORD_BYTES_MIN) {

@@ -14,7 +14,7 @@ import {
   unique,
   uniqueIndex,
 } from "drizzle-orm/pg-core";
-import { createdAt, idColumn, instant, updatedAt } from "./columns.ts";
+import { createdAt, idColumn, instant, isOneOf, updatedAt } from "./columns.ts";
 
 export const USER_STATUSES = ["inactive", "active", "disabled", "deleted"] as const;
 export const TEAM_ROLES = ["owner", "admin", "member"] as const;
@@ -45,7 +45,7 @@ export const users = pgTable(
     deletedAt: instant("deleted_at"),
     status: text("status", { enum: USER_STATUSES }).notNull().default("active"),
   },
-  (t) => [check("users_status", sql`${t.status} in ('inactive', 'active', 'disabled', 'deleted')`)],
+  (t) => [check("users_status", isOneOf(t.status, USER_STATUSES))],
 );
 
 export const usersTeams = pgTable(
@@ -66,7 +66,7 @@ export const usersTeams = pgTable(
     index("idx_users_teams_user_id").on(t.userId),
     uniqueIndex("users_teams_one_owner").on(t.teamId).where(sql`role = 'owner'`),
     uniqueIndex("users_teams_one_default").on(t.userId).where(sql`is_default`),
-    check("users_teams_role", sql`${t.role} in ('owner', 'admin', 'member')`),
+    check("users_teams_role", isOneOf(t.role, TEAM_ROLES)),
   ],
 );
 

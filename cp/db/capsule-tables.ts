@@ -17,7 +17,7 @@ import {
   uuid,
 } from "drizzle-orm/pg-core";
 import { teams } from "./account-tables.ts";
-import { createdAt, idColumn, instant } from "./columns.ts";
+import { createdAt, idColumn, instant, isOneOf } from "./columns.ts";
 
 export const CAPSULE_STATES = [
   "pending",
@@ -35,6 +35,7 @@ export const CAPSULE_STATES = [
 export const TEMPLATE_TYPES = ["base", "snapshot"] as const;
 export const BUILD_STATUSES = ["pending", "running", "success", "failed", "cancelled"] as const;
 export const METRIC_TIERS = ["10m", "2h", "24h"] as const;
+export const EVENT_OUTCOMES = ["success", "error", ""] as const;
 export const ACTOR_TYPES = ["user", "api_key", "system"] as const;
 
 type StringMap = Record<string, string>;
@@ -57,7 +58,7 @@ export const templates = pgTable(
   (t) => [
     unique("templates_team_name").on(t.teamId, t.name),
     index("idx_templates_team_id").on(t.teamId),
-    check("templates_type", sql`${t.type} in ('base', 'snapshot')`),
+    check("templates_type", isOneOf(t.type, TEMPLATE_TYPES)),
   ],
 );
 
@@ -99,10 +100,7 @@ export const capsules = pgTable(
     index("idx_capsules_team_live")
       .on(t.teamId, t.createdAt.desc(), t.id.desc())
       .where(sql`status not in ('stopped', 'error')`),
-    check(
-      "capsules_status",
-      sql`${t.status} in ('pending', 'starting', 'running', 'pausing', 'paused', 'resuming', 'stopping', 'stopped', 'hibernated', 'missing', 'error')`,
-    ),
+    check("capsules_status", isOneOf(t.status, CAPSULE_STATES)),
     check("capsules_sizes", sql`vcpus > 0 and memory_mb > 0 and disk_size_mb > 0`),
     check("capsules_timeout", sql`${t.timeoutSec} >= 0`),
   ],
@@ -135,7 +133,7 @@ export const events = pgTable(
     id: bigserial("id", { mode: "number" }).primaryKey(),
     teamId: idColumn("team", "team_id").notNull(),
     type: text("type").notNull(),
-    outcome: text("outcome", { enum: ["success", "error", ""] }).notNull(),
+    outcome: text("outcome", { enum: EVENT_OUTCOMES }).notNull(),
     actor: jsonb("actor")
       .$type<{ type: (typeof ACTOR_TYPES)[number]; id: string; name: string }>()
       .notNull(),
@@ -147,7 +145,7 @@ export const events = pgTable(
   },
   (t) => [
     index("idx_events_unpublished").on(t.id).where(sql`published_at is null`),
-    check("events_outcome", sql`${t.outcome} in ('success', 'error', '')`),
+    check("events_outcome", isOneOf(t.outcome, EVENT_OUTCOMES)),
   ],
 );
 
@@ -198,7 +196,7 @@ export const capsuleMetricPoints = pgTable(
   },
   (t) => [
     primaryKey({ columns: [t.capsuleId, t.tier, t.ts] }),
-    check("capsule_metric_points_tier", sql`${t.tier} in ('10m', '2h', '24h')`),
+    check("capsule_metric_points_tier", isOneOf(t.tier, METRIC_TIERS)),
   ],
 );
 
@@ -229,10 +227,5 @@ export const templateBuilds = pgTable(
     defaultEnv: jsonb("default_env").$type<StringMap>().notNull().default({}),
     metadata: jsonb("metadata").$type<StringMap>().notNull().default({}),
   },
-  (t) => [
-    check(
-      "template_builds_status",
-      sql`${t.status} in ('pending', 'running', 'success', 'failed', 'cancelled')`,
-    ),
-  ],
+  (t) => [check("template_builds_status", isOneOf(t.status, BUILD_STATUSES))],
 );

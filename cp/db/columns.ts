@@ -1,6 +1,7 @@
 // Column shapes that several tables share.
 
-import { timestamp, uuid } from "drizzle-orm/pg-core";
+import { type SQL, sql } from "drizzle-orm";
+import { type AnyPgColumn, timestamp, uuid } from "drizzle-orm/pg-core";
 import type { Id, IdKind } from "../../proto/ids.ts";
 
 /** A point in time with its zone, read as a Date. */
@@ -21,4 +22,9 @@ export function updatedAt() {
 /** A UUID column that holds ids of one kind. */
 export function idColumn<K extends IdKind>(_kind: K, name: string) {
   return uuid(name).$type<Id<K>>();
+}
+
+/** The condition of a CHECK: the column holds one of these texts, which are our own names. */
+export function isOneOf(column: AnyPgColumn, values: readonly string[]): SQL {
+  return sql`${column} in (${sql.raw(values.map((value) => `'${value}'`).join(", "))})`;
 }

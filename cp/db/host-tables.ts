@@ -1,9 +1,8 @@
 // The machines that run capsules, and the credentials of their agents.
 
-import { sql } from "drizzle-orm";
 import { check, index, integer, jsonb, pgTable, primaryKey, text } from "drizzle-orm/pg-core";
 import { teams, users } from "./account-tables.ts";
-import { createdAt, idColumn, instant, updatedAt } from "./columns.ts";
+import { createdAt, idColumn, instant, isOneOf, updatedAt } from "./columns.ts";
 
 export const HOST_TYPES = ["regular", "byoc"] as const;
 export const HOST_STATUSES = ["pending", "online", "unreachable", "offline", "draining"] as const;
@@ -34,11 +33,8 @@ export const hosts = pgTable(
     index("idx_hosts_type").on(t.type),
     index("idx_hosts_team_id").on(t.teamId),
     index("idx_hosts_status").on(t.status),
-    check("hosts_type", sql`${t.type} in ('regular', 'byoc')`),
-    check(
-      "hosts_status",
-      sql`${t.status} in ('pending', 'online', 'unreachable', 'offline', 'draining')`,
-    ),
+    check("hosts_type", isOneOf(t.type, HOST_TYPES)),
+    check("hosts_status", isOneOf(t.status, HOST_STATUSES)),
   ],
 );
 
