@@ -40,7 +40,6 @@ export async function openHostDir(path: string, kernel: Kernel): Promise<HostDir
     journalPath: join(path, "journal.db"),
     unlock: () => closeSync(lock),
   };
-  await mkdir(dir.runDir, { recursive: true, mode: 0o711 });
   await mkdir(dir.logsDir, { recursive: true, mode: 0o700 });
   await mkdir(dir.cacheDir, { recursive: true, mode: 0o700 });
   return dir;
