@@ -1,0 +1,217 @@
+// Control planes that die in the middle, in this process: their operation numbers are given back as
+// PostgreSQL does when a connection closes. crash.db.test.ts kills a real one.
+
+import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { eq, sql } from "drizzle-orm";
+import { encodeId, newId } from "../../proto/ids.ts";
+import { TestPlatform, until } from "../../tests/harness/simulated-agent-platform.ts";
+import { capsules, events } from "../db/tables.ts";
+import type { CapsuleState } from "./lifecycle.ts";
+import { Operations } from "./operations.ts";
+import { settleOperations } from "./settle.ts";
+
+let platform: TestPlatform;
+
+beforeAll(async () => {
+  platform = await TestPlatform.start();
+});
+
+afterAll(async () => {
+  await platform[Symbol.asyncDispose]();
+});
+
+afterEach(async () => {
+  await platform.database.db.delete(capsules);
+  platform.agent.capsules.clear();
+});
+
+/** A row as a control plane leaves it that dies in that state. */
+async function abandoned(status: CapsuleState) {
+  await using dead = await Operations.open(platform.database.url);
+  const id = newId("capsule");
+  const operationId = dead.next();
+  await platform.database.db.insert(capsules).values({
+    id,
+    operationId,
+    status,
+    teamId: platform.team.id,
+    hostId: platform.hostId,
+    stateDeadline: sql`now() + interval '1 hour'`,
+  });
+  return { id, operationId };
+}
+
+async function startOnHost(id: ReturnType<typeof newId<"capsule">>, operationId: string) {
+  const client = platform.controlPlane.deps.agents.at(platform.agent.address);
+  const sandboxId = encodeId("capsule", id);
+  await client.createSandbox({ sandboxId, operationId, vcpus: 1, memoryMb: 512 });
+}
+
+function pass() {
+  return settleOperations(platform.controlPlane.deps);
+}
+
+async function row(id: ReturnType<typeof newId<"capsule">>) {
+  const [found] = await platform.database.db.select().from(capsules).where(eq(capsules.id, id));
+  return found;
+}
+
+test("what a living control plane works on is left alone", async () => {
+  await using living = await Operations.open(platform.database.url);
+  await platform.database.db.insert(capsules).values({
+    id: newId("capsule"),
+    operationId: living.next(),
+    status: "starting",
+    teamId: platform.team.id,
+    hostId: platform.hostId,
+    stateDeadline: sql`now() + interval '1 hour'`,
+  });
+
+  expect(await pass()).toEqual({ claimed: 0, settled: 0 });
+});
+
+test("past its deadline an operation is taken from a living control plane too", async () => {
+  await using living = await Operations.open(platform.database.url);
+  await platform.database.db.insert(capsules).values({
+    id: newId("capsule"),
+    operationId: living.next(),
+    status: "pending",
+    teamId: platform.team.id,
+    hostId: platform.hostId,
+    stateDeadline: sql`now() - interval '1 second'`,
+  });
+
+  expect(await pass()).toEqual({ claimed: 1, settled: 1 });
+});
+
+test("a create whose host was not asked has failed", async () => {
+  const { id } = await abandoned("pending");
+
+  expect(await pass()).toEqual({ claimed: 1, settled: 1 });
+
+  expect(await row(id)).toMatchObject({ status: "error", stateDeadline: null });
+});
+
+test("a create that the host ended well runs, though nobody was told", async () => {
+  const { id, operationId } = await abandoned("starting");
+  await startOnHost(id, operationId);
+
+  await pass();
+
+  const settled = await row(id);
+  expect(settled).toMatchObject({ status: "running", metadata: { vmm: "simulated" } });
+  expect(settled?.hostIp).toMatch(/^10\.11\./);
+  expect(settled?.startedAt).not.toBeNull();
+  const all = await platform.database.db.select().from(events);
+  expect(all.at(-1)).toMatchObject({
+    type: "capsule.create",
+    outcome: "success",
+    actor: { type: "system" },
+    metadata: { reason: "transient_timeout_inferred", inferred: "true" },
+  });
+});
+
+test("a create that the host is still at is waited for", async () => {
+  const { id, operationId } = await abandoned("starting");
+  platform.agent.bootMs = 100;
+  const starting = startOnHost(id, operationId);
+  await until(() => platform.agent.capsules.size === 1);
+
+  expect(await pass()).toEqual({ claimed: 1, settled: 0 });
+  expect((await row(id))?.status).toBe("starting");
+  await starting;
+  platform.agent.bootMs = 0;
+
+  await until(async () => (await pass()).settled === 1);
+  expect((await row(id))?.status).toBe("running");
+});
+
+test("a create that the host knows nothing of has failed", async () => {
+  const { id } = await abandoned("starting");
+
+  await pass();
+
+  expect(await row(id)).toMatchObject({
+    status: "error",
+    reason: "the capsule did not start on its host",
+  });
+});
+
+test("a create whose VMM ended is cleaned up, with the host's reason", async () => {
+  const { id, operationId } = await abandoned("starting");
+  await startOnHost(id, operationId);
+  platform.agent.loseCapsule(encodeId("capsule", id), "the microVM ended: signal 9");
+
+  await pass();
+
+  expect(await row(id)).toMatchObject({ status: "error", reason: "the microVM ended: signal 9" });
+  expect(platform.agent.capsules.size).toBe(0);
+});
+
+test("a destroy that its control plane did not finish is finished", async () => {
+  const { id, operationId } = await abandoned("stopping");
+  await startOnHost(id, operationId);
+
+  await pass();
+
+  expect((await row(id))?.status).toBe("stopped");
+  expect(platform.agent.capsules.size).toBe(0);
+});
+
+test("while the host does not answer nothing is decided", async () => {
+  const { id } = await abandoned("starting");
+  platform.agent.faultBefore("listSandboxes", () => {
+    throw new ConnectError("away", Code.Unavailable);
+  });
+
+  expect(await pass()).toEqual({ claimed: 1, settled: 0 });
+
+  expect((await row(id))?.status).toBe("starting");
+});
+
+test("two control planes never take over the same operation", async () => {
+  await using second = await Operations.open(platform.database.url);
+  for (let count = 0; count < 10; count++) await abandoned("pending");
+  const { deps } = platform.controlPlane;
+
+  const passes = await Promise.all([
+    settleOperations(deps),
+    settleOperations({ ...deps, operations: second }),
+    settleOperations(deps),
+  ]);
+
+  expect(passes.reduce((sum, { settled }) => sum + settled, 0)).toBe(10);
+});
+
+// The first one is not dead: it lost its connection, and with it its number.
+test("a create that was taken over while its owner lived is answered by its outcome", async () => {
+  const hold = Promise.withResolvers<void>();
+  platform.agent.faultAfter("createSandbox", () => hold.promise);
+  const creating = platform.call("POST", "/v1/capsules", { body: {} });
+  await until(() => platform.agent.capsules.size === 1);
+  await platform.database.db.update(capsules).set({ stateDeadline: sql`now()` });
+
+  await until(async () => (await pass()).settled === 1);
+  hold.resolve();
+  const answer = await creating;
+
+  expect(answer).toMatchObject({ status: 201, body: { status: "running" } });
+  expect(platform.agent.capsules.size).toBe(1);
+});
+
+test("a lost session costs the number, and the next operations get another", async () => {
+  await using operations = await Operations.open(platform.database.url);
+  const before = operations.next().slice(0, 8);
+  await platform.database.db.execute(sql`
+    select pg_terminate_backend(pid) from pg_locks
+    where locktype = 'advisory' and objid::bigint = ${Number.parseInt(before, 16)}`);
+
+  await until(() => operations.next().slice(0, 8) !== before);
+
+  const [held] = await platform.database.db.execute<{ held: boolean }>(sql`
+    select count(*) = 1 as held from pg_locks
+    where locktype = 'advisory'
+      and objid::bigint = ${Number.parseInt(operations.next().slice(0, 8), 16)}`);
+  expect(held?.held).toBe(true);
+});
