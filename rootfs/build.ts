@@ -21,12 +21,13 @@ import { buildImage } from "./image/image.ts";
 import { RECIPES } from "./image/recipes.ts";
 import { buildDebianKernel } from "./kernel/debian-kernel.ts";
 import { buildOptimisedKernel } from "./kernel/optimised-kernel.ts";
-import { BuildError } from "./run.ts";
+import { BuildError, endOnSignals } from "./run.ts";
 
 const ROOT = resolve(import.meta.dirname, "..");
 const USAGE = `usage: bun rootfs/build.ts kernel | optimised-kernel | tree <image> | image <image>
 images: ${Object.keys(RECIPES).join(", ")}`;
 
+endOnSignals();
 try {
   await main();
 } catch (error) {

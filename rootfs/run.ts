@@ -28,6 +28,14 @@ const PASSED_ENVIRONMENT: Readonly<Record<string, string>> = {
 /** Bytes of a failed program's output that its error quotes. */
 const QUOTED_BYTES = 2000;
 
+/** What apt and mmdebstrap say when there is no way to the archive. */
+const NETWORK_TROUBLE =
+  /.*(Could not resolve|Temporary failure resolving|Could not connect|Connection timed out|Network is unreachable).*/;
+
+/** State of this process, as signals are. */
+const running = new Set<Bun.Subprocess>();
+let interrupted = false;
+
 /**
  * Runs a program to its end and returns its standard output.
  * @throws BuildError if it is not installed or fails, with the end of what it printed.
@@ -44,16 +52,35 @@ export async function run(command: readonly string[], options: RunOptions = {}):
     stdout: "pipe",
     stderr: "pipe",
   });
+  running.add(child);
   const [stdout, stderr, status] = await Promise.all([
     new Response(child.stdout).text(),
     new Response(child.stderr).text(),
     child.exited,
   ]);
-  if (status !== 0) {
-    const tail = (stderr || stdout).trim().slice(-QUOTED_BYTES);
-    throw new BuildError(`${program} failed with status ${status}: ${tail}`);
-  }
+  running.delete(child);
+  if (status !== 0) throw failure(program, status, (stderr || stdout).trim());
   return stdout;
+}
+
+function failure(program: string, status: number, output: string): BuildError {
+  if (interrupted) return new BuildError("interrupted");
+  const network = NETWORK_TROUBLE.exec(output)?.[0];
+  if (network) return new BuildError(`${program} can't reach the package archive: ${network}`);
+  return new BuildError(`${program} failed with status ${status}: ${output.slice(-QUOTED_BYTES)}`);
+}
+
+/**
+ * Makes SIGINT and SIGTERM end the program that runs and then the build, so that work directories
+ * are removed. Without this the process would be gone before it could.
+ */
+export function endOnSignals(): void {
+  for (const signal of ["SIGINT", "SIGTERM"] as const) {
+    process.on(signal, () => {
+      interrupted = true;
+      for (const child of running) child.kill("SIGTERM");
+    });
+  }
 }
 
 /** Sends bytes through a program, as in `program < data`, and returns what comes out. */
@@ -66,6 +93,7 @@ export async function filter(command: readonly string[], data: Uint8Array): Prom
 
 /** Runs one step of a build and prints its name and duration. */
 export async function step<T>(name: string, body: () => Promise<T>): Promise<T> {
+  if (interrupted) throw new BuildError("interrupted");
   const startedAt = performance.now();
   const result = await body();
   console.log(`  ${name} (${((performance.now() - startedAt) / 1000).toFixed(1)} s)`);

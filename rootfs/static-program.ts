@@ -1,7 +1,6 @@
 // Compiles the guest's small C programs: static, against musl, so that they run on any image.
 
-import { mkdir, mkdtemp, rename, rm } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { run } from "./run.ts";
 
 export const INIT_DIR = join(import.meta.dirname, "init");
@@ -30,30 +29,17 @@ export function programSources(program: keyof typeof GUEST_PROGRAMS): string[] {
 }
 
 /**
- * Compiles one program to `output`. The bytes depend on the sources and the compiler only.
- * @throws BuildError with the compiler's messages; nothing is left at `output` then.
+ * Compiles one program to `output`, below a work directory or a tree that is being made. The bytes
+ * depend on the sources and the compiler only.
+ * @throws BuildError with the compiler's messages.
  */
 export async function compileStatic(
   program: keyof typeof GUEST_PROGRAMS,
   output: string,
 ): Promise<void> {
-  await mkdir(dirname(output), { recursive: true });
-  const dir = await mkdtemp(`${output}.`);
-  try {
-    const aside = join(dir, program);
-    await run(
-      // Relative names keep the checkout's place out of the binary.
-      [
-        "musl-gcc",
-        ...["-std=gnu17", "-D_GNU_SOURCE", "-O2", "-static", "-s", "-Wl,--build-id=none"],
-        ...WARNINGS,
-        ...GUEST_PROGRAMS[program],
-        ...["-o", aside],
-      ],
-      { cwd: INIT_DIR },
-    );
-    await rename(aside, output);
-  } finally {
-    await rm(dir, { recursive: true, force: true });
-  }
+  // Relative names keep the checkout's place out of the binary.
+  const flags = ["-std=gnu17", "-D_GNU_SOURCE", "-O2", "-static", "-s", "-Wl,--build-id=none"];
+  await run(["musl-gcc", ...flags, ...WARNINGS, ...GUEST_PROGRAMS[program], "-o", output], {
+    cwd: INIT_DIR,
+  });
 }

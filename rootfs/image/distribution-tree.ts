@@ -1,9 +1,10 @@
 // First stage of a base image: the distribution's file tree as a tar archive, by mmdebstrap. It
 // takes most of a build's time and changes only with the recipe, so it is kept by the recipe's hash.
 
-import { mkdir, mkdtemp, readdir, rename, rm } from "node:fs/promises";
+import { readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { BuildError, inputsHash, isRoot, run, step } from "../run.ts";
+import { withWorkDir } from "../work-dir.ts";
 import type { DebianRecipe } from "./recipes.ts";
 
 const CUSTOMIZE = join(import.meta.dirname, "customize-debian.sh");
@@ -18,6 +19,9 @@ const DPKG_OPTIONS = [
   "path-exclude=/usr/share/locale/*",
   "path-exclude=/usr/share/lintian/*",
 ];
+
+/** Also kept in the image. */
+const APT_OPTIONS = ['Acquire::Languages "none"', 'Acquire::Retries "3"'];
 
 export interface DistributionTree {
   readonly tar: string;
@@ -37,7 +41,7 @@ interface TreeStamp {
  * @throws BuildError without root, without network, or with mmdebstrap's own words.
  */
 export async function buildTree(recipe: DebianRecipe, dir: string): Promise<DistributionTree> {
-  const inputs = [recipe.suite, ...recipe.packages, ...DPKG_OPTIONS];
+  const inputs = [recipe.suite, ...recipe.packages, ...DPKG_OPTIONS, ...APT_OPTIONS];
   const key = (await inputsHash(inputs, [CUSTOMIZE])).slice(0, 16);
   const base = `${recipe.name}-${key}`;
   const tar = join(dir, `${base}.tar`);
@@ -45,41 +49,39 @@ export async function buildTree(recipe: DebianRecipe, dir: string): Promise<Dist
   if (!(await Bun.file(stampPath).exists()) || !(await Bun.file(tar).exists())) {
     if (!isRoot()) throw new BuildError(`root is needed to build ${recipe.name}: use sudo`);
     console.log(`tree of ${recipe.name}:`);
-    await mkdir(dir, { recursive: true, mode: 0o755 });
-    await makeTree(recipe, tar, stampPath);
+    await withWorkDir(dir, (work) => makeTree(recipe, { work, tar, stampPath }));
     await removeOthers(dir, recipe.name, base);
   }
   const stamp: TreeStamp = await Bun.file(stampPath).json();
   return { tar, key, epoch: stamp.epoch };
 }
 
-async function makeTree(recipe: DebianRecipe, tar: string, stampPath: string): Promise<void> {
-  const work = await mkdtemp(`${tar}.`);
-  try {
-    const aside = join(work, "tree.tar");
-    await step(`${recipe.suite} with ${recipe.packages.length} packages, by mmdebstrap`, () =>
-      run([
-        "mmdebstrap",
-        ...["--quiet", "--mode=root", "--variant=minbase", "--format=tar"],
-        "--skip=output/dev",
-        ...DPKG_OPTIONS.map((option) => `--dpkgopt=${option}`),
-        '--aptopt=Acquire::Languages "none"',
-        `--include=${recipe.packages.join(",")}`,
-        `--customize-hook=${CUSTOMIZE}`,
-        `--customize-hook=copy-out /.build/epoch /.build/packages ${work}`,
-        '--customize-hook=rm -r "$1/.build"',
-        recipe.suite,
-        aside,
-      ]),
-    );
-    const epoch = Number((await Bun.file(join(work, "epoch")).text()).trim());
-    const packages = (await Bun.file(join(work, "packages")).text()).trim().split("\n").sort();
-    const stamp: TreeStamp = { epoch, packages };
-    await rename(aside, tar);
-    await Bun.write(stampPath, `${JSON.stringify(stamp, null, 1)}\n`);
-  } finally {
-    await rm(work, { recursive: true, force: true });
-  }
+async function makeTree(
+  recipe: DebianRecipe,
+  paths: { readonly work: string; readonly tar: string; readonly stampPath: string },
+): Promise<void> {
+  const { work, tar, stampPath } = paths;
+  const aside = join(work, "tree.tar");
+  const command = [
+    "mmdebstrap",
+    ...["--quiet", "--mode=root", "--variant=minbase", "--format=tar", "--skip=output/dev"],
+    ...DPKG_OPTIONS.map((option) => `--dpkgopt=${option}`),
+    ...APT_OPTIONS.map((option) => `--aptopt=${option}`),
+    `--include=${recipe.packages.join(",")}`,
+    `--customize-hook=${CUSTOMIZE}`,
+    `--customize-hook=copy-out /.build/epoch /.build/packages ${work}`,
+    '--customize-hook=rm -r "$1/.build"',
+    ...[recipe.suite, aside],
+  ];
+  await step(`${recipe.suite} with ${recipe.packages.length} packages, by mmdebstrap`, () =>
+    // /tmp may be a tmpfs that has no room, or forbids device files.
+    run(command, { env: { TMPDIR: "/var/tmp" } }),
+  );
+  const epoch = Number((await Bun.file(join(work, "epoch")).text()).trim());
+  const packages = (await Bun.file(join(work, "packages")).text()).trim().split("\n").sort();
+  const stamp: TreeStamp = { epoch, packages };
+  await rename(aside, tar);
+  await Bun.write(stampPath, `${JSON.stringify(stamp, null, 1)}\n`);
 }
 
 async function removeOthers(dir: string, name: string, keep: string): Promise<void> {

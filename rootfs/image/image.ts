@@ -3,10 +3,11 @@
 //
 // The file is named by its contents when an agent imports it, so its SHA-256 lies beside it.
 
-import { mkdtemp, rename, rm, stat, writeFile } from "node:fs/promises";
+import { rename, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { BuildError, inputsHash, isRoot, run, step } from "../run.ts";
 import { programSources } from "../static-program.ts";
+import { withWorkDir } from "../work-dir.ts";
 import type { DistributionTree } from "./distribution-tree.ts";
 import { FILE_SYSTEM_SOURCES, makeFileSystem } from "./file-system.ts";
 import { addPlatformFiles, envdFiles } from "./platform-files.ts";
@@ -43,8 +44,7 @@ export async function buildImage(options: ImageOptions): Promise<void> {
 
   console.log(`image ${recipe.name}:`);
   await rm(stampPath, { force: true });
-  const work = await mkdtemp(`${image}.`);
-  try {
+  await withWorkDir(dir, async (work) => {
     const root = join(work, "root");
     const aside = join(work, "image");
     await step("unpack the tree", () => unpack(tree.tar, root));
@@ -57,9 +57,7 @@ export async function buildImage(options: ImageOptions): Promise<void> {
     await writeFile(join(dir, `${recipe.name}.sha256`), `${sha256}\n`);
     await writeFile(stampPath, inputs);
     console.log(`  ${recipe.name}.ext4 ${await allocatedMib(image)} MiB in use, sha256 ${sha256}`);
-  } finally {
-    await rm(work, { recursive: true, force: true });
-  }
+  });
 }
 
 async function textOf(path: string): Promise<string | null> {

@@ -1,10 +1,11 @@
 // The quick start's guest kernel: Debian's cloud kernel as it is, with an initrd of our own that
 // loads the few virtio drivers it has as modules. Nothing is installed on the host.
 
-import { mkdir, mkdtemp, readdir, rm } from "node:fs/promises";
+import { readdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { BuildError, inputsHash, run, step } from "../run.ts";
 import { compileStatic, programSources } from "../static-program.ts";
+import { withWorkDir } from "../work-dir.ts";
 import { downloadPackage, findPackage, kernelVersion } from "./apt.ts";
 import { cpioArchive } from "./cpio.ts";
 import { readModules } from "./modules.ts";
@@ -35,9 +36,7 @@ export async function buildDebianKernel(dir: string): Promise<void> {
   if (stamp?.inputs === ours) return console.log(`kernel: ${stamp.version} is up to date`);
 
   console.log("kernel:");
-  await mkdir(dir, { recursive: true });
-  const work = await mkdtemp(join(dir, "work-"));
-  try {
+  await withWorkDir(dir, async (work) => {
     const image = await step(`find the package of ${META_PACKAGE}`, () =>
       findPackage(META_PACKAGE, /Depends: (linux-image-\S+)/),
     );
@@ -51,9 +50,7 @@ export async function buildDebianKernel(dir: string): Promise<void> {
     const version = kernelVersion(image.version);
     await writeKernel(dir, { vmlinux, initrd }, { kind: "debian", version, inputs: ours });
     console.log(`  vmlinux-${version} ${mib(vmlinux)} MiB, initrd-${version} ${mib(initrd)} MiB`);
-  } finally {
-    await rm(work, { recursive: true, force: true });
-  }
+  });
 }
 
 function mib(data: Uint8Array): string {

@@ -1,10 +1,11 @@
 // The optimised guest kernel: Debian's linux-source with only what a capsule needs (config), all of
 // it built in, so it boots without an initrd. Minutes to build, faster to boot.
 
-import { mkdir, mkdtemp, readdir, readFile, rm, stat } from "node:fs/promises";
+import { mkdir, readdir, readFile, stat } from "node:fs/promises";
 import { availableParallelism } from "node:os";
 import { join } from "node:path";
 import { BuildError, inputsHash, run, step } from "../run.ts";
+import { withWorkDir } from "../work-dir.ts";
 import { downloadPackage, findPackage, kernelVersion } from "./apt.ts";
 import { readStamp, writeKernel } from "./output.ts";
 
@@ -42,9 +43,7 @@ export async function buildOptimisedKernel(dir: string): Promise<void> {
   if (stamp?.kind === "optimised" && stamp.inputs === inputs) {
     return console.log(`  ${version} is up to date`);
   }
-  await mkdir(dir, { recursive: true });
-  const work = await mkdtemp(join(dir, "work-"));
-  try {
+  await withWorkDir(dir, async (work) => {
     const deb = await step(`download ${source.name} ${source.version}`, () =>
       downloadPackage(source.name, work),
     );
@@ -54,9 +53,7 @@ export async function buildOptimisedKernel(dir: string): Promise<void> {
     );
     await writeKernel(dir, { vmlinux, initrd: null }, { kind: "optimised", version, inputs });
     console.log(`  vmlinux-${version} ${(vmlinux.length / 1024 / 1024).toFixed(1)} MiB`);
-  } finally {
-    await rm(work, { recursive: true, force: true });
-  }
+  });
 }
 
 function checkTools(): void {
