@@ -47,7 +47,9 @@ export async function createCapsule(
 
 async function undo(parts: HostParts, capsule: Capsule, error: unknown): Promise<never> {
   const { spec, progress } = capsule;
-  const failure = createFailure(error);
+  // What a part says when it is cut off is not the reason.
+  const { signal } = capsule.abort;
+  const failure = createFailure(signal.aborted ? signal.reason : error);
   const log = parts.log.with({ capsule: spec.id });
   log.warn("capsule.create-failed", {
     error,

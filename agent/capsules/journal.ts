@@ -184,7 +184,14 @@ export class Journal implements Disposable {
         `INSERT OR REPLACE INTO outcomes (capsule_id, operation_id, code, message, finished_at)
          VALUES ($id, $operationId, $code, $message, $now)`,
       )
-      .run({ id, operationId, ...outcome, now: now.getTime() });
+      .run({
+        id,
+        operationId,
+        // An Error's message is not among the properties that a spread copies.
+        code: outcome.code,
+        message: outcome.message,
+        now: now.getTime(),
+      });
   }
 }
 

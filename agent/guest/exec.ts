@@ -14,6 +14,8 @@ import { asUser, type Guest } from "./guest.ts";
 import { guestError } from "./guest-errors.ts";
 import { OutputBuffer } from "./output-buffer.ts";
 
+const GONE_POLL_MS = 10;
+
 export interface Command {
   readonly cmd: string;
   readonly args: readonly string[];
@@ -79,6 +81,7 @@ class ForegroundCommand {
       await this.#follow();
     } catch (error) {
       this.#judge(error);
+      if (this.#timedOut && this.#pid !== null) await this.#awaitGone(this.#pid);
     } finally {
       clearTimeout(deadline);
       this.#caller.removeEventListener("abort", leave);
@@ -162,6 +165,20 @@ class ForegroundCommand {
       .sendSignal({ process: { selector }, signal: Signal.SIGKILL }, options)
       // It has ended meanwhile, or the guest does not answer: the stream's own end tells.
       .catch(() => {});
+  }
+
+  /** envd answers at the deadline; its kill takes effect a moment later. */
+  async #awaitGone(pid: number): Promise<void> {
+    const signal = this.#guest.signal(KILL_GRACE_MS);
+    try {
+      for (;;) {
+        const { processes } = await this.#guest.processes.list({}, { signal });
+        if (!processes.some((process) => process.pid === pid)) return;
+        await Bun.sleep(GONE_POLL_MS);
+      }
+    } catch {
+      // The guest does not answer in time: what was printed is the answer all the same.
+    }
   }
 
   /** Decides what the failure of the stream says about the command. */

@@ -1,0 +1,210 @@
+// A real agent in a directory of its own, without a control plane: what the agent's own tests drive,
+// kill and start again.
+
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join, resolve } from "node:path";
+import { type AgentClient, AgentClients } from "../../cp/agents/agent-clients.ts";
+import { encodeId, newId } from "../../proto/ids.ts";
+import { installGuestFiles } from "../../scripts/dev/guest-files.ts";
+import { freePort } from "../../scripts/dev/ports.ts";
+
+const REPOSITORY = resolve(import.meta.dirname, "../..");
+/** The probe of the VMM runs a guest once per directory. */
+const START_TIMEOUT_MS = 60_000;
+
+export const PLATFORM_TEAM = "00000000-0000-0000-0000-000000000000";
+export const MINIMAL_DEBIAN = "00000000-0000-0000-0000-000000000004";
+
+export interface Leftovers {
+  readonly netns: string[];
+  readonly links: string[];
+  readonly cgroups: string[];
+  readonly processes: string[];
+  readonly files: string[];
+  readonly claims: string[];
+}
+
+export const NOTHING: Leftovers = {
+  netns: [],
+  links: [],
+  cgroups: [],
+  processes: [],
+  files: [],
+  claims: [],
+};
+
+export class AgentProcess implements AsyncDisposable {
+  readonly dir: string;
+  readonly address: string;
+  readonly client: AgentClient;
+  #child: Bun.Subprocess<"ignore", "ignore", Bun.BunFile> | null = null;
+
+  private constructor(dir: string, port: number) {
+    this.dir = dir;
+    this.address = `127.0.0.1:${port}`;
+    this.client = new AgentClients().at(this.address);
+  }
+
+  /** An agent that runs, with the base image installed; credentials are made up, as nobody checks them. */
+  static async start(): Promise<AgentProcess> {
+    const dir = await mkdtemp(join(tmpdir(), "wrenn-agent-"));
+    await installGuestFiles(REPOSITORY, dir);
+    const credentials = { host_id: `host-${"0".repeat(25)}`, jwt: "-", refresh_token: "-" };
+    await Bun.write(join(dir, "host-credentials.json"), JSON.stringify(credentials));
+    const agent = new AgentProcess(dir, await freePort());
+    await agent.restart();
+    return agent;
+  }
+
+  get pid(): number {
+    if (!this.#child) throw new Error("The agent does not run");
+    return this.#child.pid;
+  }
+
+  /** Starts the program and waits until it answers. */
+  async restart(options: { failpoint?: string } = {}): Promise<void> {
+    this.#child = Bun.spawn(
+      [process.execPath, join(REPOSITORY, "agent/main.ts"), "--address", this.address],
+      {
+        cwd: REPOSITORY,
+        env: {
+          PATH: process.env.PATH,
+          WRENN_DIR: this.dir,
+          WRENN_HOST_LISTEN_ADDR: this.address,
+          // Nobody listens there: a lost control plane stops nothing.
+          WRENN_CP_URL: "http://127.0.0.1:9",
+          // No slots in store, so that every one there is belongs to a capsule.
+          WRENN_NETWORK_POOL: "0",
+          WRENN_COW: "copy",
+          LOG_LEVEL: "debug",
+          WRENN_FAILPOINT: options.failpoint ?? "",
+        },
+        stdio: ["ignore", "ignore", Bun.file(join(this.dir, "agent.log"))],
+      },
+    );
+    const deadline = Date.now() + START_TIMEOUT_MS;
+    while (!(await this.#answers())) {
+      if (this.#child.exitCode !== null || Date.now() > deadline) {
+        throw new Error(`The agent did not start: ${await this.log()}`);
+      }
+      await Bun.sleep(10);
+    }
+  }
+
+  /** Ends the program and waits for its end. */
+  async kill(signal: "SIGKILL" | "SIGTERM" = "SIGKILL"): Promise<void> {
+    this.#child?.kill(signal);
+    await this.exited();
+  }
+
+  /** The exit code, or null if a signal ended it. */
+  async exited(): Promise<number | null> {
+    const child = this.#child;
+    if (!child) return null;
+    await child.exited;
+    return child.signalCode === null ? child.exitCode : null;
+  }
+
+  async log(): Promise<string> {
+    return await readFile(join(this.dir, "agent.log"), "utf8");
+  }
+
+  /** A request to make a small capsule. */
+  createRequest(sandboxId: string = encodeId("capsule", newId("capsule"))) {
+    return {
+      sandboxId,
+      operationId: crypto.randomUUID(),
+      vcpus: 1,
+      memoryMb: 256,
+      teamId: PLATFORM_TEAM,
+      templateId: MINIMAL_DEBIAN,
+      templateTeamId: PLATFORM_TEAM,
+      defaultUser: "root",
+      envdAccessToken: "0123456789abcdef".repeat(4),
+    };
+  }
+
+  /** Makes a capsule and answers its id. */
+  async create(): Promise<string> {
+    return (await this.client.createSandbox(this.createRequest())).sandboxId;
+  }
+
+  /** What a shell script in the capsule prints. */
+  async sh(sandboxId: string, script: string): Promise<string> {
+    const command = { sandboxId, cmd: "/bin/sh", args: ["-c", script] };
+    return new TextDecoder().decode((await this.client.exec(command)).stdout);
+  }
+
+  async statuses(): Promise<Record<string, string>> {
+    const { sandboxes } = await this.client.listSandboxes({});
+    return Object.fromEntries(sandboxes.map(({ sandboxId, status }) => [sandboxId, status]));
+  }
+
+  /** The pids of VMM and keeper. */
+  async pids(sandboxId: string): Promise<{ pid: number; keeperPid: number }> {
+    return JSON.parse(await readFile(join(this.dir, "run", sandboxId, "vmm.json"), "utf8"));
+  }
+
+  /** Everything on this machine that belongs to a capsule of this agent. */
+  async leftovers(): Promise<Leftovers> {
+    const tag = (await readFile(join(this.dir, "tag"), "utf8")).trim();
+    const files = await Promise.all(
+      ["run", "sandboxes", "logs"].map(async (name) =>
+        (await names(join(this.dir, name))).map((file) => `${name}/${file}`),
+      ),
+    );
+    return {
+      netns: (await names("/run/netns")).filter((name) => name.startsWith(`wrenn-${tag}-`)),
+      links: (await names("/sys/class/net")).filter((name) => name.startsWith(`wv-${tag}-`)),
+      cgroups: await this.#cgroups(tag),
+      processes: await this.#processes(),
+      files: files.flat(),
+      claims: await this.#claims(),
+    };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    if (this.#child?.exitCode === null && this.#child.signalCode === null) {
+      await this.client.terminate({});
+      await this.exited();
+    }
+    await rm(this.dir, { recursive: true });
+  }
+
+  async #answers(): Promise<boolean> {
+    try {
+      return (await fetch(`http://${this.address}/health`)).ok;
+    } catch {
+      return false;
+    }
+  }
+
+  async #cgroups(tag: string): Promise<string[]> {
+    const glob = new Bun.Glob(`{,*/}wrenn-${tag}/*/cgroup.procs`);
+    return await Array.fromAsync(glob.scan({ cwd: "/sys/fs/cgroup" }));
+  }
+
+  /** Processes, the agent apart, whose command line names its directory, and VMMs they keep. */
+  async #processes(): Promise<string[]> {
+    const found: string[] = [];
+    for (const pid of (await names("/proc")).filter((name) => /^\d+$/.test(name))) {
+      if (Number(pid) === process.pid || Number(pid) === this.#child?.pid) continue;
+      const text = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
+      if (text.includes(this.dir)) found.push(text.replaceAll("\0", " "));
+    }
+    return found;
+  }
+
+  async #claims(): Promise<string[]> {
+    const dir = "/run/wrenn/slots";
+    const owners = await Promise.all(
+      (await names(dir)).map((name) => readFile(join(dir, name), "utf8").catch(() => "")),
+    );
+    return owners.filter((owner) => owner.trim() === this.dir);
+  }
+}
+
+async function names(dir: string): Promise<string[]> {
+  return (await readdir(dir).catch(() => [])).sort();
+}
