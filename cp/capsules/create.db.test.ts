@@ -115,7 +115,7 @@ test.each([
   [{ memory_mb: 65_537 }, "memory_mb"],
   [{ timeout_sec: -1 }, "timeout_sec"],
   [{ timeout_sec: 31_536_001 }, "timeout_sec"],
-])("%p is refused, naming the field", async (body, field) => {
+])("a bad field is refused by name (%#)", async (body, field) => {
   const answer = await create(body);
 
   expect(answer).toMatchObject({ status: 400, body: { error: { code: "invalid_request" } } });

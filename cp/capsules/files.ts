@@ -14,7 +14,7 @@ const OPTIONS = { timeoutMs: GUEST_CALL_TIMEOUT_MS };
  * it, the stream errors, so that a client cannot take a part for the whole.
  */
 export async function readFile(
-  { capsule, agent }: RunningCapsule,
+  { capsule, agent, log }: RunningCapsule,
   path: string,
   signal: AbortSignal,
 ): Promise<ReadableStream<Uint8Array>> {
@@ -30,7 +30,15 @@ export async function readFile(
       async pull(controller) {
         if (next.done === true) return controller.close();
         controller.enqueue(next.value.chunk);
-        next = await chunks.next();
+        try {
+          next = await chunks.next();
+        } catch (error) {
+          // Nobody is left to be told when it is the client that went away.
+          if (options.signal.aborted) return;
+          log.warn("reading a file broke off", { capsule: sandboxId, error });
+          // Cuts the connection. With a reason Bun would also print that to stderr.
+          controller.error(undefined);
+        }
       },
       cancel() {
         reading.abort();

@@ -4,6 +4,7 @@ import type { Id } from "../../proto/ids.ts";
 import { encodeId } from "../../proto/ids.ts";
 import type { AgentClient, AgentClients } from "../agents/agent-clients.ts";
 import { AppError } from "../errors.ts";
+import type { Log } from "../log.ts";
 import { wireStatus } from "./lifecycle.ts";
 import type { CapsuleQueries } from "./queries.ts";
 import type { CapsuleRow } from "./schema.ts";
@@ -11,6 +12,8 @@ import type { CapsuleRow } from "./schema.ts";
 export interface RunningCapsule {
   readonly capsule: CapsuleRow;
   readonly agent: AgentClient;
+  /** For what goes wrong after the answer has begun. */
+  readonly log: Log;
 }
 
 /**
@@ -18,7 +21,7 @@ export interface RunningCapsule {
  * and `host_unavailable` when the host is known not to answer.
  */
 export async function findRunning(
-  { queries, agents }: { queries: CapsuleQueries; agents: AgentClients },
+  { queries, agents, log }: { queries: CapsuleQueries; agents: AgentClients; log: Log },
   ids: { id: Id<"capsule">; teamId: Id<"team"> },
 ): Promise<RunningCapsule> {
   const found = await queries.withHost(ids);
@@ -31,7 +34,7 @@ export async function findRunning(
   if (hostAddress === null || hostAddress === "" || hostStatus === "unreachable") {
     throw new AppError("host_unavailable", "the capsule's host does not answer");
   }
-  return { capsule, agent: agents.at(hostAddress) };
+  return { capsule, agent: agents.at(hostAddress), log };
 }
 
 export function capsuleNotFound(id: Id<"capsule">): AppError {

@@ -94,7 +94,8 @@ export class Capsules implements AsyncDisposable {
   }
 
   async #running({ id, teamId }: CapsuleOfTeam): Promise<RunningCapsule> {
-    return await findRunning({ queries: this.#queries, agents: this.#deps.agents }, { id, teamId });
+    const { agents, log } = this.#deps;
+    return await findRunning({ queries: this.#queries, agents, log }, { id, teamId });
   }
 
   async #track<T>(work: Promise<T>): Promise<T> {

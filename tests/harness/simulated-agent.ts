@@ -1,13 +1,7 @@
 // An agent without machines: serves the contract of proto/hostagent over HTTP on a free port, with
 // faults that a test can place before or after any call. tests/contract holds it to the real one.
 
-import {
-  Code,
-  ConnectError,
-  type ConnectRouter,
-  createConnectRouter,
-  type HandlerContext,
-} from "@connectrpc/connect";
+import { Code, ConnectError, type ConnectRouter, createConnectRouter } from "@connectrpc/connect";
 import { createFetchHandler } from "@connectrpc/connect/protocol";
 import {
   type CreateSandboxRequest,
@@ -55,6 +49,10 @@ export class SimulatedAgent implements AsyncDisposable {
   /** Every call that arrived, in order. */
   readonly calls: Method[] = [];
   bootMs: number;
+  /** Calls that have arrived and are not answered. */
+  underWay = 0;
+  /** Where reading a file fails, if it is that long. */
+  breakReadAfterBytes: number | undefined;
   readonly #before = new Map<Method, Fault[]>();
   readonly #after = new Map<Method, Fault[]>();
   readonly #server: Bun.Server<undefined>;
@@ -118,10 +116,15 @@ export class SimulatedAgent implements AsyncDisposable {
 
   async #call<T>(method: Method, work: () => Promise<T> | T): Promise<T> {
     this.calls.push(method);
-    await this.#before.get(method)?.shift()?.();
-    const answer = await work();
-    await this.#after.get(method)?.shift()?.();
-    return answer;
+    this.underWay++;
+    try {
+      await this.#before.get(method)?.shift()?.();
+      const answer = await work();
+      await this.#after.get(method)?.shift()?.();
+      return answer;
+    } finally {
+      this.underWay--;
+    }
   }
 
   #serve(router: ConnectRouter): void {
@@ -177,7 +180,7 @@ export class SimulatedAgent implements AsyncDisposable {
           this.#active(meta.sandboxId).files.write(meta.path, body);
           return {};
         }),
-      readFileStream: (request, context) => this.#readStream(request, context),
+      readFileStream: (request) => this.#readStream(request),
       listDir: ({ sandboxId, path, depth }) =>
         call("listDir", () => ({ entries: this.#active(sandboxId).files.list(path, depth) })),
       makeDir: ({ sandboxId, path }) =>
@@ -195,14 +198,14 @@ export class SimulatedAgent implements AsyncDisposable {
     });
   }
 
-  async *#readStream(
-    { sandboxId, path }: { sandboxId: string; path: string },
-    _context: HandlerContext,
-  ) {
+  async *#readStream({ sandboxId, path }: { sandboxId: string; path: string }) {
     const content = await this.#call("readFileStream", () => {
       return this.#active(sandboxId).files.read(path);
     });
     for (let start = 0; start < content.byteLength; start += CHUNK_BYTES) {
+      if (start > (this.breakReadAfterBytes ?? content.byteLength)) {
+        throw new ConnectError("the disk failed", Code.DataLoss);
+      }
       yield { chunk: content.subarray(start, start + CHUNK_BYTES) };
     }
   }
