@@ -1,7 +1,10 @@
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
+#include <string.h>
+#include <sys/file.h>
 #include <sys/mount.h>
 #include <unistd.h>
 
@@ -11,6 +14,48 @@
 
 /* Mounts stack, and a mount made twice by hand must not keep a namespace alive for ever. */
 enum { UNMOUNTS_MAX = 16 };
+
+static int lock_directory(const char *directory) {
+  int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return -errno;
+  if (flock(fd, LOCK_EX) == 0) return fd;
+  int error = errno;
+  (void)close(fd);
+  return -error;
+}
+
+static int32_t make_shared(const char *directory) {
+  return mount("", directory, "none", MS_SHARED | MS_REC, NULL) < 0 ? -errno : 0;
+}
+
+int32_t wrenn_netns_share_directory(const char *directory) {
+  AUTO_FD lock = lock_directory(directory);
+  if (lock < 0) return lock;
+  int32_t result = make_shared(directory);
+  if (result != -EINVAL) return result;
+  if (mount(directory, directory, "none", MS_BIND | MS_REC, NULL) < 0) return -errno;
+  return make_shared(directory);
+}
+
+/* 1 if it is empty, 0 if not, -errno. */
+static int32_t is_empty(const char *directory) {
+  DIR *entries = opendir(directory);
+  if (entries == NULL) return -errno;
+  int32_t empty = 1;
+  for (struct dirent *entry; empty && (entry = readdir(entries)) != NULL;)
+    empty = strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0;
+  (void)closedir(entries);
+  return empty;
+}
+
+int32_t wrenn_netns_unshare_directory(const char *directory) {
+  AUTO_FD lock = lock_directory(directory);
+  if (lock < 0) return lock;
+  int32_t empty = is_empty(directory);
+  if (empty <= 0) return empty < 0 ? empty : -ENOTEMPTY;
+  /* Lazily, since the lock's own descriptor lies on the mount. */
+  return umount2(directory, MNT_DETACH | UMOUNT_NOFOLLOW) < 0 ? -errno : 0;
+}
 
 static int32_t unshare_and_mount(void *opaque) {
   const char *path = opaque;

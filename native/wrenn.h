@@ -23,6 +23,16 @@
 /* ---- netns.c: network namespaces. ---- */
 
 /*
+ * Makes `directory`, which must exist, a shared mount of itself unless it is a mount already, as
+ * iproute2 does before its first namespace: done later, it would hide the namespaces mounted there.
+ * Blocks: for whoever else is at it (a lock on the directory, iproute2's too).
+ */
+WRENN_API int32_t wrenn_netns_share_directory(const char *directory);
+
+/* Takes that mount away if the directory is empty; -ENOTEMPTY, -EINVAL (it is no mount) otherwise. */
+WRENN_API int32_t wrenn_netns_unshare_directory(const char *directory);
+
+/*
  * Makes a network namespace with nothing but its loopback device, which is up, and bind-mounts it at
  * `path`, whose directory must exist. Blocks: milliseconds (the kernel makes the namespace).
  * -EEXIST: `path` is there already. On failure nothing is left behind.

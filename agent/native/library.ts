@@ -6,6 +6,8 @@ import { join } from "node:path";
 type Parameter = "text" | "u32" | "i32" | "u64" | "answer" | "words";
 
 const SIGNATURES = {
+  wrenn_netns_share_directory: ["text"],
+  wrenn_netns_unshare_directory: ["text"],
   wrenn_netns_create: ["text"],
   wrenn_netns_delete: ["text"],
   wrenn_veth_create: ["text", "text", "text"],

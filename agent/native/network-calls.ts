@@ -24,7 +24,7 @@ export class NetworkCalls {
 
   /** Makes a namespace with its loopback up. EEXIST if there is one; leaves nothing on failure. */
   async createNetns(name: string): Promise<void> {
-    await mkdir(NETNS_DIR, { recursive: true, mode: 0o755 });
+    await this.#shareDirectory();
     await this.#call(`create netns ${name}`, "wrenn_netns_create", [netnsPath(name)]);
   }
 
@@ -32,6 +32,16 @@ export class NetworkCalls {
   async deleteNetns(name: string): Promise<boolean> {
     return this.#unless(["ENOENT"], () =>
       this.#call(`delete netns ${name}`, "wrenn_netns_delete", [netnsPath(name)]),
+    );
+  }
+
+  /**
+   * Takes the mount away that /run/netns became for the first namespace, ours or iproute2's; false
+   * if there are namespaces, or no mount.
+   */
+  async unshareNetnsDirectory(): Promise<boolean> {
+    return this.#unless(["ENOTEMPTY", "EINVAL", "ENOENT"], () =>
+      this.#call(`unmount ${NETNS_DIR}`, "wrenn_netns_unshare_directory", [NETNS_DIR]),
     );
   }
 
@@ -114,6 +124,11 @@ export class NetworkCalls {
   async runNft(netns: string | null, commands: string): Promise<string> {
     const { text } = await this.#call("run nft", "wrenn_nft_run", [netnsPath(netns), commands]);
     return text;
+  }
+
+  async #shareDirectory(): Promise<void> {
+    await mkdir(NETNS_DIR, { recursive: true, mode: 0o755 });
+    await this.#call(`share ${NETNS_DIR}`, "wrenn_netns_share_directory", [NETNS_DIR]);
   }
 
   #call(operation: string, name: Parameters<typeof callOn>[1]["name"], args: (string | number)[]) {

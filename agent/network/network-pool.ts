@@ -101,6 +101,7 @@ export class NetworkPool {
     for (const index of await this.#findAll()) await this.release(index);
     await this.#kernel.network.runNft(null, removeHostRules(this.#tag));
     await this.#claims.unregister();
+    await this.#kernel.network.unshareNetnsDirectory();
   }
 
   /** Why the last attempt to fill the pool failed, or null. acquire() then makes slots itself. */
@@ -110,12 +111,12 @@ export class NetworkPool {
 
   async #reconcile(keep: readonly number[]): Promise<void> {
     const { network } = this.#kernel;
+    for (const index of keep) await this.#claims.claim(index);
     // Switching it on resets other settings of the host, so not if it is on.
     if ((await Bun.file("/proc/sys/net/ipv4/ip_forward").text()).trim() !== "1") {
       await network.writeSysctl(null, "net/ipv4/ip_forward", "1");
     }
     await network.runNft(null, hostRules(this.#tag));
-    for (const index of keep) await this.#claims.claim(index);
     const kept = new Set(keep);
     for (const index of await this.#findAll()) {
       if (!kept.has(index)) await this.release(index);

@@ -121,6 +121,25 @@ static void a_namespace_that_was_never_mounted_is_deleted_too(void) {
   assert(wrenn_netns_delete(netns) == 0);
 }
 
+/* Below the directory so mounted, a namespace is not hidden when iproute2 mounts it again. */
+static void a_directory_of_namespaces_is_shared_once_and_unshared_when_empty(void) {
+  char directory[64];
+  (void)snprintf(directory, sizeof directory, "/tmp/wrenn-netns-%d", getpid());
+  assert(mkdir(directory, 0755) == 0);
+  assert(wrenn_netns_unshare_directory(directory) == -EINVAL);
+  assert(wrenn_netns_share_directory(directory) == 0);
+  assert(wrenn_netns_share_directory(directory) == 0);
+
+  char inside[80];
+  (void)snprintf(inside, sizeof inside, "%s/one", directory);
+  assert(wrenn_netns_create(inside) == 0);
+  assert(wrenn_netns_unshare_directory(directory) == -ENOTEMPTY);
+  assert(wrenn_netns_delete(inside) == 0);
+  assert(wrenn_netns_unshare_directory(directory) == 0);
+  assert(wrenn_netns_unshare_directory(directory) == -EINVAL);
+  assert(rmdir(directory) == 0);
+}
+
 int main(void) {
   (void)mkdir("/run/netns", 0755);
   (void)snprintf(netns, sizeof netns, "/run/netns/wrenn-test-%d", getpid());
@@ -133,5 +152,6 @@ int main(void) {
   RUN(a_failed_buffer_of_nft_commands_changes_nothing);
   RUN(deletion_takes_the_pair_and_the_namespace);
   RUN(a_namespace_that_was_never_mounted_is_deleted_too);
+  RUN(a_directory_of_namespaces_is_shared_once_and_unshared_when_empty);
   return 0;
 }

@@ -1,0 +1,197 @@
+// Slots as kernel objects: what is made, what is left, and what a killed agent's successor finds.
+
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { connect, serve, startGuest } from "../../tests/harness/stand-in-guest.ts";
+import { Kernel } from "../native/kernel.ts";
+import { NetworkPool } from "./network-pool.ts";
+import { netnsPrefix, vethPrefix } from "./slot.ts";
+
+const NATIVE_DIR = join(import.meta.dirname, "../../build/native");
+const NOTHING = { netns: [], links: [], tables: [], claims: [], agents: [] };
+// A slot takes some 10 ms and 15 steps, so these end an agent in different ones of its first slots.
+const KILL_AFTER_MS = [1, 4, 9, 13, 17, 22, 28, 35, 50, 70];
+
+// Fills a pool without end until it is killed.
+const AGENT = `
+const { Kernel } = await import(process.argv[1] + "/../native/kernel.ts");
+const { NetworkPool } = await import(process.argv[1] + "/network-pool.ts");
+const kernel = await Kernel.open(process.argv[2]);
+console.log("ready");
+await NetworkPool.open({ kernel, tag: process.argv[3], owner: process.argv[4], ready: 256, keep: [] });
+`;
+
+const stack = new AsyncDisposableStack();
+let kernel: Kernel;
+
+beforeAll(async () => {
+  kernel = stack.use(await Kernel.open(NATIVE_DIR));
+});
+
+afterAll(() => stack.disposeAsync());
+
+async function newOwner(own: AsyncDisposableStack): Promise<string> {
+  const owner = await mkdtemp("/tmp/wrenn-network-");
+  own.defer(() => rm(owner, { recursive: true, force: true }));
+  return owner;
+}
+
+async function objectsOf(tag: string, owner: string) {
+  const tables = await kernel.network.runNft(null, "list tables");
+  const claims: string[] = [];
+  for (const name of await readdir("/run/wrenn/slots")) {
+    const content = await readFile(join("/run/wrenn/slots", name), "utf8").catch(() => "");
+    if (content === owner) claims.push(name);
+  }
+  return {
+    netns: (await kernel.network.listNetns(netnsPrefix(tag))).sort(),
+    links: (await kernel.network.listLinks(vethPrefix(tag))).sort(),
+    tables: tables.split("\n").filter((line) => line.includes(`wrenn_${tag}`)),
+    claims: claims.sort(),
+    agents: (await readdir("/run/wrenn/agents")).filter((name) => name.startsWith(tag)),
+  };
+}
+
+// Not expect().rejects: Bun 1.4.5 delivers no message of a Worker while it waits in there.
+async function failureOf(promise: Promise<unknown>): Promise<string> {
+  return promise.then(
+    () => "no failure",
+    (error) => error.message,
+  );
+}
+
+async function waitUntil(condition: () => Promise<boolean>): Promise<void> {
+  const deadline = Date.now() + 10_000;
+  while (!(await condition())) {
+    if (Date.now() > deadline) throw new Error("The condition did not come true within 10 s");
+    await Bun.sleep(5);
+  }
+}
+
+test("everything made for a slot is gone after its release, and all else after removeAll", async () => {
+  await using own = new AsyncDisposableStack();
+  const owner = await newOwner(own);
+  const pool = await NetworkPool.open({ kernel, tag: "tpc0", owner, ready: 0, keep: [] });
+  own.defer(() => pool.removeAll());
+  const opened = await objectsOf("tpc0", owner);
+
+  const slots = await Promise.all([pool.acquire(), pool.acquire(), pool.acquire()]);
+  const acquired = await objectsOf("tpc0", owner);
+  for (const { index } of slots) await pool.release(index);
+  for (const { index } of slots) await pool.release(index);
+  const released = await objectsOf("tpc0", owner);
+  await pool.removeAll();
+
+  expect(new Set(slots.map(({ index }) => index)).size).toBe(3);
+  expect(acquired.netns).toEqual(slots.map(({ netns }) => netns).sort());
+  expect([acquired.links.length, acquired.claims.length]).toEqual([3, 3]);
+  expect(released).toEqual(opened);
+  expect(await objectsOf("tpc0", owner)).toEqual(NOTHING);
+});
+
+test("a pool fills itself and refills after each acquisition", async () => {
+  await using own = new AsyncDisposableStack();
+  const owner = await newOwner(own);
+  const pool = await NetworkPool.open({ kernel, tag: "tpd0", owner, ready: 3, keep: [] });
+  own.defer(() => pool.removeAll());
+  const slotsMade = async (count: number) =>
+    (await objectsOf("tpd0", owner)).links.length === count;
+
+  await waitUntil(() => slotsMade(3));
+  await pool.acquire();
+  await waitUntil(() => slotsMade(4));
+
+  expect(pool.fillError).toBeNull();
+});
+
+test("close leaves kept slots working, and open keeps them and removes the others", async () => {
+  await using own = new AsyncDisposableStack();
+  const owner = await newOwner(own);
+  const first = await NetworkPool.open({ kernel, tag: "tpe0", owner, ready: 2, keep: [] });
+  own.defer(() => first.removeAll());
+  const slot = await first.acquire();
+  const guest = await startGuest(kernel, slot, own);
+  const port = await serve(guest, own);
+  await first.close();
+  expect(await failureOf(first.acquire())).toContain("closed");
+
+  const keep = [slot.index];
+  const second = await NetworkPool.open({ kernel, tag: "tpe0", owner, ready: 0, keep });
+
+  expect((await objectsOf("tpe0", owner)).netns).toEqual([slot.netns]);
+  expect(second.slot(slot.index)).toEqual(slot);
+  expect(await connect(null, { address: slot.hostIp, port })).toBe("169.254.0.22");
+});
+
+test("two agents at once get different slots and do not see each other's", async () => {
+  await using own = new AsyncDisposableStack();
+  const owners = [await newOwner(own), await newOwner(own)] as const;
+  const open = (tag: string, owner: string) =>
+    NetworkPool.open({ kernel, tag, owner, ready: 0, keep: [] });
+  const pools = [await open("tpf0", owners[0]), await open("tpf1", owners[1])] as const;
+  own.defer(() => pools[0].removeAll());
+
+  const slots = await Promise.all(
+    Array.from({ length: 12 }, (_, at) => (at % 2 === 0 ? pools[0] : pools[1]).acquire()),
+  );
+  await pools[1].removeAll();
+
+  expect(new Set(slots.map(({ hostIp }) => hostIp)).size).toBe(12);
+  expect((await objectsOf("tpf0", owners[0])).netns).toHaveLength(6);
+  expect(await objectsOf("tpf1", owners[1])).toEqual(NOTHING);
+});
+
+test("two agents cannot share a tag or a slot", async () => {
+  await using own = new AsyncDisposableStack();
+  const owners = [await newOwner(own), await newOwner(own)] as const;
+  const pool = await NetworkPool.open({
+    kernel,
+    tag: "tpg0",
+    owner: owners[0],
+    ready: 0,
+    keep: [],
+  });
+  own.defer(() => pool.removeAll());
+  const { index } = await pool.acquire();
+  own.defer(() => rm("/run/wrenn/agents/tpg1", { force: true }));
+  const open = (tag: string) =>
+    NetworkPool.open({ kernel, tag, owner: owners[1], ready: 0, keep: [index] });
+
+  const failures = [await failureOf(open("tpg0")), await failureOf(open("tpg1"))];
+
+  expect(failures).toEqual([
+    `Tag tpg0 belongs to the agent at ${owners[0]}`,
+    `Network slot ${index} belongs to the agent at ${owners[0]}`,
+  ]);
+});
+
+test("whatever an agent killed at any moment leaves behind, the next one removes", async () => {
+  await using own = new AsyncDisposableStack();
+  const owner = await newOwner(own);
+  const left: number[] = [];
+
+  for (const afterMs of KILL_AFTER_MS) {
+    const command = [process.execPath, "-e", AGENT, import.meta.dirname, NATIVE_DIR, "tph0", owner];
+    const agent = Bun.spawn(command, { stdio: ["ignore", "pipe", "inherit"] });
+    await agent.stdout.getReader().read();
+    await Bun.sleep(afterMs);
+    agent.kill("SIGKILL");
+    await agent.exited;
+    const found = await objectsOf("tph0", owner);
+    left.push(found.netns.length + found.links.length + found.claims.length);
+
+    const next = await NetworkPool.open({ kernel, tag: "tph0", owner, ready: 0, keep: [] });
+    const opened = await objectsOf("tph0", owner);
+    const slot = await next.acquire();
+    await next.removeAll();
+
+    expect([opened.netns, opened.links, opened.claims]).toEqual([[], [], []]);
+    expect(slot.index).toBeGreaterThan(0);
+    expect(await objectsOf("tph0", owner)).toEqual(NOTHING);
+  }
+
+  // Some of the kills must have come in the middle for the above to say anything.
+  expect(Math.max(...left)).toBeGreaterThan(3);
+  expect(left.some((count) => count % 3 !== 0)).toBe(true);
+}, 60_000);
