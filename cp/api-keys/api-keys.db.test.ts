@@ -1,0 +1,143 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { AccountsPlatform } from "../../tests/harness/accounts-platform.ts";
+
+let platform: AccountsPlatform;
+beforeAll(async () => {
+  platform = await AccountsPlatform.start();
+});
+afterAll(() => platform[Symbol.asyncDispose]());
+
+const listCapsules = (key: string) =>
+  platform.call("GET", "/v1/capsules", { headers: { "x-api-key": key } });
+const create = (token: string, body: unknown = {}) =>
+  platform.call("POST", "/v1/api-keys", { token, body });
+
+test("a key is shown once, kept as a digest, and acts for its team", async () => {
+  const { token, teamId, email } = await platform.person();
+
+  const created = await create(token, { name: " CI " });
+  const { key, ...rest } = created.body;
+  const listed = await platform.call("GET", "/v1/api-keys", { token });
+
+  expect<unknown>(created).toEqual({
+    status: 201,
+    body: {
+      id: expect.stringMatching(/^key-[0-9a-z]{25}$/),
+      team_id: teamId,
+      name: "CI",
+      key_prefix: key.slice(0, 10),
+      created_by: expect.stringMatching(/^usr-/),
+      creator_email: email,
+      created_at: expect.stringMatching(/Z$/),
+      key: expect.stringMatching(/^wrn_[0-9a-f]{32}$/),
+    },
+  });
+  expect(Object.values(listed.body)).toEqual([rest]);
+  expect<unknown>(await listCapsules(key)).toEqual({ status: 200, body: [] });
+  const rows = await platform.database.sql`select * from team_api_keys`;
+  expect(JSON.stringify(rows)).not.toContain(key);
+});
+
+test("keys are listed newest first, an empty name has a substitute, and teams don't see each other's", async () => {
+  const { token } = await platform.person();
+  const { token: other } = await platform.person();
+  await create(token, { name: "first" });
+  platform.clock.advance(2000);
+  await create(token, { name: "" });
+
+  const names = async (bearer: string) => {
+    const { body } = await platform.call("GET", "/v1/api-keys", { token: bearer });
+    return Object.values(body).map((key) => (key as { name: string }).name);
+  };
+  expect([await names(token), await names(other)]).toEqual([["Unnamed API Key", "first"], []]);
+});
+
+test("a removed key is refused at once, and only its own team can remove it", async () => {
+  const { token } = await platform.person();
+  const { token: other } = await platform.person();
+  const { body } = await create(token);
+  const remove = (bearer: string) =>
+    platform.call("DELETE", `/v1/api-keys/${body.id}`, { token: bearer });
+
+  const byOthers = await remove(other);
+  const before = await listCapsules(body.key);
+  const answers = [await remove(token), await remove(token)];
+  const after = await listCapsules(body.key);
+
+  expect([byOthers.status, before.status]).toEqual([204, 200]);
+  expect(answers.map(({ status }) => status)).toEqual([204, 204]);
+  expect([after.status, after.body.error.code]).toEqual([401, "unauthorized"]);
+});
+
+test.each([
+  "",
+  "wrn_",
+  "wrn_00112233445566778899aabbccddeeff",
+  `wrn_${"g".repeat(32)}`,
+  "x".repeat(5000),
+])("the key %p is refused, and no token in its stead is tried", async (key) => {
+  const { token } = await platform.person();
+
+  const answer = await platform.call("GET", "/v1/capsules", {
+    token,
+    headers: { "x-api-key": key },
+  });
+  expect([answer.status, answer.body.error.code]).toEqual([401, "unauthorized"]);
+});
+
+test("a key of a deleted team is refused", async () => {
+  const { token } = await platform.person("Gone");
+  const { body } = await create(token);
+  await platform.database.sql`update teams set deleted_at = now() where name = 'Gone''s Team'`;
+
+  expect((await listCapsules(body.key)).status).toBe(401);
+});
+
+// A write per request would make the busiest key the busiest row.
+test("the time of last use is written once a minute at most", async () => {
+  const { token } = await platform.person();
+  const { body } = await create(token);
+  const version = async () => {
+    const [row] = await platform.database.sql<{ version: string; used: boolean }[]>`
+      select xmin::text as version, last_used is not null as used from team_api_keys
+      where key_prefix = ${body.key.slice(0, 10)}`;
+    return row;
+  };
+
+  await Promise.all(Array.from({ length: 20 }, () => listCapsules(body.key)));
+  const first = await version();
+  await listCapsules(body.key);
+  const second = await version();
+  platform.clock.advance(61_000);
+  await listCapsules(body.key);
+  const third = await version();
+
+  expect(first?.used).toBe(true);
+  expect(second).toEqual(first);
+  expect(third?.version).not.toBe(first?.version);
+});
+
+test("a key's name has a bound and no control characters, and an id must be one", async () => {
+  const { token } = await platform.person();
+  const answers = [
+    await create(token, { name: "x".repeat(129) }),
+    await create(token, { name: "a\u0000" }),
+    await create(token, { name: null }),
+    await platform.call("DELETE", "/v1/api-keys/key-1", { token }),
+  ];
+
+  expect(answers.map(({ status, body }) => [status, body.error.code])).toEqual(
+    answers.map(() => [400, "invalid_request"]),
+  );
+});
+
+test("a key can't make keys, for that takes a person", async () => {
+  const { token } = await platform.person();
+  const { body } = await create(token);
+
+  const answer = await platform.call("POST", "/v1/api-keys", {
+    headers: { "x-api-key": body.key },
+    body: {},
+  });
+  expect([answer.status, answer.body.error.code]).toEqual([401, "unauthorized"]);
+});

@@ -1,0 +1,139 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { decodeId } from "../../proto/ids.ts";
+import { AccountsPlatform, type Person } from "../../tests/harness/accounts-platform.ts";
+import { PUBLIC_ROUTES } from "../app.ts";
+
+let platform: AccountsPlatform;
+beforeAll(async () => {
+  platform = await AccountsPlatform.start();
+});
+afterAll(() => platform[Symbol.asyncDispose]());
+
+const me = async (token: string): Promise<unknown[]> => {
+  const { status, body } = await platform.call("GET", "/v1/me", { token });
+  return [status, body.error?.code];
+};
+
+function subjectOf({ token, teamId }: Person) {
+  const claims = JSON.parse(Buffer.from(token.split(".")[1] ?? "", "base64url").toString());
+  const userId = decodeId("user", claims.sub);
+  const team = decodeId("team", teamId);
+  if (userId === null || team === null) throw new Error("not the ids of a person");
+  const { role, email, name } = claims;
+  return { claims, subject: { userId, teamId: team, role, email, name, isAdmin: false } };
+}
+
+test("every route but the public ones answers 401 to a stranger, whatever is sent", async () => {
+  const guarded = platform.app.routes.filter(
+    ({ method, path }) => !PUBLIC_ROUTES.has(`${method} ${path}`),
+  );
+  const answers = await Promise.all(
+    guarded.flatMap(({ method, path }) =>
+      [undefined, "{bad", "x".repeat(2_000_000)].map(async (body) => {
+        const url = `http://localhost${path.replaceAll(/:\w+/g, "x")}`;
+        const init = method === "GET" || body === undefined ? { method } : { method, body };
+        const response = await platform.app.handle(new Request(url, init));
+        const { error } = JSON.parse(await response.text());
+        return [method, path, response.status, error.code];
+      }),
+    ),
+  );
+
+  expect(guarded.length).toBeGreaterThan(15);
+  expect(answers).toEqual(answers.map(([method, path]) => [method, path, 401, "unauthorized"]));
+});
+
+test("every public route is one of the app's", () => {
+  const routes = new Set(platform.app.routes.map(({ method, path }) => `${method} ${path}`));
+
+  expect([...PUBLIC_ROUTES].filter((route) => !routes.has(route))).toEqual([]);
+});
+
+test("every route says what it answers", () => {
+  const silent = platform.app.routes.filter(({ hooks }) => hooks.response === undefined);
+
+  expect(silent.map(({ method, path }) => `${method} ${path}`)).toEqual([]);
+});
+
+test("a token carries the claims that clients read, and works for six hours", async () => {
+  const person = await platform.person("Claims");
+  const { claims } = subjectOf(person);
+  const early = await me(person.token);
+  platform.clock.advance(6 * 3600_000 - 60_000);
+  const late = await me(person.token);
+  platform.clock.advance(120_000);
+  const expired = await me(person.token);
+
+  expect(claims).toEqual({
+    sub: expect.stringMatching(/^usr-/),
+    team_id: person.teamId,
+    role: "owner",
+    email: person.email,
+    name: "Claims",
+    is_admin: true,
+    iat: expect.any(Number),
+    exp: expect.any(Number),
+  });
+  expect([early, late, expired]).toEqual([
+    [200, undefined],
+    [200, undefined],
+    [401, "unauthorized"],
+  ]);
+});
+
+test("a token that is forged, unsigned, of another algorithm or a host's is refused", async () => {
+  const person = await platform.person();
+  const { subject } = subjectOf(person);
+  const [header = "", payload = "", signature = ""] = person.token.split(".");
+  const unsigned = Buffer.from('{"alg":"none"}').toString("base64url");
+  const hs512 = Buffer.from('{"alg":"HS512","typ":"JWT"}').toString("base64url");
+  const hostId = decodeId("host", `host-${"1".repeat(25)}`);
+  if (hostId === null) throw new Error("not a host id");
+
+  const tokens = [
+    "",
+    "nonsense",
+    `${header}.${payload}.${signature.slice(0, -4)}AAAA`,
+    `${unsigned}.${payload}.`,
+    `${hs512}.${payload}.${signature}`,
+    await platform.tokens.signHost(hostId),
+    (await platform.tokens.signUser({ ...subject, userId: subjectOf(person).subject.userId })) +
+      "x",
+    "x".repeat(100_000),
+  ];
+  for (const token of tokens) expect(await me(token)).toEqual([401, "unauthorized"]);
+});
+
+test("a token of a user who was removed is refused", async () => {
+  const person = await platform.person();
+  await platform.database.sql`delete from users_teams where user_id in (
+    select id from users where email = ${person.email})`;
+  await platform.database.sql`delete from users where email = ${person.email}`;
+
+  expect(await me(person.token)).toEqual([401, "unauthorized"]);
+});
+
+test("a deactivated account is told so on its next request", async () => {
+  const { token, email } = await platform.person();
+  await platform.database.sql`update users set status = 'disabled' where email = ${email}`;
+
+  expect(await me(token)).toEqual([403, "account_deactivated"]);
+});
+
+// The first Wrenn believed the token's team for six hours.
+test("one who left a team, or whose team was deleted, can't act for it any more", async () => {
+  const leaver = await platform.person();
+  const orphan = await platform.person("Orphan");
+  const { sql } = platform.database;
+  await sql`delete from users_teams where user_id = (
+    select id from users where email = ${leaver.email})`;
+  await sql`update teams set deleted_at = now() where name = 'Orphan''s Team'`;
+
+  for (const { token } of [leaver, orphan]) {
+    for (const path of ["/v1/api-keys", "/v1/capsules"]) {
+      const { status, body } = await platform.call("GET", path, { token });
+      expect([status, body.error.code]).toEqual([403, "forbidden"]);
+    }
+    expect(await me(token)).toEqual([200, undefined]);
+  }
+});

@@ -1,0 +1,200 @@
+// The whole application in this process on a database of its own, for tests of people and hosts.
+
+import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Redis } from "ioredis";
+import { AgentClients } from "../../cp/agents/agent-clients.ts";
+import { ApiKeys } from "../../cp/api-keys/service.ts";
+import { type App, createApp } from "../../cp/app.ts";
+import { Authenticator } from "../../cp/auth/authenticator.ts";
+import { OneTimeTokens } from "../../cp/auth/one-time-tokens.ts";
+import { RateLimiter } from "../../cp/auth/rate-limiter.ts";
+import { Accounts } from "../../cp/auth/service.ts";
+import { createTokens, type Tokens } from "../../cp/auth/tokens.ts";
+import { EnvdTokens } from "../../cp/capsules/envd-tokens.ts";
+import { Operations } from "../../cp/capsules/operations.ts";
+import { Capsules } from "../../cp/capsules/service.ts";
+import type { Clock } from "../../cp/clock.ts";
+import { Hosts } from "../../cp/hosts/service.ts";
+import { createLog } from "../../cp/log.ts";
+import { createFileMailer } from "../../cp/mail/mailer.ts";
+import { Teams } from "../../cp/teams/service.ts";
+import { Users } from "../../cp/users/service.ts";
+import { cloneDatabase, type TestDatabase } from "./database.ts";
+
+export const JWT_SECRET = "a secret for tests of at least 32 characters";
+export const PASSWORD = "correct horse battery";
+
+/** A clock that a test moves. */
+export class TestClock implements Clock {
+  #aheadMs = 0;
+
+  now(): Date {
+    return new Date(Date.now() + this.#aheadMs);
+  }
+
+  advance(milliseconds: number): void {
+    this.#aheadMs += milliseconds;
+  }
+}
+
+export interface Answer {
+  readonly status: number;
+  readonly body: AnswerBody;
+}
+
+/** What tests read by name; they compare the rest. */
+export interface AnswerBody {
+  readonly id: string;
+  readonly key: string;
+  readonly token: string;
+  readonly team_id: string;
+  readonly refresh_token: string;
+  readonly registration_token: string;
+  readonly host: { readonly id: string; readonly status: string };
+  readonly error: { readonly code: string; readonly message: string };
+  readonly [field: string]: unknown;
+}
+
+export interface Person {
+  readonly email: string;
+  readonly token: string;
+  readonly teamId: string;
+}
+
+export class AccountsPlatform implements AsyncDisposable {
+  readonly app: App;
+  readonly clock = new TestClock();
+  readonly database: TestDatabase;
+  readonly redis: Redis;
+  readonly tokens: Tokens;
+  readonly logged: string[] = [];
+  readonly mailDir: string;
+  readonly #resources: AsyncDisposableStack;
+  #people = 0;
+
+  private constructor(parts: {
+    database: TestDatabase;
+    redis: Redis;
+    mailDir: string;
+    operations: Operations;
+    resources: AsyncDisposableStack;
+  }) {
+    const { database, redis, mailDir, operations, resources } = parts;
+    const { clock } = this;
+    const { db } = database;
+    const log = createLog("debug", (line) => this.logged.push(line));
+    const mailer = createFileMailer({ dir: mailDir, clock });
+    const tokens = createTokens({ secret: JWT_SECRET, clock });
+    const oneTimeTokens = new OneTimeTokens({ redis });
+    const teams = new Teams({ db, clock, mailer });
+    const envdTokens = new EnvdTokens(new Uint8Array(32));
+    const agents = new AgentClients();
+    const defaultTemplate = "minimal-debian";
+    const capsuleDeps = { db, agents, operations, envdTokens, defaultTemplate, log };
+    this.database = database;
+    this.redis = redis;
+    this.tokens = tokens;
+    this.mailDir = mailDir;
+    this.#resources = resources;
+    this.app = createApp({
+      log,
+      version: "0.0.0-test",
+      authenticator: new Authenticator({ db, tokens, clock }),
+      accounts: new Accounts({
+        db,
+        clock,
+        mailer,
+        teams,
+        tokens,
+        oneTimeTokens,
+        rateLimiter: new RateLimiter({ redis }),
+        publicUrl: "http://wrenn.test",
+      }),
+      users: new Users({ db }),
+      teams,
+      apiKeys: new ApiKeys({ db, clock }),
+      hosts: new Hosts({ db, clock, tokens, oneTimeTokens, teams }),
+      capsules: resources.use(new Capsules(capsuleDeps)),
+    });
+  }
+
+  static async start(): Promise<AccountsPlatform> {
+    await using stack = new AsyncDisposableStack();
+    const database = stack.use(await cloneDatabase());
+    const redis = stack.adopt(openOwnRedis(), forgetKeys);
+    const mailDir = await mkdtemp(join(tmpdir(), "wrenn-mail-"));
+    stack.defer(() => rm(mailDir, { recursive: true }));
+    const operations = stack.use(await Operations.open(database.url));
+    return new AccountsPlatform({ database, redis, mailDir, operations, resources: stack.move() });
+  }
+
+  /** A request through real routing, validation and error mapping. */
+  async call(
+    method: string,
+    path: string,
+    options: { body?: unknown; token?: string; headers?: Record<string, string> } = {},
+  ): Promise<Answer> {
+    const authorization = options.token ? { authorization: `Bearer ${options.token}` } : {};
+    const response = await this.app.handle(
+      new Request(`http://localhost${path}`, {
+        method,
+        headers: { ...authorization, ...options.headers },
+        ...(options.body === undefined ? {} : { body: JSON.stringify(options.body) }),
+      }),
+    );
+    const text = await response.text();
+    return { status: response.status, body: text === "" ? "" : JSON.parse(text) };
+  }
+
+  /** Signs up and returns the token that was mailed. */
+  async signUp(email: string, name = "Ada"): Promise<string> {
+    const body = { email, password: PASSWORD, name };
+    const answer = await this.call("POST", "/v1/auth/signup", { body });
+    if (answer.status !== 201) throw new Error(`signup: ${JSON.stringify(answer)}`);
+    return await this.mailedToken(email);
+  }
+
+  /** An active account with its token; the first one is the platform's administrator. */
+  async person(name = "Ada"): Promise<Person> {
+    this.#people += 1;
+    const email = `person${this.#people}@example.com`;
+    const token = await this.signUp(email, name);
+    const { body } = await this.call("POST", "/v1/auth/activate", { body: { token } });
+    return { email, token: body.token, teamId: body.team_id };
+  }
+
+  /** The texts of the mails to that address, oldest first. */
+  async mailsTo(email: string): Promise<string[]> {
+    // A mail under way still has another suffix.
+    const files = (await readdir(this.mailDir)).filter((name) => name.endsWith(".txt")).sort();
+    const texts = await Promise.all(
+      files.map((file) => readFile(join(this.mailDir, file), "utf8")),
+    );
+    return texts.filter((text) => text.startsWith(`To: ${email}\n`));
+  }
+
+  async mailedToken(email: string): Promise<string> {
+    const newest = (await this.mailsTo(email)).at(-1);
+    const token = /token=([0-9a-f]{32})/.exec(newest ?? "")?.[1];
+    if (token === undefined) throw new Error(`no activation mail to ${email}`);
+    return token;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#resources.disposeAsync();
+  }
+}
+
+function openOwnRedis(): Redis {
+  const url = process.env.REDIS_URL;
+  if (!url) throw new Error("REDIS_URL is not set: these tests need a Redis server");
+  return new Redis(url, { keyPrefix: `test-${crypto.randomUUID()}:` });
+}
+
+async function forgetKeys(redis: Redis): Promise<void> {
+  const prefix = redis.options.keyPrefix ?? "";
+  for (const key of await redis.keys(`${prefix}*`)) await redis.del(key.slice(prefix.length));
+  redis.disconnect();
+}
