@@ -1,5 +1,13 @@
 // What a failed call of libwrenn becomes: an error that names the operation and the errno.
-import { getSystemErrorName } from "node:util";
+import { constants } from "node:os";
+
+// Not util.getSystemErrorName, which knows libuv's errors alone: EBADMSG is none of them. Of two names for one number
+// (EAGAIN, EWOULDBLOCK) the first wins.
+const NAMES = new Map(
+  Object.entries(constants.errno)
+    .map(([name, errno]) => [errno, name] as const)
+    .reverse(),
+);
 
 /** A call into the kernel failed. `code` is the errno's name, such as "ENOENT". */
 export class SyscallError extends Error {
@@ -10,7 +18,7 @@ export class SyscallError extends Error {
 
   /** `result` is what the library returned: -errno. `detail` is an explanation it may have given. */
   constructor(operation: string, result: number, detail = "") {
-    const code = getSystemErrorName(result);
+    const code = NAMES.get(-result) ?? `errno ${-result}`;
     super(`${operation}: ${code}${detail === "" ? "" : `: ${detail}`}`);
     this.operation = operation;
     this.errno = -result;
