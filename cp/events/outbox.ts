@@ -47,7 +47,7 @@ export async function recordCapsuleEvents(
 export interface HostEvent {
   readonly teamId: Id<"team">;
   readonly hostId: Id<"host">;
-  readonly type: "host.down";
+  readonly type: "host.up" | "host.down";
 }
 
 /** Writes an event of a team's own host. */

@@ -8,6 +8,7 @@ import type { Tokens } from "../auth/tokens.ts";
 import type { Clock } from "../clock.ts";
 import type { Db, Queryable } from "../db/client.ts";
 import { AppError } from "../errors.ts";
+import { recordHostEvent } from "../events/outbox.ts";
 import type { Teams } from "../teams/service.ts";
 import { authorizeCreate, canManage, canSee } from "./access.ts";
 import {
@@ -131,6 +132,7 @@ export class Hosts {
         });
         if (host === undefined) throw badRegistrationToken();
         await markHostTokenUsed(tx, { id: tokenId, now });
+        await recordHostUp(tx, host);
         return await this.#issueCredentials(tx, hostId);
       });
     });
@@ -161,7 +163,11 @@ export class Hosts {
     const now = this.#deps.clock.now();
     const [host] = await this.#heartbeat.execute({ id, now: now.toISOString() });
     if (host === undefined) throw hostNotFound();
-    if (host.status === "unreachable") await markHostReachable(this.#deps.db, { id, now });
+    if (host.status !== "unreachable") return;
+    await this.#deps.db.transaction(async (tx) => {
+      const reachable = await markHostReachable(tx, { id, now });
+      if (reachable !== undefined) await recordHostUp(tx, reachable);
+    });
   }
 
   async #issueCredentials(q: Queryable, hostId: Id<"host">): Promise<HostCredentials> {
@@ -188,6 +194,11 @@ export class Hosts {
     const registrationToken = await oneTimeTokens.issue(HOST_REGISTRATION, `${hostId} ${id}`);
     return { registrationToken, tokenRow: { id, hostId, createdBy, createdAt, expiresAt } };
   }
+}
+
+/** Only a team's own host has somebody to tell. */
+async function recordHostUp(q: Queryable, { id, teamId }: HostRow): Promise<void> {
+  if (teamId !== null) await recordHostEvent(q, { teamId, hostId: id, type: "host.up" });
 }
 
 function parseSubject(subject: string): { hostId: Id<"host">; tokenId: Id<"hostToken"> } {

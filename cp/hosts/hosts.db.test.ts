@@ -1,0 +1,339 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { AccountsPlatform, type Person } from "../../tests/harness/accounts-platform.ts";
+
+const FACTS = {
+  arch: "x86_64",
+  cpu_cores: 8,
+  memory_mb: 32_000,
+  disk_gb: 500,
+  address: "10.0.0.7:50051",
+};
+
+let platform: AccountsPlatform;
+let admin: Person;
+beforeAll(async () => {
+  platform = await AccountsPlatform.start();
+  admin = await platform.person("Admin");
+});
+afterAll(() => platform[Symbol.asyncDispose]());
+
+const create = (token: string, body: unknown = { type: "regular" }) =>
+  platform.call("POST", "/v1/hosts", { token, body });
+const register = (token: string, facts: object = FACTS) =>
+  platform.call("POST", "/v1/hosts/register", { body: { token, ...facts } });
+const refresh = (refreshToken: string) =>
+  platform.call("POST", "/v1/hosts/auth/refresh", { body: { refresh_token: refreshToken } });
+const heartbeat = (id: string, token: string) =>
+  platform.call("POST", `/v1/hosts/${id}/heartbeat`, { headers: { "x-host-token": token } });
+const outcome = async (answer: ReturnType<typeof create>): Promise<unknown[]> => {
+  const { status, body } = await answer;
+  return [status, body.error?.code];
+};
+
+async function registered() {
+  const { body } = await create(admin.token);
+  return (await register(body.registration_token)).body;
+}
+
+async function byocTeam(name: string): Promise<Person> {
+  const person = await platform.person(name);
+  const { sql } = platform.database;
+  await sql`update teams set is_byoc = true where name = ${`${name}'s Team`}`;
+  return person;
+}
+
+describe("announcing a host", () => {
+  test("gives an administrator a pending host and a token", async () => {
+    const { status, body } = await create(admin.token, {
+      type: "regular",
+      provider: "metal",
+      availability_zone: "a",
+    });
+
+    const time = expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
+    expect<unknown>({ status, body }).toEqual({
+      status: 201,
+      body: {
+        host: {
+          id: expect.stringMatching(/^host-[0-9a-z]{25}$/),
+          type: "regular",
+          provider: "metal",
+          availability_zone: "a",
+          status: "pending",
+          created_by: expect.stringMatching(/^usr-/),
+          created_at: time,
+          updated_at: time,
+        },
+        registration_token: expect.stringMatching(/^[0-9a-f]{64}$/),
+      },
+    });
+  });
+
+  test("of the platform is for administrators, of a team for its owners where it may", async () => {
+    const person = await platform.person("Plain");
+    const owner = await byocTeam("Byoc");
+    const byoc = (teamId: string) => ({ type: "byoc", team_id: teamId });
+
+    expect(await outcome(create(person.token))).toEqual([403, "forbidden"]);
+    expect(await outcome(create(person.token, byoc(person.teamId)))).toEqual([403, "forbidden"]);
+    expect(await outcome(create(person.token, byoc(owner.teamId)))).toEqual([403, "forbidden"]);
+    expect(await outcome(create(owner.token, byoc(owner.teamId)))).toEqual([201, undefined]);
+    expect(await outcome(create(admin.token, byoc(owner.teamId)))).toEqual([201, undefined]);
+  });
+
+  test.each([
+    [{}, "type"],
+    [{ type: "cloud" }, "type"],
+    [{ type: "byoc" }, "team_id: required for a byoc host"],
+    [{ type: "byoc", team_id: "team-1" }, "team_id: not a valid id"],
+    [{ type: "byoc", team_id: `team-${"1".repeat(25)}` }, "team_id: no such team"],
+    [{ type: "regular", team_id: `team-${"1".repeat(25)}` }, "team_id: no such team"],
+    [{ type: "regular", provider: "x".repeat(65) }, "provider"],
+    [{ type: "regular", availability_zone: "a\u0000" }, "availability_zone"],
+  ])("refuses %j naming the field", async (request, message) => {
+    const { status, body } = await create(admin.token, request);
+
+    expect([status, body.error.code]).toEqual([400, "invalid_request"]);
+    expect(body.error.message).toStartWith(message);
+  });
+});
+
+describe("seeing hosts", () => {
+  test("administrators see all, members their team's own, others none", async () => {
+    const owner = await byocTeam("Seer");
+    const stranger = await platform.person("Stranger");
+    const shared = (await create(admin.token)).body.host.id;
+    const own = (await create(owner.token, { type: "byoc", team_id: owner.teamId })).body.host.id;
+
+    const ids = async ({ token }: Person) => {
+      const { body } = await platform.call("GET", "/v1/hosts", { token });
+      return Object.values(body).map((host) => (host as { id: string }).id);
+    };
+    const one = ({ token }: Person, id: string) =>
+      outcome(platform.call("GET", `/v1/hosts/${id}`, { token }));
+
+    expect(await ids(admin)).toContain(shared);
+    expect(await ids(owner)).toEqual([own]);
+    expect(await ids(stranger)).toEqual([]);
+    expect(await one(admin, own)).toEqual([200, undefined]);
+    expect(await one(owner, own)).toEqual([200, undefined]);
+    expect(await one(owner, shared)).toEqual([404, "not_found"]);
+    expect(await one(stranger, own)).toEqual([404, "not_found"]);
+    expect(await one(admin, `host-${"1".repeat(25)}`)).toEqual([404, "not_found"]);
+    expect(await one(admin, "host-1")).toEqual([400, "invalid_request"]);
+  });
+
+  test("a team's host names the team", async () => {
+    const owner = await byocTeam("Named");
+    const { body } = await create(owner.token, { type: "byoc", team_id: owner.teamId });
+
+    expect<unknown>(body.host).toMatchObject({ team_id: owner.teamId, team_name: "Named's Team" });
+  });
+});
+
+describe("registering", () => {
+  test("brings the host online with what the agent measured", async () => {
+    const announced = await create(admin.token);
+    const { status, body } = await register(announced.body.registration_token);
+    const shown = await platform.call("GET", `/v1/hosts/${body.host.id}`, { token: admin.token });
+
+    expect(status).toBe(201);
+    expect<unknown>(body).toMatchObject({
+      host: { id: announced.body.host.id, status: "online", ...FACTS },
+      token: expect.any(String),
+      refresh_token: expect.stringMatching(/^[0-9a-f]{64}$/),
+    });
+    expect<unknown>(shown.body).toEqual(body.host);
+  });
+
+  test("works once, even when tried ten times at once", async () => {
+    const { body } = await create(admin.token);
+
+    const answers = await Promise.all(
+      Array.from({ length: 10 }, () => outcome(register(body.registration_token))),
+    );
+    expect(answers.filter(([status]) => status === 201)).toHaveLength(1);
+    expect(answers.filter(([, error]) => error === "unauthorized")).toHaveLength(9);
+  });
+
+  test("with the older of two tokens works, and then the newer is void", async () => {
+    const { body: first } = await create(admin.token);
+    const path = `/v1/hosts/${first.host.id}/token`;
+    const { status, body: second } = await platform.call("POST", path, { token: admin.token });
+
+    expect(status).toBe(201);
+    expect(await outcome(register(first.registration_token))).toEqual([201, undefined]);
+    expect(await outcome(register(second.registration_token))).toEqual([401, "unauthorized"]);
+  });
+
+  test("is refused for a host that was deleted meanwhile", async () => {
+    const { body } = await create(admin.token);
+    await platform.database.sql`delete from hosts where status = 'pending'`;
+
+    expect(await outcome(register(body.registration_token))).toEqual([401, "unauthorized"]);
+  });
+
+  test("gives the token back when the database fails", async () => {
+    const { body } = await create(admin.token);
+    await platform.database.sql`alter table host_refresh_tokens rename to away`;
+    const failed = await outcome(register(body.registration_token));
+    await platform.database.sql`alter table away rename to host_refresh_tokens`;
+
+    expect(failed).toEqual([500, "internal_error"]);
+    expect(await outcome(register(body.registration_token))).toEqual([201, undefined]);
+  });
+
+  test.each([
+    [{ ...FACTS, address: "nowhere" }, "address"],
+    [{ ...FACTS, address: "http://10.0.0.7:1" }, "address"],
+    [{ ...FACTS, address: "10.0.0.7:123456" }, "address"],
+    [{ ...FACTS, cpu_cores: "8" }, "cpu_cores: expected integer"],
+    [{ ...FACTS, cpu_cores: 0 }, "cpu_cores"],
+    [{ ...FACTS, memory_mb: 2 ** 31 }, "memory_mb"],
+    [{ ...FACTS, disk_gb: 1.5 }, "disk_gb"],
+    [{ ...FACTS, arch: undefined }, "arch"],
+  ])("refuses %j naming the field", async (facts, message) => {
+    const { status, body } = await register("0".repeat(64), facts);
+
+    expect([status, body.error.code]).toEqual([400, "invalid_request"]);
+    expect(body.error.message).toStartWith(message);
+  });
+
+  test("a second token is for pending hosts, and for who manages them", async () => {
+    const owner = await byocTeam("Manager");
+    const { host } = await registered();
+    const again = (token: string, id: string) =>
+      outcome(platform.call("POST", `/v1/hosts/${id}/token`, { token }));
+    const own = (await create(owner.token, { type: "byoc", team_id: owner.teamId })).body.host.id;
+    const member = await platform.person("Member");
+    await platform.database.sql`insert into users_teams (team_id, user_id, role)
+      select t.id, u.id, 'member' from teams t, users u
+      where t.name = 'Manager''s Team' and u.email = ${member.email}`;
+    const inTeam = await platform.call("POST", "/v1/auth/switch-team", {
+      token: member.token,
+      body: { team_id: owner.teamId },
+    });
+
+    expect(await again(admin.token, host.id)).toEqual([400, "invalid_request"]);
+    expect(await again(owner.token, host.id)).toEqual([404, "not_found"]);
+    expect(await again(inTeam.body.token, own)).toEqual([403, "forbidden"]);
+    expect(await again(owner.token, own)).toEqual([201, undefined]);
+    expect(await again(admin.token, "host-1")).toEqual([400, "invalid_request"]);
+  });
+});
+
+describe("refreshing credentials", () => {
+  test("rotates them: the old token works shortly, for an agent that lost the answer", async () => {
+    const { host, refresh_token: first } = await registered();
+
+    const second = await refresh(first);
+    const retried = await refresh(first);
+    platform.clock.advance(6 * 60_000);
+    const late = await outcome(refresh(first));
+
+    expect<unknown>(second).toMatchObject({ status: 200, body: { host: { id: host.id } } });
+    expect(retried.status).toBe(200);
+    expect(late).toEqual([401, "unauthorized"]);
+    expect(await outcome(refresh(second.body.refresh_token))).toEqual([200, undefined]);
+    expect(await outcome(heartbeat(host.id, second.body.token))).toEqual([204, undefined]);
+  });
+
+  test("stops working after sixty days, and keeps no dead tokens", async () => {
+    await using fresh = await AccountsPlatform.start();
+    const { token } = await fresh.person();
+    const { body } = await fresh.call("POST", "/v1/hosts", { token, body: { type: "regular" } });
+    const facts = { token: body.registration_token, ...FACTS };
+    let credentials = (await fresh.call("POST", "/v1/hosts/register", { body: facts })).body;
+    const next = (refreshToken: string) =>
+      fresh.call("POST", "/v1/hosts/auth/refresh", { body: { refresh_token: refreshToken } });
+
+    for (let day = 0; day < 5; day++) {
+      fresh.clock.advance(24 * 3600_000);
+      credentials = (await next(credentials.refresh_token)).body;
+    }
+    const [row] = await fresh.database.sql<{ kept: number }[]>`
+      select count(*)::int as kept from host_refresh_tokens`;
+    fresh.clock.advance(60 * 24 * 3600_000 + 1000);
+
+    expect(row).toEqual({ kept: 2 });
+    expect(await outcome(next(credentials.refresh_token))).toEqual([401, "unauthorized"]);
+  });
+
+  test.each([[{}], [{ refresh_token: "" }], [{ refresh_token: "x".repeat(129) }]])(
+    "refuses %j as a bad request",
+    async (body) => {
+      const answer = platform.call("POST", "/v1/hosts/auth/refresh", { body });
+
+      expect(await outcome(answer)).toEqual([400, "invalid_request"]);
+    },
+  );
+
+  test("keeps refresh tokens as digests", async () => {
+    const { refresh_token: secret } = await registered();
+
+    const rows = await platform.database.sql`select * from host_refresh_tokens`;
+    expect(JSON.stringify(rows)).not.toContain(secret);
+  });
+});
+
+describe("heartbeat", () => {
+  test("keeps the host's time, and brings it back when it was unreachable", async () => {
+    const { host, token } = await registered();
+    const { sql } = platform.database;
+    await sql`update hosts set status = 'unreachable', last_heartbeat_at = null
+      where address = ${FACTS.address}`;
+
+    const beat = await outcome(heartbeat(host.id, token));
+    const shown = await platform.call("GET", `/v1/hosts/${host.id}`, { token: admin.token });
+
+    expect(beat).toEqual([204, undefined]);
+    expect<unknown>(shown.body).toMatchObject({
+      status: "online",
+      last_heartbeat_at: expect.stringMatching(/Z$/),
+    });
+  });
+
+  test("and registration tell a team that its own host is up, and each only once", async () => {
+    const owner = await byocTeam("Told");
+    const { body } = await create(owner.token, { type: "byoc", team_id: owner.teamId });
+    const { host, token } = (await register(body.registration_token)).body;
+    await platform.database.sql`update hosts set status = 'unreachable' where type = 'byoc'`;
+    await Promise.all([heartbeat(host.id, token), heartbeat(host.id, token)]);
+
+    const told = await platform.database.sql`
+      select type, outcome, actor->>'type' as actor, resource from events order by id`;
+    const up = { type: "host.up", outcome: "", actor: "system" };
+    const resource = { type: "host", id: host.id };
+    expect<unknown>([...told]).toEqual([
+      { ...up, resource },
+      { ...up, resource },
+    ]);
+  });
+
+  test("does not bring back a host that an operator took out", async () => {
+    const { host, token } = await registered();
+    await platform.database.sql`update hosts set status = 'draining'`;
+
+    await heartbeat(host.id, token);
+    const shown = await platform.call("GET", `/v1/hosts/${host.id}`, { token: admin.token });
+    expect<unknown>(shown.body).toMatchObject({ status: "draining" });
+  });
+
+  test("is refused with another host's token, a user's, or none, and says when it was deleted", async () => {
+    const one = await registered();
+    const two = await registered();
+    const wrong = await outcome(heartbeat(one.host.id, two.token));
+    const users = await outcome(heartbeat(one.host.id, admin.token));
+    const none = await outcome(platform.call("POST", `/v1/hosts/${one.host.id}/heartbeat`));
+    const malformed = await outcome(heartbeat("host-1", one.token));
+    await platform.database.sql`delete from hosts`;
+
+    expect([wrong, users, none, malformed]).toEqual([
+      [403, "forbidden"],
+      [401, "unauthorized"],
+      [401, "unauthorized"],
+      [400, "invalid_request"],
+    ]);
+    expect(await outcome(heartbeat(one.host.id, one.token))).toEqual([404, "not_found"]);
+  });
+});
