@@ -27,7 +27,7 @@
 #define PATH_MAX_BYTES 256
 
 /* Virtio disks appear while their module loads; the wait is for a loaded host, not for hardware. */
-#define ROOT_WAIT_MS 10000
+#define ROOT_WAIT_MS 5000
 #define ROOT_POLL_MS 5
 
 const char *const CONSOLE_PROGRAM = "initrd";
