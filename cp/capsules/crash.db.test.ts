@@ -1,0 +1,236 @@
+// Control planes that are killed: real processes of the real program, SIGKILL, and another one.
+
+import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { eq, sql } from "drizzle-orm";
+import { encodeId } from "../../proto/ids.ts";
+import {
+  type Answer,
+  ENCRYPTION_KEY,
+  JWT_SECRET,
+  TestPlatform,
+  toAnswer,
+  until,
+} from "../../tests/harness/simulated-agent-platform.ts";
+import { capsules, events } from "../db/tables.ts";
+
+setDefaultTimeout(60_000);
+/** A restarted control plane must have ended what its predecessor began. */
+const RECOVERY_MS_MAX = 5000;
+const ROUNDS = 6;
+
+let platform: TestPlatform;
+let program: Program;
+
+beforeAll(async () => {
+  platform = await TestPlatform.start();
+  program = await Program.start();
+});
+
+afterAll(async () => {
+  await program.end("SIGTERM");
+  await platform[Symbol.asyncDispose]();
+});
+
+afterEach(async () => {
+  platform.agent.bootMs = 0;
+  await platform.database.db.delete(capsules);
+  platform.agent.capsules.clear();
+});
+
+class Program {
+  readonly #process: Bun.Subprocess<"ignore", "ignore", "pipe">;
+  readonly #url: string;
+
+  private constructor(process: Bun.Subprocess<"ignore", "ignore", "pipe">, url: string) {
+    this.#process = process;
+    this.#url = url;
+  }
+
+  static async start(): Promise<Program> {
+    const started = Bun.spawn(["bun", new URL("../main.ts", import.meta.url).pathname], {
+      env: {
+        PATH: process.env.PATH,
+        DATABASE_URL: platform.database.url,
+        REDIS_URL: process.env.REDIS_URL,
+        WRENN_CP_LISTEN_ADDR: "127.0.0.1:0",
+        JWT_SECRET,
+        WRENN_ENCRYPTION_KEY: ENCRYPTION_KEY,
+        WRENN_DEFAULT_TEMPLATE: "minimal-debian",
+      },
+      stdin: "ignore",
+      stdout: "ignore",
+      stderr: "pipe",
+    });
+    let text = "";
+    const decoder = new TextDecoder();
+    const lines = started.stderr.getReader();
+    for (;;) {
+      const { done, value } = await lines.read();
+      if (done) throw new Error(`the control plane did not start: ${text}`);
+      text += decoder.decode(value, { stream: true });
+      const url = /"url":"([^"]+)"/.exec(text)?.[1];
+      if (url === undefined) continue;
+      void drain(lines);
+      return new Program(started, url);
+    }
+  }
+
+  /** The answer, or null when the program died before it answered. */
+  async call(method: string, path: string, key?: string): Promise<Answer | null> {
+    try {
+      const response = await fetch(new URL(path, this.#url), {
+        method,
+        headers: {
+          "x-api-key": platform.team.apiKey,
+          ...(key === undefined ? {} : { "idempotency-key": key }),
+        },
+        ...(method === "POST" ? { body: "{}" } : {}),
+      });
+      return await toAnswer(response);
+    } catch {
+      return null;
+    }
+  }
+
+  async end(signal: "SIGKILL" | "SIGTERM"): Promise<void> {
+    this.#process.kill(signal);
+    await this.#process.exited;
+  }
+}
+
+async function drain(lines: { read(): Promise<{ done: boolean }> }): Promise<void> {
+  while (!(await lines.read()).done);
+}
+
+async function killAndRestart(): Promise<number> {
+  await program.end("SIGKILL");
+  program = await Program.start();
+  return Date.now();
+}
+
+async function only() {
+  const rows = await platform.database.db.select().from(capsules);
+  return rows[0];
+}
+
+test("a create whose control plane is killed ends as its host does, and its key answers", async () => {
+  platform.agent.bootMs = 400;
+  const creating = program.call("POST", "/v1/capsules", "crash");
+  await until(() => platform.agent.capsules.size === 1);
+
+  const restartedAt = await killAndRestart();
+  const answer = await program.call("POST", "/v1/capsules", "crash");
+
+  expect(await creating).toBeNull();
+  expect(answer).toMatchObject({ status: 201, body: { status: "running" } });
+  expect(Date.now() - restartedAt).toBeLessThan(RECOVERY_MS_MAX);
+  expect([...platform.agent.capsules.keys()]).toEqual([answer?.body.id ?? ""]);
+});
+
+test("a create that had not reached its host fails, and its key says so", async () => {
+  const held = Promise.withResolvers<void>();
+  platform.agent.faultBefore("createSandbox", async () => {
+    await held.promise;
+    throw new Error("the request was lost");
+  });
+  const creating = program.call("POST", "/v1/capsules", "lost");
+  await until(() => platform.agent.underWay > 0);
+
+  const restartedAt = await killAndRestart();
+  await until(async () => (await only())?.status === "error");
+  const answer = await program.call("POST", "/v1/capsules", "lost");
+  held.resolve();
+
+  expect(await creating).toBeNull();
+  expect(Date.now() - restartedAt).toBeLessThan(RECOVERY_MS_MAX);
+  expect([answer?.status, answer?.body.error.code]).toEqual([502, "agent_error"]);
+  expect(platform.agent.capsules.size).toBe(0);
+});
+
+test("a destroy whose control plane is killed is finished by the next", async () => {
+  const created = await program.call("POST", "/v1/capsules");
+  const hold = Promise.withResolvers<void>();
+  platform.agent.faultBefore("destroySandbox", () => hold.promise);
+  const destroying = program.call("DELETE", `/v1/capsules/${created?.body.id}`);
+  await until(async () => (await only())?.status === "stopping");
+
+  const restartedAt = await killAndRestart();
+  await until(async () => (await only())?.status === "stopped");
+  hold.resolve();
+
+  expect(await destroying).toBeNull();
+  expect(Date.now() - restartedAt).toBeLessThan(RECOVERY_MS_MAX);
+  expect(platform.agent.capsules.size).toBe(0);
+});
+
+test("whenever it is killed, record and host agree afterwards", async () => {
+  platform.agent.bootMs = 30;
+  const created = new Set<string>();
+  for (let round = 0; round < ROUNDS; round++) {
+    const work = Array.from({ length: 8 }, async () => {
+      const answer = await program.call("POST", "/v1/capsules");
+      if (answer?.status === 201) created.add(answer.body.id);
+      if (Math.random() < 0.5 && answer?.status === 201) {
+        await program.call("DELETE", `/v1/capsules/${answer.body.id}`);
+      }
+    });
+    await Bun.sleep(Math.random() * 250);
+    await killAndRestart();
+    await Promise.all(work);
+  }
+
+  await until(async () => {
+    const { pending = 0, starting = 0, stopping = 0 } = await platform.states();
+    return pending + starting + stopping === 0;
+  });
+  await until(async () => {
+    const rows = await platform.database.db.select().from(capsules);
+    const running = rows.filter(({ status }) => status === "running");
+    const expected = running.map(({ id }) => encodeId("capsule", id)).toSorted();
+    return Bun.deepEquals([...platform.agent.capsules.keys()].toSorted(), expected);
+  });
+  const known = new Set((await platform.database.db.select().from(capsules)).map(({ id }) => id));
+  expect(
+    [...created].filter((id) => ![...known].some((row) => encodeId("capsule", row) === id)),
+  ).toEqual([]);
+});
+
+test("every row's events lead to the state it is in, whatever was killed", async () => {
+  platform.agent.bootMs = 30;
+  const work = Array.from({ length: 6 }, () => program.call("POST", "/v1/capsules"));
+  await Bun.sleep(60);
+  await killAndRestart();
+  await Promise.all(work);
+  await until(async () => {
+    const { pending = 0, starting = 0 } = await platform.states();
+    return pending + starting === 0;
+  });
+
+  const all = await platform.database.db.select().from(events).orderBy(events.id);
+  for (const { id, status } of await platform.database.db.select().from(capsules)) {
+    const own = all.filter(({ resource }) => resource.id === encodeId("capsule", id));
+    const steps = own.map(({ metadata }) => metadata);
+    expect(steps.at(-1)?.to).toBe(status);
+    expect(steps.slice(1).map(({ from }) => from)).toEqual(steps.slice(0, -1).map(({ to }) => to));
+  }
+});
+
+test("a database that drops all connections in the middle of a create loses nothing", async () => {
+  const hold = Promise.withResolvers<void>();
+  platform.agent.faultAfter("createSandbox", () => hold.promise);
+  const creating = program.call("POST", "/v1/capsules", "drop");
+  await until(() => platform.agent.capsules.size === 1);
+
+  await platform.database.db.execute(sql`select pg_terminate_backend(pid) from pg_stat_activity
+      where datname = current_database() and pid <> pg_backend_pid()`);
+  hold.resolve();
+  await creating;
+  const answer = await program.call("POST", "/v1/capsules", "drop");
+
+  expect(answer?.status).toBe(201);
+  const [row] = await platform.database.db
+    .select()
+    .from(capsules)
+    .where(eq(capsules.status, "running"));
+  expect(row === undefined ? null : encodeId("capsule", row.id)).toBe(answer?.body.id ?? "");
+});
