@@ -1,0 +1,79 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { Validator } from "@seriousme/openapi-schema-validator";
+import { parse } from "yaml";
+import { AccountsPlatform } from "../../tests/harness/accounts-platform.ts";
+
+interface Operation {
+  readonly operationId: string;
+  readonly summary?: string;
+  readonly security?: readonly Record<string, unknown>[];
+  readonly responses: Record<string, { readonly description: string }>;
+}
+
+let platform: AccountsPlatform;
+let text: string;
+beforeAll(async () => {
+  platform = await AccountsPlatform.start();
+  text = await get("/openapi.json").then((response) => response.text());
+});
+afterAll(() => platform[Symbol.asyncDispose]());
+
+const get = (path: string) => platform.app.handle(new Request(`http://localhost${path}`));
+
+function operations(): [string, Operation][] {
+  const { paths } = JSON.parse(text) as { paths: Record<string, Record<string, Operation>> };
+  return Object.entries(paths).flatMap(([path, methods]) =>
+    Object.entries(methods).map(([method, operation]): [string, Operation] => [
+      `${method.toUpperCase()} ${path}`,
+      operation,
+    ]),
+  );
+}
+
+test("an independent validator accepts the document", async () => {
+  const { valid, errors } = await new Validator().validate(JSON.parse(text));
+
+  expect({ valid, errors }).toEqual({ valid: true, errors: undefined });
+});
+
+// What clients see changes only on purpose: `bun test -u` writes the new one, and review reads it.
+test("the document is the one that was reviewed", () => {
+  expect(JSON.parse(text)).toMatchSnapshot();
+});
+
+test("the YAML says the same as the JSON", async () => {
+  const response = await get("/openapi.yaml");
+
+  expect(response.headers.get("content-type")).toBe("application/yaml");
+  expect(parse(await response.text())).toEqual(JSON.parse(text));
+});
+
+test("every operation has a name of its own, a summary, a success and the form of its failures", () => {
+  const all = operations();
+  const incomplete = all.filter(
+    ([, { summary, responses }]) =>
+      summary === undefined ||
+      responses.default === undefined ||
+      !Object.keys(responses).some((status) => status.startsWith("2")),
+  );
+
+  expect(incomplete.map(([name]) => name)).toEqual([]);
+  expect(new Set(all.map(([, { operationId }]) => operationId)).size).toBe(all.length);
+});
+
+test("every operation that needs credentials says which", () => {
+  const open = operations().filter(([, { security }]) => security === undefined);
+
+  expect(open.map(([name]) => name).sort()).toEqual([
+    "GET /health",
+    "POST /v1/auth/activate",
+    "POST /v1/auth/login",
+    "POST /v1/auth/signup",
+    "POST /v1/hosts/auth/refresh",
+    "POST /v1/hosts/register",
+  ]);
+});
+
+test("nothing of JSON Schema that OpenAPI 3.0 doesn't know is left", () => {
+  expect(text).not.toMatch(/"(const|patternProperties|\$id|type":"null)"/);
+});
