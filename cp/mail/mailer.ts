@@ -1,6 +1,6 @@
 // Sending mail: by SMTP, or as files where there is no mail server.
 
-import { mkdir, rename } from "node:fs/promises";
+import { mkdir, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createTransport } from "nodemailer";
 import type { Clock } from "../clock.ts";
@@ -80,9 +80,8 @@ export function createFileMailer(options: { dir: string; clock: Clock }): Mailer
       await mkdir(options.dir, { recursive: true, mode: 0o700 });
       const time = options.clock.now().toISOString().replaceAll(/[:.]/g, "-");
       const path = join(options.dir, `${time}-${crypto.randomUUID().slice(0, 8)}.txt`);
-      await Bun.write(`${path}.part`, `To: ${to}\nSubject: ${subject}\n\n${text}\n`, {
-        mode: 0o600,
-      });
+      const content = `To: ${to}\nSubject: ${subject}\n\n${text}\n`;
+      await writeFile(`${path}.part`, content, { mode: 0o600, flag: "wx" });
       await rename(`${path}.part`, path);
     },
     async close() {},

@@ -1,0 +1,76 @@
+import { expect, test } from "bun:test";
+import { loadConfig } from "./config.ts";
+
+const COMPLETE = {
+  DATABASE_URL: "postgres://wrenn@localhost/wrenn",
+  REDIS_URL: "redis://localhost:6379/0",
+  JWT_SECRET: "0123456789abcdef0123456789abcdef",
+  WRENN_ENCRYPTION_KEY: "0f".repeat(32),
+};
+
+test("what must be set is enough, the rest has defaults", () => {
+  expect(loadConfig(COMPLETE)).toEqual({
+    databaseUrl: COMPLETE.DATABASE_URL,
+    redisUrl: COMPLETE.REDIS_URL,
+    listen: { hostname: "0.0.0.0", port: 8080 },
+    jwtSecret: COMPLETE.JWT_SECRET,
+    encryptionKey: new Uint8Array(32).fill(0x0f),
+    publicUrl: "http://localhost:8080",
+    defaultTemplate: "minimal-ubuntu",
+    mail: { kind: "none" },
+    logLevel: "info",
+  });
+});
+
+test.each([
+  [":9000", "0.0.0.0", 9000],
+  ["127.0.0.1:80", "127.0.0.1", 80],
+  ["[::1]:80", "::1", 80],
+  ["cp.internal:0", "cp.internal", 0],
+])("listens where %p says", (address, hostname, port) => {
+  const { listen } = loadConfig({ ...COMPLETE, WRENN_CP_LISTEN_ADDR: address });
+
+  expect(listen).toEqual({ hostname, port });
+});
+
+test("mail goes to the server if there is one, else to files", () => {
+  const mail = (more: object) => loadConfig({ ...COMPLETE, WRENN_MAIL_DIR: "/m", ...more }).mail;
+
+  expect(mail({})).toEqual({ kind: "files", dir: "/m" });
+  expect(mail({ SMTP_HOST: "smtp", SMTP_PORT: "465", SMTP_USERNAME: "u" })).toEqual({
+    kind: "smtp",
+    smtp: {
+      host: "smtp",
+      port: 465,
+      username: "u",
+      password: "",
+      fromEmail: "noreply@wrenn.dev",
+    },
+  });
+});
+
+test("a slash at the end of the public URL is none of it", () => {
+  const { publicUrl } = loadConfig({ ...COMPLETE, CP_PUBLIC_URL: "https://wrenn.example/" });
+
+  expect(publicUrl).toBe("https://wrenn.example");
+});
+
+test.each([
+  ["DATABASE_URL", "", "DATABASE_URL is not set"],
+  ["DATABASE_URL", "mysql://secret", "DATABASE_URL must be a URL that begins with postgres://"],
+  ["REDIS_URL", "secret", "REDIS_URL must be a URL that begins with redis://"],
+  ["JWT_SECRET", "secret", "JWT_SECRET must have at least 32 characters"],
+  ["WRENN_ENCRYPTION_KEY", "secret", "WRENN_ENCRYPTION_KEY must be 64 hexadecimal digits"],
+  ["WRENN_CP_LISTEN_ADDR", "8080", "WRENN_CP_LISTEN_ADDR must be host:port or :port"],
+  ["WRENN_CP_LISTEN_ADDR", ":99999", "WRENN_CP_LISTEN_ADDR must be host:port or :port"],
+  ["CP_PUBLIC_URL", "secret", "CP_PUBLIC_URL must be a URL that begins with http:// or https://"],
+  ["LOG_LEVEL", "loud", "LOG_LEVEL must be one of debug, info, warn, error"],
+])("%s=%p is refused without being repeated", (name, value, message) => {
+  expect(() => loadConfig({ ...COMPLETE, [name]: value })).toThrow(new Error(message));
+});
+
+test("a port of the mail server that is none is refused", () => {
+  expect(() => loadConfig({ ...COMPLETE, SMTP_HOST: "smtp", SMTP_PORT: "x" })).toThrow(
+    "SMTP_PORT must be a port number",
+  );
+});
