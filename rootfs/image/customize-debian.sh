@@ -24,6 +24,14 @@ chmod 0440 "$root/etc/sudoers.d/wrenn-user"
 # The day of the last change of a password; empty means no aging.
 sed -i 's/^\([^:]*:[^:]*\):[0-9]*:/\1::/' "$root/etc/shadow"
 
+# What mmdebstrap unpacked before there was a dpkg to leave it out.
+rm "$root/etc/dpkg/dpkg.cfg.d/wrenn-build"
+find "$root/usr/share/doc" ! -type d ! -name copyright -delete
+for dir in man info locale lintian; do
+  find "$root/usr/share/$dir" -mindepth 1 -delete
+done
+find "$root/usr/share/doc" -mindepth 1 -type d -empty -delete
+
 printf '127.0.0.1\tlocalhost\n::1\tlocalhost ip6-localhost ip6-loopback\n' > "$root/etc/hosts"
 
 # The guest's clock is the host's, through KVM's PTP device; no time server is asked.

@@ -7,18 +7,8 @@ import { BuildError, inputsHash, isRoot, run, step } from "../run.ts";
 import { withWorkDir } from "../work-dir.ts";
 import type { DebianRecipe } from "./recipes.ts";
 
+const SETUP = join(import.meta.dirname, "setup-debian.sh");
 const CUSTOMIZE = join(import.meta.dirname, "customize-debian.sh");
-
-/** Documentation and translations: a third of the image, of no use to a program in a capsule.
- *  Copyright notices stay. dpkg keeps these rules in the image for packages installed later. */
-const DPKG_OPTIONS = [
-  "path-exclude=/usr/share/doc/*",
-  "path-include=/usr/share/doc/*/copyright",
-  "path-exclude=/usr/share/man/*",
-  "path-exclude=/usr/share/info/*",
-  "path-exclude=/usr/share/locale/*",
-  "path-exclude=/usr/share/lintian/*",
-];
 
 /** Also kept in the image. */
 const APT_OPTIONS = ['Acquire::Languages "none"', 'Acquire::Retries "3"'];
@@ -41,8 +31,8 @@ interface TreeStamp {
  * @throws BuildError without root, without network, or with mmdebstrap's own words.
  */
 export async function buildTree(recipe: DebianRecipe, dir: string): Promise<DistributionTree> {
-  const inputs = [recipe.suite, ...recipe.packages, ...DPKG_OPTIONS, ...APT_OPTIONS];
-  const key = (await inputsHash(inputs, [CUSTOMIZE])).slice(0, 16);
+  const inputs = [recipe.suite, ...recipe.packages, ...APT_OPTIONS];
+  const key = (await inputsHash(inputs, [SETUP, CUSTOMIZE])).slice(0, 16);
   const base = `${recipe.name}-${key}`;
   const tar = join(dir, `${base}.tar`);
   const stampPath = join(dir, `${base}.json`);
@@ -65,9 +55,9 @@ async function makeTree(
   const command = [
     "mmdebstrap",
     ...["--quiet", "--mode=root", "--variant=minbase", "--format=tar", "--skip=output/dev"],
-    ...DPKG_OPTIONS.map((option) => `--dpkgopt=${option}`),
     ...APT_OPTIONS.map((option) => `--aptopt=${option}`),
     `--include=${recipe.packages.join(",")}`,
+    `--setup-hook=${SETUP}`,
     `--customize-hook=${CUSTOMIZE}`,
     `--customize-hook=copy-out /.build/epoch /.build/packages ${work}`,
     '--customize-hook=rm -r "$1/.build"',
