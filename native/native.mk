@@ -17,15 +17,16 @@ NATIVE_ROOT_TESTS := $(filter $(NATIVE_OUT)/tests/root-%,$(NATIVE_ALL_TESTS))
 NATIVE_UNIT_TESTS := $(filter-out $(NATIVE_ROOT_TESTS),$(NATIVE_ALL_TESTS))
 
 include $(NATIVE_DIR)/keeper/keeper.mk
+include $(NATIVE_DIR)/pager/pager.mk
 
 .PHONY: native native-test native-test-root
-native: $(NATIVE_OUT)/libwrenn.so $(NATIVE_OUT)/tests/tap-relay keeper
+native: $(NATIVE_OUT)/libwrenn.so $(NATIVE_OUT)/tests/tap-relay keeper pager
 
 # Each test prints "ok" and a sentence for each thing it shows, and stops at the first that is not so.
-native-test: $(NATIVE_UNIT_TESTS) test-keeper
+native-test: $(NATIVE_UNIT_TESTS) test-keeper test-pager
 	@for test in $(NATIVE_UNIT_TESTS); do "$$test" || exit 1; done
 
-native-test-root: $(NATIVE_ROOT_TESTS) test-keeper-host
+native-test-root: $(NATIVE_ROOT_TESTS) test-keeper-host test-pager-host
 	@for test in $(NATIVE_ROOT_TESTS); do "$$test" || exit 1; done
 
 # Written aside and renamed: an agent that runs has the old one mapped.

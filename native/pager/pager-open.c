@@ -1,0 +1,187 @@
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include "confine.h"
+#include "pager.h"
+
+#ifndef SO_PEERPIDFD
+#define SO_PEERPIDFD 77 /* linux/socket.h since 6.5 */
+#endif
+
+/* The VMM has sent its message when it connects, or does at once. */
+enum { HAND_OVER_TIMEOUT_MS = 5000, BACKLOG = 8 };
+
+static int listen_at(const char *path, int64_t owner) {
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd < 0) return -errno;
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  strncpy(address.sun_path, path, sizeof address.sun_path - 1);
+  (void)unlink(path);
+  mode_t mask = umask(0177);
+  bool is_bound = bind(fd, (struct sockaddr *)&address, sizeof address) == 0;
+  (void)umask(mask);
+  if (!is_bound || (owner >= 0 && chown(path, (uid_t)owner, (gid_t)-1) < 0) ||
+      listen(fd, BACKLOG) < 0) {
+    int error = errno;
+    (void)close(fd);
+    return -error;
+  }
+  return fd;
+}
+
+static int32_t open_output(const char *path, struct output *ret_output, struct failure *failure) {
+  if (path == NULL) return 0;
+  const char *slash = strrchr(path, '/');
+  const char *name = slash == NULL ? path : slash + 1;
+  char directory[4096] = ".";
+  if (slash != NULL) {
+    (void)snprintf(directory, sizeof directory, "%.*s", (int)(slash - path) + 1, path);
+  }
+  if (strlen(name) == 0 || strlen(name) >= sizeof ret_output->name) {
+    return fail(failure, -EINVAL, "the name of a list to write is empty or too long");
+  }
+  int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) return fail(failure, -errno, "the directory of %.100s: %m", name);
+  ret_output->directory = fd;
+  (void)snprintf(ret_output->name, sizeof ret_output->name, "%s", name);
+  return 0;
+}
+
+static int32_t open_signals(struct pager *pager) {
+  sigset_t ending;
+  (void)sigemptyset(&ending);
+  (void)sigaddset(&ending, SIGTERM);
+  (void)sigaddset(&ending, SIGINT);
+  (void)sigaddset(&ending, SIGPIPE);
+  (void)sigprocmask(SIG_BLOCK, &ending, NULL);
+  (void)sigdelset(&ending, SIGPIPE);
+  pager->signals = signalfd(-1, &ending, SFD_CLOEXEC | SFD_NONBLOCK);
+  return pager->signals < 0 ? fail(&pager->server.failure, -errno, "signalfd: %m") : 0;
+}
+
+static int32_t open_vmm(struct pager *pager) {
+  const struct options *options = &pager->options;
+  if (options->vmm_pidfd >= 0) {
+    pager->pidfd = (int)options->vmm_pidfd;
+    (void)fcntl(pager->pidfd, F_SETFD, FD_CLOEXEC);
+    if (syscall(SYS_pidfd_send_signal, pager->pidfd, 0, NULL, 0) == 0) return 0;
+    return fail(&pager->server.failure, -errno, "--vmm-pidfd: %m");
+  }
+  if (options->vmm_pid < 0) return 0;
+  pager->pidfd = (int)syscall(SYS_pidfd_open, (pid_t)options->vmm_pid, 0);
+  return pager->pidfd < 0 ? fail(&pager->server.failure, -errno, "--vmm-pid: %m") : 0;
+}
+
+static int32_t open_sockets(struct pager *pager) {
+  const struct options *options = &pager->options;
+  struct failure *failure = &pager->server.failure;
+  if (options->control != NULL) {
+    int fd = listen_at(options->control, -1);
+    if (fd < 0) return fail(failure, fd, "--control: cannot listen (errno %d)", -fd);
+    pager->control.listener = fd;
+  }
+  pager->listener = listen_at(options->socket, options->vmm_uid);
+  if (pager->listener >= 0) return 0;
+  return fail(failure, pager->listener, "--socket: cannot listen (errno %d)", -pager->listener);
+}
+
+/* A working set that was torn costs time and no more: the resume goes on without it. */
+static int32_t open_prefetch(struct pager *pager) {
+  if (pager->options.prefetch == NULL) return 0;
+  struct server *server = &pager->server;
+  struct failure failure;
+  int32_t result = page_list_load(pager->options.prefetch, server->memory.index.total_bytes,
+                                  &server->prefetch, &failure);
+  if (result == 0) page_list_sort(&server->prefetch);
+  for (size_t i = 0; result == 0 && i < server->prefetch.count; i++) {
+    const struct page_range *range = &server->prefetch.ranges[i];
+    memory_read_ahead(&server->memory, range->start, range->length);
+  }
+  return result == -ENOMEM ? fail(&server->failure, result, "%s", failure.text) : 0;
+}
+
+int32_t pager_open(struct pager *pager) {
+  const struct options *options = &pager->options;
+  struct server *server = &pager->server;
+  struct failure *failure = &server->failure;
+  int32_t result = open_signals(pager);
+  if (result == 0) result = open_vmm(pager);
+  if (result == 0) result = open_output(options->record, &pager->record, failure);
+  if (result == 0) result = open_output(options->removed, &pager->removed, failure);
+  if (result == 0) {
+    result = memory_open(options->header, options->directories, &server->memory, failure);
+  }
+  if (result == 0) result = server_prepare(server, options->window_bytes);
+  if (result == 0) result = open_prefetch(pager);
+  if (result == 0) result = open_sockets(pager);
+  if (result == 0) result = confine(options->uid, failure);
+  server->is_recording = options->record != NULL;
+  return result;
+}
+
+void pager_close(struct pager *pager) {
+  int owned[] = {pager->record.directory, pager->removed.directory, pager->listener, pager->pidfd,
+                 pager->signals, pager->reason};
+  for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) {
+    if (owned[i] >= 0) (void)close(owned[i]);
+  }
+  control_close(&pager->control);
+  server_free(&pager->server);
+}
+
+static bool is_vmm(const struct pager *pager, int connection, pid_t *ret_pid) {
+  struct ucred peer;
+  socklen_t size = sizeof peer;
+  if (getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0) return false;
+  *ret_pid = peer.pid;
+  const struct options *options = &pager->options;
+  return (options->vmm_pid < 0 || peer.pid == (pid_t)options->vmm_pid) &&
+         (options->vmm_uid < 0 || peer.uid == (uid_t)options->vmm_uid);
+}
+
+/* Whoever handed over its memory is the one to end when that cannot be served. */
+static int pidfd_of_peer(int connection, pid_t pid) {
+  int fd = -1;
+  socklen_t size = sizeof fd;
+  if (getsockopt(connection, SOL_SOCKET, SO_PEERPIDFD, &fd, &size) == 0) return fd;
+  return (int)syscall(SYS_pidfd_open, pid, 0);
+}
+
+int32_t pager_accept(struct pager *pager) {
+  struct server *server = &pager->server;
+  struct failure *failure = &server->failure;
+  int connection = accept4(pager->listener, NULL, NULL, SOCK_CLOEXEC);
+  if (connection < 0 && (errno == EAGAIN || errno == ECONNABORTED)) return 0;
+  if (connection < 0) return fail(failure, -errno, "the VMM cannot be accepted: %m");
+  pid_t pid;
+  if (!is_vmm(pager, connection, &pid)) {
+    (void)close(connection);
+    return 0;
+  }
+  if (pager->pidfd < 0) pager->pidfd = pidfd_of_peer(connection, pid);
+  int32_t result = pager->pidfd < 0 ? fail(failure, -errno, "the VMM's pidfd: %m") : 0;
+  if (result == 0) result = confine_to_vmm(pager->pidfd, failure);
+  if (result == 0) {
+    result = regions_receive(connection, HAND_OVER_TIMEOUT_MS, server->memory.index.total_bytes,
+                             &server->regions, &server->uffd, failure);
+  }
+  (void)close(connection);
+  if (result < 0) return result;
+  (void)close(pager->listener);
+  pager->listener = -1;
+  int flags = fcntl(server->uffd, F_GETFL);
+  if (flags < 0 || fcntl(server->uffd, F_SETFL, flags | O_NONBLOCK) < 0) {
+    return fail(failure, -errno, "the userfaultfd: %m");
+  }
+  return 1;
+}

@@ -1,0 +1,62 @@
+/* The pager program, apart from main(): see pager.c. */
+#ifndef WRENN_PAGER_PAGER_H
+#define WRENN_PAGER_PAGER_H
+
+#include <stdint.h>
+
+#include "control.h"
+#include "options.h"
+#include "server.h"
+
+enum {
+  PAGER_EXIT_ENDED = 0,  /* the VMM ended, or was ended on request */
+  PAGER_EXIT_FAILED = 1, /* the VMM was killed; the reason file says why */
+  PAGER_EXIT_USAGE = 2,
+};
+
+/* A directory that stays open, since the pager may not open its path any more, and a name in it. */
+struct output {
+  int directory; /* -1: not wanted */
+  char name[200];
+};
+
+struct pager {
+  struct options options;
+  struct server server;
+  struct control control;
+  struct output record;
+  struct output removed;
+  int listener; /* for the VMM; closed once it has connected */
+  int pidfd;    /* of the VMM, -1 while it is not known */
+  int signals;
+  int reason;
+  bool may_run; /* what is to be there before the VMM runs, is there */
+  bool is_stop_wanted;
+  uint64_t started_ns;
+  uint64_t connected_ns;
+  uint64_t retrying_since_ns; /* 0: nothing had to be put off */
+};
+
+/* Runs the pager to its end. Returns its exit status. */
+int pager_run(int argc, char *const *argv);
+
+/*
+ * Opens what the options name, then gives up privileges. -errno with the reason in
+ * pager->server.failure; what was opened is closed by pager_close.
+ */
+int32_t pager_open(struct pager *pager);
+void pager_close(struct pager *pager);
+
+/* Takes the VMM's connection, if it is the VMM's. Returns 1 when it was, 0 to go on waiting, -errno. */
+int32_t pager_accept(struct pager *pager);
+
+/* Serves until the VMM ends (0), a stop is wanted (0), or something fails: -errno with the reason. */
+int32_t pager_loop(struct pager *pager);
+
+/* Writes the working set of this run, or the ranges given back. -ENOENT: not wanted; -errno. */
+int32_t pager_save_working_set(const struct pager *pager, uint64_t *ret_bytes);
+int32_t pager_save_removed(const struct pager *pager, uint64_t *ret_bytes);
+
+uint64_t pager_now_ns(void);
+
+#endif

@@ -1,0 +1,78 @@
+#define _GNU_SOURCE
+#include "hand-over.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/userfaultfd.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#ifndef USERFAULTFD_IOC_NEW
+#define USERFAULTFD_IOC_NEW _IO(0xAA, 0x00) /* linux/userfaultfd.h since 6.1 */
+#endif
+
+static int open_userfault(int device) {
+  int own_device = -1;
+  if (device < 0) own_device = device = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+  int uffd = device >= 0 ? ioctl(device, USERFAULTFD_IOC_NEW, O_CLOEXEC | O_NONBLOCK)
+                         : (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+  int error = errno;
+  if (own_device >= 0) (void)close(own_device);
+  return uffd < 0 ? -error : uffd;
+}
+
+int userfault_register(int device, void *address, size_t size) {
+  int uffd = open_userfault(device);
+  if (uffd < 0) return uffd;
+  struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_EVENT_REMOVE};
+  struct uffdio_register range = {.range = {.start = (uintptr_t)address, .len = size},
+                                  .mode = UFFDIO_REGISTER_MODE_MISSING};
+  if (ioctl(uffd, UFFDIO_API, &api) == 0 && ioctl(uffd, UFFDIO_REGISTER, &range) == 0) return uffd;
+  int error = errno;
+  (void)close(uffd);
+  return -error;
+}
+
+static int32_t send_with_descriptor(int socket, const char *text, size_t size, int descriptor) {
+  union {
+    char bytes[CMSG_SPACE(sizeof(int))];
+    struct cmsghdr align;
+  } control = {0};
+  struct iovec body = {.iov_base = (char *)(uintptr_t)text, .iov_len = size};
+  struct msghdr message = {.msg_iov = &body,
+                           .msg_iovlen = 1,
+                           .msg_control = control.bytes,
+                           .msg_controllen = sizeof control.bytes};
+  struct cmsghdr *part = CMSG_FIRSTHDR(&message);
+  part->cmsg_level = SOL_SOCKET;
+  part->cmsg_type = SCM_RIGHTS;
+  part->cmsg_len = CMSG_LEN(sizeof(int));
+  memcpy(CMSG_DATA(part), &descriptor, sizeof descriptor);
+  ssize_t sent = sendmsg(socket, &message, MSG_NOSIGNAL);
+  if (sent < 0) return -errno;
+  return (size_t)sent == size ? 0 : -EMSGSIZE;
+}
+
+int32_t hand_over(const char *path, int uffd, const void *address, size_t size, uint64_t offset) {
+  char text[256];
+  int length = snprintf(text, sizeof text,
+                        "[{\"base_host_virt_addr\":%" PRIuPTR ",\"size\":%zu,\"offset\":%" PRIu64
+                        ",\"page_size\":4096}]",
+                        (uintptr_t)address, size, offset);
+  struct sockaddr_un target = {.sun_family = AF_UNIX};
+  if (strlen(path) >= sizeof target.sun_path) return -ENAMETOOLONG;
+  strncpy(target.sun_path, path, sizeof target.sun_path - 1);
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return -errno;
+  int32_t result = connect(fd, (struct sockaddr *)&target, sizeof target) < 0
+                       ? -errno
+                       : send_with_descriptor(fd, text, (size_t)length, uffd);
+  (void)close(fd);
+  return result;
+}
