@@ -1,4 +1,6 @@
-/* A descriptor that closes itself when its variable leaves scope, so that early returns are safe. */
+/*
+ * A descriptor that closes itself when its variable leaves scope, so that early returns are safe.
+ */
 #ifndef WRENN_DESCRIPTOR_H
 #define WRENN_DESCRIPTOR_H
 

@@ -32,7 +32,9 @@ int32_t dm_fill_table(struct dm_table *table, const char *name, const char *line
 /* Points ret_text at the first target's status inside the answer. -ENXIO: there is no target. */
 int32_t dm_read_status(const struct dm_answer *answer, const char **ret_text);
 
-/* Copies the names with that prefix as wrenn_link_list does. -EBADMSG: the list leaves its buffer. */
+/*
+ * Copies the names with that prefix as wrenn_link_list does. -EBADMSG: the list leaves its buffer.
+ */
 int32_t dm_read_names(const struct dm_answer *answer, const char *prefix, char *ret_names,
                       uint32_t size);
 

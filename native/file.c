@@ -10,7 +10,10 @@
 #include "descriptor.h"
 #include "wrenn.h"
 
-/* One copy_file_range or write at a time: large enough to cost nothing, small enough to be killable. */
+/*
+ * One copy_file_range or write at a time: large enough to cost nothing, small enough to be
+ * killable.
+ */
 enum { COPY_STEP_BYTES = 64 * 1024 * 1024, BUFFER_BYTES = 128 * 1024 };
 
 static int32_t open_pair(const char *source, const char *target, int *ret_source,

@@ -32,7 +32,9 @@ int32_t on_own_thread(int32_t (*run)(void *), void *argument) {
   sigset_t all, before;
   pthread_t thread;
 
-  /* The thread inherits this mask: no handler of the runtime may run on a thread it does not know. */
+  /*
+   * The thread inherits this mask: no handler of the runtime may run on a thread it does not know.
+   */
   (void)sigfillset(&all);
   int error = pthread_sigmask(SIG_SETMASK, &all, &before);
   if (error != 0) return -error;

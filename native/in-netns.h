@@ -10,7 +10,9 @@
  */
 int32_t in_netns(const char *path, int32_t (*run)(void *), void *argument);
 
-/* Calls run(argument) on a new thread that may leave its namespaces, since it ends with the call. */
+/*
+ * Calls run(argument) on a new thread that may leave its namespaces, since it ends with the call.
+ */
 int32_t on_own_thread(int32_t (*run)(void *), void *argument);
 
 #endif

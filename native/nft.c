@@ -14,8 +14,8 @@ struct commands {
 };
 
 /*
- * The library's only global: libnftables (1.0.6) keeps its symbol tables and parser tables in process-wide
- * variables without a lock, and two Workers of one process may well call at once.
+ * The library's only global: libnftables (1.0.6) keeps its symbol tables and parser tables in
+ * process-wide variables without a lock, and two Workers of one process may well call at once.
  */
 static pthread_mutex_t libnftables_lock = PTHREAD_MUTEX_INITIALIZER;
 

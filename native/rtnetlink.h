@@ -27,7 +27,9 @@ void rt_end(struct rt_request *request, struct rtattr *nest);
 /* Appends room for a fixed header inside a nested attribute, zeroed. */
 void *rt_reserve(struct rt_request *request, size_t size);
 
-/* Sends the request in the calling thread's namespace and returns the kernel's answer, 0 or -errno. */
+/*
+ * Sends the request in the calling thread's namespace and returns the kernel's answer, 0 or -errno.
+ */
 int32_t rt_send(struct rt_request *request);
 
 /*

@@ -15,7 +15,9 @@ struct tap {
   uint32_t uid;
 };
 
-/* Without TUNSETPERSIST, which comes last, the device goes with the descriptor: no cleanup needed. */
+/*
+ * Without TUNSETPERSIST, which comes last, the device goes with the descriptor: no cleanup needed.
+ */
 static int32_t create_tap(void *opaque) {
   const struct tap *tap = opaque;
   struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};

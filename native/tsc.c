@@ -8,8 +8,10 @@
 #ifdef __x86_64__
 #include <x86intrin.h>
 
-/* Of this many readings the one with the least time between its two counter reads is used: the others were
- * interrupted. */
+/*
+ * Of this many readings the one with the least time between its two counter reads is used: the
+ * others were interrupted.
+ */
 enum { READINGS = 32 };
 
 struct instant {

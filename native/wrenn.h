@@ -29,12 +29,14 @@
  */
 WRENN_API int32_t wrenn_netns_share_directory(const char *directory);
 
-/* Takes that mount away if the directory is empty; -ENOTEMPTY, -EINVAL (it is no mount) otherwise. */
+/*
+ * Takes that mount away if the directory is empty; -ENOTEMPTY, -EINVAL (it is no mount) otherwise.
+ */
 WRENN_API int32_t wrenn_netns_unshare_directory(const char *directory);
 
 /*
- * Makes a network namespace with nothing but its loopback device, which is up, and bind-mounts it at
- * `path`, whose directory must exist. Blocks: milliseconds (the kernel makes the namespace).
+ * Makes a network namespace with nothing but its loopback device, which is up, and bind-mounts it
+ * at `path`, whose directory must exist. Blocks: milliseconds (the kernel makes the namespace).
  * -EEXIST: `path` is there already. On failure nothing is left behind.
  */
 WRENN_API int32_t wrenn_netns_create(const char *path);
@@ -46,7 +48,7 @@ WRENN_API int32_t wrenn_netns_create(const char *path);
  */
 WRENN_API int32_t wrenn_netns_delete(const char *path);
 
-/* ---- link.c: devices, addresses and routes by rtnetlink. Each call blocks for the rtnl lock. ---- */
+/* ---- link.c: devices, addresses, routes by rtnetlink. Each blocks for the rtnl lock. ---- */
 
 /*
  * Makes a veth pair: `name` in the caller's namespace and `peer` in `netns`. Both are down.
@@ -109,14 +111,15 @@ WRENN_API int32_t wrenn_nft_run(const char *netns, const char *commands, char *r
 
 /*
  * Makes `target` (which must not exist, mode 0600) a clone of `source` that shares its extents
- * (FICLONE). Blocks: for the write-back of what is dirty in `source`. -EOPNOTSUPP, -EINVAL or -ENOTTY: the
- * file system cannot; -EXDEV: two file systems; -EEXIST. On failure `target` is not left behind.
+ * (FICLONE). Blocks: for the write-back of what is dirty in `source`. -EOPNOTSUPP, -EINVAL or
+ * -ENOTTY: the file system cannot; -EXDEV: two file systems; -EEXIST. On failure `target` is not
+ * left behind.
  */
 WRENN_API int32_t wrenn_file_reflink(const char *source, const char *target);
 
 /*
- * Makes `target` (which must not exist, mode 0600) a copy of `source` with the same holes.
- * Blocks: for the whole copy, about a second per GiB of data. On failure `target` is not left behind.
+ * Makes `target` (which must not exist, mode 0600) a copy of `source` with the same holes. Blocks:
+ * for the whole copy, about a second per GiB of data. On failure `target` is not left behind.
  */
 WRENN_API int32_t wrenn_file_copy_sparse(const char *source, const char *target);
 
@@ -131,8 +134,8 @@ WRENN_API int32_t wrenn_file_lock(const char *path);
 
 /*
  * Attaches the file `path` to a free loop device, read-only if asked. The device outlives the
- * process until wrenn_loop_detach. Returns the device's number (/dev/loop<n>). -ENOENT: no `path` or no loop
- * driver; -EBUSY: lost every race for a free device.
+ * process until wrenn_loop_detach. Returns the device's number (/dev/loop<n>). -ENOENT: no `path`
+ * or no loop driver; -EBUSY: lost every race for a free device.
  */
 WRENN_API int32_t wrenn_loop_attach(const char *path, int32_t read_only);
 
@@ -142,7 +145,7 @@ WRENN_API int32_t wrenn_loop_attach(const char *path, int32_t read_only);
  */
 WRENN_API int32_t wrenn_loop_detach(uint32_t index);
 
-/* ---- dm.c: device-mapper (linux/dm-ioctl.h). -ENOENT from each: the kernel has no device-mapper. ---- */
+/* ---- dm.c: device-mapper (linux/dm-ioctl.h). -ENOENT from each: the kernel has none. ---- */
 
 /* Returns the interface's version, major in the upper half and minor in the lower 16 bits. */
 WRENN_API int32_t wrenn_dm_version(void);
@@ -171,8 +174,9 @@ WRENN_API int32_t wrenn_dm_suspend(const char *name);
 WRENN_API int32_t wrenn_dm_remove(const char *name);
 
 /*
- * Writes the status line of the first target of `name` to ret_status (NUL-terminated; for "snapshot"
- * see wrenn_dm_classify_snapshot). -ENXIO: no such device or no table; -ENOSPC: buffer too small.
+ * Writes the status line of the first target of `name` to ret_status (NUL-terminated; for
+ * "snapshot" see wrenn_dm_classify_snapshot). -ENXIO: no such device or no table; -ENOSPC: buffer
+ * too small.
  */
 WRENN_API int32_t wrenn_dm_status(const char *name, char *ret_status, uint32_t size);
 

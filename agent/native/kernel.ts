@@ -1,5 +1,5 @@
-// The kernel as the agent uses it, over native/libwrenn.so. Calls that may take over a millisecond run in
-// Workers and return promises; the few that cannot are plain functions.
+// The kernel as the agent uses it, over native/libwrenn.so. Calls that may take over a millisecond
+// run in Workers and return promises; the few that cannot are plain functions.
 
 import { callOn } from "./caller.ts";
 import { Lane } from "./lane.ts";

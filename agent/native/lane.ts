@@ -1,12 +1,13 @@
-// A few Workers that share one queue of slow native calls, so that the main loop never waits for the kernel.
+// A few Workers that share one queue of slow native calls, so that the main loop never waits for
+// the kernel.
 import type { Reply, Task } from "./worker.ts";
 
 // Callers are capsules and pool fillers, some dozens; more means that something does not wait.
 const QUEUE_MAX = 4096;
 
-// In a compiled program modules lie below /$bunfs/root by their path from the build's --root, which is agent/,
-// and the Worker is an entry point of its own: bun build --compile --root agent agent/main.ts
-// agent/native/worker.ts. From source it lies beside this file.
+// In a compiled program modules lie below /$bunfs/root by their path from the build's --root, which
+// is agent/, and the Worker is an entry point of its own: bun build --compile --root agent
+// agent/main.ts agent/native/worker.ts. From source it lies beside this file.
 const WORKER = import.meta.url.startsWith("file:///$bunfs/")
   ? "/$bunfs/root/native/worker.js"
   : new URL("./worker.ts", import.meta.url);

@@ -1,4 +1,5 @@
-// Namespaces, devices, routes, firewall. Each call enters the namespace it names on a thread of the library.
+// Namespaces, devices, routes, firewall. Each call enters the namespace it names on a thread of the
+// library.
 import { existsSync } from "node:fs";
 import { mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
@@ -113,7 +114,9 @@ export class NetworkCalls {
     await this.#call(operation, "wrenn_route_add", args);
   }
 
-  /** Writes /proc/sys/`key` (with slashes) as the namespace sees it; false if there is no such key. */
+  /**
+   * Writes /proc/sys/`key` (with slashes) as the namespace sees it; false if there is no such key.
+   */
   async writeSysctl(netns: string | null, key: string, value: string): Promise<boolean> {
     return this.#unless(["ENOENT"], () =>
       this.#call(`write ${key}`, "wrenn_sysctl_write", [netnsPath(netns), key, value]),

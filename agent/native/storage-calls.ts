@@ -58,8 +58,8 @@ export class StorageCalls {
   }
 
   /**
-   * Loads a table, which resumeMapped activates: lines of "<start> <sectors> <target> [<parameters>]".
-   * EINVAL: the kernel refuses it.
+   * Loads a table, which resumeMapped activates: lines of "<start> <sectors> <target>
+   * [<parameters>]". EINVAL: the kernel refuses it.
    */
   async loadMapped(name: string, lines: readonly string[]): Promise<void> {
     const args = [name, lines.join("\n")];

@@ -1,12 +1,12 @@
 // What a failed call of libwrenn becomes: an error that names the operation and the errno.
 import { constants } from "node:os";
 
-// Not util.getSystemErrorName, which knows libuv's errors alone: EBADMSG is none of them. Of two names for one number
-// (EAGAIN, EWOULDBLOCK) the first wins.
+// Not util.getSystemErrorName, which knows libuv's errors alone: EBADMSG is none of them. Left out
+// are the second names of EAGAIN and EOPNOTSUPP.
 const NAMES = new Map(
   Object.entries(constants.errno)
-    .map(([name, errno]) => [errno, name] as const)
-    .reverse(),
+    .filter(([name]) => name !== "EWOULDBLOCK" && name !== "ENOTSUP")
+    .map(([name, errno]) => [errno, name] as const),
 );
 
 /** A call into the kernel failed. `code` is the errno's name, such as "ENOENT". */
@@ -16,7 +16,9 @@ export class SyscallError extends Error {
   readonly errno: number;
   readonly code: string;
 
-  /** `result` is what the library returned: -errno. `detail` is an explanation it may have given. */
+  /**
+   * `result` is what the library returned: -errno. `detail` is an explanation it may have given.
+   */
   constructor(operation: string, result: number, detail = "") {
     const code = NAMES.get(-result) ?? `errno ${-result}`;
     super(`${operation}: ${code}${detail === "" ? "" : `: ${detail}`}`);

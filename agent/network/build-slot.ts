@@ -1,5 +1,5 @@
-// Makes and removes the kernel objects of one slot. Removal goes by names alone, so it also clears what a killed
-// agent left half made.
+// Makes and removes the kernel objects of one slot. Removal goes by names alone, so it also clears
+// what a killed agent left half made.
 import type { Kernel } from "../native/kernel.ts";
 import { slotRules } from "./rules.ts";
 import {
@@ -22,8 +22,8 @@ export async function buildSlot(kernel: Kernel, tag: string, index: number): Pro
 
 /** Removes the slot's objects, as many as there are. */
 export async function removeSlot(kernel: Kernel, tag: string, index: number): Promise<void> {
-  // The pair first: the kernel destroys a namespace's devices some time after its name is gone, and the
-  // host's end must not outlive this call.
+  // The pair first: the kernel destroys a namespace's devices some time after its name is gone, and
+  // the host's end must not outlive this call.
   await kernel.network.deleteLink({ netns: null, name: describeLinks(tag, index).veth });
   await kernel.network.deleteNetns(describeSlot(tag, index).netns);
 }

@@ -1,5 +1,6 @@
-// Claims on slot numbers, which are shared by every agent of the machine: a file per number, whose content is its
-// owner's directory. A claim is a hard link to a file of the owner's, so it appears whole or not at all.
+// Claims on slot numbers, which are shared by every agent of the machine: a file per number, whose
+// content is its owner's directory. A claim is a hard link to a file of the owner's, so it appears
+// whole or not at all.
 import { closeSync, existsSync } from "node:fs";
 import { link, mkdir, readdir, readFile, realpath, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -26,8 +27,8 @@ export class SlotClaims {
   }
 
   /**
-   * Registers the agent under its tag. Throws if another directory that still exists has the tag, since
-   * two agents of one tag would take each other's devices for their own.
+   * Registers the agent under its tag. Throws if another directory that still exists has the tag,
+   * since two agents of one tag would take each other's devices for their own.
    */
   static async open(options: {
     kernel: Kernel;
@@ -54,7 +55,9 @@ export class SlotClaims {
     return own.sort((a, b) => a - b);
   }
 
-  /** Claims a number that nobody has, after the one claimed last so that numbers rest before reuse. */
+  /**
+   * Claims a number that nobody has, after the one claimed last so that numbers rest before reuse.
+   */
   async claimNext(): Promise<number> {
     const taken = new Set(await readdir(this.#slotsDir));
     for (let step = 0; step < SLOT_MAX; step++) {
@@ -112,8 +115,8 @@ export class SlotClaims {
     return readIfThere(this.#slotPath(index));
   }
 
-  // Two agents may find the same abandoned claim: the lock makes the second look again after the first
-  // has removed it, when the number may carry a fresh claim.
+  // Two agents may find the same abandoned claim: the lock makes the second look again after the
+  // first has removed it, when the number may carry a fresh claim.
   async #freeIfAbandoned(index: number): Promise<boolean> {
     if (!(await this.#isAbandoned(index))) return false;
     const lock = this.#kernel.tryLockFile(join(this.#slotsDir, ".lock"));

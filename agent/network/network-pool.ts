@@ -1,8 +1,10 @@
-// The agent's network slots: a namespace with a TAP, a veth pair to the host and a firewall each. Making one takes
-// milliseconds, so some stand ready. A slot is used once: its namespace is deleted, not cleaned.
+// The agent's network slots: a namespace with a TAP, a veth pair to the host and a firewall each.
+// Making one takes milliseconds, so some stand ready. A slot is used once: its namespace is
+// deleted, not cleaned.
 //
-// What is left after a crash is found by name: everything carries the agent's tag, and a claim comes before the first
-// object of its slot and goes after the last. So open() may remove whatever has the tag and is not in use.
+// What is left after a crash is found by name: everything carries the agent's tag, and a claim
+// comes before the first object of its slot and goes after the last. So open() may remove whatever
+// has the tag and is not in use.
 import type { Kernel } from "../native/kernel.ts";
 import { buildSlot, removeSlot } from "./build-slot.ts";
 import { CLAIMS_DIR, SlotClaims } from "./claims.ts";
@@ -45,9 +47,9 @@ export class NetworkPool {
   }
 
   /**
-   * Sets up the agent's host table and forwarding, keeps the slots in `keep` (those of living capsules), removes
-   * every other object of this tag and starts filling the pool up to `ready` slots. Throws if a kept slot
-   * belongs to another agent, or the tag to another directory.
+   * Sets up the agent's host table and forwarding, keeps the slots in `keep` (those of living
+   * capsules), removes every other object of this tag and starts filling the pool up to `ready`
+   * slots. Throws if a kept slot belongs to another agent, or the tag to another directory.
    */
   static async open(options: {
     kernel: Kernel;
@@ -81,13 +83,19 @@ export class NetworkPool {
     return slot;
   }
 
-  /** Removes the slot's namespace, devices and claim. Its VMM must have ended. Nothing happens if it is gone. */
+  /**
+   * Removes the slot's namespace, devices and claim. Its VMM must have ended. Nothing happens if it
+   * is gone.
+   */
   async release(index: number): Promise<void> {
     await removeSlot(this.#kernel, this.#tag, index);
     await this.#claims.release(index);
   }
 
-  /** Ends filling and waits for work under way. Slots stay, ready ones too: open() removes or keeps them. */
+  /**
+   * Ends filling and waits for work under way. Slots stay, ready ones too: open() removes or keeps
+   * them.
+   */
   async close(): Promise<void> {
     this.#closed = true;
     await Promise.allSettled([...this.#making]);
@@ -143,7 +151,8 @@ export class NetworkPool {
     try {
       await buildSlot(this.#kernel, this.#tag, index);
     } catch (error) {
-      // If this fails too, the claim stays, and with it the number is out of use until the next open().
+      // If this fails too, the claim stays, and with it the number is out of use until the next
+      // open().
       await this.release(index);
       throw error;
     }
@@ -159,7 +168,8 @@ export class NetworkPool {
     }
   }
 
-  // One at a time: the kernel makes namespaces under one lock, and capsules that start now need the CPUs more.
+  // One at a time: the kernel makes namespaces under one lock, and capsules that start now need the
+  // CPUs more.
   #fill(): void {
     if (this.#filling !== null) return;
     this.#filling = this.#fillUp().finally(() => {

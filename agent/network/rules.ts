@@ -1,6 +1,7 @@
-// The firewall, as text for nft: one table in the agent's own namespace, one in each slot's. Both deny by default
-// and both keep a guest from other capsules and private ranges; the host's public addresses are known to its own
-// table alone, which goes by where a packet comes from, not by a list of addresses.
+// The firewall, as text for nft: one table in the agent's own namespace, one in each slot's. Both
+// deny by default and both keep a guest from other capsules and private ranges; the host's public
+// addresses are known to its own table alone, which goes by where a packet comes from, not by a
+// list of addresses.
 
 import type { SlotLinks } from "./slot.ts";
 import {
@@ -12,7 +13,10 @@ import {
   vethPrefix,
 } from "./slot.ts";
 
-/** Where no guest may go: this network, private, shared, loopback, link-local (metadata), multicast, reserved. */
+/**
+ * Where no guest may go: this network, private, shared, loopback, link-local (metadata), multicast,
+ * reserved.
+ */
 export const DENIED_RANGES = [
   "0.0.0.0/8",
   "10.0.0.0/8",
@@ -26,8 +30,9 @@ export const DENIED_RANGES = [
 ] as const;
 
 /**
- * Connections that a guest may have open at once. The host tracks them all in one table (by default 262,144 on a
- * machine of this size), which one guest could otherwise fill for every other and for the host.
+ * Connections that a guest may have open at once. The host tracks them all in one table (by default
+ * 262,144 on a machine of this size), which one guest could otherwise fill for every other and for
+ * the host.
  */
 export const GUEST_CONNECTIONS_MAX = 4096;
 
@@ -35,16 +40,19 @@ const SLOT_TABLE = "inet wrenn";
 /** The veth of every agent on the machine, this one's or another's. */
 const ANY_VETH = "wv-*";
 
-const DENIED_SET = `set denied { type ipv4_addr; flags interval; elements = { ${DENIED_RANGES.join(", ")} }; }`;
+const DENIED_SET = `set denied {
+    type ipv4_addr; flags interval;
+    elements = { ${DENIED_RANGES.join(", ")} }
+  }`;
 
 export function hostTable(tag: string): string {
   return `inet wrenn_${tag}`;
 }
 
 /**
- * Makes the agent's table, in place of one that is there, without a moment in between. Rules go by the
- * names of its veths, so slots come and go without touching it. What does not come from or go to
- * one of them passes untouched.
+ * Makes the agent's table, in place of one that is there, without a moment in between. Rules go by
+ * the names of its veths, so slots come and go without touching it. What does not come from or go
+ * to one of them passes untouched.
  */
 export function hostRules(tag: string): string {
   const veths = `"${vethPrefix(tag)}*"`;
@@ -89,8 +97,9 @@ export function removeHostRules(tag: string): string {
 }
 
 /**
- * The table of a slot's namespace. The host's connections to hostIp reach the guest as if from its gateway; the
- * guest's own leave as the namespace's address. Nothing else passes, and nothing reaches the namespace itself.
+ * The table of a slot's namespace. The host's connections to hostIp reach the guest as if from its
+ * gateway; the guest's own leave as the namespace's address. Nothing else passes, and nothing
+ * reaches the namespace itself.
  */
 export function slotRules(slot: NetworkSlot, links: SlotLinks): string {
   return `table ${SLOT_TABLE} {

@@ -3,7 +3,10 @@
 /** Slots are numbered for the whole machine; 32,767 /31 pairs fill 10.12.0.0/16. */
 export const SLOT_MAX = 32_767;
 
-/** The guest's only view of the network, the same in every namespace so that snapshots restore anywhere. */
+/**
+ * The guest's only view of the network, the same in every namespace so that snapshots restore
+ * anywhere.
+ */
 export const GUEST_ADDRESS = "169.254.0.21";
 export const GATEWAY_ADDRESS = "169.254.0.22";
 export const GUEST_PREFIX_LENGTH = 30;
@@ -39,7 +42,9 @@ export interface SlotLinks {
   readonly uplinkAddress: string;
 }
 
-/** Throws unless the tag is four characters of 0-9a-z, since names of 15 characters are built on it. */
+/**
+ * Throws unless the tag is four characters of 0-9a-z, since names of 15 characters are built on it.
+ */
 export function checkTag(tag: string): void {
   if (!TAG_PATTERN.test(tag)) {
     throw new Error(`Cannot use tag ${JSON.stringify(tag)}: it must be four characters of 0-9a-z`);

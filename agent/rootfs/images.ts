@@ -1,5 +1,6 @@
-// Base images: immutable files named by their content, blobs/<sha256>.ext4, and the links by which templates name them,
-// teams/<team>/<template>/rootfs.ext4. An operator may put a plain file in the place of a link: it is imported.
+// Base images: immutable files named by their content, blobs/<sha256>.ext4, and the links by which
+// templates name them, teams/<team>/<template>/rootfs.ext4. An operator may put a plain file in the
+// place of a link: it is imported.
 import { chmod, link, lstat, mkdir, readlink, rename, rm, stat, symlink } from "node:fs/promises";
 import { basename, dirname, join, relative, resolve } from "node:path";
 import { encodeUuid } from "../../proto/ids.ts";
@@ -27,9 +28,9 @@ export class Images {
   }
 
   /**
-   * The base image of a template, or null if the host has none. A plain file in its place is hashed, moved to the
-   * blobs and replaced by a link; killed at any point, the next call goes on. Throws if the link leads
-   * anywhere but to a blob, or the file changes while it is imported.
+   * The base image of a template, or null if the host has none. A plain file in its place is
+   * hashed, moved to the blobs and replaced by a link; killed at any point, the next call goes on.
+   * Throws if the link leads anywhere but to a blob, or the file changes while it is imported.
    */
   async resolve(ids: { teamId: string; templateId: string }): Promise<BaseImage | null> {
     const { teamId, templateId } = ids;

@@ -1,10 +1,12 @@
-// The root disks of capsules: each a copy-on-write child of a base image. One interface, three ways to copy.
-import { chown, mkdir, readdir, rename, rm, stat, truncate } from "node:fs/promises";
+// The root disks of capsules: each a copy-on-write child of a base image. One interface, three ways
+// to copy.
+import { chown, link, mkdir, readdir, rm, stat, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import type { Kernel } from "../native/kernel.ts";
 import { hasCode } from "../native/syscall-error.ts";
 import type { BaseImage } from "./images.ts";
-import { canReflink } from "./probe-reflink.ts";
+import { MappedDisks } from "./mapped-disks.ts";
+import { canReflink, PROBE_PREFIX } from "./probe-reflink.ts";
 
 const MIB = 1024 * 1024;
 const SUFFIX = ".ext4";
@@ -13,8 +15,9 @@ const PARTIAL_SUFFIX = ".ext4.partial";
 const CAPSULE_ID_PATTERN = /^[0-9a-z][0-9a-z-]{0,63}$/;
 
 /**
- * reflink: a clone that shares extents with its base (XFS, btrfs). dm: a device-mapper snapshot over loop devices. copy: a
- * whole copy without its holes, for a file system that can do nothing better.
+ * reflink: a clone that shares extents with its base (XFS, btrfs). dm: a device-mapper snapshot
+ * over loop devices. copy: a whole copy without its holes, for a file system that can do nothing
+ * better.
  */
 export type CowKind = "reflink" | "copy" | "dm";
 
@@ -31,20 +34,23 @@ export class RootDisks {
   readonly kind: CowKind;
   readonly #dir: string;
   readonly #kernel: Kernel;
+  readonly #mapped: MappedDisks | null;
 
   private constructor(options: {
     kind: CowKind;
     dir: string;
     kernel: Kernel;
+    mapped: MappedDisks | null;
   }) {
     this.kind = options.kind;
     this.#dir = options.dir;
     this.#kernel = options.kernel;
+    this.#mapped = options.mapped;
   }
 
   /**
-   * Picks the way to copy: with "auto" reflink if `dir` can, else copy. Throws, saying why, if the kind asked for cannot
-   * work here. Removes disks that were half made when the agent died.
+   * Picks the way to copy: with "auto" reflink if `dir` can, else copy. Throws, saying why, if the
+   * kind asked for cannot work here. Removes disks that were half made when the agent died.
    */
   static async open(options: {
     /** $WRENN_DIR/sandboxes; on one file system with the images. */
@@ -61,8 +67,8 @@ export class RootDisks {
         `WRENN_COW=reflink: the file system of ${dir} cannot share extents (XFS and btrfs can)`,
       );
     }
-    if (kind === "dm") throw new Error("WRENN_COW=dm: device-mapper is not supported yet");
-    const disks = new RootDisks({ kind, dir, kernel });
+    const mapped = kind === "dm" ? await MappedDisks.open(options) : null;
+    const disks = new RootDisks({ kind, dir, kernel, mapped });
     await disks.#removePartial();
     return disks;
   }
@@ -70,6 +76,7 @@ export class RootDisks {
   /** Makes the capsule's disk. EEXIST if it has one; on failure none is left. */
   async create(disk: CreateRootDisk): Promise<{ path: string }> {
     checkCapsuleId(disk.capsuleId);
+    if (this.#mapped !== null) return { path: await this.#mapped.create(disk) };
 
     const path = this.path(disk.capsuleId);
     const partial = join(this.#dir, disk.capsuleId + PARTIAL_SUFFIX);
@@ -77,10 +84,10 @@ export class RootDisks {
     try {
       await truncate(partial, Math.max(disk.base.sizeBytes, disk.sizeMib * MIB));
       await chown(partial, disk.uid, disk.uid);
-      await rename(partial, path);
-    } catch (error) {
+      // Not rename, which would replace a disk that is there.
+      await link(partial, path);
+    } finally {
       await rm(partial, { force: true });
-      throw error;
     }
     return { path };
   }
@@ -88,18 +95,20 @@ export class RootDisks {
   /** Where the capsule's disk is, if it has one. */
   path(capsuleId: string): string {
     checkCapsuleId(capsuleId);
-    return join(this.#dir, capsuleId + SUFFIX);
+    return this.#mapped?.path(capsuleId) ?? join(this.#dir, capsuleId + SUFFIX);
   }
 
   /** Removes the capsule's disk, whose VMM must have ended; nothing happens if there is none. */
   async remove(capsuleId: string): Promise<void> {
     checkCapsuleId(capsuleId);
+    if (this.#mapped !== null) return this.#mapped.remove(capsuleId);
     await rm(join(this.#dir, capsuleId + PARTIAL_SUFFIX), { force: true });
     await rm(this.path(capsuleId), { force: true });
   }
 
   /** The ids of capsules that have a disk. */
   async list(): Promise<string[]> {
+    if (this.#mapped !== null) return this.#mapped.list();
     const names = await readdir(this.#dir);
     return names
       .filter((name) => name.endsWith(SUFFIX))
@@ -108,6 +117,7 @@ export class RootDisks {
 
   /** What the disk takes on the host's file system; a clone counts shared extents too. ENOENT. */
   async allocatedBytes(capsuleId: string): Promise<number> {
+    if (this.#mapped !== null) return this.#mapped.allocatedBytes(capsuleId);
     return (await stat(this.path(capsuleId))).blocks * 512;
   }
 
@@ -124,7 +134,9 @@ export class RootDisks {
 
   async #removePartial(): Promise<void> {
     for (const name of await readdir(this.#dir)) {
-      if (name.endsWith(PARTIAL_SUFFIX)) await rm(join(this.#dir, name), { force: true });
+      if (name.endsWith(PARTIAL_SUFFIX) || name.startsWith(PROBE_PREFIX)) {
+        await rm(join(this.#dir, name), { recursive: true, force: true });
+      }
     }
   }
 }

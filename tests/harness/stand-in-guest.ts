@@ -1,4 +1,5 @@
-// Network namespaces that play what is outside the agent: a guest behind a slot's TAP, and an internet.
+// Network namespaces that play what is outside the agent: a guest behind a slot's TAP, and an
+// internet.
 
 import { randomBytes } from "node:crypto";
 import { join } from "node:path";
@@ -26,8 +27,8 @@ export const HOST_PUBLIC_ADDRESS = "198.18.255.1";
 const ROUTER_ADDRESS = "198.18.255.2";
 
 /**
- * A namespace with the guest's address, joined to the slot's TAP by a process that opens it as the VMM's user would.
- * Returns its name; goes with the stack.
+ * A namespace with the guest's address, joined to the slot's TAP by a process that opens it as the
+ * VMM's user would. Returns its name; goes with the stack.
  */
 export async function startGuest(
   kernel: Kernel,
@@ -57,8 +58,8 @@ export async function startGuest(
 }
 
 /**
- * A namespace that the host routes INTERNET_ADDRESS and `others` to. It knows no way back but to the host's own
- * address, so only what is masqueraded gets answers.
+ * A namespace that the host routes INTERNET_ADDRESS and `others` to. It knows no way back but to
+ * the host's own address, so only what is masqueraded gets answers.
  */
 export async function startInternet(
   kernel: Kernel,
@@ -88,7 +89,10 @@ export async function startInternet(
   return netns;
 }
 
-/** Starts a server on all addresses of the place that tells each client its address; returns its port. */
+/**
+ * Starts a server on all addresses of the place that tells each client its address; returns its
+ * port.
+ */
 export async function serve(place: Place, stack: AsyncDisposableStack): Promise<number> {
   const child = Bun.spawn(inside(place, [process.execPath, "-e", SERVER, "0"]), {
     stdio: ["ignore", "pipe", "inherit"],
@@ -100,7 +104,10 @@ export async function serve(place: Place, stack: AsyncDisposableStack): Promise<
   return Number(await readLine(child.stdout));
 }
 
-/** What a server answers to a connection from the place: the client's address as it sees it, or null if none comes. */
+/**
+ * What a server answers to a connection from the place: the client's address as it sees it, or null
+ * if none comes.
+ */
 export async function connect(
   from: Place,
   to: { address: string; port: number },

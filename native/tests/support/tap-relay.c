@@ -1,7 +1,7 @@
 /*
- * tap-relay <slot netns> <its TAP> <guest netns> <its TAP>: stands for a VMM in tests. It passes frames between the
- * TAP of a network slot and one in a namespace that plays the guest, virtio headers and all, until
- * its standard input ends. Prints "ready" once both are open.
+ * tap-relay <slot netns> <its TAP> <guest netns> <its TAP>: stands for a VMM in tests. It passes
+ * frames between the TAP of a network slot and one in a namespace that plays the guest, virtio
+ * headers and all, until its standard input ends. Prints "ready" once both are open.
  */
 #define _GNU_SOURCE
 #include <errno.h>
