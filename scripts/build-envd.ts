@@ -1,9 +1,10 @@
-// Builds the guest agent. Usage: bun scripts/build-envd.ts [--bundle build/envd] [--plain builds]
+// Builds the guest agent.
+// Usage: bun scripts/build-envd.ts [--bundle build/envd] [--plain builds] [--programs build/guest]
 //
 // --bundle (the default) makes the directory that a guest has as /usr/lib/envd: envd with a C library
 // and loader of its own, so that the same bytes run in glibc and musl images, and the static programs
 // it starts processes with. --plain makes <dir>/envd for this machine's own C library, and the
-// programs beside it. Same sources and tools, same bytes.
+// programs beside it; --programs makes only these. Same sources and tools, same bytes.
 import { chmod, copyFile, mkdir, mkdtemp, realpath, rename, rm, utimes } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { parseArgs } from "node:util";
@@ -25,13 +26,18 @@ const C_FLAGS = [
 const BUILT_AT = new Date(Number(process.env.SOURCE_DATE_EPOCH ?? 0) * 1000);
 
 const { values } = parseArgs({
-  options: { bundle: { type: "string" }, plain: { type: "string" } },
+  options: {
+    bundle: { type: "string" },
+    plain: { type: "string" },
+    programs: { type: "string" },
+  },
 });
 $.cwd(ROOT);
+const isBundleMeant = values.plain === undefined && values.programs === undefined;
+const bundle = values.bundle ?? (isBundleMeant ? "build/envd" : null);
+if (bundle !== null) await buildBundle(resolve(ROOT, bundle));
 if (values.plain !== undefined) await buildPlain(resolve(ROOT, values.plain));
-if (values.bundle !== undefined || values.plain === undefined) {
-  await buildBundle(resolve(ROOT, values.bundle ?? "build/envd"));
-}
+if (values.programs !== undefined) await buildPrograms(resolve(ROOT, values.programs));
 
 async function buildBundle(target: string): Promise<void> {
   await mkdir(join(target, ".."), { recursive: true });
@@ -73,9 +79,13 @@ async function compile(outfile: string, runtime: string): Promise<void> {
   await $`${process.execPath} build envd/main.ts ${flags}`.quiet();
 }
 
+/** Other tests may be running them, so each is made aside and renamed. */
 async function buildPrograms(dir: string): Promise<void> {
+  await mkdir(dir, { recursive: true });
   for (const program of PROGRAMS) {
-    await $`musl-gcc ${C_FLAGS} -o ${join(dir, program)} native/guest/${program}.c`;
+    const made = join(dir, `${program}.${process.pid}`);
+    await $`musl-gcc ${C_FLAGS} -o ${made} native/guest/${program}.c`;
+    await rename(made, join(dir, program));
   }
 }
 

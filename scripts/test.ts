@@ -14,6 +14,9 @@ import { startPostgres, startRedis } from "./dev/services.ts";
 const ROOT = resolve(import.meta.dirname, "..");
 const E2E_HOME = join(ROOT, "build/e2e");
 
+/** Of one test that sets none of its own; guests are emulated, on a machine that does much else. */
+const TEST_TIMEOUT_MS = 30_000;
+
 interface Counts {
   readonly passed: number;
   readonly failed: number;
@@ -78,7 +81,7 @@ async function bunTest(files: string[], env: Record<string, string>): Promise<Co
   await mkdir(join(ROOT, "build"), { recursive: true });
   const child = Bun.spawn(
     [
-      ...[process.execPath, "test", "--only-failures"],
+      ...[process.execPath, "test", "--only-failures", `--timeout=${TEST_TIMEOUT_MS}`],
       ...["--reporter=junit", `--reporter-outfile=${report}`, ...files.map((f) => `./${f}`)],
     ],
     { cwd: ROOT, env: { ...process.env, ...env }, stdio: ["ignore", "inherit", "inherit"] },

@@ -58,7 +58,12 @@ export async function selectListed(q: Queryable, teamId: Id<"team">): Promise<Ca
     .select()
     .from(capsules)
     // Literals, so that PostgreSQL sees that the partial index applies.
-    .where(and(eq(capsules.teamId, teamId), sql`status not in ('stopped', 'error')`))
+    .where(
+      and(
+        eq(capsules.teamId, teamId),
+        sql`status not in ('stopped', 'error') and status <> 'stopping'`,
+      ),
+    )
     .orderBy(desc(capsules.createdAt), desc(capsules.id))
     .limit(CAPSULES_LISTED_MAX);
 }

@@ -44,7 +44,7 @@ export async function startPostgres(options: ServiceOptions): Promise<string> {
 
   const log = join(options.dir, "logs", "postgres.log");
   await mkdir(join(options.dir, "logs"), { recursive: true });
-  await options.processes.start({
+  const program = {
     name: "postgres",
     command: [
       ...asPostgres,
@@ -55,11 +55,12 @@ export async function startPostgres(options: ServiceOptions): Promise<string> {
     ],
     env: { LC_ALL: "C.UTF-8" },
     cwd: "/",
-  });
-
+  };
   const url = (database: string) =>
     `postgres://wrenn:${options.password}@127.0.0.1:${options.port}/${database}`;
   await waitFor(`PostgreSQL (log: ${log})`, async () => {
+    // After a crash it ends at once while children of the old one still hold its shared memory.
+    if (!(await options.processes.running("postgres"))) await options.processes.start(program);
     await using admin = new Bun.SQL(url("postgres"), { max: 1, connectionTimeout: 2 });
     const rows = await admin`select 1 from pg_database where datname = 'wrenn'`;
     if (rows.length === 0) await admin`create database wrenn`;

@@ -15,7 +15,8 @@ export async function envdClient(capsule: Capsule): Promise<RpcClient<typeof Pro
   const { cpEnv } = await platform();
   const id = decodeId("capsule", capsule.id);
   if (id === null) throw new Error(`${capsule.id} is no capsule id`);
-  const token = new EnvdTokens(cpEnv.WRENN_ENCRYPTION_KEY ?? "").of(id);
+  const key = Buffer.from(cpEnv.WRENN_ENCRYPTION_KEY ?? "", "hex");
+  const token = new EnvdTokens(key).of(id);
   const transport = createConnectTransport({
     baseUrl: `http://${await hostIpOf(capsule)}:49983`,
     useBinaryFormat: true,

@@ -3,7 +3,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { networkInterfaces } from "node:os";
 import { hostIpOf } from "../harness/agent-client.ts";
-import { apiError, type Capsule, type Client } from "../harness/client.ts";
+import { apiError, type Capsule, type Client, until } from "../harness/client.ts";
 import { adminClient, newTeamClient, platform } from "../harness/platform.ts";
 
 const BOOT_TIMEOUT_MS = 180_000;
@@ -37,6 +37,11 @@ beforeAll(async () => {
     background: true,
     tag: "listener",
   });
+  await until(
+    "listener",
+    () => connect(theirs, theirCapsule, "127.0.0.1", 8000),
+    (answer) => answer === "open",
+  );
 }, BOOT_TIMEOUT_MS);
 
 afterAll(async () => {
@@ -47,21 +52,21 @@ describe("by API", () => {
   test("another team's capsule is not found by any route", async () => {
     const path = `/v1/capsules/${theirCapsule.id}`;
     const attempts = [
-      ours.json("GET", path),
-      ours.json("DELETE", path),
-      ours.json("POST", `${path}/ping`),
-      ours.json("POST", `${path}/exec`, { cmd: "true" }),
-      ours.json("GET", `${path}/processes`),
-      ours.json("DELETE", `${path}/processes/listener`),
-      ours.json("POST", `${path}/files/list`, { path: "/" }),
-      ours.json("POST", `${path}/files/mkdir`, { path: "/tmp/x" }),
-      ours.json("POST", `${path}/files/remove`, { path: "/tmp/x" }),
-      ours.read(theirCapsule.id, "/etc/passwd"),
-      ours.write(theirCapsule.id, "/tmp/x", "x"),
+      () => ours.json("GET", path),
+      () => ours.json("DELETE", path),
+      () => ours.json("POST", `${path}/ping`),
+      () => ours.json("POST", `${path}/exec`, { cmd: "true" }),
+      () => ours.json("GET", `${path}/processes`),
+      () => ours.json("DELETE", `${path}/processes/listener`),
+      () => ours.json("POST", `${path}/files/list`, { path: "/" }),
+      () => ours.json("POST", `${path}/files/mkdir`, { path: "/tmp/x" }),
+      () => ours.json("POST", `${path}/files/remove`, { path: "/tmp/x" }),
+      () => ours.read(theirCapsule.id, "/etc/passwd"),
+      () => ours.write(theirCapsule.id, "/tmp/x", "x"),
     ];
 
     for (const attempt of attempts) {
-      expect(await apiError(attempt)).toMatchObject({ status: 404, code: "not_found" });
+      expect(await apiError(attempt())).toMatchObject({ status: 404, code: "not_found" });
     }
     expect((await ours.list()).map((c) => c.id)).not.toContain(theirCapsule.id);
     expect(await theirs.get(theirCapsule.id)).toMatchObject({ status: "running" });

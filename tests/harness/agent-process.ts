@@ -158,7 +158,7 @@ export class AgentProcess implements AsyncDisposable {
       netns: (await names("/run/netns")).filter((name) => name.startsWith(`wrenn-${tag}-`)),
       links: (await names("/sys/class/net")).filter((name) => name.startsWith(`wv-${tag}-`)),
       cgroups: await this.#cgroups(tag),
-      processes: await this.#processes(),
+      processes: await this.#processes(tag),
       files: files.flat(),
       claims: await this.#claims(),
     };
@@ -180,18 +180,23 @@ export class AgentProcess implements AsyncDisposable {
     }
   }
 
+  /** Of any hierarchy; the agent's own group, which outlives its capsules, apart. */
   async #cgroups(tag: string): Promise<string[]> {
-    const glob = new Bun.Glob(`{,*/}wrenn-${tag}/*/cgroup.procs`);
-    return await Array.fromAsync(glob.scan({ cwd: "/sys/fs/cgroup" }));
+    const roots = ["", ...(await names("/sys/fs/cgroup"))];
+    const groups = roots.map((root) => join("/sys/fs/cgroup", root, `wrenn-${tag}`));
+    return (await Promise.all(groups.map(names))).flat().filter((name) => name.startsWith("cl-"));
   }
 
-  /** Processes, the agent apart, whose command line names its directory, and VMMs they keep. */
-  async #processes(): Promise<string[]> {
+  /** Keepers, whose command line names the agent's directory, and what runs in its cgroups. */
+  async #processes(tag: string): Promise<string[]> {
     const found: string[] = [];
     for (const pid of (await names("/proc")).filter((name) => /^\d+$/.test(name))) {
       if (Number(pid) === process.pid || Number(pid) === this.#child?.pid) continue;
-      const text = await readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "");
-      if (text.includes(this.dir)) found.push(text.replaceAll("\0", " "));
+      const read = (file: string) => readFile(`/proc/${pid}/${file}`, "utf8").catch(() => "");
+      const commandLine = await read("cmdline");
+      const isOurs =
+        commandLine.includes(this.dir) || (await read("cgroup")).includes(`/wrenn-${tag}/`);
+      if (isOurs) found.push(commandLine.split("\0")[0] ?? "");
     }
     return found;
   }

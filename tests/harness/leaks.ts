@@ -1,6 +1,8 @@
-// What a platform can leave behind on a machine, listed by name so that a difference says what it is.
+// What one agent can leave behind on a machine, listed by name so that a difference says what it is.
+// Only its own: other platforms may run beside it.
 
-import { readdir, readFile } from "node:fs/promises";
+import { readdir, readFile, readlink } from "node:fs/promises";
+import { join } from "node:path";
 
 export interface KernelObjects {
   readonly netns: readonly string[];
@@ -10,23 +12,26 @@ export interface KernelObjects {
   readonly mounts: readonly string[];
   readonly cgroups: readonly string[];
   readonly slotClaims: readonly string[];
+  /** Keepers and VMMs. */
   readonly processes: readonly string[];
+  /** Of capsules, below the agent's directory. */
+  readonly files: readonly string[];
 }
 
-/**
- * The network namespaces, links, nft tables, loop devices, mounts, cgroups, slot claims, and processes
- * of the platform (keepers, VMMs, agents) that exist now.
- */
-export async function kernelObjects(): Promise<KernelObjects> {
+/** The objects that exist now of the agent with this directory (its WRENN_DIR). */
+export async function kernelObjects(agentDir: string): Promise<KernelObjects> {
+  const tag = (await readFile(join(agentDir, "tag"), "utf8")).trim();
+  const starting = (prefix: string) => (name: string) => name.startsWith(prefix);
   return {
-    netns: await names("/run/netns"),
-    links: await names("/sys/class/net"),
-    nftTables: (await output(["nft", "list", "tables"])).sort(),
-    loops: (await output(["losetup", "--noheadings", "--output", "NAME,BACK-FILE"])).sort(),
-    mounts: await mounts(),
-    cgroups: (await output(["find", "/sys/fs/cgroup", "-type", "d", "-name", "wrenn-*"])).sort(),
-    slotClaims: await names("/run/wrenn/slots"),
-    processes: await processes(),
+    netns: (await names("/run/netns")).filter(starting(`wrenn-${tag}-`)),
+    links: (await names("/sys/class/net")).filter(starting(`wv-${tag}-`)),
+    nftTables: await lines(["nft", "list", "tables"], `wrenn_${tag}`),
+    loops: await lines(["losetup", "--noheadings", "--output", "NAME,BACK-FILE"], agentDir),
+    mounts: await mountsBelow(agentDir),
+    cgroups: await lines(["find", "/sys/fs/cgroup", "-path", `*wrenn-${tag}*`], ""),
+    slotClaims: await claimsOf(agentDir),
+    processes: await processesOf(agentDir, tag),
+    files: await capsuleFiles(agentDir),
   };
 }
 
@@ -34,28 +39,47 @@ async function names(dir: string): Promise<string[]> {
   return (await readdir(dir).catch(() => [])).sort();
 }
 
-async function output(command: string[]): Promise<string[]> {
+/** Lines of the command's output that contain the text, sorted. */
+async function lines(command: string[], text: string): Promise<string[]> {
   const child = Bun.spawn(command, { stdout: "pipe", stderr: "ignore", stdin: "ignore" });
-  const text = await new Response(child.stdout).text();
-  return text.split("\n").filter((line) => line !== "");
-}
-
-async function mounts(): Promise<string[]> {
-  const text = await readFile("/proc/self/mountinfo", "utf8");
-  return text
+  const output = await new Response(child.stdout).text();
+  return output
     .split("\n")
-    .map((line) => line.split(" ")[4] ?? "")
-    .filter((point) => point !== "")
+    .filter((line) => line !== "" && line.includes(text))
     .sort();
 }
 
-async function processes(): Promise<string[]> {
-  const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
-  const commands = await Promise.all(
-    pids.map((pid) => readFile(`/proc/${pid}/cmdline`, "utf8").catch(() => "")),
+async function mountsBelow(dir: string): Promise<string[]> {
+  const text = await readFile("/proc/self/mountinfo", "utf8");
+  const points = text.split("\n").map((line) => line.split(" ")[4] ?? "");
+  return points.filter((point) => point.startsWith(dir)).sort();
+}
+
+async function claimsOf(agentDir: string): Promise<string[]> {
+  const claims = await names("/run/wrenn/slots");
+  const owners = await Promise.all(
+    claims.map((slot) => readFile(join("/run/wrenn/slots", slot), "utf8").catch(() => "")),
   );
-  return commands
-    .map((command) => command.split("\0").slice(0, 2).join(" "))
-    .filter((command) => /keeper|qemu-system|agent\/main|cp\/main|wrenn/.test(command))
-    .sort();
+  return claims.filter((_, i) => owners[i]?.trim() === agentDir);
+}
+
+/** By cgroup (VMMs run in a jail, where their arguments name no host path) or by argument. */
+async function processesOf(agentDir: string, tag: string): Promise<string[]> {
+  const pids = (await readdir("/proc")).filter((name) => /^\d+$/.test(name));
+  const described = await Promise.all(
+    pids.map(async (pid) => {
+      const read = (file: string) => readFile(`/proc/${pid}/${file}`, "utf8").catch(() => "");
+      const program = await readlink(`/proc/${pid}/exe`).catch(() => "");
+      const isKeeper = program.endsWith("/keeper") && (await read("cmdline")).includes(agentDir);
+      const isVmm = (await read("cgroup")).includes(`wrenn-${tag}`);
+      return isKeeper || isVmm ? [program] : [];
+    }),
+  );
+  return described.flat().sort();
+}
+
+async function capsuleFiles(agentDir: string): Promise<string[]> {
+  const glob = new Bun.Glob("{run,sandboxes}/*");
+  const files = await Array.fromAsync(glob.scan({ cwd: agentDir, onlyFiles: false }));
+  return files.filter((file) => file.includes("cl-")).sort();
 }
