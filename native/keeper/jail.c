@@ -61,7 +61,9 @@ static int open_tap(const struct keeper_options *options, struct failure *ret_fa
   (void)snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", options->tap);
   int tap = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
   if (tap < 0) return fail(ret_failure, errno, "open /dev/net/tun");
-  if (ioctl(tap, TUNSETIFF, &request) < 0) return fail(ret_failure, errno, "open TAP %s", options->tap);
+  if (ioctl(tap, TUNSETIFF, &request) < 0) {
+    return fail(ret_failure, errno, "open TAP %s", options->tap);
+  }
   return tap;
 }
 
@@ -78,8 +80,8 @@ static int set_limits(const struct keeper_options *options, struct failure *ret_
 }
 
 /*
- * Leaves 0 to FD_REPORT open and nothing else. Everything is copied above the targets first, so that
- * none is overwritten before it is used.
+ * Leaves 0 to FD_REPORT open and nothing else. Everything is copied above the targets first, so
+ * that none is overwritten before it is used.
  */
 static int place_descriptors(const int wanted[FD_REPORT + 1], struct failure *ret_failure) {
   int aside[FD_REPORT + 1];
@@ -110,9 +112,13 @@ static int drop_privileges(uid_t uid, struct failure *ret_failure) {
   if (setgroups(0, NULL) < 0) return fail(ret_failure, errno, "drop groups");
   if (setresgid(uid, uid, uid) < 0) return fail(ret_failure, errno, "set gid");
   if (setresuid(uid, uid, uid) < 0) return fail(ret_failure, errno, "set uid");
-  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) return fail(ret_failure, errno, "set no_new_privs");
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) {
+    return fail(ret_failure, errno, "set no_new_privs");
+  }
   /* After the change of user, which clears it. It does not notice a keeper that died before. */
-  if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0) return fail(ret_failure, errno, "bind to keeper");
+  if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0) {
+    return fail(ret_failure, errno, "bind to keeper");
+  }
   if (!has_keeper(FD_REPORT)) return fail(ret_failure, ESRCH, "keeper is gone");
   return 0;
 }

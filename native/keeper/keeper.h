@@ -43,7 +43,7 @@ struct keeper_options {
   uint64_t log_max_bytes; /* of one log file; a second one holds what came before */
   const char *netns;      /* path; NULL: no network device */
   const char *tap;
-  const char *control; /* name of the listening unix socket handed over as VMM_FD_CONTROL, or NULL */
+  const char *control; /* name of the listening socket given as VMM_FD_CONTROL, or NULL */
   uid_t uid;           /* also the gid */
   uint64_t fsize_max_bytes;
   uint64_t nofile_max;
@@ -85,7 +85,7 @@ struct bounded_log {
 /* Opens `name` in `directory` (which stays the caller's) for appending. */
 int log_open(struct bounded_log *log, int directory, const char *name, uint64_t max_bytes,
              int64_t now_ms);
-/* Never fails and never waits for more than the file system's cache: what is too much is dropped. */
+/* Never fails and waits for nothing but the file system's cache: what is too much is dropped. */
 void log_write(struct bounded_log *log, const char *bytes, size_t size, int64_t now_ms);
 /* Writes how much was dropped since the last line, if anything was, and closes. */
 void log_close(struct bounded_log *log);
@@ -134,8 +134,17 @@ void vmm_abandon(struct vmm *vmm);
 int listen_in(int directory, const char *name, int backlog);
 
 /* ---- supervise.c ---- */
-/* Takes over the descriptors. Returns when the VMM is gone and exit.json is written. */
-int supervise(const struct keeper_options *options, int run_dir, struct vmm *vmm, int listener);
+/* What the keeper lives with. */
+struct keeper_ends {
+  int run_dir;
+  int signals;
+  int listener;
+  struct vmm vmm;
+};
+/* Makes SIGTERM and SIGINT wait in the returned descriptor, and SIGHUP and SIGPIPE do nothing. */
+int signals_open(void);
+/* Takes over the ends. Returns when the VMM is gone and exit.json is written. */
+void supervise(const struct keeper_options *options, const struct keeper_ends *ends);
 
 int64_t monotonic_ms(void);
 

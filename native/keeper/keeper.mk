@@ -24,3 +24,21 @@ $(NATIVE_OUT)/accel-probe.bin: $(KEEPER_DIR)/accel-probe.S
 	objcopy -O binary -j .text $@.o $@.tmp
 	@rm $@.o
 	@mv $@.tmp $@
+
+KEEPER_TESTS := log options record
+
+$(NATIVE_OUT)/tests/keeper-%: $(KEEPER_DIR)/tests/%.c $(KEEPER_SOURCES) $(KEEPER_HEADERS)
+	@mkdir -p $(@D)
+	gcc $(KEEPER_CFLAGS) $(KEEPER_SANITIZE) -o $@ $< $(KEEPER_SOURCES)
+
+# The keeper itself under sanitizers, for its test as a program.
+$(NATIVE_OUT)/tests/keeper: $(KEEPER_DIR)/main.c $(KEEPER_SOURCES) $(KEEPER_HEADERS)
+	@mkdir -p $(@D)
+	gcc $(KEEPER_CFLAGS) $(KEEPER_SANITIZE) -o $@ $(KEEPER_DIR)/main.c $(KEEPER_SOURCES)
+
+test-keeper: $(KEEPER_TESTS:%=$(NATIVE_OUT)/tests/keeper-%)
+	@set -e; for t in $^; do echo "$$t"; "$$t"; done
+
+# Needs root.
+test-keeper-host: $(NATIVE_OUT)/tests/keeper-host-keeper $(NATIVE_OUT)/tests/keeper
+	@echo "$<"; $< $(NATIVE_OUT)/tests/keeper

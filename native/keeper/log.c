@@ -78,7 +78,8 @@ static void refill(struct bounded_log *log, int64_t now_ms) {
   /* Less than one byte: keep the time, or short intervals would never add up. */
   if (gain == 0) return;
   log->refilled_at_ms = now_ms;
-  log->budget_bytes = gain > BURST_BYTES - log->budget_bytes ? BURST_BYTES : log->budget_bytes + gain;
+  uint64_t room = BURST_BYTES - log->budget_bytes;
+  log->budget_bytes += gain < room ? gain : room;
 }
 
 void log_write(struct bounded_log *log, const char *bytes, size_t size, int64_t now_ms) {

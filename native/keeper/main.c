@@ -3,13 +3,15 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+/* Where the report goes once the keeper has only that and /dev/null. */
+enum { FD_REPORT = 3 };
 
 /* Cuts every tie to whoever started the keeper, but for the pipe on which the start is reported. */
 static int detach(int report) {
@@ -18,13 +20,13 @@ static int detach(int report) {
   (void)umask(077);
   int null = open("/dev/null", O_RDWR | O_CLOEXEC);
   if (null < 0) return -errno;
-  int aside = fcntl(report, F_DUPFD_CLOEXEC, 4);
+  int aside = fcntl(report, F_DUPFD_CLOEXEC, FD_REPORT + 1);
   if (aside < 0) return -errno;
   for (int i = 0; i <= 2; i++) {
     if (dup2(null, i) < 0) return -errno;
   }
-  if (dup3(aside, 3, O_CLOEXEC) < 0) return -errno;
-  return close_range(4, ~0U, 0) < 0 ? -errno : 0;
+  if (dup3(aside, FD_REPORT, O_CLOEXEC) < 0) return -errno;
+  return close_range(FD_REPORT + 1, ~0U, 0) < 0 ? -errno : 0;
 }
 
 static int open_run_dir(const struct keeper_options *options, struct failure *ret_failure) {
@@ -40,38 +42,39 @@ static int open_run_dir(const struct keeper_options *options, struct failure *re
   return run_dir;
 }
 
-static int start(const struct keeper_options *options, int *ret_run_dir, int *ret_listener,
-                 struct vmm *ret_vmm, struct failure *ret_failure) {
-  int run_dir = open_run_dir(options, ret_failure);
-  if (run_dir < 0) return run_dir;
-  int listener = listen_in(run_dir, "keeper.sock", 4);
-  if (listener < 0) return fail(ret_failure, -listener, "listen on keeper.sock");
-  int r = vmm_start(options, run_dir, ret_vmm, ret_failure);
+static int start(const struct keeper_options *options, struct keeper_ends *ret_ends,
+                 struct failure *ret_failure) {
+  struct keeper_ends ends;
+  /* First: an order to end that comes while the VMM starts must be obeyed, not be the end of us. */
+  ends.signals = signals_open();
+  if (ends.signals < 0) return fail(ret_failure, -ends.signals, "open signals");
+  ends.run_dir = open_run_dir(options, ret_failure);
+  if (ends.run_dir < 0) return ends.run_dir;
+  ends.listener = listen_in(ends.run_dir, "keeper.sock", 4);
+  if (ends.listener < 0) return fail(ret_failure, -ends.listener, "listen on keeper.sock");
+  int r = vmm_start(options, ends.run_dir, &ends.vmm, ret_failure);
   if (r < 0) return r;
-  r = record_vmm(run_dir, ret_vmm->pid);
+  r = record_vmm(ends.run_dir, ends.vmm.pid);
   if (r < 0) {
-    vmm_abandon(ret_vmm);
+    vmm_abandon(&ends.vmm);
     return fail(ret_failure, -r, "write vmm.json");
   }
-  *ret_run_dir = run_dir;
-  *ret_listener = listener;
+  *ret_ends = ends;
   return 0;
 }
 
 static _Noreturn void keep(const struct keeper_options *options, int report) {
   struct failure failure = {0};
-  struct vmm vmm;
-  int run_dir = -1;
-  int listener = -1;
-  (void)signal(SIGPIPE, SIG_IGN);
+  struct keeper_ends ends;
   int r = detach(report);
   if (r < 0) (void)fail(&failure, -r, "detach");
-  report = r < 0 ? report : 3;
-  if (r == 0) r = start(options, &run_dir, &listener, &vmm, &failure);
+  report = r < 0 ? report : FD_REPORT;
+  if (r == 0) r = start(options, &ends, &failure);
   ssize_t ignored = write(report, &failure, sizeof(failure));
   (void)ignored;
   (void)close(report);
-  _exit(r < 0 ? 1 : supervise(options, run_dir, &vmm, listener));
+  if (r == 0) supervise(options, &ends);
+  _exit(r < 0 ? EXIT_FAILURE : EXIT_SUCCESS);
 }
 
 int main(int argc, char *argv[]) {
@@ -86,7 +89,7 @@ int main(int argc, char *argv[]) {
   if (r == 0) {
     (void)close(report[1]);
     ssize_t size = read(report[0], &failure, sizeof(failure));
-    if (size != (ssize_t)sizeof(failure)) (void)fail(&failure, ECHILD, "keeper died while starting");
+    if (size != (ssize_t)sizeof(failure)) (void)fail(&failure, ECHILD, "the keeper died");
     r = -failure.error;
   }
   if (r == 0) return EXIT_SUCCESS;

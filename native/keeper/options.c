@@ -26,7 +26,8 @@ static int parse_file(char *text, struct jail_file *ret_file) {
   if (mode == NULL) return -EINVAL;
   *mode++ = '\0';
   bool writable = strncmp(mode, "rw:", 3) == 0;
-  if (!is_name(text) || (!writable && strncmp(mode, "ro:", 3) != 0) || mode[3] != '/') return -EINVAL;
+  if (!writable && strncmp(mode, "ro:", 3) != 0) return -EINVAL;
+  if (!is_name(text) || mode[3] != '/') return -EINVAL;
   *ret_file = (struct jail_file){.name = text, .path = mode + 3, .writable = writable};
   return 0;
 }
@@ -74,8 +75,12 @@ static int parse_option(const char *name, char *value, struct keeper_options *o)
   if (strcmp(name, "--netns") == 0) return parse_path(value, &o->netns);
   if (strcmp(name, "--tap") == 0) return parse_name(value, &o->tap);
   if (strcmp(name, "--control") == 0) return parse_name(value, &o->control);
-  if (strcmp(name, "--cgroup") == 0) return add_path(value, o->cgroups, CGROUPS_MAX, &o->cgroups_count);
-  if (strcmp(name, "--device") == 0) return add_path(value, o->devices, DEVICES_MAX, &o->devices_count);
+  if (strcmp(name, "--cgroup") == 0) {
+    return add_path(value, o->cgroups, CGROUPS_MAX, &o->cgroups_count);
+  }
+  if (strcmp(name, "--device") == 0) {
+    return add_path(value, o->devices, DEVICES_MAX, &o->devices_count);
+  }
   if (strcmp(name, "--file") == 0) {
     if (o->files_count == JAIL_FILES_MAX) return -EINVAL;
     int r = parse_file(value, &o->files[o->files_count]);
@@ -106,7 +111,9 @@ int options_parse(int argc, char *const argv[], struct keeper_options *ret_optio
     if (i + 1 >= argc) return fail(ret_failure, EINVAL, "option %s: value is missing", argv[i]);
     int r = parse_option(argv[i], argv[i + 1], &o);
     if (r == -ENOENT) return fail(ret_failure, EINVAL, "option %s is unknown", argv[i]);
-    if (r < 0) return fail(ret_failure, EINVAL, "option %s: cannot use \"%s\"", argv[i], argv[i + 1]);
+    if (r < 0) {
+      return fail(ret_failure, EINVAL, "option %s: cannot use \"%s\"", argv[i], argv[i + 1]);
+    }
   }
   if (i + 1 >= argc || argv[i + 1][0] != '/') {
     return fail(ret_failure, EINVAL, "the command after -- must be an absolute path");

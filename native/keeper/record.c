@@ -20,7 +20,7 @@ int process_start_time(pid_t pid, char *ret_text, size_t size) {
   (void)close(file);
   if (length < 0) return -error;
   stat[length] = '\0';
-  /* The name in brackets may hold anything, a bracket included: fields are counted after the last. */
+  /* The name in brackets may hold anything, brackets included: fields count after the last. */
   char *rest = strrchr(stat, ')');
   if (rest == NULL) return -EBADMSG;
   char *save = NULL;
@@ -52,8 +52,8 @@ int record_keeper(int run_dir) {
   char text[128];
   int r = process_start_time(getpid(), start_time, sizeof(start_time));
   if (r < 0) return r;
-  (void)snprintf(text, sizeof(text), "{\"keeperPid\":%d,\"keeperStartTime\":\"%s\"}\n", (int)getpid(),
-                 start_time);
+  (void)snprintf(text, sizeof(text), "{\"keeperPid\":%d,\"keeperStartTime\":\"%s\"}\n",
+                 (int)getpid(), start_time);
   return write_whole(run_dir, "keeper.json", text, true);
 }
 
@@ -90,7 +90,7 @@ int record_exit(int run_dir, const struct vmm_end *end) {
   char text[TEXT_MAX];
   escape(end->errors, end->errors_size, errors, sizeof(errors));
   (void)snprintf(text, sizeof(text),
-                 "{\"reason\":\"%s\",\"status\":%d,\"wasAsked\":%s,\"stderr\":\"%s\"}\n", end->reason,
-                 end->status, end->was_asked ? "true" : "false", errors);
+                 "{\"reason\":\"%s\",\"status\":%d,\"wasAsked\":%s,\"stderr\":\"%s\"}\n",
+                 end->reason, end->status, end->was_asked ? "true" : "false", errors);
   return write_whole(run_dir, "exit.json", text, false);
 }

@@ -27,7 +27,8 @@ int fail(struct failure *ret_failure, int error, const char *format, ...) {
 int listen_in(int directory, const char *name, int backlog) {
   /* Through /proc, since a whole path may not fit the 108 bytes of a socket's address. */
   struct sockaddr_un address = {.sun_family = AF_UNIX};
-  int length = snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s", directory, name);
+  int length = snprintf(address.sun_path, sizeof(address.sun_path), "/proc/self/fd/%d/%s",
+                        directory, name);
   if (length < 0 || (size_t)length >= sizeof(address.sun_path)) return -ENAMETOOLONG;
   int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
   if (listener < 0) return -errno;
@@ -95,15 +96,18 @@ void vmm_abandon(struct vmm *vmm) {
   (void)close(vmm->errors);
 }
 
-static int adopt_child(struct pipes *p, pid_t pid, struct vmm *ret_vmm, struct failure *ret_failure) {
+static int take_child(struct pipes *p, pid_t pid, struct vmm *ret_vmm,
+                      struct failure *ret_failure) {
   struct vmm vmm = {.pid = pid, .output = p->output[0], .errors = p->errors[0]};
   p->output[0] = p->errors[0] = -1;
   close_all(&p->output[1], 1);
   close_all(&p->errors[1], 1);
   close_all(&p->report[1], 1);
   vmm.pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-  int r = vmm.pidfd < 0 ? fail(ret_failure, errno, "open pidfd") : await_exec(p->report[0], ret_failure);
-  if (r == 0 && (fcntl(vmm.output, F_SETFL, O_NONBLOCK) < 0 || fcntl(vmm.errors, F_SETFL, O_NONBLOCK) < 0)) {
+  int r = vmm.pidfd < 0 ? fail(ret_failure, errno, "open pidfd")
+                        : await_exec(p->report[0], ret_failure);
+  if (r == 0 && (fcntl(vmm.output, F_SETFL, O_NONBLOCK) < 0 ||
+                 fcntl(vmm.errors, F_SETFL, O_NONBLOCK) < 0)) {
     r = fail(ret_failure, errno, "make pipes non-blocking");
   }
   if (r < 0) {
@@ -141,7 +145,7 @@ int vmm_start(const struct keeper_options *options, int run_dir, struct vmm *ret
     close_all(&p.report[0], 1);
     jail_exec(options, &io);
   }
-  r = pid < 0 ? fail(ret_failure, errno, "fork") : adopt_child(&p, pid, ret_vmm, ret_failure);
+  r = pid < 0 ? fail(ret_failure, errno, "fork") : take_child(&p, pid, ret_vmm, ret_failure);
   close_pipes(&p);
   return r;
 }

@@ -30,7 +30,7 @@ enum { DRAIN_CHUNKS_MAX = 4 };
 struct keeper {
   const struct keeper_options *options;
   int run_dir;
-  struct vmm *vmm;
+  struct vmm vmm;
   int signals;
   int listener;
   int watchers[WATCHERS_MAX];
@@ -78,7 +78,7 @@ static bool pump(struct keeper *k, int *from, struct bounded_log *log) {
 }
 
 static void send_vmm(const struct keeper *k, int signal_number) {
-  (void)syscall(SYS_pidfd_send_signal, k->vmm->pidfd, signal_number, NULL, 0);
+  (void)syscall(SYS_pidfd_send_signal, k->vmm.pidfd, signal_number, NULL, 0);
 }
 
 static void ask_to_end(struct keeper *k) {
@@ -109,7 +109,8 @@ static int free_watcher(const struct keeper *k) {
 
 static void take_watcher(struct keeper *k) {
   int place = free_watcher(k);
-  if (place >= 0) k->watchers[place] = accept4(k->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+  if (place < 0) return;
+  k->watchers[place] = accept4(k->listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 }
 
 static void hear_watcher(struct keeper *k, int *watcher) {
@@ -129,10 +130,10 @@ enum { SLOT_VMM, SLOT_SIGNALS, SLOT_OUTPUT, SLOT_ERRORS, SLOT_LISTENER, SLOT_WAT
 /* One turn. Returns false once the VMM has ended. A descriptor of -1 is ignored by poll. */
 static bool turn(struct keeper *k) {
   struct pollfd slots[SLOT_WATCHERS + WATCHERS_MAX] = {
-      [SLOT_VMM] = {.fd = k->vmm->pidfd, .events = POLLIN},
+      [SLOT_VMM] = {.fd = k->vmm.pidfd, .events = POLLIN},
       [SLOT_SIGNALS] = {.fd = k->signals, .events = POLLIN},
-      [SLOT_OUTPUT] = {.fd = k->vmm->output, .events = POLLIN},
-      [SLOT_ERRORS] = {.fd = k->vmm->errors, .events = POLLIN},
+      [SLOT_OUTPUT] = {.fd = k->vmm.output, .events = POLLIN},
+      [SLOT_ERRORS] = {.fd = k->vmm.errors, .events = POLLIN},
       [SLOT_LISTENER] = {.fd = free_watcher(k) < 0 ? -1 : k->listener, .events = POLLIN},
   };
   for (int i = 0; i < WATCHERS_MAX; i++) {
@@ -143,8 +144,8 @@ static bool turn(struct keeper *k) {
   if (must_kill && wait_ms < 0) wait_ms = 0;
   if (poll(slots, SLOT_WATCHERS + WATCHERS_MAX, (int)wait_ms) < 0) return true;
   if (slots[SLOT_SIGNALS].revents != 0) take_signal(k);
-  if (slots[SLOT_OUTPUT].revents != 0) (void)pump(k, &k->vmm->output, &k->console);
-  if (slots[SLOT_ERRORS].revents != 0) (void)pump(k, &k->vmm->errors, &k->errors);
+  if (slots[SLOT_OUTPUT].revents != 0) (void)pump(k, &k->vmm.output, &k->console);
+  if (slots[SLOT_ERRORS].revents != 0) (void)pump(k, &k->vmm.errors, &k->errors);
   if (slots[SLOT_LISTENER].revents != 0) take_watcher(k);
   for (int i = 0; i < WATCHERS_MAX; i++) {
     if (slots[SLOT_WATCHERS + i].revents != 0) hear_watcher(k, &k->watchers[i]);
@@ -157,9 +158,9 @@ static bool turn(struct keeper *k) {
 static void bury(struct keeper *k) {
   struct vmm_end end = {.was_asked = k->was_asked};
   int status = 0;
-  while (waitpid(k->vmm->pid, &status, 0) < 0 && errno == EINTR) continue;
-  for (int i = 0; i < DRAIN_CHUNKS_MAX && pump(k, &k->vmm->output, &k->console); i++) continue;
-  for (int i = 0; i < DRAIN_CHUNKS_MAX && pump(k, &k->vmm->errors, &k->errors); i++) continue;
+  while (waitpid(k->vmm.pid, &status, 0) < 0 && errno == EINTR) continue;
+  for (int i = 0; i < DRAIN_CHUNKS_MAX && pump(k, &k->vmm.output, &k->console); i++) continue;
+  for (int i = 0; i < DRAIN_CHUNKS_MAX && pump(k, &k->vmm.errors, &k->errors); i++) continue;
   log_close(&k->console);
   log_close(&k->errors);
   end.reason = WIFSIGNALED(status) ? "signaled" : "exited";
@@ -169,7 +170,7 @@ static void bury(struct keeper *k) {
   (void)record_exit(k->run_dir, &end);
 }
 
-static int open_signals(void) {
+int signals_open(void) {
   sigset_t wanted;
   (void)sigemptyset(&wanted);
   (void)sigaddset(&wanted, SIGTERM);
@@ -193,12 +194,16 @@ static void open_logs(struct keeper *k) {
   (void)log_open(&k->errors, k->run_dir, "vmm.log", ERROR_LOG_MAX_BYTES, now_ms);
 }
 
-int supervise(const struct keeper_options *options, int run_dir, struct vmm *vmm, int listener) {
-  struct keeper k = {.options = options, .run_dir = run_dir, .vmm = vmm, .listener = listener};
+void supervise(const struct keeper_options *options, const struct keeper_ends *ends) {
+  struct keeper k = {
+      .options = options,
+      .run_dir = ends->run_dir,
+      .signals = ends->signals,
+      .listener = ends->listener,
+      .vmm = ends->vmm,
+  };
   for (int i = 0; i < WATCHERS_MAX; i++) k.watchers[i] = -1;
   open_logs(&k);
-  k.signals = open_signals();
   while (turn(&k)) continue;
   bury(&k);
-  return 0;
 }
