@@ -14,31 +14,32 @@ keeper: $(NATIVE_OUT)/keeper $(NATIVE_OUT)/accel-probe.bin
 # Static: it must not fail because the host's libraries were upgraded under it.
 $(NATIVE_OUT)/keeper: $(KEEPER_DIR)/main.c $(KEEPER_SOURCES) $(KEEPER_HEADERS)
 	@mkdir -p $(@D)
-	gcc $(KEEPER_CFLAGS) -static -o $@.tmp $(KEEPER_DIR)/main.c $(KEEPER_SOURCES)
+	@gcc $(KEEPER_CFLAGS) -static -o $@.tmp $(KEEPER_DIR)/main.c $(KEEPER_SOURCES)
 	@mv $@.tmp $@
 
 # A flat image, no program: the guest that shows whether an accelerator works.
 $(NATIVE_OUT)/accel-probe.bin: $(KEEPER_DIR)/accel-probe.S
 	@mkdir -p $(@D)
-	gcc -c -o $@.o $<
-	objcopy -O binary -j .text $@.o $@.tmp
+	@gcc -c -o $@.o $<
+	@objcopy -O binary -j .text $@.o $@.tmp
 	@rm $@.o
 	@mv $@.tmp $@
 
 KEEPER_TESTS := log options record
 
+# Each test prints "ok" and a sentence for each thing it shows, and stops at the first that is not so.
 $(NATIVE_OUT)/tests/keeper-%: $(KEEPER_DIR)/tests/%.c $(KEEPER_SOURCES) $(KEEPER_HEADERS)
 	@mkdir -p $(@D)
-	gcc $(KEEPER_CFLAGS) $(KEEPER_SANITIZE) -o $@ $< $(KEEPER_SOURCES)
+	@gcc $(KEEPER_CFLAGS) $(KEEPER_SANITIZE) -o $@ $< $(KEEPER_SOURCES)
 
 # The keeper itself under sanitizers, for its test as a program.
 $(NATIVE_OUT)/tests/keeper: $(KEEPER_DIR)/main.c $(KEEPER_SOURCES) $(KEEPER_HEADERS)
 	@mkdir -p $(@D)
-	gcc $(KEEPER_CFLAGS) $(KEEPER_SANITIZE) -o $@ $(KEEPER_DIR)/main.c $(KEEPER_SOURCES)
+	@gcc $(KEEPER_CFLAGS) $(KEEPER_SANITIZE) -o $@ $(KEEPER_DIR)/main.c $(KEEPER_SOURCES)
 
 test-keeper: $(KEEPER_TESTS:%=$(NATIVE_OUT)/tests/keeper-%)
-	@set -e; for t in $^; do echo "$$t"; "$$t"; done
+	@for test in $^; do "$$test" || exit 1; done
 
 # Needs root.
 test-keeper-host: $(NATIVE_OUT)/tests/keeper-host-keeper $(NATIVE_OUT)/tests/keeper
-	@echo "$<"; $< $(NATIVE_OUT)/tests/keeper
+	@$< $(NATIVE_OUT)/tests/keeper

@@ -3,13 +3,12 @@
  * Usage: host-keeper <path of the keeper>
  */
 #include "../keeper.h"
+#include "../../tests/run.h"
 
-#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -326,30 +325,30 @@ static void a_program_that_is_not_there_is_named(void) {
   assert(!exists("vmm.json") && count_processes() == 0);
 }
 
+#define RUN_IN_DIR(test) \
+  do {                   \
+    make_run_dir();      \
+    RUN(test);           \
+    remove_run_dir();    \
+  } while (0)
+
 int main(int argc, char *argv[]) {
-  static void (*const tests[])(void) = {
-      an_exit_status_is_recorded_with_the_last_words,
-      a_signal_is_recorded,
-      the_vmm_dies_with_a_killed_keeper,
-      sigterm_to_the_keeper_ends_a_vmm_that_does_not_listen,
-      a_vmm_may_end_itself_when_told,
-      the_socket_takes_the_order_and_closes_at_the_end,
-      nothing_a_vmm_started_outlives_it,
-      a_flood_neither_grows_the_log_nor_stalls_the_vmm,
-      a_flood_of_errors_does_not_fill_the_run_directory,
-      no_descriptor_of_the_starter_reaches_keeper_or_vmm,
-      the_vmm_has_no_privilege_and_no_network,
-      the_jail_shows_its_files_and_nothing_of_the_host,
-      a_second_keeper_is_refused,
-      a_start_that_was_called_off_does_not_happen,
-      a_program_that_is_not_there_is_named,
-  };
   assert(argc == 2 && geteuid() == 0);
   keeper_path = argv[1];
-  for (size_t i = 0; i < sizeof(tests) / sizeof(tests[0]); i++) {
-    make_run_dir();
-    tests[i]();
-    remove_run_dir();
-  }
+  RUN_IN_DIR(an_exit_status_is_recorded_with_the_last_words);
+  RUN_IN_DIR(a_signal_is_recorded);
+  RUN_IN_DIR(the_vmm_dies_with_a_killed_keeper);
+  RUN_IN_DIR(sigterm_to_the_keeper_ends_a_vmm_that_does_not_listen);
+  RUN_IN_DIR(a_vmm_may_end_itself_when_told);
+  RUN_IN_DIR(the_socket_takes_the_order_and_closes_at_the_end);
+  RUN_IN_DIR(nothing_a_vmm_started_outlives_it);
+  RUN_IN_DIR(a_flood_neither_grows_the_log_nor_stalls_the_vmm);
+  RUN_IN_DIR(a_flood_of_errors_does_not_fill_the_run_directory);
+  RUN_IN_DIR(no_descriptor_of_the_starter_reaches_keeper_or_vmm);
+  RUN_IN_DIR(the_vmm_has_no_privilege_and_no_network);
+  RUN_IN_DIR(the_jail_shows_its_files_and_nothing_of_the_host);
+  RUN_IN_DIR(a_second_keeper_is_refused);
+  RUN_IN_DIR(a_start_that_was_called_off_does_not_happen);
+  RUN_IN_DIR(a_program_that_is_not_there_is_named);
   return 0;
 }

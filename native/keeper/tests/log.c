@@ -1,9 +1,8 @@
 /* The bounded log: sizes, rotation, rate, and what it does when it cannot write. */
 #include "../keeper.h"
+#include "../../tests/run.h"
 
-#include <assert.h>
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -106,13 +105,13 @@ int main(void) {
   assert(mkdtemp(path) != NULL);
   directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   assert(directory >= 0);
-  a_log_keeps_what_is_written();
-  a_log_of_an_earlier_run_goes_on();
-  a_full_file_makes_room_for_the_next();
-  a_flood_is_dropped_and_counted();
-  a_slow_trickle_is_kept_whole();
-  a_log_that_cannot_be_opened_drops_everything();
-  a_link_in_the_place_of_a_log_is_not_followed();
+  RUN(a_log_keeps_what_is_written);
+  RUN(a_log_of_an_earlier_run_goes_on);
+  RUN(a_full_file_makes_room_for_the_next);
+  RUN(a_flood_is_dropped_and_counted);
+  RUN(a_slow_trickle_is_kept_whole);
+  RUN(a_log_that_cannot_be_opened_drops_everything);
+  RUN(a_link_in_the_place_of_a_log_is_not_followed);
   const char *const names[] = {"plain", "rotated", "rotated.1", "flood",
                                "flood.1", "trickle", "link"};
   for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {

@@ -1,9 +1,8 @@
 /* The command line: what is accepted, and that each thing refused is named. */
 #include "../keeper.h"
+#include "../../tests/run.h"
 
-#include <assert.h>
 #include <errno.h>
-#include <stdio.h>
 #include <string.h>
 
 enum { ARGUMENTS_MAX = 64 };
@@ -91,11 +90,11 @@ static void a_missing_option_or_command_is_named(void) {
 }
 
 int main(void) {
-  a_whole_command_line_is_read();
-  bad_values_are_refused_by_name();
-  an_unknown_option_is_refused();
-  a_tap_needs_its_namespace();
-  lists_are_bounded();
-  a_missing_option_or_command_is_named();
+  RUN(a_whole_command_line_is_read);
+  RUN(bad_values_are_refused_by_name);
+  RUN(an_unknown_option_is_refused);
+  RUN(a_tap_needs_its_namespace);
+  RUN(lists_are_bounded);
+  RUN(a_missing_option_or_command_is_named);
   return 0;
 }

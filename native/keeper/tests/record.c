@@ -1,7 +1,7 @@
 /* The files of the run directory: whole, first come first served, valid whatever a VMM says. */
 #include "../keeper.h"
+#include "../../tests/run.h"
 
-#include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdlib.h>
@@ -57,10 +57,10 @@ int main(void) {
   assert(mkdtemp(path) != NULL);
   directory = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   assert(directory >= 0);
-  a_process_has_a_start_time_and_a_missing_one_none();
-  a_run_directory_has_one_keeper();
-  last_words_are_escaped();
-  the_longest_last_words_still_make_a_whole_record();
+  RUN(a_process_has_a_start_time_and_a_missing_one_none);
+  RUN(a_run_directory_has_one_keeper);
+  RUN(last_words_are_escaped);
+  RUN(the_longest_last_words_still_make_a_whole_record);
   assert(unlinkat(directory, "keeper.json", 0) == 0 && unlinkat(directory, "exit.json", 0) == 0);
   (void)close(directory);
   /* Also shows that nothing half written was left. */
