@@ -17,11 +17,12 @@ import { systemClock } from "./clock.ts";
 import { type Config, loadConfig, loadDatabaseUrl } from "./config.ts";
 import { openDatabase } from "./db/client.ts";
 import { migrate, pendingMigrations } from "./db/migrate.ts";
+import { raiseFetchLimit } from "./fetch-limit.ts";
 import { Hosts } from "./hosts/service.ts";
 import { createLog, type Log } from "./log.ts";
 import { LoopDriver } from "./loops/driver.ts";
 import { expireIdempotencyKeysLoop } from "./loops/expire-idempotency-keys.ts";
-import { monitorHostsLoop } from "./loops/monitor-hosts.ts";
+import { MONITOR_HOSTS, monitorHostsLoop } from "./loops/monitor-hosts.ts";
 import { settleOperationsLoop } from "./loops/settle-operations.ts";
 import {
   createFileMailer,
@@ -37,8 +38,10 @@ import { Users } from "./users/service.ts";
 const [command, ...rest] = process.argv.slice(2);
 try {
   if (command === "migrate" && rest.length === 0) await runMigrations();
-  else if (command === undefined) await serve();
-  else throw new Error(`unknown argument ${JSON.stringify(command)}: only "migrate" is known`);
+  else if (command === undefined) {
+    raiseFetchLimit(process.env);
+    await serve();
+  } else throw new Error(`unknown argument ${JSON.stringify(command)}: only "migrate" is known`);
 } catch (error) {
   process.stderr.write(`Cannot start: ${error instanceof Error ? error.message : error}\n`);
   process.exitCode = 1;
@@ -84,10 +87,11 @@ async function serve(): Promise<void> {
   const envdTokens = new EnvdTokens(config.encryptionKey);
   const { defaultTemplate } = config;
   const agents = new AgentClients();
-  const capsuleDeps = { db, agents, operations, envdTokens, defaultTemplate, log };
-  const capsules = resources.use(new Capsules(capsuleDeps));
-
   const loops = resources.use(new LoopDriver(log));
+  const wakeMonitor = () => loops.wake(MONITOR_HOSTS);
+  const capsuleParts = { db, agents, operations, envdTokens, defaultTemplate };
+  const capsuleDeps = { ...capsuleParts, log, wakeMonitor };
+  const capsules = resources.use(new Capsules(capsuleDeps));
   loops.start(settleOperationsLoop(capsuleDeps));
   loops.start(monitorHostsLoop(capsuleDeps));
   loops.start(expireIdempotencyKeysLoop(db));

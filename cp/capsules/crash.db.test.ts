@@ -3,14 +3,8 @@
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { eq, sql } from "drizzle-orm";
 import { encodeId } from "../../proto/ids.ts";
-import {
-  type Answer,
-  ENCRYPTION_KEY,
-  JWT_SECRET,
-  TestPlatform,
-  toAnswer,
-  until,
-} from "../../tests/harness/simulated-agent-platform.ts";
+import { TestPlatform, until } from "../../tests/harness/simulated-agent-platform.ts";
+import { ControlPlaneProgram } from "../../tests/harness/simulated-agent-program.ts";
 import { capsules, events } from "../db/tables.ts";
 
 setDefaultTimeout(60_000);
@@ -19,11 +13,11 @@ const RECOVERY_MS_MAX = 5000;
 const ROUNDS = 6;
 
 let platform: TestPlatform;
-let program: Program;
+let program: ControlPlaneProgram;
 
 beforeAll(async () => {
   platform = await TestPlatform.start();
-  program = await Program.start();
+  program = await ControlPlaneProgram.start(platform);
 });
 
 afterAll(async () => {
@@ -37,74 +31,9 @@ afterEach(async () => {
   platform.agent.capsules.clear();
 });
 
-class Program {
-  readonly #process: Bun.Subprocess<"ignore", "ignore", "pipe">;
-  readonly #url: string;
-
-  private constructor(process: Bun.Subprocess<"ignore", "ignore", "pipe">, url: string) {
-    this.#process = process;
-    this.#url = url;
-  }
-
-  static async start(): Promise<Program> {
-    const started = Bun.spawn(["bun", new URL("../main.ts", import.meta.url).pathname], {
-      env: {
-        PATH: process.env.PATH,
-        DATABASE_URL: platform.database.url,
-        REDIS_URL: process.env.REDIS_URL,
-        WRENN_CP_LISTEN_ADDR: "127.0.0.1:0",
-        JWT_SECRET,
-        WRENN_ENCRYPTION_KEY: ENCRYPTION_KEY,
-        WRENN_DEFAULT_TEMPLATE: "minimal-debian",
-      },
-      stdin: "ignore",
-      stdout: "ignore",
-      stderr: "pipe",
-    });
-    let text = "";
-    const decoder = new TextDecoder();
-    const lines = started.stderr.getReader();
-    for (;;) {
-      const { done, value } = await lines.read();
-      if (done) throw new Error(`the control plane did not start: ${text}`);
-      text += decoder.decode(value, { stream: true });
-      const url = /"url":"([^"]+)"/.exec(text)?.[1];
-      if (url === undefined) continue;
-      void drain(lines);
-      return new Program(started, url);
-    }
-  }
-
-  /** The answer, or null when the program died before it answered. */
-  async call(method: string, path: string, key?: string): Promise<Answer | null> {
-    try {
-      const response = await fetch(new URL(path, this.#url), {
-        method,
-        headers: {
-          "x-api-key": platform.team.apiKey,
-          ...(key === undefined ? {} : { "idempotency-key": key }),
-        },
-        ...(method === "POST" ? { body: "{}" } : {}),
-      });
-      return await toAnswer(response);
-    } catch {
-      return null;
-    }
-  }
-
-  async end(signal: "SIGKILL" | "SIGTERM"): Promise<void> {
-    this.#process.kill(signal);
-    await this.#process.exited;
-  }
-}
-
-async function drain(lines: { read(): Promise<{ done: boolean }> }): Promise<void> {
-  while (!(await lines.read()).done);
-}
-
 async function killAndRestart(): Promise<number> {
   await program.end("SIGKILL");
-  program = await Program.start();
+  program = await ControlPlaneProgram.start(platform);
   return Date.now();
 }
 
@@ -115,11 +44,11 @@ async function only() {
 
 test("a create whose control plane is killed ends as its host does, and its key answers", async () => {
   platform.agent.bootMs = 400;
-  const creating = program.call("POST", "/v1/capsules", "crash");
+  const creating = program.call("POST", "/v1/capsules", { key: "crash" });
   await until(() => platform.agent.capsules.size === 1);
 
   const restartedAt = await killAndRestart();
-  const answer = await program.call("POST", "/v1/capsules", "crash");
+  const answer = await program.call("POST", "/v1/capsules", { key: "crash" });
 
   expect(await creating).toBeNull();
   expect(answer).toMatchObject({ status: 201, body: { status: "running" } });
@@ -133,12 +62,12 @@ test("a create that had not reached its host fails, and its key says so", async 
     await held.promise;
     throw new Error("the request was lost");
   });
-  const creating = program.call("POST", "/v1/capsules", "lost");
+  const creating = program.call("POST", "/v1/capsules", { key: "lost" });
   await until(() => platform.agent.underWay > 0);
 
   const restartedAt = await killAndRestart();
   await until(async () => (await only())?.status === "error");
-  const answer = await program.call("POST", "/v1/capsules", "lost");
+  const answer = await program.call("POST", "/v1/capsules", { key: "lost" });
   held.resolve();
 
   expect(await creating).toBeNull();
@@ -152,7 +81,7 @@ test("a destroy whose control plane is killed is finished by the next", async ()
   const hold = Promise.withResolvers<void>();
   platform.agent.faultBefore("destroySandbox", () => hold.promise);
   const destroying = program.call("DELETE", `/v1/capsules/${created?.body.id}`);
-  await until(async () => (await only())?.status === "stopping");
+  await until(() => platform.agent.underWay > 0);
 
   const restartedAt = await killAndRestart();
   await until(async () => (await only())?.status === "stopped");
@@ -218,14 +147,14 @@ test("every row's events lead to the state it is in, whatever was killed", async
 test("a database that drops all connections in the middle of a create loses nothing", async () => {
   const hold = Promise.withResolvers<void>();
   platform.agent.faultAfter("createSandbox", () => hold.promise);
-  const creating = program.call("POST", "/v1/capsules", "drop");
+  const creating = program.call("POST", "/v1/capsules", { key: "drop" });
   await until(() => platform.agent.capsules.size === 1);
 
   await platform.database.db.execute(sql`select pg_terminate_backend(pid) from pg_stat_activity
       where datname = current_database() and pid <> pg_backend_pid()`);
   hold.resolve();
   await creating;
-  const answer = await program.call("POST", "/v1/capsules", "drop");
+  const answer = await program.call("POST", "/v1/capsules", { key: "drop" });
 
   expect(answer?.status).toBe(201);
   const [row] = await platform.database.db

@@ -14,4 +14,6 @@ export interface CapsuleDeps {
   /** Name of the template that a create without one means. */
   readonly defaultTemplate: string;
   readonly log: Log;
+  /** A host contradicts the record: it should be looked at now. */
+  readonly wakeMonitor: () => void;
 }

@@ -5,6 +5,7 @@ import { encodeId } from "../../proto/ids.ts";
 import { agentFailure } from "../agents/agent-errors.ts";
 import { GUEST_CALL_TIMEOUT_MS } from "../agents/limits.ts";
 import type { TeamCaller } from "../auth/authenticator.ts";
+import { AppError } from "../errors.ts";
 import type { EventActor } from "../events/outbox.ts";
 import { hashRequest, type KeyedRequest } from "../idempotency/service.ts";
 import { createCapsule } from "./create.ts";
@@ -65,10 +66,13 @@ export class Capsules implements AsyncDisposable {
   /** Counts as activity of the capsule. Throws `not_found` and `invalid_state`. */
   async ping(ids: CapsuleOfTeam): Promise<void> {
     const { agent } = await this.#running(ids);
-    const options = { timeoutMs: GUEST_CALL_TIMEOUT_MS };
-    await agent.pingSandbox({ sandboxId: encodeId("capsule", ids.id) }, options).catch((error) => {
-      throw agentFailure(error, "capsule");
-    });
+    const sandboxId = encodeId("capsule", ids.id);
+    const ping = agent.pingSandbox({ sandboxId }, { timeoutMs: GUEST_CALL_TIMEOUT_MS });
+    await this.#noticingLoss(
+      ping.catch((error) => {
+        throw agentFailure(error, "capsule");
+      }),
+    );
     await touchCapsule(this.#deps.db, ids.id);
   }
 
@@ -85,7 +89,7 @@ export class Capsules implements AsyncDisposable {
     if (ids.isActivity && Date.now() - lastActiveMs > ACTIVITY_RESOLUTION_MS) {
       await touchCapsule(this.#deps.db, ids.id);
     }
-    return await work(running);
+    return await this.#noticingLoss(work(running));
   }
 
   /** Waits for what is under way; each has its own deadline. */
@@ -96,6 +100,16 @@ export class Capsules implements AsyncDisposable {
   async #running({ id, teamId }: CapsuleOfTeam): Promise<RunningCapsule> {
     const { agents, log } = this.#deps;
     return await findRunning({ queries: this.#queries, agents, log }, { id, teamId });
+  }
+
+  /** The record said running: if the host says otherwise, the record is to be mended at once. */
+  async #noticingLoss<T>(work: Promise<T>): Promise<T> {
+    try {
+      return await work;
+    } catch (error) {
+      if (error instanceof AppError && error.code === "invalid_state") this.#deps.wakeMonitor();
+      throw error;
+    }
   }
 
   async #track<T>(work: Promise<T>): Promise<T> {

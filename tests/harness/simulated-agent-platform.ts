@@ -53,6 +53,7 @@ export class TestControlPlane implements AsyncDisposable {
       envdTokens: new EnvdTokens(Uint8Array.fromHex(ENCRYPTION_KEY)),
       defaultTemplate: "minimal-debian",
       log: createLog("debug", (line) => logged.push(line)),
+      wakeMonitor: () => {},
     };
     return new TestControlPlane(deps, logged);
   }

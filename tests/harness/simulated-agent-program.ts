@@ -1,0 +1,88 @@
+// The real program as a process of its own, to be killed.
+
+import {
+  type Answer,
+  ENCRYPTION_KEY,
+  JWT_SECRET,
+  type TestPlatform,
+  toAnswer,
+} from "./simulated-agent-platform.ts";
+
+const MAIN = new URL("../../cp/main.ts", import.meta.url).pathname;
+
+type Started = Bun.Subprocess<"ignore", "ignore", "pipe">;
+
+/** A process of the program on the platform's database. */
+export class ControlPlaneProgram {
+  readonly #process: Started;
+  readonly url: string;
+
+  readonly #apiKey: string;
+
+  private constructor(parts: { process: Started; url: string; platform: TestPlatform }) {
+    this.#process = parts.process;
+    this.url = parts.url;
+    this.#apiKey = parts.platform.team.apiKey;
+  }
+
+  /** Returns when it listens; throws with what it printed when it ends before. */
+  static async start(platform: TestPlatform): Promise<ControlPlaneProgram> {
+    const started = Bun.spawn(["bun", MAIN], {
+      env: {
+        PATH: process.env.PATH,
+        DATABASE_URL: platform.database.url,
+        REDIS_URL: process.env.REDIS_URL,
+        WRENN_CP_LISTEN_ADDR: "127.0.0.1:0",
+        JWT_SECRET,
+        WRENN_ENCRYPTION_KEY: ENCRYPTION_KEY,
+        WRENN_DEFAULT_TEMPLATE: "minimal-debian",
+      },
+      stdin: "ignore",
+      stdout: "ignore",
+      stderr: "pipe",
+    });
+    let text = "";
+    const decoder = new TextDecoder();
+    const lines = started.stderr.getReader();
+    for (;;) {
+      const { done, value } = await lines.read();
+      if (done) throw new Error(`the control plane did not start: ${text}`);
+      text += decoder.decode(value, { stream: true });
+      const url = /"url":"([^"]+)"/.exec(text)?.[1];
+      if (url === undefined) continue;
+      void drain(lines);
+      return new ControlPlaneProgram({ process: started, url, platform });
+    }
+  }
+
+  /** The answer, or null when the program died before it answered. */
+  async call(
+    method: string,
+    path: string,
+    options: { key?: string; body?: unknown } = {},
+  ): Promise<Answer | null> {
+    const { key, body } = options;
+    try {
+      const response = await fetch(new URL(path, this.url), {
+        method,
+        headers: {
+          "x-api-key": this.#apiKey,
+          ...(key === undefined ? {} : { "idempotency-key": key }),
+        },
+        ...(method === "POST" ? { body: JSON.stringify(body ?? {}) } : {}),
+      });
+      return await toAnswer(response);
+    } catch {
+      return null;
+    }
+  }
+
+  async end(signal: "SIGKILL" | "SIGTERM"): Promise<void> {
+    this.#process.kill(signal);
+    await this.#process.exited;
+  }
+}
+
+async function drain(lines: { read(): Promise<{ done: boolean }> }): Promise<void> {
+  while (!(await lines.read()).done);
+}
