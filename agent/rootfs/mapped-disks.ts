@@ -56,6 +56,7 @@ export class MappedDisks {
       throw new Error(`WRENN_COW=dm: ${reason}`, { cause });
     }
     const disks = new MappedDisks(options);
+    await disks.#detachStrayLoops((file) => file.startsWith(`${options.dir}/`));
     await disks.#inTurn(() => disks.#removeUnusedOrigins());
     return disks;
   }
@@ -129,6 +130,7 @@ export class MappedDisks {
     const name = `${this.#prefix}base-${base.sha256.slice(0, 32)}-${sectors}`;
     const existing = await findMappedNode(name);
     if (existing !== null) return existing;
+    await this.#detachStrayLoops((file) => file === base.path);
     const loop = await storage.attachLoop(base.path, { readOnly: true });
     try {
       const baseDevice = `/dev/loop${loop}`;
@@ -151,6 +153,18 @@ export class MappedDisks {
       throw error;
     }
     return mappedNode(device);
+  }
+
+  // One that does not go by itself was attached by an agent that died before it let go of it.
+  async #detachStrayLoops(isOurs: (backingFile: string) => boolean): Promise<void> {
+    for (const block of await readdir("/sys/block")) {
+      const index = /^loop([0-9]+)$/.exec(block)?.[1];
+      if (index === undefined) continue;
+      const file = await readAttribute(`${block}/loop/backing_file`);
+      if (file === null || !isOurs(file)) continue;
+      if ((await readAttribute(`${block}/loop/autoclear`)) !== "0") continue;
+      await this.#kernel.storage.detachLoop(Number(index));
+    }
   }
 
   async #removeUnusedOrigins(): Promise<void> {
@@ -190,8 +204,17 @@ export class MappedDisks {
 async function findMappedNode(name: string): Promise<string | null> {
   for (const block of await readdir("/sys/block")) {
     if (!block.startsWith("dm-")) continue;
-    const found = await readFile(`/sys/block/${block}/dm/name`, "utf8").catch(() => "");
-    if (found.trim() === name) return `/dev/${block}`;
+    if ((await readAttribute(`${block}/dm/name`)) === name) return `/dev/${block}`;
   }
   return null;
+}
+
+/** What /sys/block says, or null if the device has no such attribute or is gone. */
+async function readAttribute(path: string): Promise<string | null> {
+  try {
+    return (await readFile(join("/sys/block", path), "utf8")).trimEnd();
+  } catch (error) {
+    if (hasCode(error, "ENOENT", "ENXIO", "ENODEV")) return null;
+    throw error;
+  }
 }
