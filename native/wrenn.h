@@ -214,4 +214,60 @@ WRENN_API int32_t wrenn_unmount(const char *target, uint32_t flags);
  */
 WRENN_API int32_t wrenn_tsc_khz(uint32_t interval_ms);
 
+/* ---- pages.c, pages-seal.c: a guest's memory, page by page. docs/memory.md. ---- */
+
+/*
+ * Writes the pages of [address, address + size) that are a process's own (anonymous, or written after
+ * a private mapping of a file) to ret_ranges as pairs start, end, ascending; `capacity` is in pairs.
+ * Returns their number. Blocks: about 1 ms per GiB mapped. -ESRCH: no such process; -ENOSPC: more
+ * ranges than fit; -EACCES.
+ */
+WRENN_API int32_t wrenn_pages_private(int32_t pid, uint64_t address, uint64_t size,
+                                      uint64_t *ret_ranges, uint32_t capacity);
+
+/*
+ * Finds where a process has mapped the file `path`: ret_mapping is address, size and offset in the
+ * file, of the largest mapping. -ENXIO: nowhere; -ESRCH: no such process; -ENOENT: no such file.
+ */
+WRENN_API int32_t wrenn_pages_find_mapping(int32_t pid, const char *path, uint64_t ret_mapping[3]);
+
+/* Where a generation is written, and over which parent. */
+struct wrenn_pages_target {
+  const char *directory;         /* gets memory.<uuid of id> and memory.header */
+  const char *parent_header;     /* NULL or "": there is no parent */
+  const char *layer_directories; /* where the parent's layers are; one per line, at most 16 */
+  uint8_t id[16];                /* of the build; names its layer */
+};
+
+/* What was done, in bytes: indexes of ret_counts. */
+enum wrenn_pages_count {
+  WRENN_PAGES_READ = 0,      /* looked at: the cost of the call follows it */
+  WRENN_PAGES_DATA = 1,      /* stored */
+  WRENN_PAGES_ZERO = 2,      /* became zero */
+  WRENN_PAGES_UNCHANGED = 3, /* looked at, and equal to the parent's */
+  WRENN_PAGES_COUNTS = 4,
+};
+
+/*
+ * Saves a guest's memory of `total_bytes` (whole pages) that lies whole in the file `path`. A hole of
+ * the file is memory never touched. Both files are synced. Blocks: for reading and writing what is
+ * there, some 2 GB/s of memory. ret_text says why on failure; nothing is left behind then. -EEXIST:
+ * there is such a layer or header already; -EBADMSG, -EIO: the parent is damaged; -E2BIG: too many
+ * generations; -ENOSPC and others of write(2).
+ */
+WRENN_API int32_t wrenn_pages_seal_file(const char *path, uint64_t total_bytes,
+                                        const struct wrenn_pages_target *target,
+                                        uint64_t *ret_counts, char *ret_text, uint32_t text_size);
+
+/*
+ * The same for memory that a *stopped* process was restored with and has at `address`: only pages of
+ * its own are looked at, all others are as the parent has them, except those that `removed` (a list
+ * written by the pager; NULL or "": none) names and that are not there: they are zeros. -ESRCH.
+ */
+WRENN_API int32_t wrenn_pages_seal_process(int32_t pid, uint64_t address, uint64_t total_bytes,
+                                           const char *removed,
+                                           const struct wrenn_pages_target *target,
+                                           uint64_t *ret_counts, char *ret_text,
+                                           uint32_t text_size);
+
 #endif

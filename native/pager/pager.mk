@@ -12,10 +12,15 @@ PAGER_HEADERS := $(wildcard $(PAGER_DIR)/*.h)
 PRELOAD_SOURCES := $(wildcard $(PRELOAD_DIR)/*.c)
 PRELOAD_HEADERS := $(wildcard $(PRELOAD_DIR)/*.h)
 
+# The part of libwrenn that shares the pager's files.
+PAGES_AREAS := pages pages-seal
+PAGES_SOURCES := $(PAGES_AREAS:%=$(PAGER_DIR)/../%.c)
+PAGES_HEADERS := $(wildcard $(PAGER_DIR)/../*.h)
+
 PAGER_TEST_SUPPORT := $(wildcard $(PAGER_DIR)/tests/support/*.c)
 PAGER_TEST_HEADERS := $(wildcard $(PAGER_DIR)/tests/support/*.h) $(PAGER_DIR)/../tests/run.h
 PAGER_TEST_OBJECTS := $(patsubst $(PAGER_DIR)/%.c,$(PAGER_OUT)/objects/%.o,$(PAGER_SOURCES) $(PAGER_TEST_SUPPORT)) \
-	$(PAGER_OUT)/objects/hand-over.o
+	$(PAGER_OUT)/objects/hand-over.o $(PAGES_AREAS:%=$(PAGER_OUT)/objects/libwrenn/%.o)
 # A test whose name starts with root- needs a userfaultfd.
 PAGER_TESTS := $(patsubst $(PAGER_DIR)/tests/%.c,$(PAGER_OUT)/%,$(wildcard $(PAGER_DIR)/tests/*.c))
 PAGER_ROOT_TESTS := $(filter $(PAGER_OUT)/root-%,$(PAGER_TESTS))
@@ -53,9 +58,13 @@ $(PAGER_OUT)/objects/hand-over.o: $(PRELOAD_DIR)/hand-over.c $(PRELOAD_HEADERS)
 	@mkdir -p $(@D)
 	@gcc $(PAGER_CFLAGS) $(PAGER_SANITIZE) -c -o $@ $<
 
+$(PAGER_OUT)/objects/libwrenn/%.o: $(PAGER_DIR)/../%.c $(PAGES_HEADERS) $(PAGER_HEADERS)
+	@mkdir -p $(@D)
+	@gcc $(PAGER_CFLAGS) $(PAGER_SANITIZE) -c -o $@ $<
+
 $(PAGER_TESTS): $(PAGER_OUT)/%: $(PAGER_DIR)/tests/%.c $(PAGER_TEST_OBJECTS) $(PAGER_TEST_HEADERS)
 	@gcc $(PAGER_CFLAGS) $(PAGER_SANITIZE) -I$(PAGER_DIR) -I$(PAGER_DIR)/tests -I$(PAGER_DIR)/../tests \
-		-I$(PRELOAD_DIR) -pthread -o $@ $< $(PAGER_TEST_OBJECTS)
+		-I$(PAGER_DIR)/.. -I$(PRELOAD_DIR) -pthread -o $@ $< $(PAGER_TEST_OBJECTS)
 
 # Without sanitizers: it measures.
 $(PAGER_OUT)/bench: $(PAGER_DIR)/bench/bench.c $(PAGER_SOURCES) $(PAGER_HEADERS) $(PAGER_TEST_SUPPORT) $(PAGER_TEST_HEADERS)

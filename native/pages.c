@@ -1,0 +1,255 @@
+#define _GNU_SOURCE
+#include "pages.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <unistd.h>
+
+#include "descriptor.h"
+#include "wrenn.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#endif
+
+enum { PAGE_BYTES = 4096, STRIDE_BYTES = 256, ENTRIES_PER_READ = 4096, REGIONS_PER_SCAN = 512 };
+
+#if defined(__x86_64__)
+
+bool pages_are_zero_sse2(const uint8_t *bytes, size_t size) {
+  const __m128i zero = _mm_setzero_si128();
+  for (size_t at = 0; at < size; at += STRIDE_BYTES) {
+    const __m128i *lane = (const __m128i *)(const void *)(bytes + at);
+    __m128i seen = zero;
+    for (size_t i = 0; i < STRIDE_BYTES / sizeof *lane; i++) {
+      seen = _mm_or_si128(seen, _mm_loadu_si128(lane + i));
+    }
+    if (_mm_movemask_epi8(_mm_cmpeq_epi8(seen, zero)) != 0xffff) return false;
+  }
+  return true;
+}
+
+bool pages_are_equal_sse2(const uint8_t *a, const uint8_t *b, size_t size) {
+  const __m128i zero = _mm_setzero_si128();
+  for (size_t at = 0; at < size; at += STRIDE_BYTES) {
+    const __m128i *left = (const __m128i *)(const void *)(a + at);
+    const __m128i *right = (const __m128i *)(const void *)(b + at);
+    __m128i seen = zero;
+    for (size_t i = 0; i < STRIDE_BYTES / sizeof *left; i++) {
+      seen = _mm_or_si128(seen, _mm_xor_si128(_mm_loadu_si128(left + i), _mm_loadu_si128(right + i)));
+    }
+    if (_mm_movemask_epi8(_mm_cmpeq_epi8(seen, zero)) != 0xffff) return false;
+  }
+  return true;
+}
+
+__attribute__((target("avx2"))) static bool are_zero_avx2(const uint8_t *bytes, size_t size) {
+  for (size_t at = 0; at < size; at += STRIDE_BYTES) {
+    const __m256i *lane = (const __m256i *)(const void *)(bytes + at);
+    __m256i seen = _mm256_setzero_si256();
+    for (size_t i = 0; i < STRIDE_BYTES / sizeof *lane; i++) {
+      seen = _mm256_or_si256(seen, _mm256_loadu_si256(lane + i));
+    }
+    if (!_mm256_testz_si256(seen, seen)) return false;
+  }
+  return true;
+}
+
+__attribute__((target("avx2"))) static bool are_equal_avx2(const uint8_t *a, const uint8_t *b,
+                                                           size_t size) {
+  for (size_t at = 0; at < size; at += STRIDE_BYTES) {
+    const __m256i *left = (const __m256i *)(const void *)(a + at);
+    const __m256i *right = (const __m256i *)(const void *)(b + at);
+    __m256i seen = _mm256_setzero_si256();
+    for (size_t i = 0; i < STRIDE_BYTES / sizeof *left; i++) {
+      __m256i differs = _mm256_xor_si256(_mm256_loadu_si256(left + i), _mm256_loadu_si256(right + i));
+      seen = _mm256_or_si256(seen, differs);
+    }
+    if (!_mm256_testz_si256(seen, seen)) return false;
+  }
+  return true;
+}
+
+bool pages_are_zero(const uint8_t *bytes, size_t size) {
+  return __builtin_cpu_supports("avx2") ? are_zero_avx2(bytes, size)
+                                        : pages_are_zero_sse2(bytes, size);
+}
+
+bool pages_are_equal(const uint8_t *a, const uint8_t *b, size_t size) {
+  return __builtin_cpu_supports("avx2") ? are_equal_avx2(a, b, size)
+                                        : pages_are_equal_sse2(a, b, size);
+}
+
+#else
+
+bool pages_are_zero_sse2(const uint8_t *bytes, size_t size) {
+  return size == 0 || (bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0);
+}
+
+bool pages_are_equal_sse2(const uint8_t *a, const uint8_t *b, size_t size) {
+  return memcmp(a, b, size) == 0;
+}
+
+bool pages_are_zero(const uint8_t *bytes, size_t size) { return pages_are_zero_sse2(bytes, size); }
+
+bool pages_are_equal(const uint8_t *a, const uint8_t *b, size_t size) {
+  return pages_are_equal_sse2(a, b, size);
+}
+
+#endif
+
+/* PAGEMAP_SCAN of linux/fs.h, which Debian 12's headers do not have yet. */
+struct scan_region {
+  uint64_t start;
+  uint64_t end;
+  uint64_t categories;
+};
+
+struct scan_request {
+  uint64_t size;
+  uint64_t flags;
+  uint64_t start;
+  uint64_t end;
+  uint64_t walk_end;
+  uint64_t regions;
+  uint64_t regions_length;
+  uint64_t pages_max;
+  uint64_t inverted;
+  uint64_t all_of;
+  uint64_t any_of;
+  uint64_t returned;
+};
+
+#define SCAN_PAGEMAP _IOWR('f', 16, struct scan_request)
+enum { IS_FILE = 1 << 2, IS_PRESENT = 1 << 3, IS_SWAPPED = 1 << 4 };
+
+int32_t pages_private(int pagemap, uint64_t start, uint64_t end, pages_each *each,
+                      void *context) {
+  struct scan_region regions[REGIONS_PER_SCAN];
+  while (start < end) {
+    struct scan_request request = {.size = sizeof request,
+                                   .start = start,
+                                   .end = end,
+                                   .regions = (uintptr_t)regions,
+                                   .regions_length = REGIONS_PER_SCAN,
+                                   .inverted = IS_FILE,
+                                   .all_of = IS_FILE,
+                                   .any_of = IS_PRESENT | IS_SWAPPED,
+                                   .returned = IS_FILE};
+    int count = ioctl(pagemap, SCAN_PAGEMAP, &request);
+    if (count < 0 && (errno == ENOTTY || errno == EINVAL)) {
+      return pages_private_by_entry(pagemap, start, end, each, context);
+    }
+    if (count < 0) return -errno;
+    for (int i = 0; i < count; i++) {
+      int32_t result = each(context, regions[i].start, regions[i].end);
+      if (result != 0) return result;
+    }
+    if (request.walk_end <= start) return -ESRCH;
+    start = request.walk_end;
+  }
+  return 0;
+}
+
+static const uint64_t ENTRY_PRESENT = UINT64_C(1) << 63;
+static const uint64_t ENTRY_SWAPPED = UINT64_C(1) << 62;
+static const uint64_t ENTRY_FILE = UINT64_C(1) << 61;
+
+static bool is_private(uint64_t entry) {
+  return (entry & (ENTRY_PRESENT | ENTRY_SWAPPED)) != 0 && (entry & ENTRY_FILE) == 0;
+}
+
+int32_t pages_private_by_entry(int pagemap, uint64_t start, uint64_t end, pages_each *each,
+                               void *context) {
+  uint64_t entries[ENTRIES_PER_READ];
+  uint64_t run = end;
+  for (uint64_t at = start; at < end;) {
+    uint64_t want = (end - at) / PAGE_BYTES;
+    if (want > ENTRIES_PER_READ) want = ENTRIES_PER_READ;
+    off_t place = (off_t)(at / PAGE_BYTES * sizeof *entries);
+    ssize_t got = pread(pagemap, entries, want * sizeof *entries, place);
+    if (got < 0) return -errno;
+    if (got < (ssize_t)sizeof *entries) return -ESRCH;
+    for (size_t i = 0; i < (size_t)got / sizeof *entries; i++, at += PAGE_BYTES) {
+      bool is_own = is_private(entries[i]);
+      if (is_own && run == end) run = at;
+      if (is_own || run == end) continue;
+      int32_t result = each(context, run, at);
+      if (result != 0) return result;
+      run = end;
+    }
+  }
+  return run < end ? each(context, run, end) : 0;
+}
+
+struct range_list {
+  uint64_t *ranges;
+  uint32_t capacity;
+  uint32_t count;
+};
+
+static int32_t note_range(void *context, uint64_t start, uint64_t end) {
+  struct range_list *list = context;
+  if (list->count > 0 && list->ranges[2 * list->count - 1] == start) {
+    list->ranges[2 * list->count - 1] = end;
+    return 0;
+  }
+  if (list->count == list->capacity) return -ENOSPC;
+  list->ranges[2 * list->count] = start;
+  list->ranges[2 * list->count + 1] = end;
+  list->count++;
+  return 0;
+}
+
+int32_t wrenn_pages_private(int32_t pid, uint64_t address, uint64_t size, uint64_t *ret_ranges,
+                            uint32_t capacity) {
+  char path[64];
+  (void)snprintf(path, sizeof path, "/proc/%" PRId32 "/pagemap", pid);
+  AUTO_FD pagemap = open(path, O_RDONLY | O_CLOEXEC);
+  if (pagemap < 0) return errno == ENOENT ? -ESRCH : -errno;
+  struct range_list list = {.ranges = ret_ranges, .capacity = capacity};
+  int32_t result = pages_private(pagemap, address, address + size, note_range, &list);
+  return result < 0 ? result : (int32_t)list.count;
+}
+
+/* "7f..-7f.. rw-p 00000000 00:1f 1234   /path" */
+static bool is_mapping_of(const char *line, const struct stat *file, uint64_t ret_range[3]) {
+  uint64_t start, end, offset, inode;
+  unsigned major_number, minor_number;
+  if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64 " %x:%x %" SCNu64, &start, &end, &offset,
+             &major_number, &minor_number, &inode) != 6) {
+    return false;
+  }
+  if (inode != file->st_ino || makedev(major_number, minor_number) != file->st_dev) return false;
+  ret_range[0] = start;
+  ret_range[1] = end - start;
+  ret_range[2] = offset;
+  return true;
+}
+
+int32_t wrenn_pages_find_mapping(int32_t pid, const char *path, uint64_t ret_mapping[3]) {
+  struct stat file;
+  char maps_path[64];
+  if (stat(path, &file) < 0) return -errno;
+  (void)snprintf(maps_path, sizeof maps_path, "/proc/%" PRId32 "/maps", pid);
+  FILE *maps = fopen(maps_path, "re");
+  if (maps == NULL) return errno == ENOENT ? -ESRCH : -errno;
+  char line[8192];
+  uint64_t largest[3] = {0};
+  while (fgets(line, sizeof line, maps) != NULL) {
+    uint64_t range[3];
+    if (is_mapping_of(line, &file, range) && range[1] > largest[1]) {
+      memcpy(largest, range, sizeof largest);
+    }
+  }
+  (void)fclose(maps);
+  if (largest[1] == 0) return -ENXIO;
+  memcpy(ret_mapping, largest, sizeof largest);
+  return 0;
+}
