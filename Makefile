@@ -73,7 +73,7 @@ soak: artifacts ## Everything with the full counts and sizes
 	@$(SUDO) bun scripts/test.ts soak
 
 bench: artifacts ## Measure, each figure beside its baseline in the same run
-	@$(SUDO) bun scripts/bench.ts
+	@$(SUDO) bun tests/bench/main.ts
 
 .PHONY: build kernel proto migrate-up clean
 build: bootstrap ## Programs that run without the repository, into builds/

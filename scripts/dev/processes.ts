@@ -1,6 +1,6 @@
 // The programs of a development platform: started apart from the terminal, known by pid and start time.
 
-import { openSync } from "node:fs";
+import { closeSync, openSync } from "node:fs";
 import { mkdir, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 
@@ -45,6 +45,8 @@ export class Processes {
       detached: true,
     });
     child.unref();
+    // Left open, it would keep the platform's directory from being unmounted.
+    closeSync(log);
 
     const startTime = await processStartTime(child.pid);
     if (startTime === null) throw new Error(await this.explainExit(options.name));
