@@ -45,3 +45,15 @@ test("an error is written with its causes, within a bound", () => {
   expect(second?.length).toBe(4096);
   expect(third).toBe("text");
 });
+
+test("the parameters of a failed query are not written", () => {
+  const { log, lines } = capture("info");
+  const error = Object.assign(new Error("Failed query: select $1\nparams: secret,\nmore"), {
+    query: "select $1",
+    params: ["secret"],
+  });
+
+  log.error("failed", { error: new Error("outer", { cause: error }) });
+  expect(lines[0]).toContain("Failed query: select $1");
+  expect(lines[0]).not.toContain("secret");
+});

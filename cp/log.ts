@@ -34,8 +34,14 @@ function describe(error: unknown): string {
   const parts: string[] = [];
   let current = error;
   for (let depth = 0; current !== undefined && current !== null && depth < CAUSES_MAX; depth++) {
-    parts.push(current instanceof Error ? (current.stack ?? current.message) : String(current));
+    parts.push(current instanceof Error ? withoutParameters(current) : String(current));
     current = current instanceof Error ? current.cause : undefined;
   }
   return parts.join("\ncaused by: ").slice(0, ERROR_TEXT_LENGTH_MAX);
+}
+
+/** The parameters of a failed query, which drizzle puts into its message, are nobody's business. */
+function withoutParameters(error: Error): string {
+  const text = error.stack ?? error.message;
+  return "query" in error ? text.replace(/\nparams: .*/s, "") : text;
 }

@@ -7,6 +7,8 @@ import * as tables from "./tables.ts";
 /** Enough for the hot path of one event loop; PostgreSQL's default allows 100 for all replicas. */
 const CONNECTIONS_MAX = 16;
 const CONNECT_TIMEOUT_SEC = 5;
+/** Whoever closes has no queries left that matter; postgres.js waits it out after a lost server. */
+const CLOSE_TIMEOUT_SEC = 1;
 /** Pause before a lost connection is tried again: short, for requests wait on it. */
 const RECONNECT_SEC = 0.25;
 /** No statement of a request is meant to run this long; one that does holds a connection. */
@@ -22,7 +24,7 @@ export type Queryable = Db | Tx;
 export interface Database {
   readonly db: Db;
   readonly sql: Sql;
-  /** Ends the connections; queries under way get 5 s. */
+  /** Ends the connections; queries under way get a moment. */
   close(): Promise<void>;
 }
 
@@ -42,5 +44,9 @@ export function openDatabase(url: string, options: { connectionsMax?: number } =
       idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
     },
   });
-  return { db: drizzle(sql, { schema: tables }), sql, close: () => sql.end({ timeout: 5 }) };
+  return {
+    db: drizzle(sql, { schema: tables }),
+    sql,
+    close: () => sql.end({ timeout: CLOSE_TIMEOUT_SEC }),
+  };
 }

@@ -92,7 +92,9 @@ export class AccountsPlatform implements AsyncDisposable {
     const envdTokens = new EnvdTokens(new Uint8Array(32));
     const agents = new AgentClients();
     const defaultTemplate = "minimal-debian";
-    const capsuleDeps = { db, agents, operations, envdTokens, defaultTemplate, log };
+    const wakeMonitor = () => {};
+    const capsuleParts = { db, agents, operations, envdTokens, defaultTemplate };
+    const capsuleDeps = { ...capsuleParts, log, wakeMonitor };
     this.database = database;
     this.redis = redis;
     this.tokens = tokens;

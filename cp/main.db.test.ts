@@ -1,0 +1,230 @@
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { cloneDatabase, type TestDatabase } from "../tests/harness/database.ts";
+import { SeverableLink } from "../tests/harness/severable-link.ts";
+
+const MAIN = `${import.meta.dir}/main.ts`;
+const SETTINGS = {
+  JWT_SECRET: "a secret for tests of at least 32 characters",
+  WRENN_ENCRYPTION_KEY: "0f".repeat(32),
+  WRENN_CP_LISTEN_ADDR: "127.0.0.1:0",
+};
+
+function start(environment: Record<string, string>, ...args: string[]) {
+  const { PATH = "" } = process.env;
+  return Bun.spawn([process.execPath, MAIN, ...args], {
+    env: { PATH, ...SETTINGS, ...environment },
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "pipe",
+  });
+}
+
+async function run(environment: Record<string, string>, ...args: string[]) {
+  const program = start(environment, ...args);
+  const [stdout, stderr, exitCode] = await Promise.all([
+    program.stdout.text(),
+    program.stderr.text(),
+    program.exited,
+  ]);
+  return { stdout, stderr, exitCode };
+}
+
+function redisUrl(): string {
+  const url = process.env.REDIS_URL;
+  if (!url) throw new Error("REDIS_URL is not set: these tests need a Redis server");
+  return url;
+}
+
+/** Reads the log of a program until it says where it listens, and then goes on reading it. */
+async function listening(program: ReturnType<typeof start>) {
+  const lines: string[] = [];
+  const base = Promise.withResolvers<string>();
+  const ended = (async () => {
+    const decoder = new TextDecoder();
+    let rest = "";
+    for await (const chunk of program.stderr) {
+      rest += decoder.decode(chunk, { stream: true });
+      const parts = rest.split("\n");
+      rest = parts.pop() ?? "";
+      for (const line of parts) {
+        lines.push(line);
+        if (line.includes('"listening"')) base.resolve(String(JSON.parse(line).url));
+      }
+    }
+    base.reject(new Error(`the control plane ended: ${lines.join("\n")}${rest}`));
+  })();
+  return { base: await base.promise, lines, ended };
+}
+
+describe("the program", () => {
+  test("migrates once, and says what it did", async () => {
+    await using database = await cloneDatabase({ migrated: false });
+    const environment = { DATABASE_URL: database.url };
+
+    const first = await run(environment, "migrate");
+    const second = await run(environment, "migrate");
+    expect(first).toMatchObject({ exitCode: 0, stderr: "" });
+    expect(first.stdout).toStartWith("applied 0000_initial\n");
+    expect(second).toEqual({ exitCode: 0, stderr: "", stdout: "up to date\n" });
+  });
+
+  test("refuses a database that is not migrated, in one sentence", async () => {
+    await using database = await cloneDatabase({ migrated: false });
+
+    const { exitCode, stderr } = await run({ DATABASE_URL: database.url, REDIS_URL: redisUrl() });
+    expect({ exitCode, stderr }).toEqual({
+      exitCode: 1,
+      stderr: expect.stringMatching(/^Cannot start: the database is not migrated .*\n$/),
+    });
+  });
+
+  test.each([
+    [{ DATABASE_URL: "" }, [], "Cannot start: DATABASE_URL is not set\n"],
+    [{}, ["serve"], 'Cannot start: unknown argument "serve": only "migrate" is known\n'],
+  ])("with %j and %j says what is wrong", async (environment, args, stderr) => {
+    expect(await run({ ...environment }, ...args)).toEqual({ exitCode: 1, stdout: "", stderr });
+  });
+
+  test("refuses to start without PostgreSQL, and without Redis", async () => {
+    await using database = await cloneDatabase();
+    const nowhere = "127.0.0.1:1";
+    const withoutDatabase = await run({
+      DATABASE_URL: `postgres://${nowhere}/x`,
+      REDIS_URL: redisUrl(),
+    });
+    const withoutRedis = await run({
+      DATABASE_URL: database.url,
+      REDIS_URL: `redis://${nowhere}`,
+    });
+
+    expect(withoutDatabase.exitCode).toBe(1);
+    expect(withoutDatabase.stderr).toMatch(/^Cannot start: .*\n$/);
+    expect(withoutRedis.exitCode).toBe(1);
+    expect(withoutRedis.stderr).toContain("Cannot start: Redis does not answer at REDIS_URL\n");
+  }, 30_000);
+});
+
+describe("a running control plane", () => {
+  let database: TestDatabase;
+  let toDatabase: SeverableLink;
+  let toRedis: SeverableLink;
+  let program: ReturnType<typeof start>;
+  let base: string;
+  let lines: string[];
+  let ended: Promise<void>;
+
+  beforeAll(async () => {
+    database = await cloneDatabase();
+    const databaseUrl = new URL(database.url);
+    const cache = new URL(redisUrl());
+    toDatabase = new SeverableLink(serverOf(databaseUrl, 5432));
+    toRedis = new SeverableLink(serverOf(cache, 6379));
+    databaseUrl.port = String(toDatabase.port);
+    cache.port = String(toRedis.port);
+    program = start({ DATABASE_URL: databaseUrl.href, REDIS_URL: cache.href });
+    ({ base, lines, ended } = await listening(program));
+  });
+
+  afterAll(async () => {
+    program.kill("SIGKILL");
+    await program.exited;
+    await toDatabase[Symbol.asyncDispose]();
+    await toRedis[Symbol.asyncDispose]();
+    await database[Symbol.asyncDispose]();
+  });
+
+  const logIn = async (): Promise<unknown[]> => {
+    const email = `${crypto.randomUUID()}@example.com`;
+    const body = JSON.stringify({ email, password: "whatever" });
+    const response = await fetch(`${base}v1/auth/login`, { method: "POST", body });
+    const { error } = (await response.json()) as { error: { code: string } };
+    return [response.status, error.code];
+  };
+  const withKey = async (): Promise<unknown[]> => {
+    const headers = { "x-api-key": `wrn_${"0".repeat(32)}` };
+    const response = await fetch(`${base}v1/capsules`, { headers });
+    const { error } = (await response.json()) as { error: { code: string } };
+    return [response.status, error.code];
+  };
+  const countWaiting = async (): Promise<unknown[]> => {
+    const [row] = await database.sql`select count(*)::int as waiting from pg_stat_activity
+      where datname = current_database() and wait_event_type = 'Lock'`;
+    return [row?.waiting];
+  };
+  const settles = async (attempt: () => Promise<unknown[]>, wanted: unknown[]) => {
+    const deadline = performance.now() + 15_000;
+    let last: unknown[] = [];
+    while (performance.now() < deadline) {
+      last = await attempt();
+      if (Bun.deepEquals(last, wanted)) return last;
+      await Bun.sleep(50);
+    }
+    return last;
+  };
+
+  test("answers 503 while PostgreSQL is away, quickly, and serves when it is back", async () => {
+    expect(await withKey()).toEqual([401, "unauthorized"]);
+
+    toDatabase.cut();
+    const startedAt = performance.now();
+    const away = await Promise.all(Array.from({ length: 40 }, withKey));
+    const tookMs = performance.now() - startedAt;
+    const health = await fetch(`${base}health`);
+    toDatabase.mend();
+
+    expect(away).toEqual(away.map(() => [503, "service_unavailable"]));
+    expect(tookMs).toBeLessThan(8000);
+    expect(health.status).toBe(200);
+    expect(await settles(withKey, [401, "unauthorized"])).toEqual([401, "unauthorized"]);
+  });
+
+  test("answers 503 while Redis is away, quickly, and serves when it is back", async () => {
+    expect(await logIn()).toEqual([401, "unauthorized"]);
+
+    toRedis.cut();
+    const startedAt = performance.now();
+    const away = await Promise.all(Array.from({ length: 10 }, logIn));
+    const tookMs = performance.now() - startedAt;
+    const withoutRedis = await withKey();
+    toRedis.mend();
+
+    expect(away).toEqual(away.map(() => [503, "service_unavailable"]));
+    expect(tookMs).toBeLessThan(8000);
+    expect(withoutRedis).toEqual([401, "unauthorized"]);
+    expect(await settles(logIn, [401, "unauthorized"])).toEqual([401, "unauthorized"]);
+  });
+
+  test("after a lost server, statements that were prepared there are prepared again", async () => {
+    await database.sql`select pg_terminate_backend(pid) from pg_stat_activity
+      where application_name = 'wrenn-cp' and pid <> pg_backend_pid()
+        and datname = current_database()`.catch(() => {});
+
+    expect(await settles(withKey, [401, "unauthorized"])).toEqual([401, "unauthorized"]);
+  });
+
+  test("stops at SIGTERM after answering what is under way, and says so", async () => {
+    const { promise: released, resolve: release } = Promise.withResolvers<void>();
+    const locked = Promise.withResolvers<void>();
+    const lock = database.sql.begin(async (tx) => {
+      await tx`lock table team_api_keys`;
+      locked.resolve();
+      await released;
+    });
+    await locked.promise;
+    const underWay = withKey();
+    await settles(countWaiting, [1]);
+    program.kill("SIGTERM");
+    await settles(async () => [lines.at(-1)?.includes('"stopping"')], [true]);
+    release();
+    await lock;
+
+    expect(await underWay).toEqual([401, "unauthorized"]);
+    expect(await program.exited).toBe(0);
+    await ended;
+    expect(lines.at(-1)).toContain('"stopped"');
+  }, 20_000);
+});
+
+function serverOf(url: URL, port: number) {
+  return { hostname: url.hostname, port: Number(url.port || port) };
+}
