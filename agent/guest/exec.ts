@@ -46,7 +46,8 @@ export async function exec(
   options: { timeoutMs: number; caller: AbortSignal },
 ): Promise<CommandResult> {
   using _place = guest.openStream();
-  return new ForegroundCommand(guest, command, options).run();
+  // Awaited, or the place would be given back before the command has ended.
+  return await new ForegroundCommand(guest, command, options).run();
 }
 
 class ForegroundCommand {

@@ -1,0 +1,43 @@
+import { expect, test } from "bun:test";
+import { BootQueue } from "./boot-queue.ts";
+
+const NEVER = new AbortController().signal;
+
+test("as many enter at once as may, the others in order of their arrival", async () => {
+  const queue = new BootQueue({ atOnceMax: 1, queuedMax: 8 });
+  const order: string[] = [];
+  const boot = async (name: string) => {
+    using _place = await queue.enter(NEVER);
+    order.push(`${name} in`);
+    await Bun.sleep(1);
+    order.push(`${name} out`);
+  };
+
+  await Promise.all([boot("a"), boot("b"), boot("c")]);
+
+  expect(order).toEqual(["a in", "a out", "b in", "b out", "c in", "c out"]);
+});
+
+test("who gives up leaves the queue, and the next gets the place", async () => {
+  const queue = new BootQueue({ atOnceMax: 1, queuedMax: 8 });
+  const first = await queue.enter(NEVER);
+  const leaving = new AbortController();
+  const given = queue.enter(leaving.signal).catch((error: unknown) => error);
+  const third = queue.enter(NEVER);
+
+  leaving.abort("gone");
+  first[Symbol.dispose]();
+
+  expect(await given).toBe("gone");
+  (await third)[Symbol.dispose]();
+  // The place came back: nobody waits.
+  (await queue.enter(NEVER))[Symbol.dispose]();
+});
+
+test("more than the bound are refused at once", async () => {
+  const queue = new BootQueue({ atOnceMax: 1, queuedMax: 1 });
+  using _first = await queue.enter(NEVER);
+  void queue.enter(NEVER);
+
+  expect(queue.enter(NEVER)).rejects.toThrow("Too many capsules wait");
+});

@@ -1,0 +1,106 @@
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import type { CapsuleSpec } from "./capsule-spec.ts";
+import { Journal } from "./journal.ts";
+
+const NOW = new Date("2026-01-01T00:00:00Z");
+const LATER = new Date("2026-01-02T00:00:00Z");
+const SPEC: CapsuleSpec = {
+  id: "cl-a",
+  operationId: "first",
+  vcpus: 2,
+  memoryMib: 256,
+  diskMib: 5120,
+  timeoutSec: 60,
+  teamId: "team",
+  templateId: "template",
+  templateTeamId: "owner",
+  defaultUser: "root",
+  defaultEnvs: { A: "1" },
+  accessToken: "token",
+};
+
+let dir: string;
+let path: string;
+
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), "wrenn-journal-"));
+  path = join(dir, "journal.db");
+});
+
+afterEach(async () => {
+  await rm(dir, { recursive: true });
+});
+
+test("what was written is there for the next program", () => {
+  {
+    using journal = new Journal(path);
+    journal.claim(SPEC, NOW);
+    journal.beginStep(SPEC.id, "network");
+    journal.setSlot(SPEC.id, 7);
+    journal.setProcess(SPEC.id, { pid: 1, startTime: "2", keeperPid: 3, keeperStartTime: "4" });
+    journal.markRunning(SPEC.id, "0.6.13");
+    journal.saveActivity(new Map([[SPEC.id, LATER]]));
+  }
+  using journal = new Journal(path);
+
+  expect(journal.rows()).toEqual([
+    {
+      spec: SPEC,
+      state: "running",
+      step: "network",
+      slot: 7,
+      envdVersion: "0.6.13",
+      reason: "",
+      createdAt: NOW,
+      lastActiveAt: LATER,
+    },
+  ]);
+});
+
+test("a second claim of a capsule is refused", () => {
+  using journal = new Journal(path);
+  journal.claim(SPEC, NOW);
+
+  expect(() => journal.claim({ ...SPEC, operationId: "second" }, NOW)).toThrow("UNIQUE");
+});
+
+test("a failed create is remembered for its own operation only", () => {
+  using journal = new Journal(path);
+  journal.claim(SPEC, NOW);
+  journal.finishCreate(SPEC, { code: "unavailable", message: "no guest" }, NOW);
+
+  expect(journal.rows()).toEqual([]);
+  expect(journal.outcome(SPEC)).toEqual({ code: "unavailable", message: "no guest" });
+  expect(journal.outcome({ ...SPEC, operationId: "second" })).toBeNull();
+});
+
+test("a destroyed capsule is never created again, whatever the operation", () => {
+  using journal = new Journal(path);
+  journal.finishDestroy(SPEC.id, NOW);
+
+  expect(journal.outcome({ ...SPEC, operationId: "late" })?.code).toBe("aborted");
+});
+
+test("outcomes are forgotten once they are old", () => {
+  using journal = new Journal(path);
+  journal.finishDestroy(SPEC.id, NOW);
+  journal.forgetOutcomes(NOW);
+  expect(journal.outcome(SPEC)).not.toBeNull();
+
+  journal.forgetOutcomes(LATER);
+
+  expect(journal.outcome(SPEC)).toBeNull();
+});
+
+test("a journal of a later version is refused", async () => {
+  new Journal(path)[Symbol.dispose]();
+  const { Database } = await import("bun:sqlite");
+  const db = new Database(path);
+  db.run("PRAGMA user_version = 99");
+  db.close();
+
+  expect(() => new Journal(path)).toThrow("is of version 99");
+});

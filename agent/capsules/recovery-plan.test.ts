@@ -1,0 +1,80 @@
+import { describe, expect, test } from "bun:test";
+import type { CapsuleRow, JournalState } from "./journal.ts";
+import { planRecovery } from "./recovery-plan.ts";
+
+function row(id: string, state: JournalState): CapsuleRow {
+  return {
+    spec: {
+      id,
+      operationId: "o",
+      vcpus: 1,
+      memoryMib: 256,
+      diskMib: 5120,
+      timeoutSec: 0,
+      teamId: "t",
+      templateId: "t",
+      templateTeamId: "t",
+      defaultUser: "",
+      defaultEnvs: {},
+      accessToken: "a",
+    },
+    state,
+    step: "vmm",
+    slot: 1,
+    envdVersion: "",
+    reason: "",
+    createdAt: new Date(0),
+    lastActiveAt: new Date(0),
+  };
+}
+
+const NOTHING = {
+  adopt: [],
+  undo: [],
+  finish: [],
+  died: [],
+  strangers: [],
+  unknownDisks: [],
+};
+
+describe("what becomes of a row", () => {
+  const cases: [JournalState, boolean, keyof typeof NOTHING][] = [
+    ["creating", false, "undo"],
+    // Nobody was told that it runs, and its guest may not know its token.
+    ["creating", true, "undo"],
+    ["running", true, "adopt"],
+    ["running", false, "died"],
+    ["destroying", false, "finish"],
+    ["destroying", true, "finish"],
+    ["failed", false, "died"],
+    ["failed", true, "died"],
+  ];
+  test.each(cases)("%s, its VMM alive: %p -> %s", (state, isAlive, decision) => {
+    const plan = planRecovery([row("a", state)], {
+      alive: new Set(isAlive ? ["a"] : []),
+      runDirs: ["a"],
+      disks: ["a"],
+    });
+
+    expect(plan).toEqual({ ...NOTHING, [decision]: [row("a", state)] });
+  });
+});
+
+test("run directories and disks that no row names are told apart", () => {
+  const plan = planRecovery([row("a", "running")], {
+    alive: new Set(["a"]),
+    runDirs: ["a", "b"],
+    disks: ["a", "c"],
+  });
+
+  expect(plan).toEqual({
+    ...NOTHING,
+    adopt: [row("a", "running")],
+    strangers: ["b"],
+    unknownDisks: ["c"],
+  });
+});
+
+test("an empty host and an empty journal agree", () => {
+  expect(planRecovery([], { alive: new Set(), runDirs: [], disks: [] })).toEqual(NOTHING);
+});

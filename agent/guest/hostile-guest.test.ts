@@ -1,0 +1,194 @@
+// A guest that speaks as it likes. Whatever it sends, the answer is a typed error within bounds of time
+// and memory.
+
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { create, toBinary } from "@bufbuild/protobuf";
+import { StartResponseSchema } from "../../proto/gen/envd/process_pb.js";
+import { AgentError } from "../errors.ts";
+import { STREAM_MESSAGE_BYTES_MAX, STREAMS_PER_CAPSULE_MAX } from "../limits.ts";
+import { exec } from "./exec.ts";
+import { listDir, readFile, writeFile } from "./files.ts";
+import { Guest } from "./guest.ts";
+import { StreamBudget } from "./stream-budget.ts";
+
+type Reply = (socket: Bun.Socket<undefined>, request: string) => void;
+
+let listener: Bun.TCPSocketListener<undefined>;
+let reply: Reply;
+let guest: Guest;
+let requests: string[];
+
+beforeEach(() => {
+  requests = [];
+  listener = Bun.listen({
+    hostname: "127.0.0.1",
+    port: 0,
+    socket: {
+      data(socket, bytes) {
+        const text = bytes.toString("latin1");
+        if (!/^(GET|POST) /.test(text)) return;
+        requests.push(text.split("\r\n")[0] ?? "");
+        reply(socket, text);
+      },
+    },
+  });
+  const budget = new StreamBudget(200);
+  guest = new Guest({ hostIp: "127.0.0.1", port: listener.port, accessToken: "secret", budget });
+});
+
+afterEach(() => {
+  guest.close();
+  listener.stop(true);
+});
+
+function http(status: string, headers: string[], body: Uint8Array | string = ""): Uint8Array {
+  const head = [`HTTP/1.1 ${status}`, ...headers, "Connection: close", "", ""].join("\r\n");
+  return Buffer.concat([Buffer.from(head), Buffer.from(body)]);
+}
+
+/** A Connect stream that begins with these bytes. */
+function stream(body: Uint8Array): Uint8Array {
+  return http("200 OK", ["Content-Type: application/connect+proto"], body);
+}
+
+function envelope(flags: number, payload: Uint8Array, length = payload.byteLength): Uint8Array {
+  const header = Buffer.alloc(5);
+  header.writeUInt8(flags);
+  header.writeUInt32BE(length, 1);
+  return Buffer.concat([header, payload]);
+}
+
+function startEvent(pid: number): Uint8Array {
+  const event = { event: { event: { case: "start" as const, value: { pid } } } };
+  return envelope(0, toBinary(StartResponseSchema, create(StartResponseSchema, event)));
+}
+
+function endWith(bytes: Uint8Array): Reply {
+  return (socket) => {
+    socket.write(bytes);
+    socket.end();
+  };
+}
+
+function run(timeoutMs = 5_000) {
+  const command = { cmd: "true", args: [], envs: {}, cwd: "", user: "" };
+  return exec(guest, command, { timeoutMs, caller: new AbortController().signal });
+}
+
+async function failure(work: Promise<unknown>): Promise<string> {
+  const error = await work.catch((error: unknown) => error);
+  return error instanceof AgentError ? `${error.code} ${error.subject}` : `no AgentError: ${error}`;
+}
+
+test("a redirect is not followed", async () => {
+  let isReached = false;
+  using other = Bun.serve({
+    port: 0,
+    fetch() {
+      isReached = true;
+      return new Response("internal");
+    },
+  });
+  reply = endWith(http("302 Found", [`Location: ${other.url}`, "Content-Length: 0"]));
+
+  const read = Array.fromAsync(readFile(guest, "/etc/passwd"));
+
+  expect(await failure(read)).toBe("unavailable guest");
+  expect(isReached).toBe(false);
+});
+
+test("a compressed body is refused unread", async () => {
+  const bomb = Bun.gzipSync(new Uint8Array(1_000_000));
+  reply = endWith(
+    http("200 OK", ["Content-Encoding: gzip", `Content-Length: ${bomb.length}`], bomb),
+  );
+
+  expect(await failure(Array.fromAsync(readFile(guest, "/x")))).toBe("unavailable guest");
+});
+
+test.each([
+  ["no HTTP", Buffer.from("SSH-2.0-OpenSSH_9.2\r\n")],
+  ["another content type", http("200 OK", ["Content-Type: text/html"], "<html>")],
+  ["half an envelope", stream(Buffer.from([0, 0]))],
+  ["an envelope that is cut off", stream(envelope(0, Buffer.alloc(3), 100))],
+  ["an envelope that is no message", stream(envelope(0, Buffer.from([0xff, 0xff, 0xff])))],
+  ["an end that is no JSON", stream(envelope(2, Buffer.from("{")))],
+  [
+    "an end before the command's",
+    stream(Buffer.concat([startEvent(5), envelope(2, Buffer.from("{}"))])),
+  ],
+  ["no end at all", stream(startEvent(5))],
+  ["a compressed envelope", stream(envelope(1, Buffer.alloc(3)))],
+])("a command answered by %s is an unavailable guest", async (_, bytes) => {
+  reply = endWith(bytes);
+
+  expect(await failure(run())).toBe("unavailable guest");
+});
+
+test("a message that claims to be larger than the bound is refused before it is read", async () => {
+  reply = (socket) => {
+    socket.write(stream(envelope(0, Buffer.alloc(10), STREAM_MESSAGE_BYTES_MAX + 1)));
+  };
+
+  expect(await failure(run())).toBe("resource_exhausted guest");
+});
+
+test("a stream that never ends its command ends at the deadline", async () => {
+  reply = (socket, request) => {
+    // Signals and lists stay unanswered, too.
+    if (!request.includes("/Start ")) return;
+    socket.write(stream(startEvent(5)));
+    const keepalive = envelope(0, Buffer.from([0x0a, 0x02, 0x22, 0x00]));
+    const timer = setInterval(() => {
+      if (socket.readyState <= 0) clearInterval(timer);
+      else socket.write(keepalive);
+    }, 100);
+  };
+  const startedAt = performance.now();
+
+  const result = await run(100);
+
+  expect(result).toMatchObject({ timedOut: true, exitCode: -1 });
+  // The deadline, the grace for envd's own kill, that of the agent's, and the last look.
+  expect(performance.now() - startedAt).toBeLessThan(16_000);
+}, 30_000);
+
+test("texts of the guest lose their control characters and their length", async () => {
+  const message = `\u001b[31m${"x".repeat(5000)}\u0000`;
+  const body = JSON.stringify({ code: "not_found", message });
+  reply = endWith(
+    http(
+      "404 Not Found",
+      ["Content-Type: application/json", `Content-Length: ${body.length}`],
+      body,
+    ),
+  );
+
+  const error = await listDir(guest, "/x", 1).catch((error: unknown) => error);
+
+  expect(error).toBeInstanceOf(AgentError);
+  expect(error instanceof AgentError && error.message).toMatch(/^\[31mx{200,300}$/);
+});
+
+test("one capsule opens no more streams than its share, and gives each back", async () => {
+  reply = () => {};
+  const waiting = Array.from({ length: STREAMS_PER_CAPSULE_MAX }, () => run(60_000));
+  const settled = Promise.allSettled(waiting);
+
+  expect(await failure(writeFile(guest, "/x", new Uint8Array(1)))).toBe(
+    "resource_exhausted capsule",
+  );
+  guest.close();
+  await settled;
+
+  expect(await failure(writeFile(guest, "/x", new Uint8Array(1)))).toBe(
+    "failed_precondition capsule",
+  );
+});
+
+test("the end of the capsule ends its calls", async () => {
+  reply = () => guest.close();
+
+  expect(await failure(run())).toBe("failed_precondition capsule");
+  expect(requests).toEqual(["POST /process.Process/Start HTTP/1.1"]);
+});
