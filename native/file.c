@@ -111,6 +111,18 @@ int32_t wrenn_file_copy_sparse(const char *source, const char *target) {
   return result;
 }
 
+int32_t wrenn_file_next_data(const char *path, uint64_t offset, uint64_t ret_extent[2]) {
+  AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return -errno;
+  off_t start = lseek(fd, (off_t)offset, SEEK_DATA);
+  if (start < 0) return errno == ENXIO ? 0 : -errno;
+  off_t end = lseek(fd, start, SEEK_HOLE);
+  if (end < 0) return -errno;
+  ret_extent[0] = (uint64_t)start;
+  ret_extent[1] = (uint64_t)end;
+  return 1;
+}
+
 int32_t wrenn_file_lock(const char *path) {
   int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
   if (fd < 0) return -errno;

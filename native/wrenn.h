@@ -124,6 +124,12 @@ WRENN_API int32_t wrenn_file_reflink(const char *source, const char *target);
 WRENN_API int32_t wrenn_file_copy_sparse(const char *source, const char *target);
 
 /*
+ * Finds the first stretch of `path` at or after `offset` that is not a hole, and writes its start
+ * and end to ret_extent. Returns 1, or 0 if there is none up to the end of the file.
+ */
+WRENN_API int32_t wrenn_file_next_data(const char *path, uint64_t offset, uint64_t ret_extent[2]);
+
+/*
  * Opens `path` (made with mode 0600 if missing) and locks it exclusively (flock) without waiting.
  * Returns the descriptor, which the caller owns; closing it, or the death of the process, unlocks.
  * -EWOULDBLOCK: another descriptor holds the lock.

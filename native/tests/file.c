@@ -90,6 +90,20 @@ static void a_clone_that_is_refused_leaves_no_target(void) {
   assert(access(target, F_OK) < 0);
 }
 
+static void data_is_found_between_holes(void) {
+  uint64_t extent[2] = {7, 7};
+  reset();
+  write_at(source, "middle", 64 * MIB);
+  assert(truncate(source, 128 * MIB) == 0);
+
+  assert(wrenn_file_next_data(source, 0, extent) == 1);
+  assert(extent[0] == 64 * MIB && extent[1] > 64 * MIB && extent[1] <= 65 * MIB);
+  assert(wrenn_file_next_data(source, extent[1], extent) == 0);
+  assert(wrenn_file_next_data(source, 128 * MIB, extent) == 0);
+  assert(wrenn_file_next_data(target, 0, extent) == -ENOENT);
+  assert(extent[0] == 64 * MIB);
+}
+
 static void a_lock_is_held_until_its_descriptor_is_closed(void) {
   reset();
   int first = wrenn_file_lock(source);
@@ -112,6 +126,7 @@ int main(void) {
   RUN(a_copy_never_overwrites);
   RUN(a_missing_source_leaves_no_target);
   RUN(a_clone_that_is_refused_leaves_no_target);
+  RUN(data_is_found_between_holes);
   RUN(a_lock_is_held_until_its_descriptor_is_closed);
   reset();
   assert(rmdir(dir) == 0);
