@@ -35,7 +35,8 @@ export const GUEST_MAC = "02:FC:00:00:00:05";
 
 // COMMAND_LINE_SIZE of x86; the kernel cuts what is longer without a word.
 const CMDLINE_BYTES_MAX = 2047;
-const CMDLINE_WORD = /^[A-Za-z0-9_.-]+(=[A-Za-z0-9_.,:/@+-]*)?$/;
+// No "--" either: what follows it would become arguments of init.
+const CMDLINE_WORD = /^[A-Za-z0-9_][A-Za-z0-9_.-]*(=[A-Za-z0-9_.,:/@+-]*)?$/;
 
 export interface QemuCommandOptions extends CapsuleShape {
   readonly program: string;

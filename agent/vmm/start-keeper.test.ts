@@ -1,0 +1,32 @@
+import { expect, test } from "bun:test";
+import { keeperArguments } from "./start-keeper.ts";
+
+test("the keeper is told everything it must not guess", () => {
+  const args = keeperArguments({
+    runDir: "/run/wrenn/cl-a",
+    consoleLog: "/logs/cl-a.console.log",
+    netns: "wrenn-ab12-7",
+    tap: "tap0",
+    uid: 210_007,
+    control: "qmp.sock",
+    cgroupProcsFiles: ["/cg/memory/cgroup.procs", "/cg/cpu/cgroup.procs"],
+    files: [
+      { name: "kernel", path: "/k/vmlinux", access: "ro" },
+      { name: "disk", path: "/d/cl-a.ext4", access: "rw" },
+    ],
+    devices: ["/dev/kvm"],
+    fileMaxBytes: 4096,
+    command: ["/usr/bin/qemu", "-m", "1"],
+  });
+
+  expect(args.join(" ")).toBe(
+    [
+      "--run-dir /run/wrenn/cl-a --console-log /logs/cl-a.console.log --log-max 1048576",
+      "--netns /run/netns/wrenn-ab12-7 --tap tap0 --control qmp.sock --uid 210007",
+      "--fsize 4096 --nofile 256 --grace-ms 2000",
+      "--cgroup /cg/memory/cgroup.procs --cgroup /cg/cpu/cgroup.procs",
+      "--file kernel=ro:/k/vmlinux --file disk=rw:/d/cl-a.ext4 --device /dev/kvm",
+      "-- /usr/bin/qemu -m 1",
+    ].join(" "),
+  );
+});
