@@ -182,7 +182,9 @@ describe("a failure of ours", () => {
       status: 500,
       body: { error: { code: "internal_error", message: "internal error" } },
     });
-    const line = platform.logged.find((text) => text.includes("request failed"));
-    expect(line).toContain("oauth_providers");
+    const lines = platform.logged.slice(-2);
+    const [failure, request] = lines.map((line) => JSON.parse(line));
+    expect(failure.error).toContain("oauth_providers");
+    expect(failure.requestId).toBe(request.requestId);
   });
 });

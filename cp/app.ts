@@ -44,12 +44,13 @@ export interface Services
 /** The application with all its routes; it neither listens nor starts anything. */
 export function createApp(services: Services) {
   const api = apiRoutes(services);
+  const requestLog = { log: services.log, requestIds: new WeakMap<Request, string>() };
   // Every request goes through `fetch`, so that what wraps it sees them all: Bun's own router, which
   // Elysia would fill, bypasses that. `normalize` (Elysia's default) drops unknown body fields, as
   // our clients expect, and keeps columns that no response schema names out of answers.
   return new Elysia({ systemRouter: false, normalize: true })
-    .wrap(observeRequests(services.log))
-    .onError({ as: "global" }, createErrorHandler(services.log))
+    .wrap(observeRequests(requestLog))
+    .onError({ as: "global" }, createErrorHandler(requestLog))
     .use(api)
     .use(docsRoutes(api, services));
 }

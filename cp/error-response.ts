@@ -1,8 +1,8 @@
 // Every failure of a request becomes one of our error bodies, here and nowhere else.
 
 import { AppError } from "./errors.ts";
-import type { Log } from "./log.ts";
 import { isOutage } from "./outage.ts";
+import type { RequestLogDeps } from "./request-log.ts";
 
 /** How much of a wrong path an answer repeats. */
 const PATH_LENGTH_MAX = 200;
@@ -14,14 +14,14 @@ interface FailedRequest {
 }
 
 /** Elysia's `onError`: knows `AppError`, Elysia's own failures, and everything else. */
-export function createErrorHandler(log: Log) {
+export function createErrorHandler({ log, requestIds }: RequestLogDeps) {
   return ({ error, code, request }: FailedRequest): Response => {
     const { method } = request;
     const { pathname: path } = new URL(request.url);
     if (code === "NOT_FOUND") return errorResponse(noSuchRoute(method, path));
     const known = toAppError(error, code);
     if (known.status >= 500) {
-      const fields = { code: known.code, method, path };
+      const fields = { requestId: requestIds.get(request), code: known.code, method, path };
       log.error("request failed", { ...fields, error: known.cause ?? known });
     }
     return errorResponse(known);

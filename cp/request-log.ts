@@ -5,16 +5,25 @@ import type { Log } from "./log.ts";
 const REQUEST_ID_PATTERN = /^[A-Za-z0-9._-]{1,64}$/;
 const API_PREFIX = /^(https?:\/\/[^/]+)\/api(?=\/|\?|$)/;
 
+/** The ids of the requests under way, for other lines about them. */
+export type RequestIds = WeakMap<Request, string>;
+
+export interface RequestLogDeps {
+  readonly log: Log;
+  readonly requestIds: RequestIds;
+}
+
 /**
  * A wrapper of the application's `fetch`. A client's own `X-Request-Id` is kept if it is harmless;
  * the answer names the id in use.
  */
-export function observeRequests(log: Log) {
+export function observeRequests({ log, requestIds }: RequestLogDeps) {
   return (next: (request: Request) => unknown) => {
     return async (request: Request): Promise<unknown> => {
       const startedAt = performance.now();
       stripApiPrefix(request);
-      const requestId = requestIdOf(request);
+      const requestId = chooseRequestId(request);
+      requestIds.set(request, requestId);
       const response = await next(request);
       // An upgrade to a WebSocket has no answer.
       if (!(response instanceof Response)) return response;
@@ -41,7 +50,7 @@ function stripApiPrefix(request: Request): void {
   Object.defineProperty(request, "url", { value: url, enumerable: true });
 }
 
-function requestIdOf(request: Request): string {
+function chooseRequestId(request: Request): string {
   const own = request.headers.get("x-request-id");
   return own !== null && REQUEST_ID_PATTERN.test(own) ? own : crypto.randomUUID();
 }

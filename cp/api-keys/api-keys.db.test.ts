@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { AccountsPlatform } from "../../tests/harness/accounts-platform.ts";
+import { API_KEYS_PER_TEAM_MAX } from "./service.ts";
 
 let platform: AccountsPlatform;
 beforeAll(async () => {
@@ -140,4 +141,17 @@ test("a key can't make keys, for that takes a person", async () => {
     body: {},
   });
   expect([answer.status, answer.body.error.code]).toEqual([401, "unauthorized"]);
+});
+
+test("a team has a bounded number of keys, also when it asks for many at once", async () => {
+  const { token } = await platform.person("Many");
+  await platform.database.sql`
+    insert into team_api_keys (id, team_id, name, key_hash, key_prefix)
+    select gen_random_uuid(), teams.id, 'bulk', md5(n::text), 'wrn_bulk'
+    from teams, generate_series(1, ${API_KEYS_PER_TEAM_MAX - 2}) as n
+    where teams.name = 'Many''s Team'`;
+
+  const answers = await Promise.all(Array.from({ length: 5 }, () => create(token)));
+  const outcomes = answers.map(({ status, body }) => [status, body.error?.code ?? ""].join(" "));
+  expect(outcomes.sort()).toEqual(["201 ", "201 ", "409 conflict", "409 conflict", "409 conflict"]);
 });

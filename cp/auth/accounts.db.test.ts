@@ -1,5 +1,8 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdir, rm, writeFile } from "node:fs/promises";
 import { AccountsPlatform, PASSWORD } from "../../tests/harness/accounts-platform.ts";
+import { sha256Hex } from "./digest.ts";
+import { SIGNUP_PER_ADDRESS } from "./rate-limiter.ts";
 
 let platform: AccountsPlatform;
 beforeAll(async () => {
@@ -86,6 +89,31 @@ describe("signup", () => {
     expect(again).toEqual([409, "signup_cooldown"]);
     expect(await code(post("activate", { token: first }))).toEqual([400, "invalid_token"]);
     expect(await code(post("activate", { token: second }))).toEqual([200, undefined]);
+  });
+
+  test("stops one address that signs up without end", async () => {
+    const key = `wrenn:rate:${SIGNUP_PER_ADDRESS.name}:${sha256Hex("unknown")}`;
+    const before = await platform.redis.get(key);
+    await platform.redis.set(key, SIGNUP_PER_ADDRESS.attemptsMax, "KEEPTTL");
+    const stopped = await code(
+      post("signup", { email: "more@example.com", password: PASSWORD, name: "M" }),
+    );
+    await platform.redis.set(key, before ?? 0, "KEEPTTL");
+
+    expect(stopped).toEqual([429, "rate_limited"]);
+  });
+
+  test("leaves nothing behind when the mail can't be sent", async () => {
+    await using fresh = await AccountsPlatform.start();
+    await rm(fresh.mailDir, { recursive: true });
+    await writeFile(fresh.mailDir, "");
+    const body = { email: "a@example.com", password: PASSWORD, name: "A" };
+    const { status } = await fresh.call("POST", "/v1/auth/signup", { body });
+    await rm(fresh.mailDir);
+    await mkdir(fresh.mailDir);
+
+    expect(status).toBe(500);
+    expect(await fresh.signUp("a@example.com")).toMatch(/^[0-9a-f]{32}$/);
   });
 
   test("of ten at once for one address, one gets it", async () => {

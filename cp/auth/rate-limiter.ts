@@ -27,7 +27,7 @@ export const LOGIN_PER_ADDRESS: RateLimit = {
 /** Accounts asked for from one address: each sends a mail. */
 export const SIGNUP_PER_ADDRESS: RateLimit = {
   name: "signup-address",
-  attemptsMax: 100,
+  attemptsMax: 300,
   windowSec: 3600,
 };
 

@@ -77,9 +77,8 @@ export class Accounts {
       throw addressTaken(await findUserByEmail(tx, email));
     });
 
-    const link = `${publicUrl}/activate?token=${token}`;
     try {
-      await mailer.send(activationMail({ to: email, name, link }));
+      await mailer.send(activationMail({ to: email, name, publicUrl, token }));
     } catch (error) {
       await deleteInactiveUser(db, user.id);
       await oneTimeTokens.revoke(ACTIVATION, token);

@@ -10,7 +10,8 @@ import { activationMail } from "./messages.ts";
 const MAIL = activationMail({
   to: "ada@example.com",
   name: "<b>Ada</b>",
-  link: "http://wrenn.test/activate?token=00",
+  publicUrl: "http://wrenn.test",
+  token: "00",
 });
 
 test("a mail without a server is a file that only its owner reads, there when send resolves", async () => {

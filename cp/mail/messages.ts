@@ -4,14 +4,22 @@ import { escapeHTML } from "bun";
 import type { Mail } from "./mailer.ts";
 
 /** Asks a person who signed up to show that the address is theirs. */
-export function activationMail(options: { to: string; name: string; link: string }): Mail {
+export function activationMail(options: {
+  to: string;
+  name: string;
+  publicUrl: string;
+  token: string;
+}): Mail {
+  const { publicUrl, token } = options;
   return message({
     to: options.to,
     subject: "Activate your Wrenn account",
     lines: [
       `Hello ${options.name},`,
       "open this link within 30 minutes to activate your account:",
-      options.link,
+      `${publicUrl}/activate?token=${token}`,
+      "Without a browser, send the token in it to the API:",
+      `curl ${publicUrl}/v1/auth/activate -d '{"token":"${token}"}'`,
       "If you did not sign up, ignore this mail.",
     ],
   });

@@ -40,7 +40,7 @@ export class TestControlPlane implements AsyncDisposable {
     const tokens = createTokens({ secret: JWT_SECRET, clock: systemClock });
     const authenticator = new Authenticator({ db: deps.db, tokens, clock: systemClock });
     this.#app = new Elysia({ systemRouter: false, normalize: true })
-      .onError({ as: "global" }, createErrorHandler(deps.log))
+      .onError({ as: "global" }, createErrorHandler({ log: deps.log, requestIds: new WeakMap() }))
       .use(capsuleRoutes({ authenticator, capsules: this.capsules }));
   }
 
