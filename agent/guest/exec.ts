@@ -82,7 +82,9 @@ class ForegroundCommand {
       await this.#follow();
     } catch (error) {
       this.#judge(error);
-      if (this.#timedOut && this.#pid !== null) await this.#awaitGone(this.#pid);
+      if (this.#timedOut && this.#pid !== null && !this.#stream.signal.aborted) {
+        await this.#awaitGone(this.#pid);
+      }
     } finally {
       clearTimeout(deadline);
       this.#caller.removeEventListener("abort", leave);

@@ -1,0 +1,152 @@
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { mkdtemp, rm, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Log } from "../log.ts";
+import { ControlPlane } from "./control-plane.ts";
+import { Heartbeat } from "./heartbeat.ts";
+import { loadCredentials, saveCredentials } from "./host-credentials.ts";
+import { obtainCredentials } from "./register.ts";
+
+const HOST_ID = `host-${"0".repeat(25)}`;
+const FIRST = { host_id: HOST_ID, jwt: "jwt-1", refresh_token: "refresh-1" };
+
+interface Call {
+  readonly path: string;
+  readonly token: string | null;
+  readonly body: Record<string, unknown> | null;
+}
+
+let dir: string;
+let calls: Call[];
+let answer: (call: Call) => Response;
+let server: Bun.Server<undefined>;
+let lines: string[];
+
+beforeEach(async () => {
+  dir = await mkdtemp(join(tmpdir(), "wrenn-registration-"));
+  calls = [];
+  lines = [];
+  server = Bun.serve({
+    port: 0,
+    async fetch(request) {
+      const text = await request.text();
+      const call = {
+        path: new URL(request.url).pathname,
+        token: request.headers.get("x-host-token"),
+        body: text === "" ? null : JSON.parse(text),
+      };
+      calls.push(call);
+      return answer(call);
+    },
+  });
+});
+
+afterEach(async () => {
+  await server.stop(true);
+  await rm(dir, { recursive: true });
+});
+
+function controlPlane(): ControlPlane {
+  return new ControlPlane(`http://127.0.0.1:${server.port}`);
+}
+
+function issued(generation: number): Response {
+  const token = `jwt-${generation}`;
+  return Response.json(
+    { host: { id: HOST_ID }, token, refresh_token: `refresh-${generation}` },
+    { status: 201 },
+  );
+}
+
+function refusal(status: number): Response {
+  return Response.json({ error: { code: "x", message: `no ${status}` } }, { status });
+}
+
+function startHeartbeat(onDeleted: () => void = () => {}): Heartbeat {
+  const log = new Log({ level: "info", write: (line) => lines.push(line) });
+  return new Heartbeat({ controlPlane: controlPlane(), credentials: FIRST, dir, log, onDeleted });
+}
+
+async function until(condition: () => boolean): Promise<void> {
+  while (!condition()) await Bun.sleep(1);
+}
+
+test("registering trades the token for credentials, which only root can read", async () => {
+  answer = () => issued(1);
+  const address = "127.0.0.1:50051";
+
+  const options = { controlPlane: controlPlane(), dir, address };
+  const credentials = await obtainCredentials({ ...options, token: "once" });
+
+  expect(credentials).toEqual(FIRST);
+  expect(calls).toMatchObject([
+    { path: "/v1/hosts/register", body: { token: "once", address, arch: "amd64" } },
+  ]);
+  expect((await stat(join(dir, "host-credentials.json"))).mode & 0o777).toBe(0o600);
+  expect(await obtainCredentials({ ...options, token: null })).toEqual(FIRST);
+});
+
+test("without a token and without saved credentials the agent says how to get them", async () => {
+  const options = { controlPlane: controlPlane(), dir, address: "127.0.0.1:1", token: null };
+
+  expect(obtainCredentials(options)).rejects.toThrow("start the agent once with --register");
+});
+
+test("a token that was used up is refused with the control plane's reason", async () => {
+  answer = () => refusal(401);
+  const options = { controlPlane: controlPlane(), dir, address: "127.0.0.1:1", token: "used" };
+
+  expect(obtainCredentials(options)).rejects.toThrow("(401): no 401");
+  expect(await loadCredentials(dir)).toBeNull();
+});
+
+test("a file that holds no credentials is named, not overwritten", async () => {
+  await writeFile(join(dir, "host-credentials.json"), '{"jwt":1}');
+
+  expect(loadCredentials(dir)).rejects.toThrow("holds no credentials");
+});
+
+test("it beats at once, and a refused token is traded for the next", async () => {
+  await saveCredentials(dir, FIRST);
+  answer = ({ path, token }) => {
+    if (path === "/v1/hosts/auth/refresh") return issued(2);
+    return token === "jwt-2" ? new Response(null, { status: 204 }) : refusal(401);
+  };
+
+  await using _heartbeat = startHeartbeat();
+  await until(() => calls.length === 3);
+
+  expect(calls.map(({ path, token }) => [path.split("/").at(-1), token])).toEqual([
+    ["heartbeat", "jwt-1"],
+    ["refresh", null],
+    ["heartbeat", "jwt-2"],
+  ]);
+  expect(await loadCredentials(dir)).toEqual({
+    host_id: HOST_ID,
+    jwt: "jwt-2",
+    refresh_token: "refresh-2",
+  });
+});
+
+test("a host that was deleted is told so", async () => {
+  answer = () => refusal(404);
+  const { promise, resolve } = Promise.withResolvers<void>();
+
+  await using _heartbeat = startHeartbeat(resolve);
+
+  await promise;
+});
+
+test("an unreachable control plane is noted, and nothing else happens", async () => {
+  await server.stop(true);
+  let isDeleted = false;
+
+  await using _heartbeat = startHeartbeat(() => {
+    isDeleted = true;
+  });
+  await until(() => lines.length > 0);
+
+  expect(lines.map((line) => JSON.parse(line).event)).toEqual(["heartbeat.lost"]);
+  expect(isDeleted).toBe(false);
+});
