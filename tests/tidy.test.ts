@@ -99,7 +99,8 @@ describe("layout", () => {
 
   test("every source file is imported by another one or is a program, a test or a script", () => {
     const imported = new Set(sources.flatMap((f) => f.imports));
-    const entry = /(^|\/)(main|worker)\.ts$|^scripts\/|^tests\/|\.test\.ts$|^rootfs\//;
+    const entry =
+      /(^|\/)(main|worker|drizzle\.config)\.ts$|^scripts\/|^tests\/|\.(test|d)\.ts$|^rootfs\//;
     expect(sources.map((f) => f.path).filter((p) => !imported.has(p) && !entry.test(p))).toEqual(
       [],
     );
