@@ -15,6 +15,7 @@ import {
 } from "../../tests/harness/stand-in-guest.ts";
 import { Kernel } from "../native/kernel.ts";
 import { NetworkPool, type NetworkSlot } from "./network-pool.ts";
+import { GUEST_CONNECTIONS_MAX } from "./rules.ts";
 import { describeLinks } from "./slot.ts";
 
 const NATIVE_DIR = join(import.meta.dirname, "../../build/native");
@@ -56,6 +57,11 @@ async function openPool(tag: string): Promise<NetworkPool> {
 async function setInputPolicy(slot: NetworkSlot, policy: "accept" | "drop"): Promise<void> {
   const hook = `type filter hook input priority filter; policy ${policy};`;
   await kernel.network.runNft(slot.netns, `table inet wrenn {\nchain input {\n${hook}\n}\n}\n`);
+}
+
+function readIn(netns: string, files: string[]): string {
+  const command = ["nsenter", `--net=/run/netns/${netns}`, "cat", ...files];
+  return Bun.spawnSync(command).stdout.toString();
 }
 
 function guest(number: 0 | 1 | 2) {
@@ -146,17 +152,23 @@ describe("a guest", () => {
     expect(await connect(internet.place, to)).toBeNull();
   });
 
-  test("has no IPv6", async () => {
-    const answer = await kernel.network.runNft(guest(0).slot.netns, "list tables");
-    const settings = Bun.spawnSync([
-      "nsenter",
-      `--net=/run/netns/${guest(0).slot.netns}`,
-      "cat",
-      "/proc/sys/net/ipv6/conf/eth0/disable_ipv6",
-      "/proc/sys/net/ipv6/conf/tap0/disable_ipv6",
-    ]);
+  test("cannot fill the host's table of connections, and stays reachable", async () => {
+    const { slot, place, port } = guest(1);
+    const flows = 2 * GUEST_CONNECTIONS_MAX;
+    const send = `for p in {1..${flows}}; do echo >/dev/udp/${INTERNET_ADDRESS}/$p; done`;
 
-    expect(answer).toBe("table inet wrenn\n");
-    expect(settings.stdout.toString()).toBe("1\n1\n");
+    // Its errors are the internet's "port unreachable".
+    Bun.spawnSync(["nsenter", `--net=/run/netns/${place}`, "bash", "-c", send]);
+    const tracked = readIn(slot.netns, ["/proc/sys/net/netfilter/nf_conntrack_count"]);
+
+    expect(Number(tracked)).toBeGreaterThan(GUEST_CONNECTIONS_MAX / 2);
+    expect(Number(tracked)).toBeLessThan(GUEST_CONNECTIONS_MAX + 100);
+    expect(await connect(null, { address: slot.hostIp, port })).toBe("169.254.0.22");
+  });
+
+  test("has no IPv6", async () => {
+    const files = ["eth0", "tap0"].map((name) => `/proc/sys/net/ipv6/conf/${name}/disable_ipv6`);
+
+    expect(readIn(guest(0).slot.netns, files)).toBe("1\n1\n");
   });
 });

@@ -64,6 +64,7 @@ test("a guest is refused its denied ranges and a forged source before anything i
     "ip saddr != 169.254.0.21 drop",
     "ct state established,related ct direction reply accept",
     "ip daddr @denied drop",
+    "ct state new limit rate over 200/second burst 4096 packets drop",
     "ct state new ct count over 4096 drop",
     "ip daddr 0.0.0.0/0 accept",
   ]);

@@ -30,11 +30,14 @@ export const DENIED_RANGES = [
 ] as const;
 
 /**
- * Connections that a guest may have open at once. The host tracks them all in one table (by default
- * 262,144 on a machine of this size), which one guest could otherwise fill for every other and for
- * the host.
+ * Connections that a guest may have open at once, and new ones per second after as many in a burst.
+ * The host tracks them all in one table (262,144 entries where there is enough memory), and those
+ * that ended stay for two minutes: one guest could fill it for all others and for the host.
  */
 export const GUEST_CONNECTIONS_MAX = 4096;
+export const GUEST_CONNECTIONS_PER_S_MAX = 200;
+
+const NEW_CONNECTIONS = `${GUEST_CONNECTIONS_PER_S_MAX}/second burst ${GUEST_CONNECTIONS_MAX} packets`;
 
 const SLOT_TABLE = "inet wrenn";
 /** The veth of every agent on the machine, this one's or another's. */
@@ -126,6 +129,7 @@ export function slotRules(slot: NetworkSlot, links: SlotLinks): string {
     ip saddr != ${GUEST_ADDRESS} drop
     ct state established,related ct direction reply accept
     ip daddr @denied drop
+    ct state new limit rate over ${NEW_CONNECTIONS} drop
     ct state new ct count over ${GUEST_CONNECTIONS_MAX} drop
     ip daddr 0.0.0.0/0 accept
   }
