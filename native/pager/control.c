@@ -12,6 +12,7 @@ enum control_command control_parse(const char *line, size_t size) {
       [CONTROL_READY] = "ready",
       [CONTROL_WORKING_SET] = "working-set",
       [CONTROL_REMOVED] = "removed",
+      [CONTROL_REGIONS] = "regions",
       [CONTROL_STOP] = "stop",
   };
   for (int i = 0; i < CONTROL_UNKNOWN; i++) {

@@ -1,7 +1,8 @@
 /*
  * The control socket: a client sends a command and a newline, the pager answers with one line of
- * JSON. Commands: stats, ready (answered once the VMM may run), working-set and removed (write the
- * list now), stop (ends the VMM, then the pager). docs/memory.md describes the answers.
+ * JSON. Commands: stats, ready (answered once the VMM may run), regions (where the VMM has the
+ * memory), working-set and removed (write the list now), stop (ends the VMM, then the pager).
+ * docs/memory.md describes the answers.
  */
 #ifndef WRENN_PAGER_CONTROL_H
 #define WRENN_PAGER_CONTROL_H
@@ -22,6 +23,7 @@ enum control_command {
   CONTROL_READY,
   CONTROL_WORKING_SET,
   CONTROL_REMOVED,
+  CONTROL_REGIONS,
   CONTROL_STOP,
   CONTROL_UNKNOWN,
 };

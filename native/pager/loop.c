@@ -51,6 +51,20 @@ static void answer_stats(const struct pager *pager, struct control_client *clien
   if (size >= 0) control_send(client, text, (size_t)size);
 }
 
+static void answer_regions(const struct pager *pager, struct control_client *client) {
+  const struct regions *regions = &pager->server.regions;
+  char text[REGIONS_MAX * 128];
+  int size = snprintf(text, sizeof text, "{\"regions\":[");
+  for (size_t i = 0; i < regions->count; i++) {
+    const struct region *region = &regions->list[i];
+    size += snprintf(text + size, sizeof text - (size_t)size,
+                     "%s{\"address\":%" PRIu64 ",\"size\":%" PRIu64 ",\"offset\":%" PRIu64 "}",
+                     i == 0 ? "" : ",", region->address, region->size, region->offset);
+  }
+  size += snprintf(text + size, sizeof text - (size_t)size, "]}\n");
+  control_send(client, text, (size_t)size);
+}
+
 static void answer_ready(struct control_client *client) {
   static const char TEXT[] = "{\"ready\":true}\n";
   client->waits_until_ready = false;
@@ -80,6 +94,9 @@ static void answer(void *context, struct control_client *client, enum control_co
       answer_saved(client, result, bytes);
       break;
     }
+    case CONTROL_REGIONS:
+      answer_regions(pager, client);
+      break;
     case CONTROL_STOP:
       pager->is_stop_wanted = true;
       control_send(client, STOPPING, sizeof STOPPING - 1);

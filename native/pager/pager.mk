@@ -26,7 +26,7 @@ PAGER_TESTS := $(patsubst $(PAGER_DIR)/tests/%.c,$(PAGER_OUT)/%,$(wildcard $(PAG
 PAGER_ROOT_TESTS := $(filter $(PAGER_OUT)/root-%,$(PAGER_TESTS))
 PAGER_UNIT_TESTS := $(filter-out $(PAGER_ROOT_TESTS),$(PAGER_TESTS))
 
-.PHONY: pager test-pager test-pager-host bench-pager
+.PHONY: pager test-pager test-pager-host test-pager-vm bench-pager
 pager: $(NATIVE_OUT)/pager $(NATIVE_OUT)/wrenn-preload.so
 
 # Static: it outlives upgrades of the host's libraries.
@@ -47,7 +47,24 @@ test-pager: $(PAGER_UNIT_TESTS)
 test-pager-host: $(PAGER_ROOT_TESTS) $(NATIVE_OUT)/pager
 	@for test in $(PAGER_ROOT_TESTS); do WRENN_PAGER=$(NATIVE_OUT)/pager "$$test" || exit 1; done
 
-bench-pager: $(NATIVE_OUT)/tests/pager/bench
+# Boots a guest under QEMU, so it needs a guest kernel beside root.
+PAGER_GUEST_KERNEL ?= $(lastword $(sort $(wildcard build/kernel/vmlinux-*)))
+test-pager-vm: $(PAGER_OUT)/vm-restore $(PAGER_OUT)/tick-guest pager
+	@test -n "$(PAGER_GUEST_KERNEL)" || { echo "no guest kernel: make guest, or PAGER_GUEST_KERNEL=<vmlinux>" >&2; exit 1; }
+	@WRENN_PAGER=$(NATIVE_OUT)/pager WRENN_PRELOAD=$(abspath $(NATIVE_OUT)/wrenn-preload.so) \
+		$< $(PAGER_GUEST_KERNEL) $(PAGER_OUT)/tick-guest
+
+$(PAGER_OUT)/tick-guest: $(PRELOAD_DIR)/tests/tick-guest.c
+	@mkdir -p $(@D)
+	@gcc $(PAGER_CFLAGS) -static -s -o $@ $<
+
+# Not sanitized: its children are, or are programs of their own, and QEMU would inherit the settings.
+$(PAGER_OUT)/vm-restore: $(PRELOAD_DIR)/tests/vm-restore.c $(PRELOAD_DIR)/tests/vm.c $(PRELOAD_DIR)/tests/vm.h \
+		$(PAGER_SOURCES) $(PAGER_HEADERS) $(PAGES_SOURCES) $(PAGES_HEADERS) $(PAGER_DIR)/../tsc.c
+	@mkdir -p $(@D)
+	@gcc $(PAGER_CFLAGS) -I$(PAGER_DIR) -I$(PAGER_DIR)/.. -I$(PAGER_DIR)/../tests -o $@ $(filter %.c,$^)
+
+bench-pager: $(PAGER_OUT)/bench
 	@$<
 
 $(PAGER_OUT)/objects/%.o: $(PAGER_DIR)/%.c $(PAGER_HEADERS) $(PAGER_TEST_HEADERS)
