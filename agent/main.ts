@@ -42,6 +42,8 @@ async function serve(): Promise<void> {
     write: (line) => process.stderr.write(`${line}\n`),
   });
   const failpoints = new Failpoints(config.failpoint);
+  // A promise that nobody awaits must not let one guest end the agent of all the others.
+  process.on("unhandledRejection", (error) => log.error("agent.unhandled", { error }));
   const nativeDir = config.nativeDir ?? defaultNativeDir();
   const now = () => new Date();
   await using resources = new AsyncDisposableStack();

@@ -20,7 +20,7 @@ test("a capsule was active when it was last in use", () => {
   expect(clock.lastActiveAt("a")).toEqual(new Date(1000));
 });
 
-test("a capsule is active as long as any use goes on", () => {
+test("a capsule is active until its longest use ends", () => {
   const times = { now: new Date(1000) };
   const clock = clockAt(times);
   const long = clock.hold("a");

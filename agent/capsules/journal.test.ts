@@ -1,5 +1,5 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdtemp, readdir, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { CapsuleSpec } from "./capsule-spec.ts";
@@ -58,6 +58,16 @@ test("what was written is there for the next program", () => {
       lastActiveAt: LATER,
     },
   ]);
+});
+
+test("only root can read it, since it holds tokens", async () => {
+  using journal = new Journal(path);
+  journal.claim(SPEC, NOW);
+
+  const modes = await Promise.all(
+    (await readdir(dir)).map(async (name) => (await stat(join(dir, name))).mode & 0o777),
+  );
+  expect(new Set(modes)).toEqual(new Set([0o600]));
 });
 
 test("a second claim of a capsule is refused", () => {

@@ -2,6 +2,7 @@
 // changes the world. After a kill at any point the rows name everything that can be left over.
 
 import { Database } from "bun:sqlite";
+import { closeSync, openSync } from "node:fs";
 import type { AgentErrorCode } from "../errors.ts";
 import { type CapsuleSpec, parseSpec } from "./capsule-spec.ts";
 
@@ -77,7 +78,9 @@ export class Journal implements Disposable {
 
   /** Opens or makes the file. Throws if it is damaged or of a later version. */
   constructor(path: string) {
-    this.#db = new Database(path, { create: true, strict: true });
+    // It holds the capsules' tokens; SQLite gives its other files the mode of this one.
+    closeSync(openSync(path, "a", 0o600));
+    this.#db = new Database(path, { strict: true });
     this.#db.run("PRAGMA journal_mode = WAL");
     this.#db.run("PRAGMA synchronous = FULL");
     const version = this.#db.query<{ user_version: number }, []>("PRAGMA user_version").get();

@@ -18,11 +18,11 @@ const CAPSULE_ID = /^cl-[0-9a-z]{25}$/;
  */
 export async function recover(parts: HostParts, capsules: Capsules): Promise<void> {
   const rows = parts.journal.rows();
-  const runDirs = (await readdir(parts.runDir)).filter((name) => CAPSULE_ID.test(name));
+  const traces = [...(await readdir(parts.runDir)), ...(await parts.cgroups.list())];
   const alive = await findAlive(parts, rows);
   const plan = planRecovery(rows, {
     alive: new Set(alive.keys()),
-    runDirs,
+    traces: [...new Set(traces)].filter((name) => CAPSULE_ID.test(name)),
     disks: await parts.disks.list(),
   });
 

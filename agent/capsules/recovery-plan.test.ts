@@ -52,7 +52,7 @@ describe("what becomes of a row", () => {
   test.each(cases)("%s, its VMM alive: %p -> %s", (state, isAlive, decision) => {
     const plan = planRecovery([row("a", state)], {
       alive: new Set(isAlive ? ["a"] : []),
-      runDirs: ["a"],
+      traces: ["a"],
       disks: ["a"],
     });
 
@@ -60,10 +60,10 @@ describe("what becomes of a row", () => {
   });
 });
 
-test("run directories and disks that no row names are told apart", () => {
+test("traces and disks that no row names are told apart", () => {
   const plan = planRecovery([row("a", "running")], {
     alive: new Set(["a"]),
-    runDirs: ["a", "b"],
+    traces: ["a", "b"],
     disks: ["a", "c"],
   });
 
@@ -76,5 +76,5 @@ test("run directories and disks that no row names are told apart", () => {
 });
 
 test("an empty host and an empty journal agree", () => {
-  expect(planRecovery([], { alive: new Set(), runDirs: [], disks: [] })).toEqual(NOTHING);
+  expect(planRecovery([], { alive: new Set(), traces: [], disks: [] })).toEqual(NOTHING);
 });

@@ -7,8 +7,8 @@ import type { CapsuleRow } from "./journal.ts";
 export interface ObservedHost {
   /** Capsules whose VMM lives. */
   readonly alive: ReadonlySet<string>;
-  /** Capsules that have a run directory. */
-  readonly runDirs: readonly string[];
+  /** Capsules that have a run directory or a cgroup. */
+  readonly traces: readonly string[];
   /** Capsules that have a root disk. */
   readonly disks: readonly string[];
 }
@@ -22,7 +22,7 @@ export interface RecoveryPlan {
   readonly finish: readonly CapsuleRow[];
   /** Its VMM ended while no agent ran: kept as an error until it is destroyed. */
   readonly died: readonly CapsuleRow[];
-  /** Run directories of capsules that the journal does not know: their VMMs belong to nobody. */
+  /** Capsules with traces that the journal does not know: their VMMs belong to nobody. */
   readonly strangers: readonly string[];
   /** Disks of capsules that the journal does not know. They may be somebody's only copy, so they stay. */
   readonly unknownDisks: readonly string[];
@@ -39,7 +39,7 @@ export function planRecovery(rows: readonly CapsuleRow[], host: ObservedHost): R
       ...inState("running").filter((row) => !host.alive.has(row.spec.id)),
       ...inState("failed"),
     ],
-    strangers: host.runDirs.filter((id) => !known.has(id)),
+    strangers: host.traces.filter((id) => !known.has(id)),
     unknownDisks: host.disks.filter((id) => !known.has(id)),
   };
 }

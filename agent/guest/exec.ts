@@ -59,6 +59,8 @@ class ForegroundCommand {
   readonly #stdout = new OutputBuffer(OUTPUT_BYTES_MAX);
   readonly #stderr = new OutputBuffer(OUTPUT_BYTES_MAX);
   readonly #startedAt = performance.now();
+  /** To the deadline, then to the end of the stream that should have ended by itself. */
+  #timer: ReturnType<typeof setTimeout> | undefined;
   #pid: number | null = null;
   #exitCode: number | null = null;
   #timedOut = false;
@@ -75,9 +77,9 @@ class ForegroundCommand {
     const leave = () =>
       this.#stop(new AgentError("aborted", "The caller went away", { subject: "request" }));
     this.#caller.addEventListener("abort", leave, { once: true });
-    if (this.#caller.aborted) leave();
     // envd kills the command at its deadline; this one is for an envd that does not.
-    const deadline = setTimeout(() => this.#expire(), this.#timeoutMs + KILL_GRACE_MS);
+    this.#timer = setTimeout(() => this.#expire(), this.#timeoutMs + KILL_GRACE_MS);
+    if (this.#caller.aborted) leave();
     try {
       await this.#follow();
     } catch (error) {
@@ -86,7 +88,7 @@ class ForegroundCommand {
         await this.#awaitGone(this.#pid);
       }
     } finally {
-      clearTimeout(deadline);
+      clearTimeout(this.#timer);
       this.#caller.removeEventListener("abort", leave);
     }
     if (this.#stopped) throw this.#stopped;
@@ -151,14 +153,18 @@ class ForegroundCommand {
   #stop(reason: AgentError): void {
     if (this.#stopped) return;
     this.#stopped = reason;
-    if (this.#pid !== null) this.#kill(this.#pid);
-    setTimeout(() => this.#stream.abort(), KILL_GRACE_MS);
+    this.#killAndCutOff();
   }
 
   #expire(): void {
     this.#timedOut = true;
+    this.#killAndCutOff();
+  }
+
+  #killAndCutOff(): void {
     if (this.#pid !== null) this.#kill(this.#pid);
-    setTimeout(() => this.#stream.abort(), KILL_GRACE_MS);
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#stream.abort(), KILL_GRACE_MS);
   }
 
   #kill(pid: number): void {
