@@ -37,7 +37,10 @@ export const DENIED_RANGES = [
 export const GUEST_CONNECTIONS_MAX = 4096;
 export const GUEST_CONNECTIONS_PER_S_MAX = 200;
 
-const NEW_CONNECTIONS = `${GUEST_CONNECTIONS_PER_S_MAX}/second burst ${GUEST_CONNECTIONS_MAX} packets`;
+const NEW_CONNECTIONS = [
+  `${GUEST_CONNECTIONS_PER_S_MAX}/second`,
+  `burst ${GUEST_CONNECTIONS_MAX} packets`,
+].join(" ");
 
 const SLOT_TABLE = "inet wrenn";
 /** The veth of every agent on the machine, this one's or another's. */
