@@ -6,6 +6,8 @@ import type { RequestLogDeps } from "./request-log.ts";
 
 /** How much of a wrong path an answer repeats. */
 const PATH_LENGTH_MAX = 200;
+/** A cause may have a cause; a loop of causes must end. */
+const CAUSES_MAX = 5;
 
 interface FailedRequest {
   readonly error: unknown;
@@ -20,12 +22,21 @@ export function createErrorHandler({ log, requestIds }: RequestLogDeps) {
     const { pathname: path } = new URL(request.url);
     if (code === "NOT_FOUND") return errorResponse(noSuchRoute(method, path));
     const known = toAppError(error, code);
-    if (known.status >= 500) {
-      const fields = { requestId: requestIds.get(request), code: known.code, method, path };
+    const fields = { requestId: requestIds.get(request), code: known.code, method, path };
+    if (known.code === "service_unavailable") {
+      // During an outage every request fails alike: where from is no news, so no stacks.
+      log.warn("request failed", { ...fields, error: rootMessage(known) });
+    } else if (known.status >= 500) {
       log.error("request failed", { ...fields, error: known.cause ?? known });
     }
     return errorResponse(known);
   };
+}
+
+function rootMessage(error: Error): string {
+  let root = error;
+  for (let depth = 0; root.cause instanceof Error && depth < CAUSES_MAX; depth++) root = root.cause;
+  return root.message;
 }
 
 /** The answer that carries the error. */
