@@ -21,6 +21,7 @@ import { raiseFetchLimit } from "./fetch-limit.ts";
 import { Hosts } from "./hosts/service.ts";
 import { createLog, type Log } from "./log.ts";
 import { LoopDriver } from "./loops/driver.ts";
+import { expireEventsLoop } from "./loops/expire-events.ts";
 import { expireIdempotencyKeysLoop } from "./loops/expire-idempotency-keys.ts";
 import { MONITOR_HOSTS, monitorHostsLoop } from "./loops/monitor-hosts.ts";
 import { settleOperationsLoop } from "./loops/settle-operations.ts";
@@ -95,6 +96,7 @@ async function serve(): Promise<void> {
   loops.start(settleOperationsLoop(capsuleDeps));
   loops.start(monitorHostsLoop(capsuleDeps));
   loops.start(expireIdempotencyKeysLoop(db));
+  loops.start(expireEventsLoop(db));
 
   const { version } = packageJson;
   const services = { authenticator, accounts, users, teams, apiKeys, hosts, capsules };

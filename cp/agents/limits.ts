@@ -1,10 +1,10 @@
 // Bounds on what the control plane waits for and takes from an agent.
 
 /**
- * A cold boot takes well under a second on KVM and tens of seconds emulated, more when many start
- * at once; the agent itself gives up on a guest earlier.
+ * A cold boot takes about a second on KVM and tens of seconds emulated, more when many start at
+ * once; the agent itself gives up on an emulated guest after 3 minutes.
  */
-export const CREATE_TIMEOUT_MS = 180_000;
+export const CREATE_TIMEOUT_MS = 240_000;
 /** A VMM gets 10 s to end by itself, then network and disk are taken down. */
 export const DESTROY_TIMEOUT_MS = 60_000;
 /** Answered from the agent's memory. */

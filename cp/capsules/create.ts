@@ -11,10 +11,9 @@ import { CREATE_TIMEOUT_MS, DESTROY_TIMEOUT_MS } from "../agents/limits.ts";
 import { AppError } from "../errors.ts";
 import { type EventActor, recordCapsuleEvents } from "../events/outbox.ts";
 import { claimKey, type KeyedRequest, keepAnswer } from "../idempotency/service.ts";
-import type { TemplateRow } from "../templates/queries.ts";
-import { findTemplate } from "../templates/service.ts";
+import { findTemplate, type Template } from "../templates/service.ts";
 import { firstAnswer, settledAnswer } from "./answers.ts";
-import type { CapsuleDeps } from "./deps.ts";
+import type { OperationDeps } from "./deps.ts";
 import { ENDED_STATES } from "./lifecycle.ts";
 import { DISK_SIZE_MB, MEMORY_MB_DEFAULT, MEMORY_MB_MIN, VCPUS_DEFAULT } from "./limits.ts";
 import { insertionEvent, moveCapsule, moveCapsuleIn } from "./moves.ts";
@@ -47,7 +46,7 @@ export interface CreateRequest {
  * `no_hosts_available`, `agent_error` (the capsule is then `error` and not on the host), and
  * `conflict` when it was destroyed meanwhile or the idempotency key belongs to another body.
  */
-export async function createCapsule(deps: CapsuleDeps, request: CreateRequest): Promise<Capsule> {
+export async function createCapsule(deps: OperationDeps, request: CreateRequest): Promise<Capsule> {
   const { key, teamId } = request;
   if (key !== undefined) {
     const answer = await firstAnswer(deps.db, key);
@@ -81,8 +80,8 @@ interface Placed {
 
 /** Claims a place on the best host that has room, in the transaction that inserts the row. */
 async function placeCapsule(
-  deps: CapsuleDeps,
-  { request, template }: { request: CreateRequest; template: TemplateRow },
+  deps: OperationDeps,
+  { request, template }: { request: CreateRequest; template: Template },
 ): Promise<Placed | "key taken"> {
   const shape = shapeOf(request.body, template);
   const candidates = await selectCandidateHosts(deps.db, request.teamId);
@@ -115,7 +114,7 @@ async function placeCapsule(
 }
 
 /** A template that holds memory fixes its size. */
-function shapeOf(body: CreateCapsule, template: TemplateRow): CapsuleShape {
+function shapeOf(body: CreateCapsule, template: Template): CapsuleShape {
   const diskSizeMb = DISK_SIZE_MB;
   if (template.type === "snapshot") {
     return { vcpus: template.vcpus, memoryMb: template.memoryMb, diskSizeMb };
@@ -133,12 +132,12 @@ function orDefault(value: number | undefined, standard: number): number {
 }
 
 interface Start extends Placed {
-  readonly template: TemplateRow;
+  readonly template: Template;
   readonly actor: EventActor;
   readonly key: KeyedRequest | undefined;
 }
 
-async function startCapsule(deps: CapsuleDeps, start: Start): Promise<Capsule> {
+async function startCapsule(deps: OperationDeps, start: Start): Promise<Capsule> {
   const { row, host, template, actor, key } = start;
   const { id, operationId } = row;
   const starting = await moveCapsule(deps.db, {
@@ -169,9 +168,13 @@ async function startCapsule(deps: CapsuleDeps, start: Start): Promise<Capsule> {
         defaultEnv: template.defaultEnv,
         envdAccessToken: deps.envdTokens.of(id),
       },
-      { timeoutMs: CREATE_TIMEOUT_MS },
+      { timeoutMs: CREATE_TIMEOUT_MS, signal: deps.ending },
     );
   } catch (error) {
+    // The host goes on, and the next control plane sees what becomes of it.
+    if (deps.ending.aborted) {
+      throw new AppError("service_unavailable", "the control plane is stopping: try again");
+    }
     return await failCapsule(deps, start, agentFailure(error, "create"));
   }
 
@@ -199,7 +202,7 @@ async function startCapsule(deps: CapsuleDeps, start: Start): Promise<Capsule> {
 }
 
 /** Nothing may be left of a create that failed: neither on the host nor as a promise to a client. */
-async function failCapsule(deps: CapsuleDeps, start: Start, failure: AppError): Promise<Capsule> {
+async function failCapsule(deps: OperationDeps, start: Start, failure: AppError): Promise<Capsule> {
   const { row, host, actor, key } = start;
   await destroyOnHost(deps, host, row.id);
   const failed = await deps.db.transaction(async (tx) => {
@@ -221,7 +224,7 @@ async function failCapsule(deps: CapsuleDeps, start: Start, failure: AppError): 
 }
 
 /** Somebody else moved the capsule on: a destroy, or a control plane that took us for dead. */
-async function overtaken(deps: CapsuleDeps, { row, host }: Start): Promise<Capsule> {
+async function overtaken(deps: OperationDeps, { row, host }: Start): Promise<Capsule> {
   const current = await selectCapsule(deps.db, row.id);
   const isEnding = ["stopping", ...ENDED_STATES].includes(current?.status ?? "stopped");
   // The host may have begun after it was told to destroy.
@@ -230,10 +233,14 @@ async function overtaken(deps: CapsuleDeps, { row, host }: Start): Promise<Capsu
 }
 
 /** Best effort: what stays because the host does not answer is destroyed when it does again. */
-async function destroyOnHost(deps: CapsuleDeps, host: HostLoad, id: Id<"capsule">): Promise<void> {
+async function destroyOnHost(
+  deps: OperationDeps,
+  host: HostLoad,
+  id: Id<"capsule">,
+): Promise<void> {
   const sandboxId = encodeId("capsule", id);
   try {
-    const options = { timeoutMs: DESTROY_TIMEOUT_MS };
+    const options = { timeoutMs: DESTROY_TIMEOUT_MS, signal: deps.ending };
     await deps.agents.at(host.address).destroySandbox({ sandboxId }, options);
   } catch (error) {
     deps.log.warn("clean-up after a failed create is left to the reconciler", {

@@ -17,3 +17,9 @@ export interface CapsuleDeps {
   /** A host contradicts the record: it should be looked at now. */
   readonly wakeMonitor: () => void;
 }
+
+/** What moves capsules needs to know when to leave off: what is left undone is settled by others. */
+export interface OperationDeps extends CapsuleDeps {
+  /** Aborts when the process must end. */
+  readonly ending: AbortSignal;
+}

@@ -111,6 +111,7 @@ test("a destroy that the host does not confirm is kept by the loop", async () =>
 
   const answer = await platform.call("DELETE", `/v1/capsules/${id}`);
   const meanwhile = await platform.call("GET", `/v1/capsules/${id}`);
+  const listed = await platform.call("GET", "/v1/capsules");
   expect((await rowOf(id))?.status).toBe("stopping");
 
   await until(async () => {
@@ -118,6 +119,7 @@ test("a destroy that the host does not confirm is kept by the loop", async () =>
     return (await rowOf(id))?.status === "stopped";
   });
   expect([answer.status, meanwhile.body.status]).toEqual([204, "stopped"]);
+  expect<unknown>(listed.body).toEqual([]);
   expect(platform.agent.capsules.size).toBe(0);
   expect(await destroyEvents(id)).toBe(1);
 });

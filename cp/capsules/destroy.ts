@@ -4,7 +4,7 @@
 import { encodeId } from "../../proto/ids.ts";
 import { DESTROY_TIMEOUT_MS } from "../agents/limits.ts";
 import type { EventActor } from "../events/outbox.ts";
-import type { CapsuleDeps } from "./deps.ts";
+import type { OperationDeps } from "./deps.ts";
 import { type MoveEvent, moveCapsule } from "./moves.ts";
 import {
   type HostStatus,
@@ -26,7 +26,7 @@ const RETRY_SEC_MAX = 60;
  * host has nothing left of it, or when the host could not be asked: the promise is then on record.
  */
 export async function destroyCapsule(
-  deps: CapsuleDeps,
+  deps: OperationDeps,
   row: CapsuleRow,
   actor: EventActor,
 ): Promise<void> {
@@ -38,7 +38,7 @@ export async function destroyCapsule(
 
 /** Asks the host and records the end. A host that does not answer is asked again later. */
 export async function finishStopping(
-  deps: CapsuleDeps,
+  deps: OperationDeps,
   row: CapsuleRow,
   { event, timeoutMs }: { event: MoveEvent; timeoutMs: number },
 ): Promise<boolean> {
@@ -55,7 +55,7 @@ export async function finishStopping(
 }
 
 async function destroyOnHost(
-  deps: CapsuleDeps,
+  deps: OperationDeps,
   row: CapsuleRow,
   host: { address: string; status: HostStatus; timeoutMs: number },
 ): Promise<boolean> {
@@ -64,7 +64,7 @@ async function destroyOnHost(
   const sandboxId = encodeId("capsule", row.id);
   try {
     const { address, timeoutMs } = host;
-    await deps.agents.at(address).destroySandbox({ sandboxId }, { timeoutMs });
+    await deps.agents.at(address).destroySandbox({ sandboxId }, { timeoutMs, signal: deps.ending });
     return true;
   } catch (error) {
     const fields = { capsule: sandboxId, host: row.hostId, error };
@@ -74,7 +74,7 @@ async function destroyOnHost(
 }
 
 async function beginStopping(
-  deps: CapsuleDeps,
+  deps: OperationDeps,
   row: CapsuleRow,
   actor: EventActor,
 ): Promise<CapsuleRow | undefined> {

@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
-import { CAPSULE_STATES } from "../db/tables.ts";
 import {
+  CAPSULE_STATES,
   ENDED_STATES,
   HOLDING_STATES,
   isLegalMove,

@@ -1,6 +1,19 @@
 // The states of a capsule, the moves between them, and the names that REST clients see.
 
-import type { CAPSULE_STATES } from "../db/tables.ts";
+/** As the database has them, in a CHECK too. */
+export const CAPSULE_STATES = [
+  "pending",
+  "starting",
+  "running",
+  "pausing",
+  "paused",
+  "resuming",
+  "stopping",
+  "stopped",
+  "hibernated",
+  "missing",
+  "error",
+] as const;
 
 export type CapsuleState = (typeof CAPSULE_STATES)[number];
 

@@ -57,7 +57,8 @@ export async function selectListed(q: Queryable, teamId: Id<"team">): Promise<Ca
   return await q
     .select()
     .from(capsules)
-    // Literals, so that PostgreSQL sees that the partial index applies.
+    // Literals, so that PostgreSQL sees that the partial index applies. To clients `stopping` is
+    // `stopped`.
     .where(
       and(
         eq(capsules.teamId, teamId),

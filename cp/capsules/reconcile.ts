@@ -5,7 +5,7 @@ import type { SandboxInfo } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { decodeId, encodeId, type Id } from "../../proto/ids.ts";
 import { DESTROY_TIMEOUT_MS, LIST_TIMEOUT_MS } from "../agents/limits.ts";
 import { recordHostEvent, SYSTEM_ACTOR } from "../events/outbox.ts";
-import type { CapsuleDeps } from "./deps.ts";
+import type { OperationDeps } from "./deps.ts";
 import {
   databaseNow,
   type HostToAsk,
@@ -33,7 +33,7 @@ export interface ReconcileCounts extends Record<string, number> {
 }
 
 /** Marks hosts that fell silent unreachable, and their capsules missing. Returns how many hosts. */
-export async function markSilentHosts(deps: CapsuleDeps): Promise<number> {
+export async function markSilentHosts(deps: OperationDeps): Promise<number> {
   let marked = 0;
   for (const { id: hostId } of await selectSilentHosts(deps.db)) {
     const isMarked = await deps.db.transaction(async (tx) => {
@@ -62,16 +62,22 @@ export async function markSilentHosts(deps: CapsuleDeps): Promise<number> {
 }
 
 /** Hosts whose capsules can be held against the record. */
-export async function hostsToAsk(deps: CapsuleDeps): Promise<HostToAsk[]> {
+export async function hostsToAsk(deps: OperationDeps): Promise<HostToAsk[]> {
   return await selectHostsToAsk(deps.db);
 }
 
 /** One pass over the capsules of one host. Throws when its agent does not answer. */
-export async function reconcileHost(deps: CapsuleDeps, host: HostToAsk): Promise<ReconcileCounts> {
+export async function reconcileHost(
+  deps: OperationDeps,
+  host: HostToAsk,
+): Promise<ReconcileCounts> {
   // What moves after this moment may not be in the agent's answer yet.
   const asOf = await databaseNow(deps.db);
   const agent = deps.agents.at(host.address);
-  const { sandboxes } = await agent.listSandboxes({}, { timeoutMs: LIST_TIMEOUT_MS });
+  const { sandboxes } = await agent.listSandboxes(
+    {},
+    { timeoutMs: LIST_TIMEOUT_MS, signal: deps.ending },
+  );
   const onHost = new Map<Id<"capsule">, SandboxInfo>();
   for (const sandbox of sandboxes) {
     const id = decodeId("capsule", sandbox.sandboxId);
@@ -103,7 +109,7 @@ export async function reconcileHost(deps: CapsuleDeps, host: HostToAsk): Promise
 
 /** The host answers and does not have it, or has only what is left of it. */
 async function stopLost(
-  deps: CapsuleDeps,
+  deps: OperationDeps,
   row: CapsuleRow,
   { told, asOf }: { told: SandboxInfo | undefined; asOf: Date },
 ): Promise<boolean> {
@@ -123,7 +129,7 @@ async function stopLost(
   return moved !== undefined;
 }
 
-async function restore(deps: CapsuleDeps, row: CapsuleRow, told: SandboxInfo): Promise<boolean> {
+async function restore(deps: OperationDeps, row: CapsuleRow, told: SandboxInfo): Promise<boolean> {
   const { id, status: from, startedAt } = row;
   const isFirst = startedAt === null;
   const event: MoveEvent = {
@@ -148,7 +154,7 @@ function isLeftover(row: CapsuleRow | undefined, told: SandboxInfo, asOf: Date):
 }
 
 async function destroyLeftovers(
-  deps: CapsuleDeps,
+  deps: OperationDeps,
   host: HostToAsk,
   ids: readonly Id<"capsule">[],
 ): Promise<number> {
@@ -157,7 +163,8 @@ async function destroyLeftovers(
     ids.map(async (id) => {
       const sandboxId = encodeId("capsule", id);
       try {
-        await agent.destroySandbox({ sandboxId }, { timeoutMs: DESTROY_TIMEOUT_MS });
+        const options = { timeoutMs: DESTROY_TIMEOUT_MS, signal: deps.ending };
+        await agent.destroySandbox({ sandboxId }, options);
         deps.log.info("leftover destroyed", { capsule: sandboxId, host: host.id });
         return true;
       } catch (error) {
@@ -170,7 +177,7 @@ async function destroyLeftovers(
 }
 
 async function takeOverActivity(
-  deps: CapsuleDeps,
+  deps: OperationDeps,
   onHost: readonly (readonly [Id<"capsule">, SandboxInfo])[],
 ): Promise<void> {
   const active = onHost

@@ -9,7 +9,7 @@ import { AppError } from "../errors.ts";
 import type { EventActor } from "../events/outbox.ts";
 import { hashRequest, type KeyedRequest } from "../idempotency/service.ts";
 import { createCapsule } from "./create.ts";
-import type { CapsuleDeps } from "./deps.ts";
+import type { CapsuleDeps, OperationDeps } from "./deps.ts";
 import { destroyCapsule } from "./destroy.ts";
 import {
   type CapsuleOfTeam,
@@ -21,17 +21,20 @@ import {
 import { capsuleNotFound, findRunning, type RunningCapsule } from "./running.ts";
 import { type Capsule, type CreateCapsule, toCapsule } from "./schema.ts";
 
+/** Longer than most operations; the next control plane settles within a second or two. */
+const STOP_GRACE_MS = 5000;
 /** The recorded time of last activity is informational; a busy capsule writes this often. */
 const ACTIVITY_RESOLUTION_MS = 5000;
 
 export class Capsules implements AsyncDisposable {
-  readonly #deps: CapsuleDeps;
+  readonly #deps: OperationDeps;
+  readonly #ending = new AbortController();
   readonly #queries: CapsuleQueries;
   /** Creates and destroys under way: they end by themselves, whatever became of their clients. */
   readonly #underWay = new Set<Promise<unknown>>();
 
   constructor(deps: CapsuleDeps) {
-    this.#deps = deps;
+    this.#deps = { ...deps, ending: this.#ending.signal };
     this.#queries = prepareCapsuleQueries(deps.db);
   }
 
@@ -92,8 +95,10 @@ export class Capsules implements AsyncDisposable {
     return await this.#noticingLoss(work(running));
   }
 
-  /** Waits for what is under way; each has its own deadline. */
+  /** Gives what is under way a moment to end; what does not is left for others to settle. */
   async [Symbol.asyncDispose](): Promise<void> {
+    const grace = AbortSignal.timeout(STOP_GRACE_MS);
+    grace.addEventListener("abort", () => this.#ending.abort());
     await Promise.allSettled(this.#underWay);
   }
 

@@ -5,7 +5,12 @@ import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { eq, sql } from "drizzle-orm";
 import { encodeId, newId } from "../../proto/ids.ts";
-import { TestPlatform, until } from "../../tests/harness/simulated-agent-platform.ts";
+import {
+  TestControlPlane,
+  TestPlatform,
+  toAnswer,
+  until,
+} from "../../tests/harness/simulated-agent-platform.ts";
 import { capsules, events } from "../db/tables.ts";
 import type { CapsuleState } from "./lifecycle.ts";
 import { Operations } from "./operations.ts";
@@ -199,6 +204,28 @@ test("a create that was taken over while its owner lived is answered by its outc
   expect(answer).toMatchObject({ status: 201, body: { status: "running" } });
   expect(platform.agent.capsules.size).toBe(1);
 });
+
+test("a control plane that stops leaves a create that hangs to the next", async () => {
+  const stopping = await TestControlPlane.start(platform.database);
+  const hold = Promise.withResolvers<void>();
+  platform.agent.faultAfter("createSandbox", () => hold.promise);
+  const creating = stopping.handle(
+    new Request("http://localhost/v1/capsules", {
+      method: "POST",
+      headers: { "x-api-key": platform.team.apiKey },
+      body: "{}",
+    }),
+  );
+  await until(() => platform.agent.capsules.size === 1);
+
+  await stopping[Symbol.asyncDispose]();
+  const answer = await toAnswer(await creating);
+  await until(async () => (await pass()).settled === 1);
+  hold.resolve();
+
+  expect([answer.status, answer.body.error.code]).toEqual([503, "service_unavailable"]);
+  expect(await platform.states()).toEqual({ running: 1 });
+}, 20_000);
 
 test("a lost session costs the number, and the next operations get another", async () => {
   await using operations = await Operations.open(platform.database.url);

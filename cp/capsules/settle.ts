@@ -5,7 +5,7 @@ import type { SandboxInfo } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { encodeId } from "../../proto/ids.ts";
 import { CREATE_TIMEOUT_MS, LIST_TIMEOUT_MS } from "../agents/limits.ts";
 import { SYSTEM_ACTOR } from "../events/outbox.ts";
-import type { CapsuleDeps } from "./deps.ts";
+import type { OperationDeps } from "./deps.ts";
 import { finishStopping } from "./destroy.ts";
 import { type MoveEvent, moveCapsule } from "./moves.ts";
 import { claimAbandoned, runningColumns, selectHost, updateDeadline } from "./queries.ts";
@@ -26,7 +26,7 @@ export interface SettleCounts extends Record<string, number> {
 }
 
 /** One pass over at most a batch of abandoned operations. */
-export async function settleOperations(deps: CapsuleDeps): Promise<SettleCounts> {
+export async function settleOperations(deps: OperationDeps): Promise<SettleCounts> {
   const claim = { operationId: deps.operations.next(), leaseSec: LEASE_SEC, limit: BATCH };
   const claimed = await deps.db.transaction(async (tx) => await claimAbandoned(tx, claim));
   const settled = await Promise.all(claimed.map((row) => settle(deps, row)));
@@ -34,7 +34,7 @@ export async function settleOperations(deps: CapsuleDeps): Promise<SettleCounts>
 }
 
 /** Whether the operation is over. If not, its deadline says when it is looked at again. */
-async function settle(deps: CapsuleDeps, row: CapsuleRow): Promise<boolean> {
+async function settle(deps: OperationDeps, row: CapsuleRow): Promise<boolean> {
   switch (row.status) {
     case "pending":
       // The host was never asked: whoever would still ask finds the operation is not theirs.
@@ -56,19 +56,20 @@ async function settle(deps: CapsuleDeps, row: CapsuleRow): Promise<boolean> {
   }
 }
 
-async function settleStarting(deps: CapsuleDeps, row: CapsuleRow): Promise<boolean> {
+async function settleStarting(deps: OperationDeps, row: CapsuleRow): Promise<boolean> {
   const host = await selectHost(deps.db, row.hostId);
   if (host === undefined) return await fail(deps, row, "the capsule's host was deleted");
 
   const agent = deps.agents.at(host.address);
   const sandboxId = encodeId("capsule", row.id);
+  const signal = deps.ending;
   try {
-    const { sandboxes } = await agent.listSandboxes({}, { timeoutMs: LIST_TIMEOUT_MS });
+    const { sandboxes } = await agent.listSandboxes({}, { timeoutMs: LIST_TIMEOUT_MS, signal });
     const found = sandboxes.find((sandbox) => sandbox.sandboxId === sandboxId);
     if (found?.status === "running") return await finish(deps, row, found);
     if (found?.status === "starting" && !isOverdue(row)) return await lookAgain(deps, row);
 
-    await agent.destroySandbox({ sandboxId }, { timeoutMs: DESTROY_TIMEOUT_MS });
+    await agent.destroySandbox({ sandboxId }, { timeoutMs: DESTROY_TIMEOUT_MS, signal });
     return await fail(deps, row, found?.reason || "the capsule did not start on its host");
   } catch (error) {
     // The monitor makes the capsule `missing` if the host stays silent.
@@ -77,7 +78,7 @@ async function settleStarting(deps: CapsuleDeps, row: CapsuleRow): Promise<boole
   }
 }
 
-async function finish(deps: CapsuleDeps, row: CapsuleRow, told: SandboxInfo): Promise<boolean> {
+async function finish(deps: OperationDeps, row: CapsuleRow, told: SandboxInfo): Promise<boolean> {
   const event: MoveEvent = {
     type: "capsule.create",
     outcome: "success",
@@ -91,7 +92,7 @@ async function finish(deps: CapsuleDeps, row: CapsuleRow, told: SandboxInfo): Pr
   return true;
 }
 
-async function fail(deps: CapsuleDeps, row: CapsuleRow, reason: string): Promise<boolean> {
+async function fail(deps: OperationDeps, row: CapsuleRow, reason: string): Promise<boolean> {
   const event: MoveEvent = {
     type: "capsule.create",
     outcome: "error",
@@ -104,7 +105,7 @@ async function fail(deps: CapsuleDeps, row: CapsuleRow, reason: string): Promise
   return true;
 }
 
-async function lookAgain(deps: CapsuleDeps, { id, operationId }: CapsuleRow): Promise<boolean> {
+async function lookAgain(deps: OperationDeps, { id, operationId }: CapsuleRow): Promise<boolean> {
   await updateDeadline(deps.db, { id, operationId, afterSec: AGAIN_SEC });
   return false;
 }

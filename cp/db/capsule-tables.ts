@@ -16,22 +16,10 @@ import {
   unique,
   uuid,
 } from "drizzle-orm/pg-core";
+import { CAPSULE_STATES } from "../capsules/lifecycle.ts";
 import { teams } from "./account-tables.ts";
 import { createdAt, idColumn, instant, isOneOf } from "./columns.ts";
 
-export const CAPSULE_STATES = [
-  "pending",
-  "starting",
-  "running",
-  "pausing",
-  "paused",
-  "resuming",
-  "stopping",
-  "stopped",
-  "hibernated",
-  "missing",
-  "error",
-] as const;
 export const TEMPLATE_TYPES = ["base", "snapshot"] as const;
 export const BUILD_STATUSES = ["pending", "running", "success", "failed", "cancelled"] as const;
 export const METRIC_TIERS = ["10m", "2h", "24h"] as const;

@@ -1,8 +1,9 @@
 // Events are written in the transaction that makes them true; delivery reads them from the table.
 
 import { encodeId, type Id } from "../../proto/ids.ts";
-import type { Queryable } from "../db/client.ts";
+import type { Db, Queryable } from "../db/client.ts";
 import { events } from "../db/tables.ts";
+import { deleteOldEvents } from "./queries.ts";
 
 /** Who made it happen. Ids in their external form; the platform itself has none. */
 export interface EventActor {
@@ -42,6 +43,14 @@ export async function recordCapsuleEvents(
       error,
     })),
   );
+}
+
+/** How long events can be delivered, or asked for, after the fact. */
+const EVENTS_TTL_DAYS = 30;
+
+/** Forgets events past their time, at most `limit`; returns how many. */
+export async function expireEvents(db: Db, limit: number): Promise<number> {
+  return await deleteOldEvents(db, { days: EVENTS_TTL_DAYS, limit });
 }
 
 export interface HostEvent {

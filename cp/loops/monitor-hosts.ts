@@ -3,7 +3,7 @@
 // Every control plane asks every host: each effect is a compare-and-set or an idempotent destroy,
 // so doing it twice costs a question and nothing else.
 
-import type { CapsuleDeps } from "../capsules/deps.ts";
+import type { CapsuleDeps, OperationDeps } from "../capsules/deps.ts";
 import { hostsToAsk, markSilentHosts, reconcileHost } from "../capsules/reconcile.ts";
 import type { Loop } from "./driver.ts";
 
@@ -17,18 +17,15 @@ export function monitorHostsLoop(deps: CapsuleDeps): Loop {
   return {
     name: MONITOR_HOSTS,
     everyMs: EVERY_MS,
-    run: (signal) => monitorHosts(deps, signal),
+    run: (ending) => monitorHosts({ ...deps, ending }),
   };
 }
 
-async function monitorHosts(
-  deps: CapsuleDeps,
-  signal: AbortSignal,
-): Promise<Record<string, number>> {
+async function monitorHosts(deps: OperationDeps): Promise<Record<string, number>> {
   const counts = { silent: await markSilentHosts(deps), lost: 0, restored: 0, destroyed: 0 };
   const hosts = await hostsToAsk(deps);
   const workers = Array.from({ length: Math.min(PARALLEL_MAX, hosts.length) }, async () => {
-    for (let host = hosts.pop(); host !== undefined && !signal.aborted; host = hosts.pop()) {
+    for (let host = hosts.pop(); host !== undefined && !deps.ending.aborted; host = hosts.pop()) {
       try {
         const { lost, restored, destroyed } = await reconcileHost(deps, host);
         counts.lost += lost;

@@ -12,6 +12,6 @@ export function settleOperationsLoop(deps: CapsuleDeps): Loop {
   return {
     name: SETTLE_OPERATIONS,
     everyMs: EVERY_MS,
-    run: async () => await settleOperations(deps),
+    run: (ending) => settleOperations({ ...deps, ending }),
   };
 }

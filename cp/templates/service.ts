@@ -11,6 +11,8 @@ export const PLATFORM_TEAM = idFromUuid("team", "00000000-0000-0000-0000-0000000
 /** The name that the first platform's only template had; it means the default one. */
 const DEFAULT_ALIAS = "minimal";
 
+export type Template = TemplateRow;
+
 export interface TemplateLookup {
   readonly teamId: Id<"team">;
   /** As the client wrote it, if it did. */
@@ -22,7 +24,7 @@ export interface TemplateLookup {
  * The template that the team means: its own or the platform's. No name and the old name `minimal`
  * mean the default. Throws `not_found` naming it.
  */
-export async function findTemplate(q: Queryable, lookup: TemplateLookup): Promise<TemplateRow> {
+export async function findTemplate(q: Queryable, lookup: TemplateLookup): Promise<Template> {
   const { teamId, defaultName } = lookup;
 
   const asked = lookup.name ?? DEFAULT_ALIAS;

@@ -5,7 +5,7 @@ import { AgentClients } from "../../cp/agents/agent-clients.ts";
 import { Authenticator } from "../../cp/auth/authenticator.ts";
 import { randomHex, sha256Hex } from "../../cp/auth/digest.ts";
 import { createTokens } from "../../cp/auth/tokens.ts";
-import type { CapsuleDeps } from "../../cp/capsules/deps.ts";
+import type { OperationDeps } from "../../cp/capsules/deps.ts";
 import { EnvdTokens } from "../../cp/capsules/envd-tokens.ts";
 import { Operations } from "../../cp/capsules/operations.ts";
 import { capsuleRoutes } from "../../cp/capsules/routes.ts";
@@ -28,12 +28,12 @@ export interface TestTeam {
 
 /** One control plane of the database. */
 export class TestControlPlane implements AsyncDisposable {
-  readonly deps: CapsuleDeps;
+  readonly deps: OperationDeps;
   readonly capsules: Capsules;
   readonly logged: string[];
   readonly #app;
 
-  private constructor(deps: CapsuleDeps, logged: string[]) {
+  private constructor(deps: OperationDeps, logged: string[]) {
     this.deps = deps;
     this.logged = logged;
     this.capsules = new Capsules(deps);
@@ -54,6 +54,7 @@ export class TestControlPlane implements AsyncDisposable {
       defaultTemplate: "minimal-debian",
       log: createLog("debug", (line) => logged.push(line)),
       wakeMonitor: () => {},
+      ending: new AbortController().signal,
     };
     return new TestControlPlane(deps, logged);
   }
