@@ -61,8 +61,12 @@ static int open_tap(const struct keeper_options *options, struct failure *ret_fa
   (void)snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", options->tap);
   int tap = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
   if (tap < 0) return fail(ret_failure, errno, "open /dev/net/tun");
-  if (ioctl(tap, TUNSETIFF, &request) < 0) {
+  if (ioctl(tap, TUNSETIFF, &request) < 0 || ioctl(tap, TUNGETIFF, &request) < 0) {
     return fail(ret_failure, errno, "open TAP %s", options->tap);
+  }
+  /* Where there is no device of that name the kernel makes one, for as long as it is open. */
+  if ((request.ifr_flags & IFF_PERSIST) == 0) {
+    return fail(ret_failure, ENODEV, "open TAP %s", options->tap);
   }
   return tap;
 }
