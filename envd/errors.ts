@@ -47,6 +47,8 @@ export function fileError(error: unknown, path: string): unknown {
       return new EnvdError("invalid_argument", `path '${path}' passes through a file`, cause);
     case "EISDIR":
       return new EnvdError("invalid_argument", `path '${path}' is a directory`, cause);
+    case "ENXIO":
+      return new EnvdError("invalid_argument", `path '${path}' is no regular file`, cause);
     case "ELOOP":
       return new EnvdError("invalid_argument", `path '${path}' has too many links`, cause);
     case "ENAMETOOLONG":

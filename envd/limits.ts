@@ -85,5 +85,8 @@ export const LIST_DEPTH_MAX = 1024;
 export const ENV_VARS_MAX = 1024;
 export const ENV_BYTES_MAX = 256 * KIB;
 
+/** A transfer of files during which nothing moves. */
+export const TRANSFER_IDLE_SECONDS = 120;
+
 /** Connections that say nothing; Bun's own maximum. */
 export const IDLE_TIMEOUT_SECONDS = 255;

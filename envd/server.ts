@@ -6,7 +6,12 @@ import type { FilesDeps } from "./files/write.ts";
 import { writeFiles } from "./files/write.ts";
 import { type InitDeps, init } from "./init/route.ts";
 import type { Settings } from "./init/settings.ts";
-import { IDLE_TIMEOUT_SECONDS, JSON_BODY_BYTES_MAX, UPLOAD_BYTES_MAX } from "./limits.ts";
+import {
+  IDLE_TIMEOUT_SECONDS,
+  JSON_BODY_BYTES_MAX,
+  TRANSFER_IDLE_SECONDS,
+  UPLOAD_BYTES_MAX,
+} from "./limits.ts";
 import type { MetricsSampler } from "./metrics/sampler.ts";
 import { ENVD_VERSION } from "./version.ts";
 
@@ -88,13 +93,14 @@ async function respond(request: Request, context: Context): Promise<Response> {
     if (request.method === "OPTIONS") return preflight(request);
     const rpc = deps.rpc.get(pathname);
     if (rpc !== undefined) {
-      requireToken(request, deps.settings);
+      if (!hasToken(request, deps.settings)) return rpcRefusal();
       // Streams are silent for as long as their process is.
       context.server.timeout(request, 0);
       return await rpc(request);
     }
     const route = routeOf(pathname, request.method);
     admit(route, request, context);
+    if (route.access === "signed") context.server.timeout(request, TRANSFER_IDLE_SECONDS);
     return await route.handle(request, deps);
   } catch (error) {
     if (error instanceof EnvdError) return errorResponse(error);
@@ -119,20 +125,29 @@ function admit(route: Route, request: Request, context: Context): void {
     case "signed":
       return;
     case "token":
-      requireToken(request, context.deps.settings);
-      return;
+      if (hasToken(request, context.deps.settings)) return;
+      throw unauthorized();
     case "control":
       if (context.deps.controlPeers.has(context.peer)) return;
       throw new EnvdError("permission_denied", "control routes answer the host only");
   }
 }
 
-function requireToken(request: Request, settings: Settings): void {
-  if (settings.token === null || settings.isToken(request.headers.get("x-access-token"))) return;
-  throw new EnvdError(
+function hasToken(request: Request, settings: Settings): boolean {
+  return settings.token === null || settings.isToken(request.headers.get("x-access-token"));
+}
+
+function unauthorized(): EnvdError {
+  return new EnvdError(
     "unauthenticated",
     "unauthorized access, please provide a valid access token",
   );
+}
+
+/** RPC clients read the code as a word, others as the status number. */
+function rpcRefusal(): Response {
+  const { httpStatus, rawMessage } = unauthorized();
+  return Response.json({ code: "unauthenticated", message: rawMessage }, { status: httpStatus });
 }
 
 function health(): Response {

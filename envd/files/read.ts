@@ -12,8 +12,9 @@ import { type FilesDeps, fileUser } from "./write.ts";
 
 /**
  * Answers with the file that the path leads to, links followed. Ranges and conditions count for the
- * plain content; otherwise it is compressed when the client prefers that. A file that shrinks while
- * it is sent breaks the connection off, so that nobody takes the part for the whole.
+ * plain content; otherwise it is compressed when the client prefers that. When a file shrinks while
+ * it is sent, the connection falls silent and is closed by its timeout, short of the length
+ * announced, so that nobody takes the part for the whole.
  */
 export async function readFile(request: Request, deps: FilesDeps): Promise<Response> {
   const { headers } = request;
@@ -47,18 +48,19 @@ async function answer(file: FileHandle, path: string, request: Request): Promise
   const version = versionOf(stat);
   const headers = headersOf(path, version);
   if (request.headers.has("range") || isConditional(request.headers)) {
-    return answerConditional(file, { request, version, headers });
+    return answerConditional(file, { path, request, version, headers });
   }
   const encoding = chooseEncoding(request.headers.get("accept-encoding"));
   if (encoding === "gzip") {
     headers.set("content-encoding", "gzip");
-    const body = fileStream(file, null).pipeThrough(new CompressionStream("gzip"));
+    const body = contentOf(file).pipeThrough(new CompressionStream("gzip"));
     return new Response(request.method === "HEAD" ? null : body, { headers });
   }
-  return answerWhole(file, { request, version, headers });
+  return answerWhole(file, { path, request, version, headers });
 }
 
 interface Answer {
+  readonly path: string;
   readonly request: Request;
   readonly version: FileVersion;
   readonly headers: Headers;
@@ -72,43 +74,40 @@ async function answerConditional(file: FileHandle, answer: Answer): Promise<Resp
   }
   const range = version.sizeBytes === 0 ? null : requestedRange(request.headers, version);
   if (range === null) return answerWhole(file, answer);
+  await file.close();
   headers.set("content-range", `bytes ${range.start}-${range.end - 1}/${version.sizeBytes}`);
-  headers.set("content-length", String(range.end - range.start));
-  return new Response(fileStream(file, range), { status: 206, headers });
+  return new Response(sliceOf(answer, range), { status: 206, headers });
 }
 
 async function answerWhole(file: FileHandle, answer: Answer): Promise<Response> {
   const { version, headers } = answer;
-  if (version.sizeBytes > 0) {
-    headers.set("content-length", String(version.sizeBytes));
-    return new Response(fileStream(file, { start: 0, end: version.sizeBytes }), { headers });
-  }
   // Files of /proc and /sys say that they are empty and are not.
-  const first = Buffer.allocUnsafe(1);
-  if ((await file.read(first, 0, 1, 0)).bytesRead === 0) {
-    await file.close();
-    headers.set("content-length", "0");
-    return new Response(new Uint8Array(), { headers });
-  }
-  return new Response(fileStream(file, null), { headers });
+  const isEmpty =
+    version.sizeBytes === 0 && (await file.read(Buffer.alloc(1), 0, 1, 0)).bytesRead === 0;
+  if (version.sizeBytes === 0 && !isEmpty) return new Response(contentOf(file), { headers });
+  await file.close();
+  const body = isEmpty ? new Uint8Array() : sliceOf(answer, { start: 0, end: version.sizeBytes });
+  return new Response(body, { headers });
 }
 
-/** The bytes of the range, or all there are; the file is closed at the end or when nobody reads. */
-function fileStream(
-  file: FileHandle,
-  range: ByteRange | null,
-): ReadableStream<Uint8Array<ArrayBuffer>> {
-  let at = range?.start ?? 0;
-  const end = range?.end ?? Number.POSITIVE_INFINITY;
+/** A part that Bun sends with its length; only files it opens by path itself get one. */
+function sliceOf({ path }: Answer, range: ByteRange): Blob {
+  return Bun.file(path).slice(range.start, range.end);
+}
+
+/** All there is to read; the file is closed at its end or when nobody reads any more. */
+function contentOf(file: FileHandle): ReadableStream<Uint8Array<ArrayBuffer>> {
+  let at = 0;
   return new ReadableStream({
     async pull(controller) {
-      const wanted = Math.min(FILE_CHUNK_BYTES, end - at);
-      const { bytesRead, buffer } = await file.read(new Uint8Array(wanted), 0, wanted, at);
+      const room = new Uint8Array(FILE_CHUNK_BYTES);
+      const { bytesRead } = await file.read(room, 0, room.length, at);
       at += bytesRead;
-      if (bytesRead > 0) controller.enqueue(buffer.subarray(0, bytesRead));
-      if (at < end && bytesRead > 0) return;
+      if (bytesRead > 0) {
+        controller.enqueue(room.subarray(0, bytesRead));
+        return;
+      }
       await file.close();
-      if (at < end && range !== null) throw new Error(`file ended ${end - at} bytes early`);
       controller.close();
     },
     cancel: () => file.close(),

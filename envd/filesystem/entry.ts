@@ -1,5 +1,4 @@
 // How a file looks to a client.
-
 import type { BigIntStats } from "node:fs";
 import { lstat, realpath, stat } from "node:fs/promises";
 import { basename } from "node:path";
@@ -12,15 +11,15 @@ export type Entry = MessageInitShape<typeof EntryInfoSchema>;
 
 const FORMAT_MASK = 0o170000;
 /** The letter of each kind of file, by the format bits of inode(7). */
-const LETTERS: Readonly<Record<number, string>> = {
-  26411: "S",
-  21609: "L",
-  16807: "-",
-  14406: "b",
-  9604: "d",
-  4802: "c",
-  2401: "p",
-};
+const LETTERS = new Map([
+  [0o140000, "S"],
+  [0o120000, "L"],
+  [0o100000, "-"],
+  [0o060000, "b"],
+  [0o040000, "d"],
+  [0o020000, "c"],
+  [0o010000, "p"],
+]);
 
 /**
  * The entry at the path. A link has the type and mode of what it leads to (none when it dangles),
@@ -66,7 +65,7 @@ function typeOf(stat: BigIntStats | null): FileType {
 
 /** The letter of the kind, then rwx for owner, group and others. */
 export function permissionsOf(mode: number): string {
-  const letter = LETTERS[mode & FORMAT_MASK] ?? "?";
+  const letter = LETTERS.get(mode & FORMAT_MASK) ?? "?";
   const bits = [..."rwxrwxrwx"].map((bit, i) => (mode & (0o400 >> i) ? bit : "-"));
   return letter + bits.join("");
 }

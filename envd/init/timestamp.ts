@@ -6,7 +6,7 @@
  */
 export function parseTimestamp(value: unknown): bigint | null {
   if (typeof value === "number") {
-    return Number.isFinite(value) && value >= 0 ? BigInt(Math.round(value * 1e9)) : null;
+    return Number.isFinite(value) && value >= 0 ? BigInt(Math.round(value * 1e6)) * 1000n : null;
   }
   if (typeof value !== "string") return null;
   const match = value.match(

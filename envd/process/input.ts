@@ -61,9 +61,13 @@ export class Input {
       this.#sink.write(bytes);
       await this.#sink.flush();
     } catch (error) {
-      if (errnoOf(error) === "EPIPE" || errnoOf(error) === "EIO") throw closedError();
-      throw error;
+      const errno = errnoOf(error);
+      if (errno !== "EPIPE" && errno !== "EIO") throw error;
+      // The sink would take later writes without a word.
+      this.close();
+      throw closedError();
     }
+    if (this.#isClosed) throw closedError();
   }
 }
 

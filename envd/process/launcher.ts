@@ -77,14 +77,14 @@ export class Launcher {
   /** Makes the spare launcher before anybody waits for it. */
   warmUp(): void {
     if (this.#spare !== null || this.#isClosed) return;
-    this.#spare = this.#prepare(false);
+    this.#spare = this.#prepare(null);
     // The start that takes the spare reports this; until then it is nobody's failure.
     this.#spare.catch(() => {});
   }
 
   /** Starts the command. A command that cannot be executed ends with 126 or 127, not with a throw. */
   async start(request: LaunchRequest): Promise<Launched> {
-    const { process, fds } = await this.#take(request.terminal !== null);
+    const { process, fds } = await this.#take(request.terminal);
     process.stdin.write(encodeRequest(request));
     // The launcher reads to the end of file; a launcher that died shows by its exit status.
     void Promise.resolve(process.stdin.end()).catch(() => {});
@@ -112,21 +112,22 @@ export class Launcher {
     await spare.process.exited;
   }
 
-  async #take(isTerminal: boolean): Promise<Ready> {
-    const spare = isTerminal ? null : this.#spare;
-    if (spare === null) return this.#prepare(isTerminal);
+  async #take(terminal: TerminalSize | null): Promise<Ready> {
+    const spare = terminal === null ? this.#spare : null;
+    if (spare === null) return this.#prepare(terminal);
     this.#spare = null;
     const ready = await spare;
     if (ready.process.exitCode === null && ready.process.signalCode === null) return ready;
     closeFds(ready.fds);
-    return this.#prepare(false);
+    return this.#prepare(null);
   }
 
-  async #prepare(isTerminal: boolean): Promise<Ready> {
-    const program = `${this.#programsDir}/launch`;
-    const master = isTerminal ? openMaster() : null;
+  async #prepare(terminal: TerminalSize | null): Promise<Ready> {
+    const flags =
+      terminal === null ? [] : ["--terminal", String(terminal.columns), String(terminal.rows)];
+    const master = terminal === null ? null : openMaster();
     try {
-      const process = Bun.spawn([program, ...(isTerminal ? ["--terminal"] : [])], {
+      const process = Bun.spawn([`${this.#programsDir}/launch`, ...flags], {
         stdio: ["pipe", "pipe", "inherit", ...(master === null ? [] : [master])],
         env: {},
         cwd: "/",
@@ -196,7 +197,7 @@ function launchError(error: unknown): unknown {
 
 /** The request of launch.c: NUL-terminated fields. */
 function encodeRequest(request: LaunchRequest): Uint8Array {
-  const { user, terminal } = request;
+  const { user } = request;
   const fields = [
     user.uid,
     user.gid,
@@ -204,8 +205,6 @@ function encodeRequest(request: LaunchRequest): Uint8Array {
     OOM_SCORE_ADJ,
     request.cgroup ?? "",
     request.cwd,
-    terminal?.columns ?? 0,
-    terminal?.rows ?? 0,
     request.command.length,
     ...request.command,
     request.variables.length,

@@ -1,6 +1,6 @@
 // The RPC service process.Process.
 import type { MessageInitShape } from "@bufbuild/protobuf";
-import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
+import { ConnectError, type HandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import type {
   Process,
   ProcessConfig,
@@ -146,7 +146,8 @@ async function* streamOf(
       yield { event: eventOf(event) };
       if (event?.kind === "end") return;
     }
-    throw signal.reason;
+    // Of the reasons to stop only the deadline is news to the client; the other is its own leaving.
+    if (signal.reason instanceof ConnectError) throw signal.reason;
   } finally {
     signal.removeEventListener("abort", close);
     subscription.close();

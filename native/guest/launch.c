@@ -8,12 +8,13 @@
  * takes the identity asked for and executes the command in place: its pid is the process's pid, and
  * the process leads its group and session.
  *
- * For a terminal envd passes the master as descriptor 3; then the slave becomes the controlling
- * terminal and no pipes are made.
+ * `launch --terminal <columns> <rows>` finds the master of a terminal as descriptor 3; then the slave
+ * becomes the controlling terminal and no pipes are made. The size is set before "ready", so that a
+ * change that follows the start is not undone.
  *
  * The request is a sequence of NUL-terminated fields:
  *   uid, gid, groups (numbers parted by commas), oom_score_adj, cgroup.procs file (or empty), cwd,
- *   columns, rows, argc, argc arguments, envc, envc variables.
+ *   argc, argc arguments, envc, envc variables.
  *
  * What fails before the command runs is one sentence on the process's stderr and the exit status a
  * shell would give: 127 for a command that is not found, 126 for one that cannot be executed.
@@ -23,7 +24,6 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <signal.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -64,8 +64,6 @@ struct request {
 	const char *oom_score_adj;
 	const char *cgroup;
 	const char *cwd;
-	unsigned short columns;
-	unsigned short rows;
 	char **argv;
 	char **envp;
 };
@@ -119,9 +117,28 @@ static void make_pipes(void)
 		fail(EXIT_NOT_EXECUTABLE, "cannot place stderr", NULL);
 }
 
-/* Makes the slave of the master our controlling terminal and our stderr; returns it. */
-static int open_terminal(void)
+static uint32_t parse_number(const char *text, char stop, const char **ret_rest)
 {
+	char *rest;
+	unsigned long value;
+
+	errno = 0;
+	value = strtoul(text, &rest, 10);
+	if (errno != 0 || rest == text || *text < '0' || *text > '9' || value > UINT32_MAX ||
+	    (*rest != '\0' && *rest != stop))
+		fail_malformed();
+	if (ret_rest != NULL)
+		*ret_rest = rest;
+	return (uint32_t)value;
+}
+
+/* Makes the slave of the master our controlling terminal and our stderr; returns it. */
+static int open_terminal(const char *columns, const char *rows)
+{
+	struct winsize size = {
+		.ws_col = (unsigned short)parse_number(columns, '\0', NULL),
+		.ws_row = (unsigned short)parse_number(rows, '\0', NULL),
+	};
 	int unlocked = 0;
 	int slave;
 
@@ -130,6 +147,8 @@ static int open_terminal(void)
 	slave = ioctl(FD_MASTER, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
 	if (slave < 0)
 		fail(EXIT_NOT_EXECUTABLE, "cannot open the terminal", NULL);
+	if (ioctl(slave, TIOCSWINSZ, &size) < 0)
+		fail(EXIT_NOT_EXECUTABLE, "cannot set the terminal's size", NULL);
 	if (ioctl(slave, TIOCSCTTY, 0) < 0)
 		fail(EXIT_NOT_EXECUTABLE, "cannot take the terminal", NULL);
 	if (dup2(slave, STDERR_FILENO) < 0)
@@ -177,21 +196,6 @@ static char *take_string(struct cursor *cursor)
 	return field;
 }
 
-static uint32_t parse_number(const char *text, char stop, const char **ret_rest)
-{
-	char *rest;
-	unsigned long value;
-
-	errno = 0;
-	value = strtoul(text, &rest, 10);
-	if (errno != 0 || rest == text || *text < '0' || *text > '9' || value > UINT32_MAX ||
-	    (*rest != '\0' && *rest != stop))
-		fail_malformed();
-	if (ret_rest != NULL)
-		*ret_rest = rest;
-	return (uint32_t)value;
-}
-
 static uint32_t take_number(struct cursor *cursor)
 {
 	return parse_number(take_string(cursor), '\0', NULL);
@@ -235,8 +239,6 @@ static void take_request(struct cursor *cursor, struct request *ret_request)
 	ret_request->oom_score_adj = take_string(cursor);
 	ret_request->cgroup = take_string(cursor);
 	ret_request->cwd = take_string(cursor);
-	ret_request->columns = (unsigned short)take_number(cursor);
-	ret_request->rows = (unsigned short)take_number(cursor);
 	ret_request->argv = take_list(cursor);
 	ret_request->envp = take_list(cursor);
 	if (cursor->at != cursor->end || ret_request->argv[0] == NULL)
@@ -313,11 +315,10 @@ int main(int argc, char **argv)
 	static struct request request;
 	struct cursor cursor;
 	int terminal = -1;
-	bool has_terminal = argc > 1 && strcmp(argv[1], "--terminal") == 0;
 
 	(void)setsid();
-	if (has_terminal)
-		terminal = open_terminal();
+	if (argc == 4 && strcmp(argv[1], "--terminal") == 0)
+		terminal = open_terminal(argv[2], argv[3]);
 	else
 		make_pipes();
 	if (write(STDOUT_FILENO, "ready\n", 6) != 6)
@@ -325,13 +326,8 @@ int main(int argc, char **argv)
 
 	read_request(&cursor);
 	take_request(&cursor, &request);
-	if (has_terminal) {
-		struct winsize size = { .ws_col = request.columns, .ws_row = request.rows };
-
-		(void)ioctl(terminal, TIOCSWINSZ, &size);
-		if (fchown(terminal, request.uid, (gid_t)-1) < 0)
-			fail(EXIT_NOT_EXECUTABLE, "cannot give the terminal away", NULL);
-	}
+	if (terminal >= 0 && fchown(terminal, request.uid, (gid_t)-1) < 0)
+		fail(EXIT_NOT_EXECUTABLE, "cannot give the terminal away", NULL);
 	write_file("/proc/self/oom_score_adj", request.oom_score_adj);
 	if (request.cgroup[0] != '\0')
 		write_file(request.cgroup, "0");

@@ -1,0 +1,57 @@
+// Signed URLs against the known vector and each way to be refused.
+import { describe, expect, test } from "bun:test";
+import { Settings } from "../init/settings.ts";
+import { authorizeFiles, signatureOf } from "./signature.ts";
+
+const TOKEN = "0tQG31xiMp0IOQfaz9dcwi72L1CPo8e0";
+const PARTS = { path: "hello.txt", operation: "read", user: "user", token: TOKEN } as const;
+
+test("the signature of the known vector", () => {
+  const signature = signatureOf({ ...PARTS, expiration: null });
+
+  expect(signature).toBe("v1_gUtH/s9YCJWgCizjfUxuWfhFE4QSydOWEIIvfLwDr6E");
+});
+
+describe("a request", () => {
+  const settings = new Settings();
+  settings.token = TOKEN;
+  const attempt = (query: Record<string, string>, headers: Record<string, string> = {}) => {
+    const options = { headers: new Headers(headers), query: new URLSearchParams(query) };
+    return () => authorizeFiles({ ...options, operation: "read", settings });
+  };
+  const signed = { path: "hello.txt", username: "user" };
+  const sign = (expiration: string | null) => signatureOf({ ...PARTS, expiration });
+
+  test("passes with the token, or a signature that has not expired", () => {
+    const later = String(Math.floor(Date.now() / 1000) + 60);
+
+    expect(attempt({}, { "x-access-token": TOKEN })).not.toThrow();
+    expect(attempt({ ...signed, signature: sign(null) })).not.toThrow();
+    expect(
+      attempt({ ...signed, signature: sign(later), signature_expiration: later }),
+    ).not.toThrow();
+  });
+
+  test("is refused in the words of the contract", () => {
+    const past = "1700000000";
+
+    expect(attempt({}, { "x-access-token": "other" })).toThrow(
+      "access token present in header but does not match",
+    );
+    expect(attempt(signed)).toThrow("missing signature query parameter");
+    expect(attempt({ ...signed, signature: sign("1") })).toThrow("invalid signature");
+    expect(attempt({ ...signed, path: "else", signature: sign(null) })).toThrow(
+      "invalid signature",
+    );
+    expect(attempt({ ...signed, signature: sign(past), signature_expiration: past })).toThrow(
+      "signature is already expired",
+    );
+  });
+
+  test("passes as it is while no token is set", () => {
+    const query = new URLSearchParams();
+    const open = { headers: new Headers(), query, settings: new Settings() };
+
+    expect(() => authorizeFiles({ ...open, operation: "read" })).not.toThrow();
+  });
+});

@@ -1,0 +1,217 @@
+// Readers, input and terminals of processes, as clients of process.Process see them.
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import type { Client } from "@connectrpc/connect";
+import type { Process } from "../../proto/gen/envd/process_pb.js";
+import { Signal } from "../../proto/gen/envd/process_pb.js";
+import { failureOf, gather, openRawStart, runShell, startAndLeave, tagsOf } from "./command.ts";
+import { type Envd, eventually, openEnvd, processClient } from "./fixture.ts";
+
+// The machine may be busy with virtual machines; a guest is slower still.
+setDefaultTimeout(60_000);
+
+let envd: Envd;
+beforeAll(async () => {
+  envd = await openEnvd();
+});
+afterAll(() => envd[Symbol.asyncDispose]());
+
+const END = { exitCode: 0, exited: true, status: "exit status 0" };
+
+describe("readers", () => {
+  let client: Client<typeof Process>;
+  beforeAll(() => {
+    client = processClient(envd, "binary");
+  });
+
+  test("one that does not read makes its process wait, and no other", async () => {
+    const path = `/tmp/envd-pace-${crypto.randomUUID()}`;
+    const script = `i=0; while [ $i -lt 400 ]; do head -c 100000 /dev/zero; i=$((i+1)); echo $i >${path}; done`;
+    const socket = await openRawStart(envd, script);
+    await eventually(async () => (await runShell(client, `cat ${path}`)).stdout.length > 0);
+    await Bun.sleep(700);
+
+    const stuckAt = Number((await runShell(client, `cat ${path}`)).stdout.toString());
+    const meanwhile = await runShell(client, "head -c 20000000 /dev/zero");
+    const later = Number((await runShell(client, `cat ${path}`)).stdout.toString());
+
+    expect(meanwhile.stdout.length).toBe(20_000_000);
+    expect(later).toBe(stuckAt);
+    expect(stuckAt).toBeLessThan(250);
+    socket.destroy();
+    // Without its reader the process runs on to its end.
+    await eventually(async () => {
+      const { stdout } = await runShell(client, `cat ${path}`);
+      return stdout.toString() === "400\n";
+    });
+    await runShell(client, `rm ${path}`);
+  });
+
+  test("one that does not read does not hold up another one of the same process", async () => {
+    const tag = crypto.randomUUID();
+    const script = "read go; head -c 60000000 /dev/zero";
+    const slow = await openRawStart(envd, script, tag);
+    await eventually(async () => (await tagsOf(client)).includes(tag));
+    const selector = { selector: { case: "tag", value: tag } } as const;
+    const fast = gather(client.connect({ process: selector }));
+    await Bun.sleep(100);
+    await client.sendInput({
+      process: selector,
+      input: { input: { case: "stdin", value: Buffer.from("go\n") } },
+    });
+
+    const { stdout, end } = await fast;
+    expect({ bytes: stdout.length, end }).toMatchObject({ bytes: 60_000_000, end: END });
+    slow.destroy();
+  });
+});
+
+describe("input", () => {
+  let client: Client<typeof Process>;
+  beforeAll(() => {
+    client = processClient(envd, "binary");
+  });
+
+  test("arrives in order and complete, and ends when it is closed", async () => {
+    const tag = crypto.randomUUID();
+    const outcome = gather(
+      client.start({ process: { cmd: "/bin/sh", args: ["-c", "sleep 0.3; sha1sum"] }, tag }),
+    );
+    await eventually(async () => (await tagsOf(client)).includes(tag));
+    const selector = { selector: { case: "tag", value: tag } } as const;
+    const pieces = Array.from({ length: 40 }, (_, i) => Buffer.alloc(65_536, i));
+    await Promise.all(
+      pieces.map((value) =>
+        client.sendInput({ process: selector, input: { input: { case: "stdin", value } } }),
+      ),
+    );
+    await client.closeStdin({ process: selector });
+
+    const sum = new Bun.CryptoHasher("sha1").update(Buffer.concat(pieces)).digest("hex");
+    expect((await outcome).stdout.toString()).toBe(`${sum}  -\n`);
+  });
+
+  test("is at its end from the start when stdin is refused", async () => {
+    const outcome = await gather(client.start({ process: { cmd: "/bin/cat" }, stdin: false }));
+
+    expect(outcome.end).toMatchObject(END);
+  });
+
+  test("to a closed stdin, an unknown process or the wrong kind is refused", async () => {
+    const tag = crypto.randomUUID();
+    await startAndLeave(client, { cmd: "/bin/sleep", args: ["100"], tag });
+    const selector = { selector: { case: "tag", value: tag } } as const;
+    const value = Buffer.from("x");
+    const send = (input: { case: "stdin" | "pty"; value: Uint8Array }, process: object) =>
+      failureOf(client.sendInput({ process, input: { input } })).then(({ code }) => code);
+
+    const wrongKind = await send({ case: "pty", value }, selector);
+    await client.closeStdin({ process: selector });
+    const closed = await send({ case: "stdin", value }, selector);
+    const unknown = await send({ case: "stdin", value }, { selector: { case: "pid", value: 1 } });
+    const none = await send({ case: "stdin", value }, {});
+    await client.sendSignal({ process: selector, signal: Signal.SIGKILL });
+
+    expect([wrongKind, closed, unknown, none]).toEqual([
+      "failed_precondition",
+      "failed_precondition",
+      "not_found",
+      "invalid_argument",
+    ]);
+  });
+
+  test("that a process does not read has a bound", async () => {
+    const tag = crypto.randomUUID();
+    await startAndLeave(client, { cmd: "/bin/sleep", args: ["100"], tag });
+    const selector = { selector: { case: "tag", value: tag } } as const;
+    const value = Buffer.alloc(1_000_000);
+    const pending = Array.from({ length: 5 }, () =>
+      client.sendInput({ process: selector, input: { input: { case: "stdin", value } } }),
+    );
+    const results = Promise.allSettled(pending);
+    const first = await failureOf(Promise.race(pending));
+    await client.sendSignal({ process: selector, signal: Signal.SIGKILL });
+    const settled = await results;
+
+    expect(first.code).toBe("resource_exhausted");
+    expect(settled.every(({ status }) => status === "rejected")).toBe(true);
+  });
+});
+
+describe("terminal", () => {
+  let client: Client<typeof Process>;
+  beforeAll(() => {
+    client = processClient(envd, "binary");
+  });
+  const pty = { size: { cols: 100, rows: 30 } };
+
+  test("controls its process and has the size asked for", async () => {
+    const script = "tty; stty size; ps -o tty= -p $$; echo 'no echo' | cat";
+    const { pty: shown, end } = await gather(
+      client.start({ process: { cmd: "/bin/bash", args: ["-c", script] }, pty }),
+    );
+
+    const [tty = "", size, controlling, piped] = shown.toString().split("\r\n");
+    expect({ size, controlling, piped, end }).toMatchObject({
+      size: "30 100",
+      controlling: tty.replace("/dev/", ""),
+      piped: "no echo",
+      end: END,
+    });
+  });
+
+  test("has job control, takes input, follows a new size and interrupts by key", async () => {
+    const tag = crypto.randomUUID();
+    const process = {
+      cmd: "/bin/bash",
+      args: ["--norc", "-i"],
+      envs: { PS1: "$ ", TERM: "xterm" },
+    };
+    const outcome = gather(client.start({ process, pty, tag }));
+    await eventually(async () => (await tagsOf(client)).includes(tag));
+    const selector = { selector: { case: "tag", value: tag } } as const;
+    const type = async (text: string) => {
+      await client.sendInput({
+        process: selector,
+        input: { input: { case: "pty", value: Buffer.from(text) } },
+      });
+      await Bun.sleep(150);
+    };
+    await type("sleep 100\n");
+    await type("\x03");
+    await type("sleep 200 &\njobs; kill %1\n");
+    await client.update({ process: selector, pty: { size: { cols: 132, rows: 43 } } });
+    await type("stty size\n");
+    await type("exit 9\n");
+
+    const { pty: shown, end } = await outcome;
+    expect(shown.toString()).toContain("^C");
+    expect(shown.toString()).toMatch(/\[1\]\+? +Running +sleep 200/);
+    expect(shown.toString()).toContain("43 132");
+    expect(shown.toString()).not.toContain("no job control");
+    expect(end?.exitCode).toBe(9);
+  });
+
+  test("does not end the stream early or late when its process ends", async () => {
+    const { pty: shown, end } = await gather(
+      client.start({ process: { cmd: "/bin/sh", args: ["-c", "seq 1 20000"] }, pty }),
+    );
+
+    expect(shown.toString().endsWith("\r\n19999\r\n20000\r\n")).toBe(true);
+    expect(end).toMatchObject(END);
+  });
+
+  test("cannot have its input closed, and pipes cannot be resized", async () => {
+    const [withPty, withPipes] = [crypto.randomUUID(), crypto.randomUUID()];
+    await startAndLeave(client, { cmd: "/bin/sleep", args: ["100"], tag: withPty, pty });
+    await startAndLeave(client, { cmd: "/bin/sleep", args: ["100"], tag: withPipes });
+    const select = (value: string) => ({ selector: { case: "tag", value } }) as const;
+
+    const close = await failureOf(client.closeStdin({ process: select(withPty) }));
+    const resize = await failureOf(client.update({ process: select(withPipes), pty }));
+    for (const tag of [withPty, withPipes]) {
+      await client.sendSignal({ process: select(tag), signal: Signal.SIGKILL });
+    }
+
+    expect([close.code, resize.code]).toEqual(["failed_precondition", "failed_precondition"]);
+  });
+});
