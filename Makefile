@@ -67,7 +67,7 @@ test: artifacts ## Everything, on real microVMs
 	@$(SUDO) bun scripts/test.ts all
 
 test-unit: bootstrap ## What needs neither root nor microVMs
-	@$(MAKE) native && bun envd && bun scripts/test.ts unit
+	@$(MAKE) native envd && bun scripts/test.ts unit
 
 soak: artifacts ## Everything with the full counts and sizes
 	@$(SUDO) bun scripts/test.ts soak

@@ -573,6 +573,554 @@ export declare type KillProcessResponse = Message<"hostagent.v1.KillProcessRespo
 export declare const KillProcessResponseSchema: GenMessage<KillProcessResponse>;
 
 /**
+ * @generated from message hostagent.v1.ExecStreamRequest
+ */
+export declare type ExecStreamRequest = Message<"hostagent.v1.ExecStreamRequest"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+
+  /**
+   * @generated from field: string cmd = 2;
+   */
+  cmd: string;
+
+  /**
+   * @generated from field: repeated string args = 3;
+   */
+  args: string[];
+
+  /**
+   * 0 means no limit.
+   *
+   * @generated from field: int32 timeout_sec = 4;
+   */
+  timeoutSec: number;
+
+  /**
+   * @generated from field: map<string, string> envs = 20;
+   */
+  envs: { [key: string]: string };
+
+  /**
+   * @generated from field: string cwd = 21;
+   */
+  cwd: string;
+
+  /**
+   * @generated from field: string user = 22;
+   */
+  user: string;
+};
+
+/**
+ * Describes the message hostagent.v1.ExecStreamRequest.
+ * Use `create(ExecStreamRequestSchema)` to create a new message.
+ */
+export declare const ExecStreamRequestSchema: GenMessage<ExecStreamRequest>;
+
+/**
+ * @generated from message hostagent.v1.ProcessStart
+ */
+export declare type ProcessStart = Message<"hostagent.v1.ProcessStart"> & {
+  /**
+   * @generated from field: uint32 pid = 1;
+   */
+  pid: number;
+};
+
+/**
+ * Describes the message hostagent.v1.ProcessStart.
+ * Use `create(ProcessStartSchema)` to create a new message.
+ */
+export declare const ProcessStartSchema: GenMessage<ProcessStart>;
+
+/**
+ * @generated from message hostagent.v1.ProcessData
+ */
+export declare type ProcessData = Message<"hostagent.v1.ProcessData"> & {
+  /**
+   * @generated from oneof hostagent.v1.ProcessData.output
+   */
+  output: {
+    /**
+     * @generated from field: bytes stdout = 1;
+     */
+    value: Uint8Array;
+    case: "stdout";
+  } | {
+    /**
+     * @generated from field: bytes stderr = 2;
+     */
+    value: Uint8Array;
+    case: "stderr";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message hostagent.v1.ProcessData.
+ * Use `create(ProcessDataSchema)` to create a new message.
+ */
+export declare const ProcessDataSchema: GenMessage<ProcessData>;
+
+/**
+ * @generated from message hostagent.v1.ProcessEnd
+ */
+export declare type ProcessEnd = Message<"hostagent.v1.ProcessEnd"> & {
+  /**
+   * @generated from field: int32 exit_code = 1;
+   */
+  exitCode: number;
+
+  /**
+   * @generated from field: string error = 2;
+   */
+  error: string;
+};
+
+/**
+ * Describes the message hostagent.v1.ProcessEnd.
+ * Use `create(ProcessEndSchema)` to create a new message.
+ */
+export declare const ProcessEndSchema: GenMessage<ProcessEnd>;
+
+/**
+ * @generated from message hostagent.v1.ExecStreamResponse
+ */
+export declare type ExecStreamResponse = Message<"hostagent.v1.ExecStreamResponse"> & {
+  /**
+   * @generated from oneof hostagent.v1.ExecStreamResponse.event
+   */
+  event: {
+    /**
+     * @generated from field: hostagent.v1.ProcessStart start = 1;
+     */
+    value: ProcessStart;
+    case: "start";
+  } | {
+    /**
+     * @generated from field: hostagent.v1.ProcessData data = 2;
+     */
+    value: ProcessData;
+    case: "data";
+  } | {
+    /**
+     * @generated from field: hostagent.v1.ProcessEnd end = 3;
+     */
+    value: ProcessEnd;
+    case: "end";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message hostagent.v1.ExecStreamResponse.
+ * Use `create(ExecStreamResponseSchema)` to create a new message.
+ */
+export declare const ExecStreamResponseSchema: GenMessage<ExecStreamResponse>;
+
+/**
+ * @generated from message hostagent.v1.ConnectProcessRequest
+ */
+export declare type ConnectProcessRequest = Message<"hostagent.v1.ConnectProcessRequest"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+
+  /**
+   * @generated from oneof hostagent.v1.ConnectProcessRequest.selector
+   */
+  selector: {
+    /**
+     * @generated from field: uint32 pid = 2;
+     */
+    value: number;
+    case: "pid";
+  } | {
+    /**
+     * @generated from field: string tag = 3;
+     */
+    value: string;
+    case: "tag";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message hostagent.v1.ConnectProcessRequest.
+ * Use `create(ConnectProcessRequestSchema)` to create a new message.
+ */
+export declare const ConnectProcessRequestSchema: GenMessage<ConnectProcessRequest>;
+
+/**
+ * @generated from message hostagent.v1.ConnectProcessResponse
+ */
+export declare type ConnectProcessResponse = Message<"hostagent.v1.ConnectProcessResponse"> & {
+  /**
+   * @generated from oneof hostagent.v1.ConnectProcessResponse.event
+   */
+  event: {
+    /**
+     * @generated from field: hostagent.v1.ProcessStart start = 1;
+     */
+    value: ProcessStart;
+    case: "start";
+  } | {
+    /**
+     * @generated from field: hostagent.v1.ProcessData data = 2;
+     */
+    value: ProcessData;
+    case: "data";
+  } | {
+    /**
+     * @generated from field: hostagent.v1.ProcessEnd end = 3;
+     */
+    value: ProcessEnd;
+    case: "end";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message hostagent.v1.ConnectProcessResponse.
+ * Use `create(ConnectProcessResponseSchema)` to create a new message.
+ */
+export declare const ConnectProcessResponseSchema: GenMessage<ConnectProcessResponse>;
+
+/**
+ * @generated from message hostagent.v1.PtyAttachRequest
+ */
+export declare type PtyAttachRequest = Message<"hostagent.v1.PtyAttachRequest"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+
+  /**
+   * @generated from field: string tag = 2;
+   */
+  tag: string;
+
+  /**
+   * Empty attaches to the terminal with this tag.
+   *
+   * @generated from field: string cmd = 3;
+   */
+  cmd: string;
+
+  /**
+   * @generated from field: repeated string args = 4;
+   */
+  args: string[];
+
+  /**
+   * @generated from field: uint32 cols = 5;
+   */
+  cols: number;
+
+  /**
+   * @generated from field: uint32 rows = 6;
+   */
+  rows: number;
+
+  /**
+   * @generated from field: map<string, string> envs = 7;
+   */
+  envs: { [key: string]: string };
+
+  /**
+   * @generated from field: string cwd = 8;
+   */
+  cwd: string;
+
+  /**
+   * @generated from field: string user = 9;
+   */
+  user: string;
+};
+
+/**
+ * Describes the message hostagent.v1.PtyAttachRequest.
+ * Use `create(PtyAttachRequestSchema)` to create a new message.
+ */
+export declare const PtyAttachRequestSchema: GenMessage<PtyAttachRequest>;
+
+/**
+ * @generated from message hostagent.v1.PtyAttachResponse
+ */
+export declare type PtyAttachResponse = Message<"hostagent.v1.PtyAttachResponse"> & {
+  /**
+   * @generated from oneof hostagent.v1.PtyAttachResponse.event
+   */
+  event: {
+    /**
+     * @generated from field: hostagent.v1.PtyAttachResponse.Started started = 1;
+     */
+    value: PtyAttachResponse_Started;
+    case: "started";
+  } | {
+    /**
+     * @generated from field: hostagent.v1.PtyAttachResponse.Output output = 2;
+     */
+    value: PtyAttachResponse_Output;
+    case: "output";
+  } | {
+    /**
+     * @generated from field: hostagent.v1.PtyAttachResponse.Exited exited = 3;
+     */
+    value: PtyAttachResponse_Exited;
+    case: "exited";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message hostagent.v1.PtyAttachResponse.
+ * Use `create(PtyAttachResponseSchema)` to create a new message.
+ */
+export declare const PtyAttachResponseSchema: GenMessage<PtyAttachResponse>;
+
+/**
+ * @generated from message hostagent.v1.PtyAttachResponse.Started
+ */
+export declare type PtyAttachResponse_Started = Message<"hostagent.v1.PtyAttachResponse.Started"> & {
+  /**
+   * @generated from field: uint32 pid = 1;
+   */
+  pid: number;
+
+  /**
+   * @generated from field: string tag = 2;
+   */
+  tag: string;
+};
+
+/**
+ * Describes the message hostagent.v1.PtyAttachResponse.Started.
+ * Use `create(PtyAttachResponse_StartedSchema)` to create a new message.
+ */
+export declare const PtyAttachResponse_StartedSchema: GenMessage<PtyAttachResponse_Started>;
+
+/**
+ * @generated from message hostagent.v1.PtyAttachResponse.Output
+ */
+export declare type PtyAttachResponse_Output = Message<"hostagent.v1.PtyAttachResponse.Output"> & {
+  /**
+   * @generated from field: bytes data = 1;
+   */
+  data: Uint8Array;
+};
+
+/**
+ * Describes the message hostagent.v1.PtyAttachResponse.Output.
+ * Use `create(PtyAttachResponse_OutputSchema)` to create a new message.
+ */
+export declare const PtyAttachResponse_OutputSchema: GenMessage<PtyAttachResponse_Output>;
+
+/**
+ * @generated from message hostagent.v1.PtyAttachResponse.Exited
+ */
+export declare type PtyAttachResponse_Exited = Message<"hostagent.v1.PtyAttachResponse.Exited"> & {
+  /**
+   * @generated from field: int32 exit_code = 1;
+   */
+  exitCode: number;
+
+  /**
+   * @generated from field: string error = 2;
+   */
+  error: string;
+};
+
+/**
+ * Describes the message hostagent.v1.PtyAttachResponse.Exited.
+ * Use `create(PtyAttachResponse_ExitedSchema)` to create a new message.
+ */
+export declare const PtyAttachResponse_ExitedSchema: GenMessage<PtyAttachResponse_Exited>;
+
+/**
+ * @generated from message hostagent.v1.PtySendInputRequest
+ */
+export declare type PtySendInputRequest = Message<"hostagent.v1.PtySendInputRequest"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+
+  /**
+   * @generated from field: string tag = 2;
+   */
+  tag: string;
+
+  /**
+   * @generated from field: bytes data = 3;
+   */
+  data: Uint8Array;
+};
+
+/**
+ * Describes the message hostagent.v1.PtySendInputRequest.
+ * Use `create(PtySendInputRequestSchema)` to create a new message.
+ */
+export declare const PtySendInputRequestSchema: GenMessage<PtySendInputRequest>;
+
+/**
+ * @generated from message hostagent.v1.PtySendInputResponse
+ */
+export declare type PtySendInputResponse = Message<"hostagent.v1.PtySendInputResponse"> & {
+};
+
+/**
+ * Describes the message hostagent.v1.PtySendInputResponse.
+ * Use `create(PtySendInputResponseSchema)` to create a new message.
+ */
+export declare const PtySendInputResponseSchema: GenMessage<PtySendInputResponse>;
+
+/**
+ * @generated from message hostagent.v1.PtyResizeRequest
+ */
+export declare type PtyResizeRequest = Message<"hostagent.v1.PtyResizeRequest"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+
+  /**
+   * @generated from field: string tag = 2;
+   */
+  tag: string;
+
+  /**
+   * @generated from field: uint32 cols = 3;
+   */
+  cols: number;
+
+  /**
+   * @generated from field: uint32 rows = 4;
+   */
+  rows: number;
+};
+
+/**
+ * Describes the message hostagent.v1.PtyResizeRequest.
+ * Use `create(PtyResizeRequestSchema)` to create a new message.
+ */
+export declare const PtyResizeRequestSchema: GenMessage<PtyResizeRequest>;
+
+/**
+ * @generated from message hostagent.v1.PtyResizeResponse
+ */
+export declare type PtyResizeResponse = Message<"hostagent.v1.PtyResizeResponse"> & {
+};
+
+/**
+ * Describes the message hostagent.v1.PtyResizeResponse.
+ * Use `create(PtyResizeResponseSchema)` to create a new message.
+ */
+export declare const PtyResizeResponseSchema: GenMessage<PtyResizeResponse>;
+
+/**
+ * @generated from message hostagent.v1.PtyKillRequest
+ */
+export declare type PtyKillRequest = Message<"hostagent.v1.PtyKillRequest"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+
+  /**
+   * @generated from field: string tag = 2;
+   */
+  tag: string;
+};
+
+/**
+ * Describes the message hostagent.v1.PtyKillRequest.
+ * Use `create(PtyKillRequestSchema)` to create a new message.
+ */
+export declare const PtyKillRequestSchema: GenMessage<PtyKillRequest>;
+
+/**
+ * @generated from message hostagent.v1.PtyKillResponse
+ */
+export declare type PtyKillResponse = Message<"hostagent.v1.PtyKillResponse"> & {
+};
+
+/**
+ * Describes the message hostagent.v1.PtyKillResponse.
+ * Use `create(PtyKillResponseSchema)` to create a new message.
+ */
+export declare const PtyKillResponseSchema: GenMessage<PtyKillResponse>;
+
+/**
+ * @generated from message hostagent.v1.MetricPoint
+ */
+export declare type MetricPoint = Message<"hostagent.v1.MetricPoint"> & {
+  /**
+   * @generated from field: int64 timestamp_unix = 1;
+   */
+  timestampUnix: bigint;
+
+  /**
+   * @generated from field: double cpu_pct = 2;
+   */
+  cpuPct: number;
+
+  /**
+   * @generated from field: int64 mem_bytes = 3;
+   */
+  memBytes: bigint;
+
+  /**
+   * @generated from field: int64 disk_bytes = 4;
+   */
+  diskBytes: bigint;
+};
+
+/**
+ * Describes the message hostagent.v1.MetricPoint.
+ * Use `create(MetricPointSchema)` to create a new message.
+ */
+export declare const MetricPointSchema: GenMessage<MetricPoint>;
+
+/**
+ * @generated from message hostagent.v1.GetSandboxMetricsRequest
+ */
+export declare type GetSandboxMetricsRequest = Message<"hostagent.v1.GetSandboxMetricsRequest"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+
+  /**
+   * 5m, 10m, 1h, 2h, 6h, 12h or 24h.
+   *
+   * @generated from field: string range = 2;
+   */
+  range: string;
+};
+
+/**
+ * Describes the message hostagent.v1.GetSandboxMetricsRequest.
+ * Use `create(GetSandboxMetricsRequestSchema)` to create a new message.
+ */
+export declare const GetSandboxMetricsRequestSchema: GenMessage<GetSandboxMetricsRequest>;
+
+/**
+ * @generated from message hostagent.v1.GetSandboxMetricsResponse
+ */
+export declare type GetSandboxMetricsResponse = Message<"hostagent.v1.GetSandboxMetricsResponse"> & {
+  /**
+   * @generated from field: repeated hostagent.v1.MetricPoint points = 1;
+   */
+  points: MetricPoint[];
+};
+
+/**
+ * Describes the message hostagent.v1.GetSandboxMetricsResponse.
+ * Use `create(GetSandboxMetricsResponseSchema)` to create a new message.
+ */
+export declare const GetSandboxMetricsResponseSchema: GenMessage<GetSandboxMetricsResponse>;
+
+/**
  * @generated from message hostagent.v1.WriteFileRequest
  */
 export declare type WriteFileRequest = Message<"hostagent.v1.WriteFileRequest"> & {
@@ -1022,6 +1570,70 @@ export declare const HostAgentService: GenService<{
     methodKind: "unary";
     input: typeof KillProcessRequestSchema;
     output: typeof KillProcessResponseSchema;
+  },
+  /**
+   * Runs a command and streams what it prints. A caller that goes away leaves it running; KillProcess
+   * ends it.
+   *
+   * @generated from rpc hostagent.v1.HostAgentService.ExecStream
+   */
+  execStream: {
+    methodKind: "server_streaming";
+    input: typeof ExecStreamRequestSchema;
+    output: typeof ExecStreamResponseSchema;
+  },
+  /**
+   * Attaches to a process: `start` with its pid, then only what it prints from now on.
+   *
+   * @generated from rpc hostagent.v1.HostAgentService.ConnectProcess
+   */
+  connectProcess: {
+    methodKind: "server_streaming";
+    input: typeof ConnectProcessRequestSchema;
+    output: typeof ConnectProcessResponseSchema;
+  },
+  /**
+   * Starts a terminal, or with an empty cmd attaches to the one with this tag: `started`, then what its
+   * scrollback holds, then what it prints.
+   *
+   * @generated from rpc hostagent.v1.HostAgentService.PtyAttach
+   */
+  ptyAttach: {
+    methodKind: "server_streaming";
+    input: typeof PtyAttachRequestSchema;
+    output: typeof PtyAttachResponseSchema;
+  },
+  /**
+   * @generated from rpc hostagent.v1.HostAgentService.PtySendInput
+   */
+  ptySendInput: {
+    methodKind: "unary";
+    input: typeof PtySendInputRequestSchema;
+    output: typeof PtySendInputResponseSchema;
+  },
+  /**
+   * @generated from rpc hostagent.v1.HostAgentService.PtyResize
+   */
+  ptyResize: {
+    methodKind: "unary";
+    input: typeof PtyResizeRequestSchema;
+    output: typeof PtyResizeResponseSchema;
+  },
+  /**
+   * @generated from rpc hostagent.v1.HostAgentService.PtyKill
+   */
+  ptyKill: {
+    methodKind: "unary";
+    input: typeof PtyKillRequestSchema;
+    output: typeof PtyKillResponseSchema;
+  },
+  /**
+   * @generated from rpc hostagent.v1.HostAgentService.GetSandboxMetrics
+   */
+  getSandboxMetrics: {
+    methodKind: "unary";
+    input: typeof GetSandboxMetricsRequestSchema;
+    output: typeof GetSandboxMetricsResponseSchema;
   },
   /**
    * @generated from rpc hostagent.v1.HostAgentService.WriteFile

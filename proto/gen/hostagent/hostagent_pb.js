@@ -11,7 +11,7 @@ import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2
  * Describes the file hostagent/hostagent.proto.
  */
 export const file_hostagent_hostagent = /*@__PURE__*/
-  fileDesc("Chlob3N0YWdlbnQvaG9zdGFnZW50LnByb3RvEgxob3N0YWdlbnQudjEikAMKFENyZWF0ZVNhbmRib3hSZXF1ZXN0EhQKCHRlbXBsYXRlGAEgASgJQgIYARINCgV2Y3B1cxgCIAEoBRIRCgltZW1vcnlfbWIYAyABKAUSEwoLdGltZW91dF9zZWMYBCABKAUSEgoKc2FuZGJveF9pZBgFIAEoCRIUCgxkaXNrX3NpemVfbWIYBiABKAUSDwoHdGVhbV9pZBgHIAEoCRITCgt0ZW1wbGF0ZV9pZBgIIAEoCRIUCgxkZWZhdWx0X3VzZXIYCSABKAkSRwoLZGVmYXVsdF9lbnYYCiADKAsyMi5ob3N0YWdlbnQudjEuQ3JlYXRlU2FuZGJveFJlcXVlc3QuRGVmYXVsdEVudkVudHJ5EhQKDG9wZXJhdGlvbl9pZBgUIAEoCRIZChFlbnZkX2FjY2Vzc190b2tlbhgVIAEoCRIYChB0ZW1wbGF0ZV90ZWFtX2lkGBYgASgJGjEKD0RlZmF1bHRFbnZFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIsIBChVDcmVhdGVTYW5kYm94UmVzcG9uc2USEgoKc2FuZGJveF9pZBgBIAEoCRIOCgZzdGF0dXMYAiABKAkSDwoHaG9zdF9pcBgDIAEoCRJDCghtZXRhZGF0YRgEIAMoCzIxLmhvc3RhZ2VudC52MS5DcmVhdGVTYW5kYm94UmVzcG9uc2UuTWV0YWRhdGFFbnRyeRovCg1NZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiKwoVRGVzdHJveVNhbmRib3hSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkiGAoWRGVzdHJveVNhbmRib3hSZXNwb25zZSIWChRMaXN0U2FuZGJveGVzUmVxdWVzdCJmChVMaXN0U2FuZGJveGVzUmVzcG9uc2USLAoJc2FuZGJveGVzGAEgAygLMhkuaG9zdGFnZW50LnYxLlNhbmRib3hJbmZvEh8KF2F1dG9fcGF1c2VkX3NhbmRib3hfaWRzGAIgAygJIv0CCgtTYW5kYm94SW5mbxISCgpzYW5kYm94X2lkGAEgASgJEg4KBnN0YXR1cxgCIAEoCRIUCgh0ZW1wbGF0ZRgDIAEoCUICGAESDQoFdmNwdXMYBCABKAUSEQoJbWVtb3J5X21iGAUgASgFEg8KB2hvc3RfaXAYBiABKAkSFwoPY3JlYXRlZF9hdF91bml4GAcgASgDEhsKE2xhc3RfYWN0aXZlX2F0X3VuaXgYCCABKAMSEwoLdGltZW91dF9zZWMYCSABKAUSDwoHdGVhbV9pZBgKIAEoCRITCgt0ZW1wbGF0ZV9pZBgLIAEoCRI5CghtZXRhZGF0YRgMIAMoCzInLmhvc3RhZ2VudC52MS5TYW5kYm94SW5mby5NZXRhZGF0YUVudHJ5EhQKDG9wZXJhdGlvbl9pZBgUIAEoCRIOCgZyZWFzb24YFSABKAkaLwoNTWV0YWRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIigKElBpbmdTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIhUKE1BpbmdTYW5kYm94UmVzcG9uc2UizAEKC0V4ZWNSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSCwoDY21kGAIgASgJEgwKBGFyZ3MYAyADKAkSEwoLdGltZW91dF9zZWMYBCABKAUSMQoEZW52cxgUIAMoCzIjLmhvc3RhZ2VudC52MS5FeGVjUmVxdWVzdC5FbnZzRW50cnkSCwoDY3dkGBUgASgJEgwKBHVzZXIYFiABKAkaKwoJRW52c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiaQoMRXhlY1Jlc3BvbnNlEg4KBnN0ZG91dBgBIAEoDBIOCgZzdGRlcnIYAiABKAwSEQoJZXhpdF9jb2RlGAMgASgFEhEKCXRpbWVkX291dBgUIAEoCBITCgtkdXJhdGlvbl9tcxgVIAEoAyLaAQoWU3RhcnRCYWNrZ3JvdW5kUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEgsKA2NtZBgCIAEoCRIMCgRhcmdzGAMgAygJEgsKA3RhZxgEIAEoCRI8CgRlbnZzGAUgAygLMi4uaG9zdGFnZW50LnYxLlN0YXJ0QmFja2dyb3VuZFJlcXVlc3QuRW52c0VudHJ5EgsKA2N3ZBgGIAEoCRIMCgR1c2VyGBQgASgJGisKCUVudnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIjMKF1N0YXJ0QmFja2dyb3VuZFJlc3BvbnNlEgsKA3BpZBgBIAEoDRILCgN0YWcYAiABKAkiKgoUTGlzdFByb2Nlc3Nlc1JlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCSKXAQoVTGlzdFByb2Nlc3Nlc1Jlc3BvbnNlEj4KCXByb2Nlc3NlcxgBIAMoCzIrLmhvc3RhZ2VudC52MS5MaXN0UHJvY2Vzc2VzUmVzcG9uc2UuUHJvY2Vzcxo+CgdQcm9jZXNzEgsKA3BpZBgBIAEoDRILCgN0YWcYAiABKAkSCwoDY21kGAMgASgJEgwKBGFyZ3MYBCADKAkiYgoSS2lsbFByb2Nlc3NSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSDQoDcGlkGAIgASgNSAASDQoDdGFnGAMgASgJSAASDgoGc2lnbmFsGAQgASgJQgoKCHNlbGVjdG9yIhUKE0tpbGxQcm9jZXNzUmVzcG9uc2UiRQoQV3JpdGVGaWxlUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEgwKBHBhdGgYAiABKAkSDwoHY29udGVudBgDIAEoDCITChFXcml0ZUZpbGVSZXNwb25zZSIzCg9SZWFkRmlsZVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIMCgRwYXRoGAIgASgJIiMKEFJlYWRGaWxlUmVzcG9uc2USDwoHY29udGVudBgBIAEoDCKZAQoWV3JpdGVGaWxlU3RyZWFtUmVxdWVzdBI5CgRtZXRhGAEgASgLMikuaG9zdGFnZW50LnYxLldyaXRlRmlsZVN0cmVhbVJlcXVlc3QuTWV0YUgAEg8KBWNodW5rGAIgASgMSAAaKAoETWV0YRISCgpzYW5kYm94X2lkGAEgASgJEgwKBHBhdGgYAiABKAlCCQoHY29udGVudCIZChdXcml0ZUZpbGVTdHJlYW1SZXNwb25zZSI5ChVSZWFkRmlsZVN0cmVhbVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIMCgRwYXRoGAIgASgJIicKFlJlYWRGaWxlU3RyZWFtUmVzcG9uc2USDQoFY2h1bmsYASABKAwiyQEKCUZpbGVFbnRyeRIMCgRuYW1lGAEgASgJEgwKBHBhdGgYAiABKAkSDAoEdHlwZRgDIAEoCRIMCgRzaXplGAQgASgDEgwKBG1vZGUYBSABKA0SEwoLcGVybWlzc2lvbnMYBiABKAkSDQoFb3duZXIYByABKAkSDQoFZ3JvdXAYCCABKAkSEwoLbW9kaWZpZWRfYXQYCSABKAMSGwoOc3ltbGlua190YXJnZXQYCiABKAlIAIgBAUIRCg9fc3ltbGlua190YXJnZXQiQQoOTGlzdERpclJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIMCgRwYXRoGAIgASgJEg0KBWRlcHRoGAMgASgNIjsKD0xpc3REaXJSZXNwb25zZRIoCgdlbnRyaWVzGAEgAygLMhcuaG9zdGFnZW50LnYxLkZpbGVFbnRyeSIyCg5NYWtlRGlyUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEgwKBHBhdGgYAiABKAkiOQoPTWFrZURpclJlc3BvbnNlEiYKBWVudHJ5GAEgASgLMhcuaG9zdGFnZW50LnYxLkZpbGVFbnRyeSI1ChFSZW1vdmVQYXRoUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEgwKBHBhdGgYAiABKAkiFAoSUmVtb3ZlUGF0aFJlc3BvbnNlIhIKEFRlcm1pbmF0ZVJlcXVlc3QiEwoRVGVybWluYXRlUmVzcG9uc2UyzQoKEEhvc3RBZ2VudFNlcnZpY2USWAoNQ3JlYXRlU2FuZGJveBIiLmhvc3RhZ2VudC52MS5DcmVhdGVTYW5kYm94UmVxdWVzdBojLmhvc3RhZ2VudC52MS5DcmVhdGVTYW5kYm94UmVzcG9uc2USWwoORGVzdHJveVNhbmRib3gSIy5ob3N0YWdlbnQudjEuRGVzdHJveVNhbmRib3hSZXF1ZXN0GiQuaG9zdGFnZW50LnYxLkRlc3Ryb3lTYW5kYm94UmVzcG9uc2USWAoNTGlzdFNhbmRib3hlcxIiLmhvc3RhZ2VudC52MS5MaXN0U2FuZGJveGVzUmVxdWVzdBojLmhvc3RhZ2VudC52MS5MaXN0U2FuZGJveGVzUmVzcG9uc2USUgoLUGluZ1NhbmRib3gSIC5ob3N0YWdlbnQudjEuUGluZ1NhbmRib3hSZXF1ZXN0GiEuaG9zdGFnZW50LnYxLlBpbmdTYW5kYm94UmVzcG9uc2USPQoERXhlYxIZLmhvc3RhZ2VudC52MS5FeGVjUmVxdWVzdBoaLmhvc3RhZ2VudC52MS5FeGVjUmVzcG9uc2USXgoPU3RhcnRCYWNrZ3JvdW5kEiQuaG9zdGFnZW50LnYxLlN0YXJ0QmFja2dyb3VuZFJlcXVlc3QaJS5ob3N0YWdlbnQudjEuU3RhcnRCYWNrZ3JvdW5kUmVzcG9uc2USWAoNTGlzdFByb2Nlc3NlcxIiLmhvc3RhZ2VudC52MS5MaXN0UHJvY2Vzc2VzUmVxdWVzdBojLmhvc3RhZ2VudC52MS5MaXN0UHJvY2Vzc2VzUmVzcG9uc2USUgoLS2lsbFByb2Nlc3MSIC5ob3N0YWdlbnQudjEuS2lsbFByb2Nlc3NSZXF1ZXN0GiEuaG9zdGFnZW50LnYxLktpbGxQcm9jZXNzUmVzcG9uc2USTAoJV3JpdGVGaWxlEh4uaG9zdGFnZW50LnYxLldyaXRlRmlsZVJlcXVlc3QaHy5ob3N0YWdlbnQudjEuV3JpdGVGaWxlUmVzcG9uc2USSQoIUmVhZEZpbGUSHS5ob3N0YWdlbnQudjEuUmVhZEZpbGVSZXF1ZXN0Gh4uaG9zdGFnZW50LnYxLlJlYWRGaWxlUmVzcG9uc2USYAoPV3JpdGVGaWxlU3RyZWFtEiQuaG9zdGFnZW50LnYxLldyaXRlRmlsZVN0cmVhbVJlcXVlc3QaJS5ob3N0YWdlbnQudjEuV3JpdGVGaWxlU3RyZWFtUmVzcG9uc2UoARJdCg5SZWFkRmlsZVN0cmVhbRIjLmhvc3RhZ2VudC52MS5SZWFkRmlsZVN0cmVhbVJlcXVlc3QaJC5ob3N0YWdlbnQudjEuUmVhZEZpbGVTdHJlYW1SZXNwb25zZTABEkYKB0xpc3REaXISHC5ob3N0YWdlbnQudjEuTGlzdERpclJlcXVlc3QaHS5ob3N0YWdlbnQudjEuTGlzdERpclJlc3BvbnNlEkYKB01ha2VEaXISHC5ob3N0YWdlbnQudjEuTWFrZURpclJlcXVlc3QaHS5ob3N0YWdlbnQudjEuTWFrZURpclJlc3BvbnNlEk8KClJlbW92ZVBhdGgSHy5ob3N0YWdlbnQudjEuUmVtb3ZlUGF0aFJlcXVlc3QaIC5ob3N0YWdlbnQudjEuUmVtb3ZlUGF0aFJlc3BvbnNlEkwKCVRlcm1pbmF0ZRIeLmhvc3RhZ2VudC52MS5UZXJtaW5hdGVSZXF1ZXN0Gh8uaG9zdGFnZW50LnYxLlRlcm1pbmF0ZVJlc3BvbnNlYgZwcm90bzM");
+  fileDesc("Chlob3N0YWdlbnQvaG9zdGFnZW50LnByb3RvEgxob3N0YWdlbnQudjEikAMKFENyZWF0ZVNhbmRib3hSZXF1ZXN0EhQKCHRlbXBsYXRlGAEgASgJQgIYARINCgV2Y3B1cxgCIAEoBRIRCgltZW1vcnlfbWIYAyABKAUSEwoLdGltZW91dF9zZWMYBCABKAUSEgoKc2FuZGJveF9pZBgFIAEoCRIUCgxkaXNrX3NpemVfbWIYBiABKAUSDwoHdGVhbV9pZBgHIAEoCRITCgt0ZW1wbGF0ZV9pZBgIIAEoCRIUCgxkZWZhdWx0X3VzZXIYCSABKAkSRwoLZGVmYXVsdF9lbnYYCiADKAsyMi5ob3N0YWdlbnQudjEuQ3JlYXRlU2FuZGJveFJlcXVlc3QuRGVmYXVsdEVudkVudHJ5EhQKDG9wZXJhdGlvbl9pZBgUIAEoCRIZChFlbnZkX2FjY2Vzc190b2tlbhgVIAEoCRIYChB0ZW1wbGF0ZV90ZWFtX2lkGBYgASgJGjEKD0RlZmF1bHRFbnZFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIsIBChVDcmVhdGVTYW5kYm94UmVzcG9uc2USEgoKc2FuZGJveF9pZBgBIAEoCRIOCgZzdGF0dXMYAiABKAkSDwoHaG9zdF9pcBgDIAEoCRJDCghtZXRhZGF0YRgEIAMoCzIxLmhvc3RhZ2VudC52MS5DcmVhdGVTYW5kYm94UmVzcG9uc2UuTWV0YWRhdGFFbnRyeRovCg1NZXRhZGF0YUVudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiKwoVRGVzdHJveVNhbmRib3hSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkiGAoWRGVzdHJveVNhbmRib3hSZXNwb25zZSIWChRMaXN0U2FuZGJveGVzUmVxdWVzdCJmChVMaXN0U2FuZGJveGVzUmVzcG9uc2USLAoJc2FuZGJveGVzGAEgAygLMhkuaG9zdGFnZW50LnYxLlNhbmRib3hJbmZvEh8KF2F1dG9fcGF1c2VkX3NhbmRib3hfaWRzGAIgAygJIv0CCgtTYW5kYm94SW5mbxISCgpzYW5kYm94X2lkGAEgASgJEg4KBnN0YXR1cxgCIAEoCRIUCgh0ZW1wbGF0ZRgDIAEoCUICGAESDQoFdmNwdXMYBCABKAUSEQoJbWVtb3J5X21iGAUgASgFEg8KB2hvc3RfaXAYBiABKAkSFwoPY3JlYXRlZF9hdF91bml4GAcgASgDEhsKE2xhc3RfYWN0aXZlX2F0X3VuaXgYCCABKAMSEwoLdGltZW91dF9zZWMYCSABKAUSDwoHdGVhbV9pZBgKIAEoCRITCgt0ZW1wbGF0ZV9pZBgLIAEoCRI5CghtZXRhZGF0YRgMIAMoCzInLmhvc3RhZ2VudC52MS5TYW5kYm94SW5mby5NZXRhZGF0YUVudHJ5EhQKDG9wZXJhdGlvbl9pZBgUIAEoCRIOCgZyZWFzb24YFSABKAkaLwoNTWV0YWRhdGFFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIigKElBpbmdTYW5kYm94UmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJIhUKE1BpbmdTYW5kYm94UmVzcG9uc2UizAEKC0V4ZWNSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSCwoDY21kGAIgASgJEgwKBGFyZ3MYAyADKAkSEwoLdGltZW91dF9zZWMYBCABKAUSMQoEZW52cxgUIAMoCzIjLmhvc3RhZ2VudC52MS5FeGVjUmVxdWVzdC5FbnZzRW50cnkSCwoDY3dkGBUgASgJEgwKBHVzZXIYFiABKAkaKwoJRW52c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiaQoMRXhlY1Jlc3BvbnNlEg4KBnN0ZG91dBgBIAEoDBIOCgZzdGRlcnIYAiABKAwSEQoJZXhpdF9jb2RlGAMgASgFEhEKCXRpbWVkX291dBgUIAEoCBITCgtkdXJhdGlvbl9tcxgVIAEoAyLaAQoWU3RhcnRCYWNrZ3JvdW5kUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEgsKA2NtZBgCIAEoCRIMCgRhcmdzGAMgAygJEgsKA3RhZxgEIAEoCRI8CgRlbnZzGAUgAygLMi4uaG9zdGFnZW50LnYxLlN0YXJ0QmFja2dyb3VuZFJlcXVlc3QuRW52c0VudHJ5EgsKA2N3ZBgGIAEoCRIMCgR1c2VyGBQgASgJGisKCUVudnNFbnRyeRILCgNrZXkYASABKAkSDQoFdmFsdWUYAiABKAk6AjgBIjMKF1N0YXJ0QmFja2dyb3VuZFJlc3BvbnNlEgsKA3BpZBgBIAEoDRILCgN0YWcYAiABKAkiKgoUTGlzdFByb2Nlc3Nlc1JlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCSKXAQoVTGlzdFByb2Nlc3Nlc1Jlc3BvbnNlEj4KCXByb2Nlc3NlcxgBIAMoCzIrLmhvc3RhZ2VudC52MS5MaXN0UHJvY2Vzc2VzUmVzcG9uc2UuUHJvY2Vzcxo+CgdQcm9jZXNzEgsKA3BpZBgBIAEoDRILCgN0YWcYAiABKAkSCwoDY21kGAMgASgJEgwKBGFyZ3MYBCADKAkiYgoSS2lsbFByb2Nlc3NSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSDQoDcGlkGAIgASgNSAASDQoDdGFnGAMgASgJSAASDgoGc2lnbmFsGAQgASgJQgoKCHNlbGVjdG9yIhUKE0tpbGxQcm9jZXNzUmVzcG9uc2Ui2AEKEUV4ZWNTdHJlYW1SZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSCwoDY21kGAIgASgJEgwKBGFyZ3MYAyADKAkSEwoLdGltZW91dF9zZWMYBCABKAUSNwoEZW52cxgUIAMoCzIpLmhvc3RhZ2VudC52MS5FeGVjU3RyZWFtUmVxdWVzdC5FbnZzRW50cnkSCwoDY3dkGBUgASgJEgwKBHVzZXIYFiABKAkaKwoJRW52c0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEiGwoMUHJvY2Vzc1N0YXJ0EgsKA3BpZBgBIAEoDSI7CgtQcm9jZXNzRGF0YRIQCgZzdGRvdXQYASABKAxIABIQCgZzdGRlcnIYAiABKAxIAEIICgZvdXRwdXQiLgoKUHJvY2Vzc0VuZBIRCglleGl0X2NvZGUYASABKAUSDQoFZXJyb3IYAiABKAkingEKEkV4ZWNTdHJlYW1SZXNwb25zZRIrCgVzdGFydBgBIAEoCzIaLmhvc3RhZ2VudC52MS5Qcm9jZXNzU3RhcnRIABIpCgRkYXRhGAIgASgLMhkuaG9zdGFnZW50LnYxLlByb2Nlc3NEYXRhSAASJwoDZW5kGAMgASgLMhguaG9zdGFnZW50LnYxLlByb2Nlc3NFbmRIAEIHCgVldmVudCJVChVDb25uZWN0UHJvY2Vzc1JlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRINCgNwaWQYAiABKA1IABINCgN0YWcYAyABKAlIAEIKCghzZWxlY3RvciKiAQoWQ29ubmVjdFByb2Nlc3NSZXNwb25zZRIrCgVzdGFydBgBIAEoCzIaLmhvc3RhZ2VudC52MS5Qcm9jZXNzU3RhcnRIABIpCgRkYXRhGAIgASgLMhkuaG9zdGFnZW50LnYxLlByb2Nlc3NEYXRhSAASJwoDZW5kGAMgASgLMhguaG9zdGFnZW50LnYxLlByb2Nlc3NFbmRIAEIHCgVldmVudCLqAQoQUHR5QXR0YWNoUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEgsKA3RhZxgCIAEoCRILCgNjbWQYAyABKAkSDAoEYXJncxgEIAMoCRIMCgRjb2xzGAUgASgNEgwKBHJvd3MYBiABKA0SNgoEZW52cxgHIAMoCzIoLmhvc3RhZ2VudC52MS5QdHlBdHRhY2hSZXF1ZXN0LkVudnNFbnRyeRILCgNjd2QYCCABKAkSDAoEdXNlchgJIAEoCRorCglFbnZzRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgJOgI4ASK1AgoRUHR5QXR0YWNoUmVzcG9uc2USOgoHc3RhcnRlZBgBIAEoCzInLmhvc3RhZ2VudC52MS5QdHlBdHRhY2hSZXNwb25zZS5TdGFydGVkSAASOAoGb3V0cHV0GAIgASgLMiYuaG9zdGFnZW50LnYxLlB0eUF0dGFjaFJlc3BvbnNlLk91dHB1dEgAEjgKBmV4aXRlZBgDIAEoCzImLmhvc3RhZ2VudC52MS5QdHlBdHRhY2hSZXNwb25zZS5FeGl0ZWRIABojCgdTdGFydGVkEgsKA3BpZBgBIAEoDRILCgN0YWcYAiABKAkaFgoGT3V0cHV0EgwKBGRhdGEYASABKAwaKgoGRXhpdGVkEhEKCWV4aXRfY29kZRgBIAEoBRINCgVlcnJvchgCIAEoCUIHCgVldmVudCJEChNQdHlTZW5kSW5wdXRSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSCwoDdGFnGAIgASgJEgwKBGRhdGEYAyABKAwiFgoUUHR5U2VuZElucHV0UmVzcG9uc2UiTwoQUHR5UmVzaXplUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEgsKA3RhZxgCIAEoCRIMCgRjb2xzGAMgASgNEgwKBHJvd3MYBCABKA0iEwoRUHR5UmVzaXplUmVzcG9uc2UiMQoOUHR5S2lsbFJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRILCgN0YWcYAiABKAkiEQoPUHR5S2lsbFJlc3BvbnNlIl0KC01ldHJpY1BvaW50EhYKDnRpbWVzdGFtcF91bml4GAEgASgDEg8KB2NwdV9wY3QYAiABKAESEQoJbWVtX2J5dGVzGAMgASgDEhIKCmRpc2tfYnl0ZXMYBCABKAMiPQoYR2V0U2FuZGJveE1ldHJpY3NSZXF1ZXN0EhIKCnNhbmRib3hfaWQYASABKAkSDQoFcmFuZ2UYAiABKAkiRgoZR2V0U2FuZGJveE1ldHJpY3NSZXNwb25zZRIpCgZwb2ludHMYASADKAsyGS5ob3N0YWdlbnQudjEuTWV0cmljUG9pbnQiRQoQV3JpdGVGaWxlUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEgwKBHBhdGgYAiABKAkSDwoHY29udGVudBgDIAEoDCITChFXcml0ZUZpbGVSZXNwb25zZSIzCg9SZWFkRmlsZVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIMCgRwYXRoGAIgASgJIiMKEFJlYWRGaWxlUmVzcG9uc2USDwoHY29udGVudBgBIAEoDCKZAQoWV3JpdGVGaWxlU3RyZWFtUmVxdWVzdBI5CgRtZXRhGAEgASgLMikuaG9zdGFnZW50LnYxLldyaXRlRmlsZVN0cmVhbVJlcXVlc3QuTWV0YUgAEg8KBWNodW5rGAIgASgMSAAaKAoETWV0YRISCgpzYW5kYm94X2lkGAEgASgJEgwKBHBhdGgYAiABKAlCCQoHY29udGVudCIZChdXcml0ZUZpbGVTdHJlYW1SZXNwb25zZSI5ChVSZWFkRmlsZVN0cmVhbVJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIMCgRwYXRoGAIgASgJIicKFlJlYWRGaWxlU3RyZWFtUmVzcG9uc2USDQoFY2h1bmsYASABKAwiyQEKCUZpbGVFbnRyeRIMCgRuYW1lGAEgASgJEgwKBHBhdGgYAiABKAkSDAoEdHlwZRgDIAEoCRIMCgRzaXplGAQgASgDEgwKBG1vZGUYBSABKA0SEwoLcGVybWlzc2lvbnMYBiABKAkSDQoFb3duZXIYByABKAkSDQoFZ3JvdXAYCCABKAkSEwoLbW9kaWZpZWRfYXQYCSABKAMSGwoOc3ltbGlua190YXJnZXQYCiABKAlIAIgBAUIRCg9fc3ltbGlua190YXJnZXQiQQoOTGlzdERpclJlcXVlc3QSEgoKc2FuZGJveF9pZBgBIAEoCRIMCgRwYXRoGAIgASgJEg0KBWRlcHRoGAMgASgNIjsKD0xpc3REaXJSZXNwb25zZRIoCgdlbnRyaWVzGAEgAygLMhcuaG9zdGFnZW50LnYxLkZpbGVFbnRyeSIyCg5NYWtlRGlyUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEgwKBHBhdGgYAiABKAkiOQoPTWFrZURpclJlc3BvbnNlEiYKBWVudHJ5GAEgASgLMhcuaG9zdGFnZW50LnYxLkZpbGVFbnRyeSI1ChFSZW1vdmVQYXRoUmVxdWVzdBISCgpzYW5kYm94X2lkGAEgASgJEgwKBHBhdGgYAiABKAkiFAoSUmVtb3ZlUGF0aFJlc3BvbnNlIhIKEFRlcm1pbmF0ZVJlcXVlc3QiEwoRVGVybWluYXRlUmVzcG9uc2Uyog8KEEhvc3RBZ2VudFNlcnZpY2USWAoNQ3JlYXRlU2FuZGJveBIiLmhvc3RhZ2VudC52MS5DcmVhdGVTYW5kYm94UmVxdWVzdBojLmhvc3RhZ2VudC52MS5DcmVhdGVTYW5kYm94UmVzcG9uc2USWwoORGVzdHJveVNhbmRib3gSIy5ob3N0YWdlbnQudjEuRGVzdHJveVNhbmRib3hSZXF1ZXN0GiQuaG9zdGFnZW50LnYxLkRlc3Ryb3lTYW5kYm94UmVzcG9uc2USWAoNTGlzdFNhbmRib3hlcxIiLmhvc3RhZ2VudC52MS5MaXN0U2FuZGJveGVzUmVxdWVzdBojLmhvc3RhZ2VudC52MS5MaXN0U2FuZGJveGVzUmVzcG9uc2USUgoLUGluZ1NhbmRib3gSIC5ob3N0YWdlbnQudjEuUGluZ1NhbmRib3hSZXF1ZXN0GiEuaG9zdGFnZW50LnYxLlBpbmdTYW5kYm94UmVzcG9uc2USPQoERXhlYxIZLmhvc3RhZ2VudC52MS5FeGVjUmVxdWVzdBoaLmhvc3RhZ2VudC52MS5FeGVjUmVzcG9uc2USXgoPU3RhcnRCYWNrZ3JvdW5kEiQuaG9zdGFnZW50LnYxLlN0YXJ0QmFja2dyb3VuZFJlcXVlc3QaJS5ob3N0YWdlbnQudjEuU3RhcnRCYWNrZ3JvdW5kUmVzcG9uc2USWAoNTGlzdFByb2Nlc3NlcxIiLmhvc3RhZ2VudC52MS5MaXN0UHJvY2Vzc2VzUmVxdWVzdBojLmhvc3RhZ2VudC52MS5MaXN0UHJvY2Vzc2VzUmVzcG9uc2USUgoLS2lsbFByb2Nlc3MSIC5ob3N0YWdlbnQudjEuS2lsbFByb2Nlc3NSZXF1ZXN0GiEuaG9zdGFnZW50LnYxLktpbGxQcm9jZXNzUmVzcG9uc2USUQoKRXhlY1N0cmVhbRIfLmhvc3RhZ2VudC52MS5FeGVjU3RyZWFtUmVxdWVzdBogLmhvc3RhZ2VudC52MS5FeGVjU3RyZWFtUmVzcG9uc2UwARJdCg5Db25uZWN0UHJvY2VzcxIjLmhvc3RhZ2VudC52MS5Db25uZWN0UHJvY2Vzc1JlcXVlc3QaJC5ob3N0YWdlbnQudjEuQ29ubmVjdFByb2Nlc3NSZXNwb25zZTABEk4KCVB0eUF0dGFjaBIeLmhvc3RhZ2VudC52MS5QdHlBdHRhY2hSZXF1ZXN0Gh8uaG9zdGFnZW50LnYxLlB0eUF0dGFjaFJlc3BvbnNlMAESVQoMUHR5U2VuZElucHV0EiEuaG9zdGFnZW50LnYxLlB0eVNlbmRJbnB1dFJlcXVlc3QaIi5ob3N0YWdlbnQudjEuUHR5U2VuZElucHV0UmVzcG9uc2USTAoJUHR5UmVzaXplEh4uaG9zdGFnZW50LnYxLlB0eVJlc2l6ZVJlcXVlc3QaHy5ob3N0YWdlbnQudjEuUHR5UmVzaXplUmVzcG9uc2USRgoHUHR5S2lsbBIcLmhvc3RhZ2VudC52MS5QdHlLaWxsUmVxdWVzdBodLmhvc3RhZ2VudC52MS5QdHlLaWxsUmVzcG9uc2USZAoRR2V0U2FuZGJveE1ldHJpY3MSJi5ob3N0YWdlbnQudjEuR2V0U2FuZGJveE1ldHJpY3NSZXF1ZXN0GicuaG9zdGFnZW50LnYxLkdldFNhbmRib3hNZXRyaWNzUmVzcG9uc2USTAoJV3JpdGVGaWxlEh4uaG9zdGFnZW50LnYxLldyaXRlRmlsZVJlcXVlc3QaHy5ob3N0YWdlbnQudjEuV3JpdGVGaWxlUmVzcG9uc2USSQoIUmVhZEZpbGUSHS5ob3N0YWdlbnQudjEuUmVhZEZpbGVSZXF1ZXN0Gh4uaG9zdGFnZW50LnYxLlJlYWRGaWxlUmVzcG9uc2USYAoPV3JpdGVGaWxlU3RyZWFtEiQuaG9zdGFnZW50LnYxLldyaXRlRmlsZVN0cmVhbVJlcXVlc3QaJS5ob3N0YWdlbnQudjEuV3JpdGVGaWxlU3RyZWFtUmVzcG9uc2UoARJdCg5SZWFkRmlsZVN0cmVhbRIjLmhvc3RhZ2VudC52MS5SZWFkRmlsZVN0cmVhbVJlcXVlc3QaJC5ob3N0YWdlbnQudjEuUmVhZEZpbGVTdHJlYW1SZXNwb25zZTABEkYKB0xpc3REaXISHC5ob3N0YWdlbnQudjEuTGlzdERpclJlcXVlc3QaHS5ob3N0YWdlbnQudjEuTGlzdERpclJlc3BvbnNlEkYKB01ha2VEaXISHC5ob3N0YWdlbnQudjEuTWFrZURpclJlcXVlc3QaHS5ob3N0YWdlbnQudjEuTWFrZURpclJlc3BvbnNlEk8KClJlbW92ZVBhdGgSHy5ob3N0YWdlbnQudjEuUmVtb3ZlUGF0aFJlcXVlc3QaIC5ob3N0YWdlbnQudjEuUmVtb3ZlUGF0aFJlc3BvbnNlEkwKCVRlcm1pbmF0ZRIeLmhvc3RhZ2VudC52MS5UZXJtaW5hdGVSZXF1ZXN0Gh8uaG9zdGFnZW50LnYxLlRlcm1pbmF0ZVJlc3BvbnNlYgZwcm90bzM");
 
 /**
  * Describes the message hostagent.v1.CreateSandboxRequest.
@@ -140,130 +140,277 @@ export const KillProcessResponseSchema = /*@__PURE__*/
   messageDesc(file_hostagent_hostagent, 16);
 
 /**
+ * Describes the message hostagent.v1.ExecStreamRequest.
+ * Use `create(ExecStreamRequestSchema)` to create a new message.
+ */
+export const ExecStreamRequestSchema = /*@__PURE__*/
+  messageDesc(file_hostagent_hostagent, 17);
+
+/**
+ * Describes the message hostagent.v1.ProcessStart.
+ * Use `create(ProcessStartSchema)` to create a new message.
+ */
+export const ProcessStartSchema = /*@__PURE__*/
+  messageDesc(file_hostagent_hostagent, 18);
+
+/**
+ * Describes the message hostagent.v1.ProcessData.
+ * Use `create(ProcessDataSchema)` to create a new message.
+ */
+export const ProcessDataSchema = /*@__PURE__*/
+  messageDesc(file_hostagent_hostagent, 19);
+
+/**
+ * Describes the message hostagent.v1.ProcessEnd.
+ * Use `create(ProcessEndSchema)` to create a new message.
+ */
+export const ProcessEndSchema = /*@__PURE__*/
+  messageDesc(file_hostagent_hostagent, 20);
+
+/**
+ * Describes the message hostagent.v1.ExecStreamResponse.
+ * Use `create(ExecStreamResponseSchema)` to create a new message.
+ */
+export const ExecStreamResponseSchema = /*@__PURE__*/
+  messageDesc(file_hostagent_hostagent, 21);
+
+/**
+ * Describes the message hostagent.v1.ConnectProcessRequest.
+ * Use `create(ConnectProcessRequestSchema)` to create a new message.
+ */
+export const ConnectProcessRequestSchema = /*@__PURE__*/
+  messageDesc(file_hostagent_hostagent, 22);
+
+/**
+ * Describes the message hostagent.v1.ConnectProcessResponse.
+ * Use `create(ConnectProcessResponseSchema)` to create a new message.
+ */
+export const ConnectProcessResponseSchema = /*@__PURE__*/
+  messageDesc(file_hostagent_hostagent, 23);
+
+/**
+ * Describes the message hostagent.v1.PtyAttachRequest.
+ * Use `create(PtyAttachRequestSchema)` to create a new message.
+ */
+export const PtyAttachRequestSchema = /*@__PURE__*/
+  messageDesc(file_hostagent_hostagent, 24);
+
+/**
+ * Describes the message hostagent.v1.PtyAttachResponse.
+ * Use `create(PtyAttachResponseSchema)` to create a new message.
+ */
+export const PtyAttachResponseSchema = /*@__PURE__*/
+  messageDesc(file_hostagent_hostagent, 25);
+
+/**
+ * Describes the message hostagent.v1.PtyAttachResponse.Started.
+ * Use `create(PtyAttachResponse_StartedSchema)` to create a new message.
+ */
+export const PtyAttachResponse_StartedSchema = /*@__PURE__*/
+  messageDesc(file_hostagent_hostagent, 25, 0);
+
+/**
+ * Describes the message hostagent.v1.PtyAttachResponse.Output.
+ * Use `create(PtyAttachResponse_OutputSchema)` to create a new message.
+ */
+export const PtyAttachResponse_OutputSchema = /*@__PURE__*/
+  messageDesc(file_hostagent_hostagent, 25, 1);
+
+/**
+ * Describes the message hostagent.v1.PtyAttachResponse.Exited.
+ * Use `create(PtyAttachResponse_ExitedSchema)` to create a new message.
+ */
+export const PtyAttachResponse_ExitedSchema = /*@__PURE__*/
+  messageDesc(file_hostagent_hostagent, 25, 2);
+
+/**
+ * Describes the message hostagent.v1.PtySendInputRequest.
+ * Use `create(PtySendInputRequestSchema)` to create a new message.
+ */
+export const PtySendInputRequestSchema = /*@__PURE__*/
+  messageDesc(file_hostagent_hostagent, 26);
+
+/**
+ * Describes the message hostagent.v1.PtySendInputResponse.
+ * Use `create(PtySendInputResponseSchema)` to create a new message.
+ */
+export const PtySendInputResponseSchema = /*@__PURE__*/
+  messageDesc(file_hostagent_hostagent, 27);
+
+/**
+ * Describes the message hostagent.v1.PtyResizeRequest.
+ * Use `create(PtyResizeRequestSchema)` to create a new message.
+ */
+export const PtyResizeRequestSchema = /*@__PURE__*/
+  messageDesc(file_hostagent_hostagent, 28);
+
+/**
+ * Describes the message hostagent.v1.PtyResizeResponse.
+ * Use `create(PtyResizeResponseSchema)` to create a new message.
+ */
+export const PtyResizeResponseSchema = /*@__PURE__*/
+  messageDesc(file_hostagent_hostagent, 29);
+
+/**
+ * Describes the message hostagent.v1.PtyKillRequest.
+ * Use `create(PtyKillRequestSchema)` to create a new message.
+ */
+export const PtyKillRequestSchema = /*@__PURE__*/
+  messageDesc(file_hostagent_hostagent, 30);
+
+/**
+ * Describes the message hostagent.v1.PtyKillResponse.
+ * Use `create(PtyKillResponseSchema)` to create a new message.
+ */
+export const PtyKillResponseSchema = /*@__PURE__*/
+  messageDesc(file_hostagent_hostagent, 31);
+
+/**
+ * Describes the message hostagent.v1.MetricPoint.
+ * Use `create(MetricPointSchema)` to create a new message.
+ */
+export const MetricPointSchema = /*@__PURE__*/
+  messageDesc(file_hostagent_hostagent, 32);
+
+/**
+ * Describes the message hostagent.v1.GetSandboxMetricsRequest.
+ * Use `create(GetSandboxMetricsRequestSchema)` to create a new message.
+ */
+export const GetSandboxMetricsRequestSchema = /*@__PURE__*/
+  messageDesc(file_hostagent_hostagent, 33);
+
+/**
+ * Describes the message hostagent.v1.GetSandboxMetricsResponse.
+ * Use `create(GetSandboxMetricsResponseSchema)` to create a new message.
+ */
+export const GetSandboxMetricsResponseSchema = /*@__PURE__*/
+  messageDesc(file_hostagent_hostagent, 34);
+
+/**
  * Describes the message hostagent.v1.WriteFileRequest.
  * Use `create(WriteFileRequestSchema)` to create a new message.
  */
 export const WriteFileRequestSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_hostagent, 17);
+  messageDesc(file_hostagent_hostagent, 35);
 
 /**
  * Describes the message hostagent.v1.WriteFileResponse.
  * Use `create(WriteFileResponseSchema)` to create a new message.
  */
 export const WriteFileResponseSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_hostagent, 18);
+  messageDesc(file_hostagent_hostagent, 36);
 
 /**
  * Describes the message hostagent.v1.ReadFileRequest.
  * Use `create(ReadFileRequestSchema)` to create a new message.
  */
 export const ReadFileRequestSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_hostagent, 19);
+  messageDesc(file_hostagent_hostagent, 37);
 
 /**
  * Describes the message hostagent.v1.ReadFileResponse.
  * Use `create(ReadFileResponseSchema)` to create a new message.
  */
 export const ReadFileResponseSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_hostagent, 20);
+  messageDesc(file_hostagent_hostagent, 38);
 
 /**
  * Describes the message hostagent.v1.WriteFileStreamRequest.
  * Use `create(WriteFileStreamRequestSchema)` to create a new message.
  */
 export const WriteFileStreamRequestSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_hostagent, 21);
+  messageDesc(file_hostagent_hostagent, 39);
 
 /**
  * Describes the message hostagent.v1.WriteFileStreamRequest.Meta.
  * Use `create(WriteFileStreamRequest_MetaSchema)` to create a new message.
  */
 export const WriteFileStreamRequest_MetaSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_hostagent, 21, 0);
+  messageDesc(file_hostagent_hostagent, 39, 0);
 
 /**
  * Describes the message hostagent.v1.WriteFileStreamResponse.
  * Use `create(WriteFileStreamResponseSchema)` to create a new message.
  */
 export const WriteFileStreamResponseSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_hostagent, 22);
+  messageDesc(file_hostagent_hostagent, 40);
 
 /**
  * Describes the message hostagent.v1.ReadFileStreamRequest.
  * Use `create(ReadFileStreamRequestSchema)` to create a new message.
  */
 export const ReadFileStreamRequestSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_hostagent, 23);
+  messageDesc(file_hostagent_hostagent, 41);
 
 /**
  * Describes the message hostagent.v1.ReadFileStreamResponse.
  * Use `create(ReadFileStreamResponseSchema)` to create a new message.
  */
 export const ReadFileStreamResponseSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_hostagent, 24);
+  messageDesc(file_hostagent_hostagent, 42);
 
 /**
  * Describes the message hostagent.v1.FileEntry.
  * Use `create(FileEntrySchema)` to create a new message.
  */
 export const FileEntrySchema = /*@__PURE__*/
-  messageDesc(file_hostagent_hostagent, 25);
+  messageDesc(file_hostagent_hostagent, 43);
 
 /**
  * Describes the message hostagent.v1.ListDirRequest.
  * Use `create(ListDirRequestSchema)` to create a new message.
  */
 export const ListDirRequestSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_hostagent, 26);
+  messageDesc(file_hostagent_hostagent, 44);
 
 /**
  * Describes the message hostagent.v1.ListDirResponse.
  * Use `create(ListDirResponseSchema)` to create a new message.
  */
 export const ListDirResponseSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_hostagent, 27);
+  messageDesc(file_hostagent_hostagent, 45);
 
 /**
  * Describes the message hostagent.v1.MakeDirRequest.
  * Use `create(MakeDirRequestSchema)` to create a new message.
  */
 export const MakeDirRequestSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_hostagent, 28);
+  messageDesc(file_hostagent_hostagent, 46);
 
 /**
  * Describes the message hostagent.v1.MakeDirResponse.
  * Use `create(MakeDirResponseSchema)` to create a new message.
  */
 export const MakeDirResponseSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_hostagent, 29);
+  messageDesc(file_hostagent_hostagent, 47);
 
 /**
  * Describes the message hostagent.v1.RemovePathRequest.
  * Use `create(RemovePathRequestSchema)` to create a new message.
  */
 export const RemovePathRequestSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_hostagent, 30);
+  messageDesc(file_hostagent_hostagent, 48);
 
 /**
  * Describes the message hostagent.v1.RemovePathResponse.
  * Use `create(RemovePathResponseSchema)` to create a new message.
  */
 export const RemovePathResponseSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_hostagent, 31);
+  messageDesc(file_hostagent_hostagent, 49);
 
 /**
  * Describes the message hostagent.v1.TerminateRequest.
  * Use `create(TerminateRequestSchema)` to create a new message.
  */
 export const TerminateRequestSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_hostagent, 32);
+  messageDesc(file_hostagent_hostagent, 50);
 
 /**
  * Describes the message hostagent.v1.TerminateResponse.
  * Use `create(TerminateResponseSchema)` to create a new message.
  */
 export const TerminateResponseSchema = /*@__PURE__*/
-  messageDesc(file_hostagent_hostagent, 33);
+  messageDesc(file_hostagent_hostagent, 51);
 
 /**
  * @generated from service hostagent.v1.HostAgentService
