@@ -7,7 +7,7 @@ import favicon from "swagger-ui-dist/favicon-32x32.png" with { type: "file" };
 import styles from "swagger-ui-dist/swagger-ui.css" with { type: "file" };
 import bundle from "swagger-ui-dist/swagger-ui-bundle.js" with { type: "file" };
 import { stringify } from "yaml";
-import { describeApi, type OpenApiDocument } from "../openapi/document.ts";
+import { describeApi } from "../openapi/document.ts";
 import { DOCS_CONTENT_SECURITY_POLICY, DOCS_PAGE, DOCS_START_SCRIPT } from "./page.ts";
 
 /** The files change only with the program, whose next version a visitor should get within the hour. */
@@ -15,22 +15,15 @@ const CACHE_CONTROL = "public, max-age=3600";
 
 const hidden = { detail: { hide: true }, response: { 200: Type.Any() } };
 
-/** `api` is what is described. The document is made when first asked for, then kept. */
+/** `api` is what is described. Each text is made when first asked for, then kept. */
 export function docsRoutes(api: AnyElysia, { version }: { version: string }) {
-  let document: Promise<OpenApiDocument> | null = null;
-  const describe = () => {
-    document ??= describeApi(api, { version });
-    return document;
-  };
+  const document = once(() => describeApi(api, { version }));
+  const json = once(async () => JSON.stringify(await document()));
+  const yaml = once(async () => stringify(await document(), { aliasDuplicateObjects: false }));
 
   return new Elysia()
-    .get("/openapi.json", async () => Response.json(await describe()), hidden)
-    .get(
-      "/openapi.yaml",
-      async () =>
-        answer(stringify(await describe(), { aliasDuplicateObjects: false }), "application/yaml"),
-      hidden,
-    )
+    .get("/openapi.json", async () => answer(await json(), "application/json"), hidden)
+    .get("/openapi.yaml", async () => answer(await yaml(), "application/yaml"), hidden)
     .get(
       "/docs",
       () =>
@@ -53,4 +46,12 @@ function answer(body: string | Blob, contentType: string): Response {
   return new Response(body, {
     headers: { "Content-Type": contentType, "Cache-Control": CACHE_CONTROL },
   });
+}
+
+function once<T>(make: () => Promise<T>): () => Promise<T> {
+  let made: Promise<T> | null = null;
+  return () => {
+    made ??= make();
+    return made;
+  };
 }

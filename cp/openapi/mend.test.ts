@@ -38,6 +38,11 @@ test.each([
     { type: "object", patternProperties: { "^(.*)$": { const: 1 } } },
     { type: "object", additionalProperties: { enum: [1] } },
   ],
+  [
+    "unknown fields are not forbidden",
+    { type: "object", additionalProperties: false },
+    { type: "object" },
+  ],
   ["an enumeration has no default", { enum: ["a"], default: "a" }, { enum: ["a"] }],
 ])("%s", (_name, generated, mended) => {
   expect(mendedBody(generated)).toEqual(mended);
@@ -70,6 +75,14 @@ test("a schema with a name is written once, under that name", () => {
     },
   });
   expect(document.components.schemas.Team.properties).toEqual({ role: { enum: ["owner"] } });
+});
+
+test("a guard is named once, and alternatives stay alternatives", () => {
+  const guards = [{ apiKey: [] }, { bearer: [] }];
+  const paths = { "/a": { get: { security: [...guards, ...guards], responses: {} } } };
+
+  const document = JSON.parse(JSON.stringify(mendDocument({ paths })));
+  expect(document.paths["/a"].get.security).toEqual(guards);
 });
 
 test("what the generator was given is left as it was", () => {

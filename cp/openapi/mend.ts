@@ -25,7 +25,9 @@ export function mendDocument(generated: JsonObject): JsonObject {
 }
 
 function mendOperation(operation: JsonObject): void {
-  const { requestBody, responses } = operation;
+  const { requestBody, responses, security } = operation;
+  // Elysia adds what a guard says of itself once more when it compiles the route.
+  if (Array.isArray(security)) operation.security = withoutRepeats(security);
   if (isObject(requestBody)) mendContent(requestBody);
   if (!isObject(responses)) return;
   for (const [status, response] of Object.entries(responses)) {
@@ -97,6 +99,8 @@ function mendDialect(schema: JsonObject): void {
     schema.additionalProperties = Object.values(patterns)[0] ?? true;
     delete schema.patternProperties;
   }
+  // Elysia writes this into a schema when it compiles the route; we do take unknown fields.
+  if (schema.additionalProperties === false) delete schema.additionalProperties;
   // Elysia's UnionEnum claims its first value as default, which is nobody's intention.
   if (Array.isArray(schema.enum)) delete schema.default;
   mendUnion(schema);
@@ -129,6 +133,10 @@ function isObject(value: Json | undefined): value is JsonObject {
 
 function objectsIn(value: Json | undefined): JsonObject[] {
   return isObject(value) ? Object.values(value).filter(isObject) : [];
+}
+
+function withoutRepeats(values: Json[]): Json[] {
+  return [...new Set(values.map((value) => JSON.stringify(value)))].map((text) => JSON.parse(text));
 }
 
 function sortKeys(value: JsonObject): JsonObject {
