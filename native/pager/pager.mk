@@ -84,7 +84,7 @@ $(PAGER_TESTS): $(PAGER_OUT)/%: $(PAGER_DIR)/tests/%.c $(PAGER_TEST_OBJECTS) $(P
 		-I$(PAGER_DIR)/.. -I$(PRELOAD_DIR) -pthread -o $@ $< $(PAGER_TEST_OBJECTS)
 
 # Without sanitizers: it measures.
-$(PAGER_OUT)/bench: $(PAGER_DIR)/bench/bench.c $(PAGER_SOURCES) $(PAGER_HEADERS) $(PAGER_TEST_SUPPORT) $(PAGER_TEST_HEADERS)
+$(PAGER_OUT)/bench: $(PAGER_DIR)/bench/bench.c $(PAGER_SOURCES) $(PAGER_HEADERS) $(PAGES_SOURCES) $(PAGES_HEADERS) \
+		$(PAGER_TEST_SUPPORT) $(PAGER_TEST_HEADERS) $(PRELOAD_DIR)/hand-over.c
 	@mkdir -p $(@D)
-	@gcc $(PAGER_CFLAGS) -I$(PAGER_DIR) -I$(PAGER_DIR)/tests -I$(PRELOAD_DIR) -pthread -o $@ $< $(PAGER_SOURCES) \
-		$(PAGER_TEST_SUPPORT) $(PRELOAD_DIR)/hand-over.c
+	@gcc $(PAGER_CFLAGS) -I$(PAGER_DIR) -I$(PAGER_DIR)/.. -I$(PAGER_DIR)/tests -I$(PRELOAD_DIR) -o $@ $(filter %.c,$^)
