@@ -32,7 +32,9 @@ export interface HostAgentDeps {
 }
 
 /** Throws ConnectErrors only. */
-export function hostAgentService(deps: HostAgentDeps): ServiceImpl<typeof HostAgentService> {
+export function hostAgentService(
+  deps: HostAgentDeps,
+): Partial<ServiceImpl<typeof HostAgentService>> {
   const { capsules, log } = deps;
   const answer = async <T>(method: string, work: () => Promise<T> | T): Promise<T> => {
     try {
