@@ -3,8 +3,10 @@
 import { api } from "./account.ts";
 import type { Platform } from "./platform.ts";
 
-const PROGRAM =
-  "import platform; print(f'Hello from {platform.node()}, Linux {platform.release()}, Python {platform.python_version()}')";
+const PROGRAM = [
+  "import platform as p",
+  "print(f'Hello from {p.node()}, Linux {p.release()}, Python {p.python_version()}')",
+].join("; ");
 
 export interface FirstCapsule {
   readonly command: string;

@@ -1,4 +1,5 @@
-// The development platform's commands: `dev` (foreground), `up`, `down`, `reset`, `cp` and `agent` (reloading). See `make help`.
+// The development platform's commands: `dev` (foreground), `up`, `down`, `reset`, and `cp` and `agent`
+// (reloading on changes). See `make help`.
 
 import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";

@@ -7,8 +7,10 @@ import { apiError, type Capsule, type Client, until } from "../harness/client.ts
 import { adminClient, newTeamClient, platform } from "../harness/platform.ts";
 
 const BOOT_TIMEOUT_MS = 180_000;
-const LISTEN =
-  "import http.server; http.server.ThreadingHTTPServer(('0.0.0.0', 8000), http.server.SimpleHTTPRequestHandler).serve_forever()";
+const LISTEN = `
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+ThreadingHTTPServer(('0.0.0.0', 8000), SimpleHTTPRequestHandler).serve_forever()
+`;
 /** Prints `open` when a TCP connection comes about within 2 s, else why not. */
 const CONNECT = `
 import socket, sys
