@@ -27,8 +27,8 @@ export const TOKEN_BYTES_MAX = 512;
 export const BOOT_TIMEOUT_MS = { kvm: 30_000, tcg: 180_000 } as const;
 /** Creates waiting for a boot slot; more than this is a host that should not have been chosen. */
 export const BOOTS_QUEUED_MAX = 256;
-/** Capsules taken down at once when the agent terminates: bounded by netlink and the disk. */
-export const DESTROYS_AT_ONCE_MAX = 8;
+/** Capsules removed at once: bounded by netlink and the disk. */
+export const REMOVALS_AT_ONCE_MAX = 8;
 /** MemAvailable that a new capsule must leave, so that the host itself never swaps or kills. */
 export const HOST_MEMORY_RESERVE_MIB = 512;
 

@@ -111,13 +111,15 @@ async function serve(): Promise<void> {
 
   const ending = await shutdown.requested;
   log.info("agent.ending", { ending });
-  await server.stop(STOP_GRACE_MS);
-  if (ending === "forget") await removeCredentials(dir.path);
   if (ending !== "terminate") {
+    capsules.refuseCreates();
+    await server.stop(STOP_GRACE_MS);
     await capsules.close();
+    if (ending === "forget") await removeCredentials(dir.path);
     return;
   }
   await capsules.destroyAll();
+  await server.stop(STOP_GRACE_MS);
   await network.removeAll();
   await cgroups.removeAll();
   await unmountRunDir(kernel, runDir);

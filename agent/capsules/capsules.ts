@@ -8,14 +8,13 @@ import { AgentError, unknownCapsule } from "../errors.ts";
 import type { Guest } from "../guest/guest.ts";
 import {
   BOOTS_QUEUED_MAX,
-  DESTROYS_AT_ONCE_MAX,
   HOST_MEMORY_RESERVE_MIB,
   OUTCOMES_KEPT_MS,
+  REMOVALS_AT_ONCE_MAX,
 } from "../limits.ts";
 import type { VmmProcess } from "../vmm/vmm.ts";
 import { ActivityClock } from "./activity.ts";
 import { availableMemoryMib } from "./available-memory.ts";
-import { BootQueue } from "./boot-queue.ts";
 import { connectGuest } from "./build-capsule.ts";
 import { type Capsule, type CapsuleStatus, newCapsule } from "./capsule.ts";
 import type { CapsuleSpec } from "./capsule-spec.ts";
@@ -23,6 +22,7 @@ import { createCapsule } from "./create-capsule.ts";
 import type { HostParts } from "./host-parts.ts";
 import type { CapsuleRow } from "./journal.ts";
 import { takeDown } from "./take-down.ts";
+import { TurnQueue } from "./turn-queue.ts";
 
 export interface CapsuleView {
   readonly spec: CapsuleSpec;
@@ -44,14 +44,26 @@ export class Capsules {
   readonly #parts: HostParts;
   readonly #capsules = new Map<string, Capsule>();
   readonly #activity: ActivityClock;
-  readonly #boots: BootQueue;
+  /**
+   * A boot is bound by the CPU: more of them than cores make all of them late, and the last ones time
+   * out. Removing is bound by netlink and the disk.
+   */
+  readonly #boots: TurnQueue;
+  readonly #removals = new TurnQueue({
+    atOnceMax: REMOVALS_AT_ONCE_MAX,
+    queuedMax: Number.POSITIVE_INFINITY,
+    refusal: "",
+  });
   #isClosing = false;
 
   constructor(parts: HostParts, options: { bootsAtOnceMax: number }) {
     this.#parts = parts;
     this.#activity = new ActivityClock(parts.now);
-    const queuedMax = BOOTS_QUEUED_MAX;
-    this.#boots = new BootQueue({ atOnceMax: options.bootsAtOnceMax, queuedMax });
+    this.#boots = new TurnQueue({
+      atOnceMax: options.bootsAtOnceMax,
+      queuedMax: BOOTS_QUEUED_MAX,
+      refusal: "Too many capsules wait for their start",
+    });
   }
 
   /**
@@ -118,9 +130,26 @@ export class Capsules {
     this.#watch(capsule, vmm);
   }
 
-  /** Keeps a capsule that no longer runs as an error until it is destroyed. */
-  keepFailed(row: CapsuleRow, reason: string): void {
-    this.#restore(row, { status: "error", reason });
+  /** Keeps a capsule that does not run: as an error until it is destroyed, or for the destroy at hand. */
+  keep(row: CapsuleRow, state: { status: "error" | "stopping"; reason: string }): void {
+    this.#restore(row, state);
+  }
+
+  /**
+   * Undoes a create that was cut off by the end of an agent. Until that is done it is a create under
+   * way, which then fails: whoever asks again joins it.
+   */
+  undo(row: CapsuleRow): Promise<void> {
+    const capsule = this.#restore(row, { status: "starting", reason: "" });
+    const outcome = new AgentError("aborted", "The agent was stopped during the create", {
+      subject: "capsule",
+    });
+    capsule.creating = this.#settle(capsule, async () => {
+      await this.#remove(capsule);
+      this.#parts.journal.finishCreate(row.spec, outcome, this.#parts.now());
+      throw outcome;
+    });
+    return capsule.creating;
   }
 
   /** Writes the activity clock to the journal, and drops outcomes too old to matter. */
@@ -131,11 +160,17 @@ export class Capsules {
     this.#parts.journal.forgetOutcomes(new Date(now - OUTCOMES_KEPT_MS));
   }
 
-  /** Refuses creates from now on, undoes those under way and leaves running capsules alone. */
-  async close(): Promise<void> {
+  /** Refuses creates from now on and begins to undo those under way. */
+  refuseCreates(): void {
     this.#isClosing = true;
+    for (const { creating, abort } of this.#capsules.values())
+      if (creating) abort.abort(stopping());
+  }
+
+  /** Waits for what is being undone or destroyed, and leaves running capsules alone. */
+  async close(): Promise<void> {
+    this.refuseCreates();
     const capsules = [...this.#capsules.values()];
-    for (const { creating, abort } of capsules) if (creating) abort.abort(stopping());
     await Promise.allSettled(
       capsules.flatMap(({ creating, destroying }) => [creating, destroying]),
     );
@@ -146,14 +181,8 @@ export class Capsules {
   /** Refuses creates from now on and destroys everything. AggregateError: some could not be. */
   async destroyAll(): Promise<void> {
     this.#isClosing = true;
-    const ids = [...this.#capsules.keys()];
-    const failures: unknown[] = [];
-    const work = async (): Promise<void> => {
-      for (let id = ids.pop(); id !== undefined; id = ids.pop()) {
-        await this.destroy(id).catch((error) => failures.push(error));
-      }
-    };
-    await Promise.all(Array.from({ length: DESTROYS_AT_ONCE_MAX }, work));
+    const ends = await Promise.allSettled([...this.#capsules.keys()].map((id) => this.destroy(id)));
+    const failures = ends.flatMap((end) => (end.status === "rejected" ? [end.reason] : []));
     if (failures.length > 0) throw new AggregateError(failures, "Some capsules are left");
   }
 
@@ -175,15 +204,18 @@ export class Capsules {
     const capsule = newCapsule(started);
     this.#capsules.set(spec.id, capsule);
     this.#activity.start(spec.id, createdAt);
-    capsule.creating = this.#create(capsule).finally(() => {
-      capsule.creating = null;
+    capsule.creating = this.#settle(capsule, async () => {
+      await createCapsule(this.#parts, capsule, this.#boots);
+      capsule.status = "running";
+      if (capsule.progress.vmm) this.#watch(capsule, capsule.progress.vmm);
     });
     return capsule;
   }
 
-  async #create(capsule: Capsule): Promise<void> {
+  /** Runs a create to its end. One that fails is forgotten, or kept as an error if something is left. */
+  async #settle(capsule: Capsule, create: () => Promise<void>): Promise<void> {
     try {
-      await createCapsule(this.#parts, capsule, this.#boots);
+      await create();
     } catch (error) {
       if (error instanceof AgentError) {
         this.#forget(capsule);
@@ -191,10 +223,16 @@ export class Capsules {
       }
       capsule.status = "error";
       capsule.reason = "its failed create could not be undone";
+      this.#parts.log.error("capsule.stuck", { capsule: capsule.spec.id, error });
       throw internal(capsule.reason, error);
+    } finally {
+      capsule.creating = null;
     }
-    capsule.status = "running";
-    if (capsule.progress.vmm) this.#watch(capsule, capsule.progress.vmm);
+  }
+
+  async #remove({ spec, progress }: Capsule): Promise<void> {
+    using _turn = await this.#removals.enter(new AbortController().signal);
+    await takeDown(this.#parts, { id: spec.id, slot: progress.slot, vmm: progress.vmm });
   }
 
   async #destroy(capsule: Capsule): Promise<void> {
@@ -209,9 +247,7 @@ export class Capsules {
     // A create that is cut off removes what it made. If that fails, it is tried again below.
     await capsule.creating?.catch(() => {});
     try {
-      if (this.#capsules.get(spec.id) === capsule) {
-        await takeDown(this.#parts, { id: spec.id, slot: progress.slot, vmm: progress.vmm });
-      }
+      if (this.#capsules.get(spec.id) === capsule) await this.#remove(capsule);
     } catch (error) {
       log.error("capsule.destroy-failed", { capsule: spec.id, error });
       capsule.status = "error";

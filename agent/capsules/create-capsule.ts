@@ -1,13 +1,13 @@
 // A create from its place in the queue to the running capsule, or back to nothing.
 
-import { AgentError } from "../errors.ts";
 import { CONSOLE_TAIL_BYTES } from "../limits.ts";
-import type { BootQueue } from "./boot-queue.ts";
 import { buildCapsule } from "./build-capsule.ts";
 import type { Capsule } from "./capsule.ts";
 import { consoleLogPath } from "./capsule-paths.ts";
+import { createFailure } from "./create-failure.ts";
 import type { HostParts } from "./host-parts.ts";
 import { takeDown } from "./take-down.ts";
+import type { TurnQueue } from "./turn-queue.ts";
 
 /** A create failed and what it had made could not be removed: the row stays in the journal. */
 export class StuckCreate extends Error {
@@ -21,7 +21,7 @@ export class StuckCreate extends Error {
 export async function createCapsule(
   parts: HostParts,
   capsule: Capsule,
-  boots: BootQueue,
+  boots: TurnQueue,
 ): Promise<void> {
   const { spec, progress } = capsule;
   const { signal } = capsule.abort;
@@ -50,8 +50,8 @@ async function undo(parts: HostParts, capsule: Capsule, error: unknown): Promise
   // What a part says when it is cut off is not the reason.
   const { signal } = capsule.abort;
   const failure = createFailure(signal.aborted ? signal.reason : error);
-  const log = parts.log.with({ capsule: spec.id });
-  log.warn("capsule.create-failed", {
+  parts.log.warn("capsule.create-failed", {
+    capsule: spec.id,
     error,
     ...progress.timings,
     console: await consoleTail(consoleLogPath(parts.logsDir, spec.id)),
@@ -60,26 +60,10 @@ async function undo(parts: HostParts, capsule: Capsule, error: unknown): Promise
   try {
     await takeDown(parts, { id: spec.id, slot: progress.slot, vmm: progress.vmm });
   } catch (cause) {
-    log.error("capsule.undo-failed", { error: cause });
     throw new StuckCreate("A failed create could not be undone", { cause });
   }
   parts.journal.finishCreate(spec, failure, parts.now());
   throw failure;
-}
-
-/** Errors of the host's own parts carry paths and commands; the control plane gets none of them. */
-function createFailure(error: unknown): AgentError {
-  if (error instanceof AgentError) return error;
-  if (error instanceof Error && error.message === "no network slot is free") {
-    return new AgentError("resource_exhausted", "The host has no network slot left", {
-      subject: "host",
-      cause: error,
-    });
-  }
-  return new AgentError("internal", "The host failed to make the capsule", {
-    subject: "host",
-    cause: error,
-  });
 }
 
 async function consoleTail(path: string): Promise<string> {

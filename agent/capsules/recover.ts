@@ -8,13 +8,13 @@ import type { Capsules } from "./capsules.ts";
 import type { HostParts } from "./host-parts.ts";
 import type { CapsuleRow } from "./journal.ts";
 import { planRecovery } from "./recovery-plan.ts";
-import { takeDown } from "./take-down.ts";
 
 const CAPSULE_ID = /^cl-[0-9a-z]{25}$/;
 
 /**
- * Brings journal and host to agree. Adopts first: running capsules answer again while the rest is
- * cleared away. What cannot be removed stays as a capsule in error, for a destroy to try again.
+ * Brings journal and host to agree. Returns once running capsules answer again; what is to be removed is
+ * removed behind it, and listed as starting or stopping until then. What cannot be removed stays as a
+ * capsule in error, for a destroy to try again.
  */
 export async function recover(parts: HostParts, capsules: Capsules): Promise<void> {
   const rows = parts.journal.rows();
@@ -31,7 +31,15 @@ export async function recover(parts: HostParts, capsules: Capsules): Promise<voi
     if (vmm) capsules.adopt(row, vmm);
   }
   for (const row of plan.died) keepDead(parts, capsules, row);
-  for (const row of [...plan.undo, ...plan.finish]) await remove(parts, capsules, row);
+  for (const { spec, step } of [...plan.undo, ...plan.finish]) {
+    parts.log.info("recovery.removing", { capsule: spec.id, step });
+  }
+  // Their failures are logged where they happen, and stand in the list of capsules.
+  for (const row of plan.undo) capsules.undo(row).catch(() => {});
+  for (const row of plan.finish) {
+    capsules.keep(row, { status: "stopping", reason: "" });
+    capsules.destroy(row.spec.id).catch(() => {});
+  }
   for (const id of plan.strangers) await takeDownStranger(parts, id);
   for (const id of plan.unknownDisks) parts.log.warn("recovery.unknown-disk", { capsule: id });
   parts.log.info("recovery.done", {
@@ -58,25 +66,8 @@ async function findAlive(
 function keepDead(parts: HostParts, capsules: Capsules, row: CapsuleRow): void {
   const reason = row.reason || "its VMM ended while no agent ran";
   if (row.state === "running") parts.journal.markFailed(row.spec.id, reason);
-  capsules.keepFailed(row, reason);
+  capsules.keep(row, { status: "error", reason });
   parts.log.warn("recovery.died", { capsule: row.spec.id, reason });
-}
-
-async function remove(parts: HostParts, capsules: Capsules, row: CapsuleRow): Promise<void> {
-  const { spec, slot, step } = row;
-  try {
-    await takeDown(parts, { id: spec.id, slot, vmm: null });
-  } catch (error) {
-    parts.log.error("recovery.stuck", { capsule: spec.id, step, error });
-    capsules.keepFailed(row, "it could not be removed");
-    return;
-  }
-  if (row.state === "destroying") parts.journal.finishDestroy(spec.id, parts.now());
-  else {
-    const message = "The agent was stopped during the create";
-    parts.journal.finishCreate(spec, { code: "aborted", message }, parts.now());
-  }
-  parts.log.info("recovery.removed", { capsule: spec.id, state: row.state, step });
 }
 
 /** Its disk stays: it may be the only copy of somebody's data. */

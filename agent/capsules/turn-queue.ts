@@ -1,5 +1,4 @@
-// How many capsules boot at once. A boot is bound by the CPU: more of them than cores make all of them
-// late, and the last ones time out.
+// How many do something at once; the others wait for their turn.
 
 import { AgentError } from "../errors.ts";
 
@@ -7,14 +6,17 @@ interface Waiting {
   readonly start: () => void;
 }
 
-export class BootQueue {
+export class TurnQueue {
   readonly #queuedMax: number;
+  readonly #refusal: string;
   readonly #waiting: Waiting[] = [];
   #free: number;
 
-  constructor(options: { atOnceMax: number; queuedMax: number }) {
+  /** `refusal` is the sentence for whom the queue has no room. */
+  constructor(options: { atOnceMax: number; queuedMax: number; refusal: string }) {
     this.#free = options.atOnceMax;
     this.#queuedMax = options.queuedMax;
+    this.#refusal = options.refusal;
   }
 
   /**
@@ -30,9 +32,7 @@ export class BootQueue {
 
   async #wait(signal: AbortSignal): Promise<void> {
     if (this.#waiting.length >= this.#queuedMax) {
-      throw new AgentError("resource_exhausted", "Too many capsules wait for their start", {
-        subject: "host",
-      });
+      throw new AgentError("resource_exhausted", this.#refusal, { subject: "host" });
     }
     const { promise, resolve, reject } = Promise.withResolvers<void>();
     const waiting: Waiting = { start: resolve };

@@ -1,25 +1,25 @@
 import { expect, test } from "bun:test";
-import { BootQueue } from "./boot-queue.ts";
+import { TurnQueue } from "./turn-queue.ts";
 
 const NEVER = new AbortController().signal;
 
 test("as many enter at once as may, the others in order of their arrival", async () => {
-  const queue = new BootQueue({ atOnceMax: 1, queuedMax: 8 });
+  const queue = new TurnQueue({ atOnceMax: 1, queuedMax: 8, refusal: "full" });
   const order: string[] = [];
-  const boot = async (name: string) => {
+  const turn = async (name: string) => {
     using _place = await queue.enter(NEVER);
     order.push(`${name} in`);
     await Bun.sleep(1);
     order.push(`${name} out`);
   };
 
-  await Promise.all([boot("a"), boot("b"), boot("c")]);
+  await Promise.all([turn("a"), turn("b"), turn("c")]);
 
   expect(order).toEqual(["a in", "a out", "b in", "b out", "c in", "c out"]);
 });
 
 test("who gives up leaves the queue, and the next gets the place", async () => {
-  const queue = new BootQueue({ atOnceMax: 1, queuedMax: 8 });
+  const queue = new TurnQueue({ atOnceMax: 1, queuedMax: 8, refusal: "full" });
   const first = await queue.enter(NEVER);
   const leaving = new AbortController();
   const given = queue.enter(leaving.signal).catch((error: unknown) => error);
@@ -35,9 +35,9 @@ test("who gives up leaves the queue, and the next gets the place", async () => {
 });
 
 test("more than the bound are refused at once", async () => {
-  const queue = new BootQueue({ atOnceMax: 1, queuedMax: 1 });
+  const queue = new TurnQueue({ atOnceMax: 1, queuedMax: 1, refusal: "full" });
   using _first = await queue.enter(NEVER);
   void queue.enter(NEVER);
 
-  expect(queue.enter(NEVER)).rejects.toThrow("Too many capsules wait");
+  expect(queue.enter(NEVER)).rejects.toThrow("full");
 });
