@@ -63,13 +63,13 @@ check: bootstrap ## Types, lint, rules of the layout, C warnings
 fmt: bootstrap ## Format everything
 	@biome check --write .
 
-test: artifacts ## Everything, on real microVMs
+test: artifacts build ## Everything, on real microVMs
 	@$(SUDO) bun scripts/test.ts all
 
 test-unit: bootstrap ## What needs neither root nor microVMs
 	@$(MAKE) native envd && bun scripts/test.ts unit
 
-soak: artifacts ## Everything with the full counts and sizes
+soak: artifacts build ## Everything with the full counts and sizes
 	@$(SUDO) bun scripts/test.ts soak
 
 bench: artifacts ## Measure, each figure beside its baseline in the same run
