@@ -73,7 +73,7 @@ describe("qemuCommand", () => {
 
 describe("kernelCmdline", () => {
   test("tells an emulated guest the host's clock rate, and only that one", () => {
-    const clock = /tsc_early_khz=2596128 no_timer_check/;
+    const clock = /tsc_early_khz=2596128 tsc=reliable no_timer_check/;
 
     expect(kernelCmdline(options)).toMatch(clock);
     expect(kernelCmdline({ ...options, accel: "kvm" })).not.toMatch(clock);

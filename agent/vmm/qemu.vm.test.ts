@@ -111,6 +111,23 @@ test(
   BOOT_TIMEOUT_MS,
 );
 
+// Counting ticks instead, an idle guest would wake the host 250 times a second.
+test(
+  "an emulated guest keeps time by the host's TSC",
+  async () => {
+    const spec = await specOf(["loglevel=7"]);
+    const booted = await vmm.boot(spec);
+    await consoleShows(spec, READY);
+    await booted.kill();
+
+    const sources = readFileSync(spec.consoleLog, "latin1").match(/Switched to clocksource \S+/g);
+    expect(sources?.at(-1)).toBe(
+      `Switched to clocksource ${vmm.accel === "tcg" ? "tsc" : "kvm-clock"}`,
+    );
+  },
+  BOOT_TIMEOUT_MS,
+);
+
 for (const [what, word] of [
   ["panics", "init=/no/such/init"],
   ["whose init ends", "init=/usr/bin/true"],
