@@ -1,5 +1,5 @@
-// What a create is answered, by whoever asks for it: the first request, a repeated one, or one whose
-// control plane died.
+// What a create is answered, whoever asks: the first request, a repeated one, or one whose control
+// plane died.
 
 import type { Id } from "../../proto/ids.ts";
 import { CREATE_TIMEOUT_MS, DESTROY_TIMEOUT_MS } from "../agents/limits.ts";

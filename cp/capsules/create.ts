@@ -5,6 +5,7 @@
 // host or of the database in between, the row says how far it got: what nobody finishes is settled
 // from what the host says (loops/settle-operations.ts).
 
+import type { CreateSandboxResponse } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { encodeId, type Id, newId } from "../../proto/ids.ts";
 import { agentFailure } from "../agents/agent-errors.ts";
 import { CREATE_TIMEOUT_MS, DESTROY_TIMEOUT_MS } from "../agents/limits.ts";
@@ -138,7 +139,7 @@ interface Start extends Placed {
 }
 
 async function startCapsule(deps: OperationDeps, start: Start): Promise<Capsule> {
-  const { row, host, template, actor, key } = start;
+  const { row, host, actor } = start;
   const { id, operationId } = row;
   const starting = await moveCapsule(deps.db, {
     id,
@@ -150,26 +151,10 @@ async function startCapsule(deps: OperationDeps, start: Start): Promise<Capsule>
   });
   if (starting === undefined) return await overtaken(deps, start);
 
-  const agent = deps.agents.at(host.address);
-  let answer: Awaited<ReturnType<typeof agent.createSandbox>>;
+  let told: CreateSandboxResponse;
   try {
-    answer = await agent.createSandbox(
-      {
-        sandboxId: encodeId("capsule", id),
-        operationId,
-        teamId: row.teamId,
-        templateId: template.id,
-        templateTeamId: template.teamId,
-        vcpus: row.vcpus,
-        memoryMb: row.memoryMb,
-        diskSizeMb: row.diskSizeMb,
-        timeoutSec: row.timeoutSec,
-        defaultUser: template.defaultUser,
-        defaultEnv: template.defaultEnv,
-        envdAccessToken: deps.envdTokens.of(id),
-      },
-      { timeoutMs: CREATE_TIMEOUT_MS, signal: deps.ending },
-    );
+    const options = { timeoutMs: CREATE_TIMEOUT_MS, signal: deps.ending };
+    told = await deps.agents.at(host.address).createSandbox(toAgent(deps, start), options);
   } catch (error) {
     // The host goes on, and the next control plane sees what becomes of it.
     if (deps.ending.aborted) {
@@ -177,31 +162,53 @@ async function startCapsule(deps: OperationDeps, start: Start): Promise<Capsule>
     }
     return await failCapsule(deps, start, agentFailure(error, "create"));
   }
+  return (await recordRunning(deps, start, told)) ?? (await overtaken(deps, start));
+}
 
-  const running = await deps.db.transaction(async (tx) => {
+function toAgent(deps: OperationDeps, { row, template }: Start) {
+  return {
+    sandboxId: encodeId("capsule", row.id),
+    operationId: row.operationId,
+    teamId: row.teamId,
+    templateId: template.id,
+    templateTeamId: template.teamId,
+    vcpus: row.vcpus,
+    memoryMb: row.memoryMb,
+    diskSizeMb: row.diskSizeMb,
+    timeoutSec: row.timeoutSec,
+    defaultUser: template.defaultUser,
+    defaultEnv: template.defaultEnv,
+    envdAccessToken: deps.envdTokens.of(row.id),
+  };
+}
+
+/** Undefined when the capsule is not this operation's to move any more. */
+async function recordRunning(
+  deps: OperationDeps,
+  { row, actor, key }: Start,
+  told: CreateSandboxResponse,
+): Promise<Capsule | undefined> {
+  return await deps.db.transaction(async (tx) => {
     // `missing`: the host fell silent for the monitor meanwhile, but has answered us.
     for (const from of ["starting", "missing"] as const) {
       const moved = await moveCapsuleIn(tx, {
-        id,
+        id: row.id,
         from,
         to: "running",
-        operationId,
-        set: runningColumns(answer),
+        operationId: row.operationId,
+        set: runningColumns(told),
         event: { type: "capsule.create", outcome: "success", actor },
       });
       if (moved === undefined) continue;
-      if (key !== undefined) {
-        await keepAnswer(tx, key, { status: 201, response: toCapsule(moved) });
-      }
-      return moved;
+      const capsule = toCapsule(moved);
+      if (key !== undefined) await keepAnswer(tx, key, { status: 201, response: capsule });
+      return capsule;
     }
     return undefined;
   });
-  if (running !== undefined) return toCapsule(running);
-  return await overtaken(deps, start);
 }
 
-/** Nothing may be left of a create that failed: neither on the host nor as a promise to a client. */
+/** Nothing may be left of a create that failed, neither on the host nor as a promise. */
 async function failCapsule(deps: OperationDeps, start: Start, failure: AppError): Promise<Capsule> {
   const { row, host, actor, key } = start;
   await destroyOnHost(deps, host, row.id);

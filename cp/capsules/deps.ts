@@ -18,7 +18,7 @@ export interface CapsuleDeps {
   readonly wakeMonitor: () => void;
 }
 
-/** What moves capsules needs to know when to leave off: what is left undone is settled by others. */
+/** What moves capsules has to know when to leave off: others settle what is left undone. */
 export interface OperationDeps extends CapsuleDeps {
   /** Aborts when the process must end. */
   readonly ending: AbortSignal;

@@ -80,7 +80,7 @@ export const WIRE_STATUSES = [
 
 export type WireStatus = (typeof WIRE_STATUSES)[number];
 
-/** The name a REST answer gives the state: that of where a state unknown to clients ends or began. */
+/** The name that REST answers give the state: where one unknown to clients ends or began. */
 export function wireStatus(state: CapsuleState): WireStatus {
   switch (state) {
     case "pausing":

@@ -74,7 +74,7 @@ function boundaryOf(contentType: string): string {
   return boundary;
 }
 
-/** A byte stream that can be read up to a mark without ever holding more than a chunk and a mark. */
+/** A byte stream that is read up to a mark, holding never more than a chunk and a mark. */
 class Input {
   readonly #chunks: AsyncIterator<Uint8Array>;
   #buffer: Buffer = Buffer.alloc(0);
@@ -83,7 +83,7 @@ class Input {
     this.#chunks = body[Symbol.asyncIterator]();
   }
 
-  /** The bytes up to the mark, which is consumed too. Going on reading after the end yields none. */
+  /** The bytes up to the mark, which is consumed too. Read again after the end it yields none. */
   async *until(mark: string): AsyncGenerator<Uint8Array> {
     const needle = Buffer.from(mark, "latin1");
     for (;;) {

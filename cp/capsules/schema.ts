@@ -19,7 +19,7 @@ export type CapsuleRow = typeof capsules.$inferSelect;
 
 const INT32_MIN = -(2 ** 31);
 
-/** Zero and below mean the default for processors and memory, as clients of the first API expect. */
+/** Zero and less mean the default of processors and memory, as in the first API. */
 export const CreateCapsule = t.Object({
   template: t.Optional(
     t.String({
