@@ -18,13 +18,13 @@ const WARNINGS = [
 
 /** Sources of each program, below rootfs/init. */
 export const GUEST_PROGRAMS = {
-  "wrenn-init": ["wrenn-init.c", "cmdline.c", "console.c", "network.c"],
-  "initrd-init": ["initrd-init.c", "cmdline.c", "console.c"],
+  "wrenn-init": ["wrenn-init.c", "cmdline.c", "console.c", "network.c", "small-file.c"],
+  "initrd-init": ["initrd-init.c", "cmdline.c", "console.c", "small-file.c"],
 } as const;
 
 /** Files whose contents decide the program's bytes. */
 export function programSources(program: keyof typeof GUEST_PROGRAMS): string[] {
-  const headers = ["cmdline.h", "console.h", "network.h"];
+  const headers = ["cmdline.h", "console.h", "network.h", "small-file.h"];
   return [...GUEST_PROGRAMS[program], ...headers].map((file) => join(INIT_DIR, file));
 }
 

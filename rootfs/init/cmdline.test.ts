@@ -15,15 +15,15 @@ test("wrenn-init's texts hold their promises under sanitizers", async () => {
   const dir = await mkdtemp(join(tmpdir(), "wrenn-init-test-"));
   try {
     const program = join(dir, "cmdline");
-    await run(["gcc", ...FLAGS, "-o", program, "tests/cmdline.c", "cmdline.c"], {
+    await run(["gcc", ...FLAGS, "-o", program, "tests/cmdline.c", "cmdline.c", "small-file.c"], {
       cwd: import.meta.dirname,
     });
 
-    const result = await Bun.$`${program}`.nothrow().quiet();
+    const result = await Bun.$`${program} ${dir}`.nothrow().quiet();
 
     expect(result.stderr.toString()).toBe("");
     expect(result.exitCode).toBe(0);
-    expect(result.stdout.toString().match(/^ok /gm)?.length).toBe(9);
+    expect(result.stdout.toString().match(/^ok /gm)?.length).toBe(10);
   } finally {
     await rm(dir, { recursive: true, force: true });
   }

@@ -21,6 +21,7 @@
 
 #include "cmdline.h"
 #include "console.h"
+#include "small-file.h"
 
 #define CMDLINE_MAX_BYTES 4096
 #define LIST_MAX_BYTES 4096
@@ -31,16 +32,6 @@
 #define ROOT_POLL_MS 5
 
 const char *const CONSOLE_PROGRAM = "initrd";
-
-static int read_text(const char *path, char *ret_text, size_t capacity) {
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return -errno;
-  ssize_t got = read(fd, ret_text, capacity - 1);
-  int result = got < 0 ? -errno : (int)got;
-  close(fd);
-  ret_text[got < 0 ? 0 : got] = '\0';
-  return result;
-}
 
 static void load_module(const char *path) {
   int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -59,7 +50,9 @@ static void load_module(const char *path) {
 
 static void load_modules(void) {
   static char list[LIST_MAX_BYTES];
-  if (read_text("/modules/list", list, sizeof(list)) < 0) {
+  int length = read_small_file("/modules/list", list, sizeof(list));
+  if (length < 0) {
+    errno = -length;
     say_errno("read /modules/list");
     return;
   }
@@ -121,7 +114,11 @@ int main(void) {
   mkdir("/dev", 0755);
   if (mount("devtmpfs", "/dev", "devtmpfs", MS_NOSUID, "mode=0755") < 0) say_errno("mount /dev");
   if (mount("proc", "/proc", "proc", 0, NULL) < 0) say_errno("mount /proc");
-  if (read_text("/proc/cmdline", cmdline, sizeof(cmdline)) < 0) say_errno("read /proc/cmdline");
+  int length = read_small_file("/proc/cmdline", cmdline, sizeof(cmdline));
+  if (length < 0) {
+    errno = -length;
+    say_errno("read /proc/cmdline");
+  }
   load_modules();
   value_or(cmdline, "init", "/usr/local/bin/wrenn-init", program);
   enter_root(cmdline);

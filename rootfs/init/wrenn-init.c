@@ -37,6 +37,7 @@
 #include "cmdline.h"
 #include "console.h"
 #include "network.h"
+#include "small-file.h"
 
 #define DEFAULT_HOSTNAME "capsule"
 #define DEFAULT_DNS "8.8.8.8,8.8.4.4"
@@ -110,25 +111,6 @@ static void make_run_directories(void) {
   if (mkdir("/run/wrenn", 0755) < 0 && errno != EEXIST) say_errno("mkdir /run/wrenn");
 }
 
-/* Reads a whole small file into a text. Returns its length, -errno, or -EFBIG. */
-static int read_text(const char *path, char *ret_text, size_t capacity) {
-  ret_text[0] = '\0';
-  int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
-  if (fd < 0) return -errno;
-  size_t used = 0;
-  int result = 0;
-  while (result == 0) {
-    ssize_t got = read(fd, ret_text + used, capacity - used);
-    if (got < 0) result = -errno;
-    if (got <= 0) break;
-    used += (size_t)got;
-    if (used == capacity) result = -EFBIG;
-  }
-  close(fd);
-  ret_text[result == 0 ? used : 0] = '\0';
-  return result == 0 ? (int)used : result;
-}
-
 /* Writes the file aside and renames it, so that a guest that is cut off keeps the old one. */
 static void replace_file(const char *path, const char *text) {
   char aside[64];
@@ -178,7 +160,7 @@ static void set_hostname(const char *cmdline) {
 
   static char old_hosts[ETC_FILE_MAX_BYTES];
   static char new_hosts[ETC_FILE_MAX_BYTES];
-  int old_length = read_text("/etc/hosts", old_hosts, sizeof(old_hosts) - 1);
+  int old_length = read_small_file("/etc/hosts", old_hosts, sizeof(old_hosts));
   if (old_length == -ENOENT || old_length == 0) strcpy(old_hosts, "127.0.0.1\tlocalhost\n");
   else if (old_length < 0) return;
   int new_length = hosts_text(old_hosts, name, new_hosts, sizeof(new_hosts));
@@ -186,7 +168,7 @@ static void set_hostname(const char *cmdline) {
 
   char line[HOSTNAME_MAX_BYTES + 2];
   snprintf(line, sizeof(line), "%s\n", name);
-  read_text("/etc/hostname", old_hosts, sizeof(old_hosts) - 1);
+  read_small_file("/etc/hostname", old_hosts, sizeof(old_hosts));
   if (strcmp(old_hosts, line) != 0) replace_file("/etc/hostname", line);
 }
 
@@ -194,7 +176,7 @@ static void set_name_servers(const char *cmdline) {
   static char old_text[ETC_FILE_MAX_BYTES];
   char servers[256];
   char text[512];
-  int old_length = read_text("/etc/resolv.conf", old_text, sizeof(old_text) - 1);
+  int old_length = read_small_file("/etc/resolv.conf", old_text, sizeof(old_text));
   bool is_ours = old_length == -ENOENT || old_length == 0 ||
                  strncmp(old_text, RESOLV_CONF_MARK, strlen(RESOLV_CONF_MARK)) == 0;
   if (!is_ours) return;
@@ -212,7 +194,7 @@ static void set_machine_id(void) {
   unsigned char bytes[16];
   char text[sizeof(bytes) * 2 + 2];
   char old_text[64];
-  if (read_text("/etc/machine-id", old_text, sizeof(old_text) - 1) > 0) return;
+  if (read_small_file("/etc/machine-id", old_text, sizeof(old_text)) > 0) return;
   if (getrandom(bytes, sizeof(bytes), GRND_NONBLOCK) != (ssize_t)sizeof(bytes)) {
     say_errno("get random bytes for /etc/machine-id");
     return;
@@ -231,7 +213,7 @@ static int64_t root_device_bytes(void) {
   char text[32];
   if (stat("/", &root) < 0) return -errno;
   snprintf(path, sizeof(path), "/sys/dev/block/%u:%u/size", major(root.st_dev), minor(root.st_dev));
-  int length = read_text(path, text, sizeof(text) - 1);
+  int length = read_small_file(path, text, sizeof(text));
   if (length < 0) return length;
   return strtoll(text, NULL, 10) * SECTOR_BYTES;
 }
@@ -323,7 +305,7 @@ int main(void) {
   static char cmdline[CMDLINE_MAX_BYTES];
   mount_all();
   use_console();
-  int length = read_text("/proc/cmdline", cmdline, sizeof(cmdline) - 1);
+  int length = read_small_file("/proc/cmdline", cmdline, sizeof(cmdline));
   if (length < 0) {
     errno = -length;
     say_errno("read /proc/cmdline");

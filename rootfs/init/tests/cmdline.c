@@ -1,6 +1,7 @@
-/* Tests of cmdline.c: one "ok <sentence>" a line, abort() at the first that is not so. Run under
+/* Tests of cmdline.c and small-file.c, given an empty directory: one "ok <sentence>" a line, abort() at the first that is not so. Run under
  * sanitizers, which see what a wrong length would read or write. */
 #include "../cmdline.h"
+#include "../small-file.h"
 
 #include <assert.h>
 #include <errno.h>
@@ -157,7 +158,34 @@ static void any_text_is_read_within_its_bounds(void) {
   ok("any text is read within its bounds");
 }
 
-int main(void) {
+static void write_file(const char *path, const char *text) {
+  FILE *file = fopen(path, "w");
+  assert(file != NULL);
+  assert(fputs(text, file) >= 0);
+  assert(fclose(file) == 0);
+}
+
+static void a_small_file_is_read_whole_or_not_at_all(const char *dir) {
+  char path[256];
+  char text[5];
+  snprintf(path, sizeof(path), "%s/small", dir);
+  assert(read_small_file(path, text, sizeof(text)) == -ENOENT);
+  write_file(path, "1234");
+  assert(read_small_file(path, text, sizeof(text)) == 4);
+  assert(strcmp(text, "1234") == 0);
+  write_file(path, "12345");
+  assert(read_small_file(path, text, sizeof(text)) == -EFBIG);
+  assert(text[0] == '\0');
+  write_file(path, "");
+  assert(read_small_file(path, text, sizeof(text)) == 0);
+  assert(text[0] == '\0');
+  assert(read_small_file(dir, text, sizeof(text)) == -EISDIR);
+  ok("a small file is read whole or not at all");
+}
+
+int main(int argc, char **argv) {
+  assert(argc == 2);
+  a_small_file_is_read_whole_or_not_at_all(argv[1]);
   a_value_is_found_by_its_whole_key();
   the_last_of_several_values_wins();
   quotes_keep_blanks_together();
