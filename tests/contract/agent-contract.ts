@@ -2,9 +2,10 @@
 // against a real one, so that what the control plane is tested with is what it meets.
 
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { Code, ConnectError } from "@connectrpc/connect";
 import { type AgentClient, AgentClients } from "../../cp/agents/agent-clients.ts";
 import { encodeId, newId } from "../../proto/ids.ts";
+import { testFileContract } from "./file-contract.ts";
+import { codeOf, failureOf } from "./rpc-failure.ts";
 
 export interface AgentUnderTest extends AsyncDisposable {
   /** `ip:port` of a running agent that has the template. */
@@ -191,6 +192,34 @@ export function testAgentContract(start: () => Promise<AgentUnderTest>): void {
     expect(text(answer.stdout)).toBe("grüß dich\n/tmp\n");
   });
 
+  test("the template's environment reaches commands, below what they ask for", async () => {
+    const command = { sandboxId: id, cmd: "/bin/sh", args: ["-c", 'echo "$WRENN_CONTRACT"'] };
+
+    const own = await client.exec(command);
+    const other = await client.exec({ ...command, envs: { WRENN_CONTRACT: "replaced" } });
+
+    expect([text(own.stdout), text(other.stdout)]).toEqual(["kept\n", "replaced\n"]);
+  });
+
+  test("ten megabytes of output come back whole", async () => {
+    const { stdout } = await client.exec({
+      sandboxId: id,
+      cmd: "head",
+      args: ["-c", "10000000", "/dev/zero"],
+    });
+
+    expect(stdout.byteLength).toBe(10_000_000);
+  });
+
+  test("more output than an answer holds ends the command", async () => {
+    const endless = client.exec({ sandboxId: id, cmd: "yes", timeoutSec: 120 });
+
+    expect(await codeOf(endless)).toBe("ResourceExhausted");
+    await until(async () => {
+      return (await client.listProcesses({ sandboxId: id })).processes.length === 0;
+    });
+  });
+
   test("a missing working directory or user is the caller's mistake", async () => {
     const command = { sandboxId: id, cmd: "true" };
 
@@ -261,122 +290,11 @@ export function testAgentContract(start: () => Promise<AgentUnderTest>): void {
     expect(await failureOf(kill)).toEqual({ code: "NotFound", reason: "process" });
   });
 
-  test("a file comes back as it was written, in one message and in a stream", async () => {
-    const content = new Uint8Array(300_000).map((_, index) => index % 251);
-
-    await client.writeFile({ sandboxId: id, path: "/tmp/whole.bin", content });
-    await client.writeFileStream(parts("/tmp/new/streamed.bin", content));
-
-    const streamed: Uint8Array[] = [];
-    for await (const { chunk } of client.readFileStream({
-      sandboxId: id,
-      path: "/tmp/whole.bin",
-    })) {
-      streamed.push(chunk.slice());
-    }
-    expect(Bun.deepEquals(await new Blob(streamed.map((c) => c.slice())).bytes(), content)).toBe(
-      true,
-    );
-    const whole = await client.readFile({ sandboxId: id, path: "/tmp/new/streamed.bin" });
-    expect(Bun.deepEquals(whole.content, content)).toBe(true);
-  });
-
-  test("an empty file is a file", async () => {
-    await client.writeFileStream(parts("/tmp/empty", new Uint8Array()));
-
-    expect((await client.readFile({ sandboxId: id, path: "/tmp/empty" })).content.byteLength).toBe(
-      0,
-    );
-  });
-
-  test("a missing file says that it is the file that is missing", async () => {
-    const path = "/tmp/absent";
-    const failures = await Promise.all(
-      [
-        client.readFile({ sandboxId: id, path }),
-        client.removePath({ sandboxId: id, path }),
-        client.listDir({ sandboxId: id, path }),
-        drain(client.readFileStream({ sandboxId: id, path })),
-      ].map(failureOf),
-    );
-
-    expect(failures).toEqual(failures.map(() => ({ code: "NotFound", reason: "file" })));
-  });
-
-  test("a directory is made with its parents, once", async () => {
-    const path = "/tmp/made/of/parts";
-
-    const { entry } = await client.makeDir({ sandboxId: id, path });
-
-    expect(entry).toMatchObject({ name: "parts", path, type: "directory" });
-    expect(await codeOf(client.makeDir({ sandboxId: id, path }))).toBe("AlreadyExists");
-  });
-
-  test("a listing goes as deep as asked", async () => {
-    await client.writeFile({ sandboxId: id, path: "/tmp/tree/a/b", content: new Uint8Array(3) });
-
-    const names = async (depth: number) =>
-      (await client.listDir({ sandboxId: id, path: "/tmp/tree", depth })).entries.map(
-        ({ path }) => path,
-      );
-
-    expect([await names(0), await names(1), await names(2)]).toEqual([
-      ["/tmp/tree/a"],
-      ["/tmp/tree/a"],
-      ["/tmp/tree/a", "/tmp/tree/a/b"],
-    ]);
-  });
-
-  test("a directory where a file is needed, or the reverse, is the caller's mistake", async () => {
-    await client.writeFile({ sandboxId: id, path: "/tmp/plain", content: new Uint8Array(1) });
-
-    expect([
-      await codeOf(client.readFile({ sandboxId: id, path: "/tmp" })),
-      await codeOf(client.listDir({ sandboxId: id, path: "/tmp/plain" })),
-      await codeOf(client.writeFile({ sandboxId: id, path: "/tmp", content: new Uint8Array(1) })),
-    ]).toEqual(["InvalidArgument", "InvalidArgument", "InvalidArgument"]);
-  });
-
-  test("removing a directory removes what is in it", async () => {
-    await client.writeFile({ sandboxId: id, path: "/tmp/gone/x", content: new Uint8Array(1) });
-
-    await client.removePath({ sandboxId: id, path: "/tmp/gone" });
-
-    expect(await codeOf(client.readFile({ sandboxId: id, path: "/tmp/gone/x" }))).toBe("NotFound");
-  });
-
-  async function* parts(path: string, content: Uint8Array) {
-    yield { content: { case: "meta" as const, value: { sandboxId: id, path } } };
-    for (let start = 0; start < content.byteLength; start += 65_536) {
-      yield {
-        content: { case: "chunk" as const, value: content.subarray(start, start + 65_536) },
-      };
-    }
-  }
+  testFileContract(() => ({ client, id }));
 }
 
 function newSandboxId(): string {
   return encodeId("capsule", newId("capsule"));
-}
-
-async function codeOf(call: Promise<unknown>): Promise<string> {
-  return (await failureOf(call)).code;
-}
-
-async function failureOf(call: Promise<unknown>) {
-  try {
-    await call;
-    return { code: "none", reason: null };
-  } catch (error) {
-    const failure = ConnectError.from(error);
-    return { code: Code[failure.code] ?? "none", reason: failure.metadata.get("wrenn-reason") };
-  }
-}
-
-async function drain(stream: AsyncIterable<unknown>): Promise<void> {
-  for await (const _ of stream) {
-    // Only the failure matters.
-  }
 }
 
 async function until(condition: () => Promise<boolean>): Promise<void> {

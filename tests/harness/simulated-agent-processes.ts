@@ -27,10 +27,16 @@ interface Tracked {
 }
 
 const EMPTY = new Uint8Array();
+const OUTPUT_BYTES_MAX = 32 * 1024 * 1024;
 const USERS = ["", "root", "wrenn-user"];
 
 export class SimulatedProcesses {
+  readonly #defaultEnv: Record<string, string>;
   readonly #tracked = new Map<number, Tracked>();
+
+  constructor(defaultEnv: Record<string, string>) {
+    this.#defaultEnv = defaultEnv;
+  }
 
   /** Runs to its end; at the timeout, or when the caller goes away, the whole group is killed. */
   async exec(
@@ -48,11 +54,12 @@ export class SimulatedProcesses {
       killGroup(process.pid, "SIGKILL");
     }, options.timeoutMs);
     const abandon = () => killGroup(process.pid, "SIGKILL");
+    const collect = (stream: ReadableStream<Uint8Array>) => collectBounded(stream, abandon);
     options.signal.addEventListener("abort", abandon, { once: true });
     try {
       const [stdout, stderr] = await Promise.all([
-        new Response(process.stdout).bytes(),
-        new Response(process.stderr).bytes(),
+        collect(process.stdout),
+        collect(process.stderr),
         process.exited,
       ]);
       const exitCode = process.signalCode === null ? (process.exitCode ?? -1) : -1;
@@ -106,7 +113,8 @@ export class SimulatedProcesses {
     if (command.cwd !== "" && !existsSync(command.cwd)) {
       throw new ConnectError(`cwd '${command.cwd}' does not exist`, Code.InvalidArgument);
     }
-    const env = { PATH: "/usr/local/bin:/usr/bin:/bin", HOME: "/root", ...command.envs };
+    const defaults = { PATH: "/usr/local/bin:/usr/bin:/bin", HOME: "/root" };
+    const env = { ...defaults, ...this.#defaultEnv, ...command.envs };
     const executable = command.cmd.includes("/")
       ? existsSync(command.cmd)
       : Bun.which(command.cmd, { PATH: env.PATH }) !== null;
@@ -128,6 +136,23 @@ export class SimulatedProcesses {
       return unrunnable(command.cmd, "not executable", 126);
     }
   }
+}
+
+async function collectBounded(
+  stream: ReadableStream<Uint8Array>,
+  abandon: () => void,
+): Promise<Uint8Array> {
+  const chunks: Uint8Array[] = [];
+  let sizeBytes = 0;
+  for await (const chunk of stream) {
+    sizeBytes += chunk.byteLength;
+    if (sizeBytes > OUTPUT_BYTES_MAX) {
+      abandon();
+      throw new ConnectError("the command printed more than 32 MiB", Code.ResourceExhausted);
+    }
+    chunks.push(chunk);
+  }
+  return Buffer.concat(chunks);
 }
 
 function unrunnable(cmd: string, why: string, exitCode: number) {

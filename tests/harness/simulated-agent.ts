@@ -233,7 +233,7 @@ export class SimulatedAgent implements AsyncDisposable {
       createdAt: Date.now(),
       lastActiveAt: Date.now(),
       files: new SimulatedFiles(),
-      processes: new SimulatedProcesses(),
+      processes: new SimulatedProcesses(request.defaultEnv),
       created: Promise.resolve(),
     };
     this.capsules.set(request.sandboxId, capsule);
