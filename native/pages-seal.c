@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <sys/uio.h>
 #include <unistd.h>
 
@@ -18,11 +17,12 @@
 #include "pager/layer.h"
 #include "pager/memory.h"
 #include "pager/page-list.h"
+#include "pages-target.h"
 #include "pages.h"
 #include "wrenn.h"
 
 /* One read of the source and of the parent at a time; both fit the second-level cache's reach. */
-enum { STEP_BYTES = 1024 * 1024, PAGE_BYTES = MEMORY_BLOCK_BYTES, DIRECTORIES_MAX = 16 };
+enum { STEP_BYTES = 1024 * 1024, PAGE_BYTES = MEMORY_BLOCK_BYTES };
 
 struct seal {
   int source;          /* a file, or -1: the process */
@@ -184,44 +184,24 @@ static int32_t save_file(struct seal *seal) {
   return 0;
 }
 
-static int32_t sync_directory(const char *directory) {
-  AUTO_FD fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  return fd < 0 || fsync(fd) < 0 ? -errno : 0;
-}
-
-static int32_t write_new_file(const char *path, const uint8_t *bytes, size_t size) {
-  AUTO_FD fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
-  if (fd < 0) return -errno;
-  for (size_t done = 0; done < size;) {
-    ssize_t written = write(fd, bytes + done, size - done);
-    if (written < 0 && errno == EINTR) continue;
-    if (written < 0) {
-      int error = errno;
-      (void)unlink(path);
-      return -error;
-    }
-    done += (size_t)written;
-  }
-  return fsync(fd) < 0 ? -errno : 0;
-}
-
 static int32_t write_header(struct seal *seal, const char *path) {
-  uint8_t *bytes = NULL;
-  size_t size = 0;
   struct memory_mapping whole = {.length = seal->difference.total_bytes, .kind = MEMORY_HOLE};
-  struct memory_index nothing = {
-      .total_bytes = whole.length, .generation = UINT64_MAX, .mapping_count = 1, .mappings = &whole};
+  /* The generation after it is 0. */
+  struct memory_index nothing = {.total_bytes = whole.length,
+                                 .generation = UINT64_MAX,
+                                 .mapping_count = 1,
+                                 .mappings = &whole};
   struct memory_index index;
   int32_t result = memory_index_overlay(seal->has_parent ? &seal->parent.index : &nothing,
                                         &seal->difference, &index);
   if (result < 0) return fail(&seal->failure, result, "too many generations: merge first");
   result = memory_index_check(&index, &seal->failure);
-  if (result == 0) result = memory_index_encode(&index, &bytes, &size);
+  if (result == 0) {
+    result = pages_write_header(&index, path);
+    if (result < 0) (void)fail(&seal->failure, result, "the header cannot be written");
+  }
   memory_index_free(&index);
-  if (result < 0) return result;
-  result = write_new_file(path, bytes, size);
-  free(bytes);
-  return result < 0 ? fail(&seal->failure, result, "the header cannot be written") : 0;
+  return result;
 }
 
 static int32_t save(struct seal *seal, const char *layer_path, const char *header_path,
@@ -238,33 +218,15 @@ static int32_t save(struct seal *seal, const char *layer_path, const char *heade
     layer_writer_abandon(&seal->writer);
   }
   if (result == 0) result = write_header(seal, header_path);
-  if (result < 0) (void)unlink(layer_path);
+  bool is_named = seal->difference.layers[0].data_bytes > 0;
+  if (result < 0 || !is_named) (void)unlink(layer_path);
   return result;
-}
-
-/* Names separated by newlines become a NULL-terminated list; `names` is changed. */
-static int32_t split(char *names, const char *ret_list[DIRECTORIES_MAX + 1]) {
-  size_t count = 0;
-  char *rest = names;
-  for (char *name; (name = strsep(&rest, "\n")) != NULL;) {
-    if (*name == '\0') continue;
-    if (count == DIRECTORIES_MAX) return -E2BIG;
-    ret_list[count++] = name;
-  }
-  ret_list[count] = NULL;
-  return 0;
 }
 
 static int32_t open_parent(struct seal *seal, const struct wrenn_pages_target *target) {
   if (target->parent_header == NULL || *target->parent_header == '\0') return 0;
-  const char *directories[DIRECTORIES_MAX + 1];
-  char *names = strdup(target->layer_directories);
-  if (names == NULL) return -ENOMEM;
-  int32_t result = split(names, directories);
-  if (result == 0) {
-    result = memory_open(target->parent_header, directories, &seal->parent, &seal->failure);
-  }
-  free(names);
+  int32_t result = pages_open_memory(target->parent_header, target->layer_directories,
+                                     &seal->parent, &seal->failure);
   if (result < 0) return result;
   seal->has_parent = true;
   memcpy(seal->difference.base_id, seal->parent.index.id, MEMORY_ID_BYTES);
@@ -273,23 +235,15 @@ static int32_t open_parent(struct seal *seal, const struct wrenn_pages_target *t
 }
 
 static int32_t seal_to(struct seal *seal, const struct wrenn_pages_target *target) {
-  char layer_name[MEMORY_NAME_BYTES];
-  char layer_path[4096];
-  char header_path[4096];
-  memory_layer_name("memory", target->id, layer_name);
-  int layer_length =
-      snprintf(layer_path, sizeof layer_path, "%s/%s", target->directory, layer_name);
-  int header_length = snprintf(header_path, sizeof header_path, "%s/memory.header", target->directory);
-  if ((size_t)layer_length >= sizeof layer_path || (size_t)header_length >= sizeof header_path) {
-    return -ENAMETOOLONG;
-  }
-  int32_t result = open_parent(seal, target);
+  struct pages_paths paths;
+  int32_t result = pages_paths_of(target, &paths);
+  if (result == 0) result = open_parent(seal, target);
   if (result < 0) return result;
   seal->pages = aligned_alloc(PAGE_BYTES, STEP_BYTES);
   seal->parents = aligned_alloc(PAGE_BYTES, STEP_BYTES);
   if (seal->pages == NULL || seal->parents == NULL) return -ENOMEM;
-  result = save(seal, layer_path, header_path, target->id);
-  return result < 0 ? result : sync_directory(target->directory);
+  result = save(seal, paths.layer, paths.header, target->id);
+  return result < 0 ? result : pages_sync_directory(target->directory);
 }
 
 static int32_t run_seal(struct seal *seal, uint64_t total_bytes,
@@ -309,7 +263,8 @@ static int32_t run_seal(struct seal *seal, uint64_t total_bytes,
   free(seal->pages);
   free(seal->parents);
   if (result == 0) memcpy(ret_counts, counts, sizeof counts);
-  if (text_size > 0) (void)snprintf(ret_text, text_size, "%s", result < 0 ? seal->failure.text : "");
+  const char *reason = result < 0 ? seal->failure.text : "";
+  if (text_size > 0) (void)snprintf(ret_text, text_size, "%s", reason);
   return result;
 }
 

@@ -42,7 +42,8 @@ bool pages_are_equal_sse2(const uint8_t *a, const uint8_t *b, size_t size) {
     const __m128i *right = (const __m128i *)(const void *)(b + at);
     __m128i seen = zero;
     for (size_t i = 0; i < STRIDE_BYTES / sizeof *left; i++) {
-      seen = _mm_or_si128(seen, _mm_xor_si128(_mm_loadu_si128(left + i), _mm_loadu_si128(right + i)));
+      __m128i differs = _mm_xor_si128(_mm_loadu_si128(left + i), _mm_loadu_si128(right + i));
+      seen = _mm_or_si128(seen, differs);
     }
     if (_mm_movemask_epi8(_mm_cmpeq_epi8(seen, zero)) != 0xffff) return false;
   }
@@ -68,7 +69,8 @@ __attribute__((target("avx2"))) static bool are_equal_avx2(const uint8_t *a, con
     const __m256i *right = (const __m256i *)(const void *)(b + at);
     __m256i seen = _mm256_setzero_si256();
     for (size_t i = 0; i < STRIDE_BYTES / sizeof *left; i++) {
-      __m256i differs = _mm256_xor_si256(_mm256_loadu_si256(left + i), _mm256_loadu_si256(right + i));
+      __m256i one = _mm256_loadu_si256(left + i);
+      __m256i differs = _mm256_xor_si256(one, _mm256_loadu_si256(right + i));
       seen = _mm256_or_si256(seen, differs);
     }
     if (!_mm256_testz_si256(seen, seen)) return false;

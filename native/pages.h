@@ -18,8 +18,9 @@ bool pages_are_equal_sse2(const uint8_t *a, const uint8_t *b, size_t size);
 
 /*
  * The pages of [start, end) of a process that are its own: written since they were mapped from a
- * file, or anonymous. Calls `each` with runs in ascending order until it returns other than 0, which
- * is then the result. `pagemap` is an open /proc/<pid>/pagemap. -errno; -ESRCH: the process ended.
+ * file, or anonymous. Calls `each` with runs in ascending order until it returns other than 0,
+ * which is then the result. `pagemap` is an open /proc/<pid>/pagemap. -errno; -ESRCH: the process
+ * ended.
  */
 typedef int32_t pages_each(void *context, uint64_t start, uint64_t end);
 int32_t pages_private(int pagemap, uint64_t start, uint64_t end, pages_each *each, void *context);

@@ -220,7 +220,7 @@ WRENN_API int32_t wrenn_unmount(const char *target, uint32_t flags);
  */
 WRENN_API int32_t wrenn_tsc_khz(uint32_t interval_ms);
 
-/* ---- pages.c, pages-seal.c: a guest's memory, page by page. docs/memory.md. ---- */
+/* ---- pages.c, pages-seal.c, pages-merge.c: a guest's memory, page by page. docs/memory.md. ---- */
 
 /*
  * Writes the pages of [address, address + size) that are a process's own (anonymous, or written after
@@ -239,7 +239,7 @@ WRENN_API int32_t wrenn_pages_find_mapping(int32_t pid, const char *path, uint64
 
 /* Where a generation is written, and over which parent. */
 struct wrenn_pages_target {
-  const char *directory;         /* gets memory.<uuid of id> and memory.header */
+  const char *directory;         /* gets memory.header and, if there is data, memory.<uuid of id> */
   const char *parent_header;     /* NULL or "": there is no parent */
   const char *layer_directories; /* where the parent's layers are; one per line, at most 16 */
   uint8_t id[16];                /* of the build; names its layer */
@@ -275,5 +275,20 @@ WRENN_API int32_t wrenn_pages_seal_process(int32_t pid, uint64_t address, uint64
                                            const struct wrenn_pages_target *target,
                                            uint64_t *ret_counts, char *ret_text,
                                            uint32_t text_size);
+
+/*
+ * Writes the memory of a generation to the new file `path` (mode 0600, synced) as a flat file, to be
+ * mapped: holes and zeros are its holes. Every chunk is checked. Blocks as sealing does. ret_text says
+ * why on failure; nothing is left behind then. -EEXIST; -EBADMSG, -EIO, -ENOENT: it is damaged.
+ */
+WRENN_API int32_t wrenn_pages_flatten(const char *header, const char *layer_directories,
+                                      const char *path, char *ret_text, uint32_t text_size);
+
+/*
+ * Writes the generation target->parent_header anew as one that needs no other: a single layer, and
+ * generation 0. It has the same memory, so that the old one can be deleted. Otherwise as above.
+ */
+WRENN_API int32_t wrenn_pages_merge(const struct wrenn_pages_target *target, char *ret_text,
+                                    uint32_t text_size);
 
 #endif

@@ -1,4 +1,6 @@
-/* Takes from the pager what it does not need: it reads what tenants wrote, and serves one of them. */
+/*
+ * Takes from the pager what it does not need: it reads what tenants wrote, and serves one of them.
+ */
 #ifndef WRENN_PAGER_CONFINE_H
 #define WRENN_PAGER_CONFINE_H
 
@@ -7,10 +9,10 @@
 #include "failure.h"
 
 /*
- * Bounds what memory may still be allocated, forbids core dumps (they would hold guest memory), and
- * with uid >= 0 becomes that user and group without supplementary groups; of the capabilities only
- * CAP_KILL stays, to end a VMM that runs as another user. Then a system call filter is set: whatever
- * is not needed fails with EPERM. -errno with the reason: the process must not go on.
+ * Bounds what memory may still be allocated, forbids core dumps (they would hold guest memory),
+ * and with uid >= 0 becomes that user and group without supplementary groups; of the capabilities
+ * only CAP_KILL stays, to end a VMM that runs as another user. Then a system call filter is set:
+ * whatever is not needed fails with EPERM. -errno with the reason: the process must not go on.
  */
 int32_t confine(int64_t uid, struct failure *failure);
 

@@ -46,8 +46,15 @@ static void answer_saved(struct control_client *client, int32_t result, uint64_t
 static void answer_stats(const struct pager *pager, struct control_client *client) {
   const struct server *server = &pager->server;
   char text[ANSWER_BYTES];
-  int32_t size = stats_format(&server->stats, state_of(pager), server->memory.bytes_read,
-                              memory_chunks_verified(&server->memory), text, sizeof text);
+  struct timespec cpu = {0};
+  (void)clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &cpu);
+  struct stats_context context = {
+      .state = state_of(pager),
+      .bytes_read = server->memory.bytes_read,
+      .chunks_verified = memory_chunks_verified(&server->memory),
+      .cpu_us = (uint64_t)cpu.tv_sec * 1000000u + (uint64_t)cpu.tv_nsec / 1000,
+  };
+  int32_t size = stats_format(&server->stats, &context, text, sizeof text);
   if (size >= 0) control_send(client, text, (size_t)size);
 }
 

@@ -49,8 +49,8 @@ static int32_t check_place(const struct memory_index *index, uint64_t number,
                 number, mapping->kind);
   }
   if (mapping->layer >= index->layer_count) {
-    return fail(failure, -EBADMSG, "header: mapping %" PRIu64 " names layer %" PRIu32 " of %" PRIu32,
-                number, mapping->layer, index->layer_count);
+    return fail(failure, -EBADMSG, "header: mapping %" PRIu64 " names layer %u of %u", number,
+                mapping->layer, index->layer_count);
   }
   const struct memory_layer *layer = &index->layers[mapping->layer];
   uint64_t end;

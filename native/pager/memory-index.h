@@ -59,8 +59,8 @@ struct memory_index {
 };
 
 /*
- * Reads the bytes of a header, version 1 or 2, trusting nothing in them. On success the caller frees
- * ret_index. -EBADMSG: torn, changed or invalid, with the reason; -ENOMEM.
+ * Reads the bytes of a header, version 1 or 2, trusting nothing in them. On success the caller
+ * frees ret_index. -EBADMSG: torn, changed or invalid, with the reason; -ENOMEM.
  */
 int32_t memory_index_decode(const uint8_t *bytes, size_t size, struct memory_index *ret_index,
                             struct failure *failure);
@@ -83,17 +83,18 @@ int32_t memory_index_encode(const struct memory_index *index, uint8_t **ret_byte
                             size_t *ret_size);
 
 /*
- * Lays `difference` over `base`, of the same total size: its holes show the base, all else hides it.
- * The result has the difference's ids, the generation after the base's, and only the layers that it
- * uses. The caller frees ret_index. -EINVAL: the sizes differ; -E2BIG: too many layers or mappings
- * (merge first); -ENOMEM.
+ * Lays `difference` over `base`, of the same total size: its holes show the base, all else hides
+ * it. The result has the difference's ids, the generation after the base's, and only the layers
+ * that it uses. The caller frees ret_index. -EINVAL: the sizes differ; -E2BIG: too many layers or
+ * mappings (merge first); -ENOMEM.
  */
 int32_t memory_index_overlay(const struct memory_index *base,
                              const struct memory_index *difference, struct memory_index *ret_index);
 
 /*
- * Appends a mapping to an index being built (capacity: the array's current room, 0 at first), joining
- * it to the last one where both the kind and the place of the bytes go on. -ENOMEM, -E2BIG.
+ * Appends a mapping to an index being built (capacity: the array's current room, 0 at first),
+ * joining it to the last one where both the kind and the place of the bytes go on. -ENOMEM,
+ * -E2BIG.
  */
 int32_t memory_index_append(struct memory_index *index, uint64_t *capacity,
                             const struct memory_mapping *mapping);

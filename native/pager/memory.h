@@ -18,9 +18,9 @@ struct memory {
 };
 
 /*
- * Loads the header at `header` and opens each layer as memory.<uuid> (or version 1's memfile.<uuid>,
- * memfile) in the first of the NULL-terminated `directories` that has it. Free by memory_close.
- * -ENOENT: a layer is nowhere; errors of memory_index_load and layer_open.
+ * Loads the header at `header` and opens each layer as memory.<uuid> (or version 1's
+ * memfile.<uuid>, memfile) in the first of the NULL-terminated `directories` that has it. Free by
+ * memory_close. -ENOENT: a layer is nowhere; errors of memory_index_load and layer_open.
  */
 int32_t memory_open(const char *header, const char *const *directories, struct memory *ret_memory,
                     struct failure *failure);

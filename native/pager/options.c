@@ -84,7 +84,8 @@ static int32_t set_option(struct options *options, const char *name, const char 
 }
 
 static int32_t check_socket(const char *name, const char *path, struct failure *failure) {
-  if (path == NULL || strlen(path) < sizeof((struct sockaddr_un *)NULL)->sun_path) return 0;
+  size_t room = sizeof((struct sockaddr_un *)NULL)->sun_path - strlen(SOCKET_ASIDE_SUFFIX);
+  if (path == NULL || strlen(path) < room) return 0;
   return fail(failure, -EINVAL, "%s is too long a path for a socket", name);
 }
 

@@ -33,7 +33,9 @@ void page_list_sort(struct page_list *list);
 
 void page_list_free(struct page_list *list);
 
-/* -EBADMSG: torn, changed, or a range leaves [0, total_bytes); -ENOMEM. The caller frees ret_list. */
+/*
+ * -EBADMSG: torn, changed, or a range leaves [0, total_bytes); -ENOMEM. The caller frees ret_list.
+ */
 int32_t page_list_decode(const uint8_t *bytes, size_t size, uint64_t total_bytes,
                          struct page_list *ret_list, struct failure *failure);
 

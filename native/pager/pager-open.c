@@ -21,18 +21,21 @@
 /* The VMM has sent its message when it connects, or does at once. */
 enum { HAND_OVER_TIMEOUT_MS = 5000, BACKLOG = 8 };
 
+/* Under its name only when it listens: who waits for the file may connect as soon as it is there. */
 static int listen_at(const char *path, int64_t owner) {
   int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return -errno;
   struct sockaddr_un address = {.sun_family = AF_UNIX};
-  strncpy(address.sun_path, path, sizeof address.sun_path - 1);
-  (void)unlink(path);
+  char *aside = address.sun_path;
+  (void)snprintf(aside, sizeof address.sun_path, "%s" SOCKET_ASIDE_SUFFIX, path);
+  (void)unlink(aside);
   mode_t mask = umask(0177);
   bool is_bound = bind(fd, (struct sockaddr *)&address, sizeof address) == 0;
   (void)umask(mask);
-  if (!is_bound || (owner >= 0 && chown(path, (uid_t)owner, (gid_t)-1) < 0) ||
-      listen(fd, BACKLOG) < 0) {
+  if (!is_bound || (owner >= 0 && chown(aside, (uid_t)owner, (gid_t)-1) < 0) ||
+      listen(fd, BACKLOG) < 0 || rename(aside, path) < 0) {
     int error = errno;
+    (void)unlink(aside);
     (void)close(fd);
     return -error;
   }
@@ -69,13 +72,26 @@ static int32_t open_signals(struct pager *pager) {
   return pager->signals < 0 ? fail(&pager->server.failure, -errno, "signalfd: %m") : 0;
 }
 
+/* The process of a pidfd, for comparison with who connects. -1: it is none, or the process is gone. */
+static int64_t pid_of(int pidfd) {
+  char path[64];
+  char line[128];
+  long long pid = -1;
+  (void)snprintf(path, sizeof path, "/proc/self/fdinfo/%d", pidfd);
+  FILE *info = fopen(path, "re");
+  if (info == NULL) return -1;
+  while (pid < 0 && fgets(line, sizeof line, info) != NULL) (void)sscanf(line, "Pid: %lld", &pid);
+  (void)fclose(info);
+  return pid;
+}
+
 static int32_t open_vmm(struct pager *pager) {
-  const struct options *options = &pager->options;
+  struct options *options = &pager->options;
   if (options->vmm_pidfd >= 0) {
+    options->vmm_pid = pid_of((int)options->vmm_pidfd);
+    if (options->vmm_pid < 0) return fail(&pager->server.failure, -ESRCH, "--vmm-pidfd: no process");
     pager->pidfd = (int)options->vmm_pidfd;
-    (void)fcntl(pager->pidfd, F_SETFD, FD_CLOEXEC);
-    if (syscall(SYS_pidfd_send_signal, pager->pidfd, 0, NULL, 0) == 0) return 0;
-    return fail(&pager->server.failure, -errno, "--vmm-pidfd: %m");
+    return fcntl(pager->pidfd, F_SETFD, FD_CLOEXEC) < 0 ? -errno : 0;
   }
   if (options->vmm_pid < 0) return 0;
   pager->pidfd = (int)syscall(SYS_pidfd_open, (pid_t)options->vmm_pid, 0);
@@ -103,6 +119,7 @@ static int32_t open_prefetch(struct pager *pager) {
   int32_t result = page_list_load(pager->options.prefetch, server->memory.index.total_bytes,
                                   &server->prefetch, &failure);
   if (result == 0) page_list_sort(&server->prefetch);
+  if (result < 0) (void)fprintf(stderr, "pager: --prefetch is left out: %s\n", failure.text);
   for (size_t i = 0; result == 0 && i < server->prefetch.count; i++) {
     const struct page_range *range = &server->prefetch.ranges[i];
     memory_read_ahead(&server->memory, range->start, range->length);

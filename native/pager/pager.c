@@ -1,17 +1,18 @@
 /*
  * Serves the missing pages of one restored capsule from the layers of its snapshot.
  *
- * One process per capsule. It may run as a user of its own, sees the layers of one snapshot only, and
- * a bad layer or a broken message ends one capsule and no other; the keeper ties its life to that of
- * one VMM. Measured, it costs about 2 MiB, and no time: a page's cost is the kernel's wake-ups.
+ * One process per capsule. It may run as a user of its own, sees the layers of one snapshot only,
+ * and a bad layer or a broken message ends one capsule and no other; the keeper ties its life to
+ * that of one VMM. Measured, it costs about 2 MiB, and no time: a page's cost is the kernel's
+ * wake-ups.
  *
- * One thread. A fault takes microseconds once it is read, so a second thread would wait for the same
- * address space's locks, and order between events and fills would need locks of ours.
+ * One thread. A fault takes microseconds once it is read, so a second thread would wait for the
+ * same address space's locks, and order between events and fills would need locks of ours.
  *
- * The pager never lets a guest read wrong bytes. What cannot be read, does not match its checksum, or
- * asks for what is not served ends the VMM; the kernel blocks a fault until it is answered, and the
- * VMM's own copy of the userfaultfd keeps it blocked when the pager is killed, until the keeper ends
- * the VMM.
+ * The pager never lets a guest read wrong bytes. What cannot be read, does not match its checksum,
+ * or asks for what is not served ends the VMM; the kernel blocks a fault until it is answered, and
+ * the VMM's own copy of the userfaultfd keeps it blocked when the pager is killed, until the
+ * keeper ends the VMM.
  */
 #define _GNU_SOURCE
 #include "pager.h"

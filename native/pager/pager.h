@@ -47,10 +47,15 @@ int pager_run(int argc, char *const *argv);
 int32_t pager_open(struct pager *pager);
 void pager_close(struct pager *pager);
 
-/* Takes the VMM's connection, if it is the VMM's. Returns 1 when it was, 0 to go on waiting, -errno. */
+/*
+ * Takes the VMM's connection, if it is the VMM's. Returns 1 when it was, 0 to go on waiting,
+ * -errno.
+ */
 int32_t pager_accept(struct pager *pager);
 
-/* Serves until the VMM ends (0), a stop is wanted (0), or something fails: -errno with the reason. */
+/*
+ * Serves until the VMM ends (0), a stop is wanted (0), or something fails: -errno with the reason.
+ */
 int32_t pager_loop(struct pager *pager);
 
 /* Writes the working set of this run, or the ranges given back. -ENOENT: not wanted; -errno. */

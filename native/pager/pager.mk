@@ -13,7 +13,7 @@ PRELOAD_SOURCES := $(wildcard $(PRELOAD_DIR)/*.c)
 PRELOAD_HEADERS := $(wildcard $(PRELOAD_DIR)/*.h)
 
 # The part of libwrenn that shares the pager's files.
-PAGES_AREAS := pages pages-seal
+PAGES_AREAS := pages pages-target pages-seal pages-merge
 PAGES_SOURCES := $(PAGES_AREAS:%=$(PAGER_DIR)/../%.c)
 PAGES_HEADERS := $(wildcard $(PAGER_DIR)/../*.h)
 

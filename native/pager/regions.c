@@ -74,7 +74,14 @@ static bool skip_scalar(struct reader *reader) {
   return take_string(reader, &text, &size) || take_number(reader, &value);
 }
 
-enum field { FIELD_ADDRESS, FIELD_SIZE, FIELD_OFFSET, FIELD_PAGE_SIZE, FIELD_PAGE_SIZE_KIB, FIELDS };
+enum field {
+  FIELD_ADDRESS,
+  FIELD_SIZE,
+  FIELD_OFFSET,
+  FIELD_PAGE_SIZE,
+  FIELD_PAGE_SIZE_KIB,
+  FIELDS,
+};
 static const char *const FIELD_NAMES[FIELDS] = {"base_host_virt_addr", "size", "offset",
                                                 "page_size", "page_size_kib"};
 

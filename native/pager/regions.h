@@ -1,7 +1,8 @@
 /*
  * What a VMM says when it hands over its userfaultfd: which addresses of it hold which part of the
- * guest's memory. The message is Firecracker's (docs/snapshotting/handling-page-faults-on-snapshot-
- * resume.md there): a JSON array, with the descriptor as SCM_RIGHTS; our preload shim sends the same.
+ * guest's memory. The message is Firecracker's
+ * (docs/snapshotting/handling-page-faults-on-snapshot-resume.md there): a JSON array, with the
+ * descriptor as SCM_RIGHTS; our preload shim sends the same.
  */
 #ifndef WRENN_PAGER_REGIONS_H
 #define WRENN_PAGER_REGIONS_H

@@ -73,8 +73,8 @@ static int32_t place(struct server *server, const struct region *region, uint64_
       case UFFD_EXITED:
         return -ESRCH;
       case UFFD_UNMAPPED:
-        return fail(&server->failure, -ENOENT, "the VMM's memory at offset %" PRIu64 " is not registered",
-                    offset);
+        return fail(&server->failure, -ENOENT,
+                    "the VMM's memory at offset %" PRIu64 " is not registered", offset);
       case UFFD_FAILED:
         return fail(&server->failure, -result.error, "cannot fill offset %" PRIu64 " (errno %d)",
                     offset, result.error);
@@ -119,8 +119,8 @@ static uint64_t run_end(const struct server *server, uint64_t offset, uint64_t e
 }
 
 /*
- * A page that was filled once faults again: either a second thread's fault on it was already queued,
- * or it was discarded without an event, after which it reads as zeros.
+ * A page that was filled once faults again: either a second thread's fault on it was already
+ * queued, or it was discarded without an event, after which it reads as zeros.
  */
 static int32_t serve_again(struct server *server, const struct region *region, uint64_t offset) {
   uint64_t existing = server->stats.pages_existing;
@@ -146,8 +146,8 @@ static void choose_window(struct server *server, uint64_t offset) {
 }
 
 /*
- * Narrows [*start, *end) to the run of missing pages around `offset`, which is missing, that are filled
- * in one way. Returns whether that is data.
+ * Narrows [*start, *end) to the run of missing pages around `offset`, which is missing, that are
+ * filled in one way. Returns whether that is data.
  */
 static bool find_run(const struct server *server, uint64_t offset, uint64_t *start,
                      uint64_t *end) {

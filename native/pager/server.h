@@ -17,8 +17,9 @@
 
 enum {
   /*
-   * What a fault brings at least, around it. Measured on the reference machine: a fault costs 55 us
-   * with one page and 80 us with 16, nearly all of it wake-ups; larger ones bring pages nobody wants.
+   * What a fault brings at least, around it. Measured on the reference machine: a fault costs 55
+   * us with one page and 80 us with 16, nearly all of it wake-ups; larger ones bring pages nobody
+   * wants.
    */
   FAULT_WINDOW_BYTES = 64 * 1024,
   /* What it grows to, doubling, while faults go on where the last one ended. */
@@ -82,7 +83,9 @@ int32_t server_serve(struct server *server);
  */
 int32_t server_check_regions(struct server *server);
 
-/* Brings the next step of the list. Returns 1 while there is more, else 0; errors of server_serve. */
+/*
+ * Brings the next step of the list. Returns 1 while there is more, else 0; errors of server_serve.
+ */
 int32_t server_prefetch(struct server *server);
 
 /* Every range that the guest gave back. The caller frees ret_list. -ENOMEM, -E2BIG. */

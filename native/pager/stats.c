@@ -37,18 +37,19 @@ uint64_t stats_latency_ns(const struct stats *stats, double share) {
   return upper_bound_of(bucket);
 }
 
-int32_t stats_format(const struct stats *stats, const char *state, uint64_t bytes_read,
-                     uint64_t chunks_verified, char *ret_text, size_t size) {
+int32_t stats_format(const struct stats *stats, const struct stats_context *context,
+                     char *ret_text, size_t size) {
   int length = snprintf(
       ret_text, size,
       "{\"state\":\"%s\",\"faults\":%" PRIu64 ",\"faultsRepeated\":%" PRIu64
       ",\"pagesCopied\":%" PRIu64 ",\"pagesZeroed\":%" PRIu64 ",\"pagesPrefetched\":%" PRIu64
       ",\"pagesRemoved\":%" PRIu64 ",\"pagesDiscarded\":%" PRIu64 ",\"pagesExisting\":%" PRIu64
       ",\"retries\":%" PRIu64 ",\"prefetchUs\":%" PRIu64 ",\"bytesRead\":%" PRIu64
-      ",\"chunksVerified\":%" PRIu64 ",\"faultP50Ns\":%" PRIu64 ",\"faultP99Ns\":%" PRIu64 "}\n",
-      state, stats->faults, stats->faults_repeated, stats->pages_copied, stats->pages_zeroed,
+      ",\"chunksVerified\":%" PRIu64 ",\"cpuUs\":%" PRIu64 ",\"faultP50Ns\":%" PRIu64 ",\"faultP99Ns\":%" PRIu64 "}\n",
+      context->state, stats->faults, stats->faults_repeated, stats->pages_copied, stats->pages_zeroed,
       stats->pages_prefetched, stats->pages_removed, stats->pages_discarded, stats->pages_existing,
-      stats->retries, stats->prefetch_us, bytes_read, chunks_verified,
+      stats->retries, stats->prefetch_us, context->bytes_read, context->chunks_verified,
+      context->cpu_us,
       stats_latency_ns(stats, 0.5), stats_latency_ns(stats, 0.99));
   return length < 0 || (size_t)length >= size ? -ENOSPC : length;
 }

@@ -28,10 +28,16 @@ void stats_note_latency(struct stats *stats, uint64_t nanoseconds);
 /* The upper bound of the bucket that holds the given share (0..1) of faults; 0 without faults. */
 uint64_t stats_latency_ns(const struct stats *stats, double share);
 
-/*
- * Writes one JSON object and a newline. `state` is a plain word. Returns the length, or -ENOSPC.
- */
-int32_t stats_format(const struct stats *stats, const char *state, uint64_t bytes_read,
-                     uint64_t chunks_verified, char *ret_text, size_t size);
+/* What is told beside the counters. `state` is a plain word. */
+struct stats_context {
+  const char *state;
+  uint64_t bytes_read;
+  uint64_t chunks_verified;
+  uint64_t cpu_us; /* processor time of the pager since its start */
+};
+
+/* Writes one JSON object and a newline. Returns the length, or -ENOSPC. */
+int32_t stats_format(const struct stats *stats, const struct stats_context *context,
+                     char *ret_text, size_t size);
 
 #endif

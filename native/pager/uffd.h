@@ -22,8 +22,8 @@ struct uffd_result {
 };
 
 /*
- * Says what UFFDIO_COPY or UFFDIO_ZEROPAGE meant, from its return value, errno and the field that the
- * kernel wrote (set to 0 before the call), see ioctl_userfaultfd(2).
+ * Says what UFFDIO_COPY or UFFDIO_ZEROPAGE meant, from its return value, errno and the field that
+ * the kernel wrote (set to 0 before the call), see ioctl_userfaultfd(2).
  */
 struct uffd_result uffd_classify(int returned, int error, int64_t written, uint64_t size);
 

@@ -14,8 +14,9 @@
 int userfault_register(int device, void *address, size_t size);
 
 /*
- * Connects to the unix socket `path` and sends `uffd` and one region: `size` bytes at `address` that
- * hold the guest's memory from `offset` on. Blocks: until the pager accepts. Returns 0 or -errno.
+ * Connects to the unix socket `path` and sends `uffd` and one region: `size` bytes at `address`
+ * that hold the guest's memory from `offset` on. Blocks: until the pager accepts. Returns 0 or
+ * -errno.
  */
 int32_t hand_over(const char *path, int uffd, const void *address, size_t size, uint64_t offset);
 

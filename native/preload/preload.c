@@ -1,16 +1,18 @@
 /*
  * Loaded into QEMU by LD_PRELOAD: changes how the file that holds the guest's memory is mapped.
  *
- * The command line keeps share=on, so that QEMU treats the block as shared and leaves it out of its
- * migration stream (x-ignore-shared), at the second pause as at the first. What is really mapped is
+ * The command line keeps share=on, so that QEMU treats the block as shared and leaves it out of
+ * its migration stream (x-ignore-shared), at the second pause as at the first. What is really
+ * mapped is
  *   private  the file, copy-on-write: clones of one file share what they have not written;
  *   uffd     anonymous memory whose missing pages a pager brings.
  * In both the file is opened for reading only: a VMM that was taken over cannot change a template.
  *
  * Environment: WRENN_RAM_FILE (the path on the command line), WRENN_RAM_MODE (private, uffd), for
- * uffd WRENN_RAM_SOCKET (the pager's socket) and WRENN_USERFAULT_FD (an inherited /dev/userfaultfd,
- * for a user who may not open it). Without WRENN_RAM_FILE nothing changes. What cannot be done fails
- * the call, and so the VMM: the file is never mapped in another way than asked.
+ * uffd WRENN_RAM_SOCKET (the pager's socket) and WRENN_USERFAULT_FD (an inherited
+ * /dev/userfaultfd, for a user who may not open it). Without WRENN_RAM_FILE nothing changes. What
+ * cannot be done fails the call, and so the VMM: the file is never mapped in another way than
+ * asked.
  */
 #define _GNU_SOURCE
 #include <errno.h>

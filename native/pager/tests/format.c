@@ -137,6 +137,48 @@ static void a_header_of_version_1_reads_with_its_zeros_and_its_builds(void) {
   memory_index_free(&index);
 }
 
+static void layers_of_version_1_are_read_under_both_of_their_names(void) {
+  static const uint64_t MAPPINGS[][4] = {{0, 1, 7, 2}, {1, 2, 0, 0}, {3, 1, 8, 0}};
+  static const char *const NAMES[] = {"memfile", "memfile.08000000-0000-0000-0000-000000000000"};
+  char directory[] = "/tmp/wrenn-pager-test-XXXXXX";
+  char path[128];
+  uint8_t bytes[512];
+  uint8_t page[MEMORY_BLOCK_BYTES];
+  uint8_t read[4 * MEMORY_BLOCK_BYTES];
+  struct memory memory;
+  struct failure failure;
+  assert(mkdtemp(directory) != NULL);
+  for (uint64_t file = 0; file < 2; file++) {
+    (void)snprintf(path, sizeof path, "%s/%s", directory, NAMES[file]);
+    int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    for (uint64_t i = 0; i < 3; i++) {
+      fill_page(page, i, file);
+      assert(write(fd, page, sizeof page) == sizeof page);
+    }
+    assert(close(fd) == 0);
+  }
+  size_t size = put_v1(bytes, MAPPINGS, 3);
+  (void)snprintf(path, sizeof path, "%s/memfile.header", directory);
+  int fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+  assert(write(fd, bytes, size) == (ssize_t)size && close(fd) == 0);
+
+  const char *directories[] = {directory, NULL};
+  assert(memory_open(path, directories, &memory, &failure) == 0);
+  assert(memory_read(&memory, 0, read, sizeof read, &failure) == 0);
+
+  fill_page(page, 2, 0);
+  assert(memcmp(read, page, sizeof page) == 0);
+  fill_page(page, 0, 1);
+  assert(memcmp(read + 3 * MEMORY_BLOCK_BYTES, page, sizeof page) == 0);
+  for (size_t at = 0; at < 2 * MEMORY_BLOCK_BYTES; at++) assert(read[MEMORY_BLOCK_BYTES + at] == 0);
+  (void)snprintf(path, sizeof path, "%s/memfile", directory);
+  assert(truncate(path, 2 * MEMORY_BLOCK_BYTES) == 0);
+  assert(memory_read(&memory, 0, read, sizeof read, &failure) == -EIO);
+  memory_close(&memory);
+  (void)snprintf(path, sizeof path, "rm -r %s", directory);
+  assert(system(path) == 0);
+}
+
 static void a_header_with_gaps_overlaps_or_a_bad_end_is_refused(void) {
   static const uint64_t BAD[][3][4] = {
       {{0, 1, 7, 0}, {2, 1, 7, 1}, {3, 1, 7, 2}},
@@ -286,6 +328,7 @@ int main(void) {
   RUN(a_zeroed_page_hides_its_parents_data_and_a_hole_shows_it);
   RUN(neighbours_are_joined_only_where_their_bytes_are_neighbours);
   RUN(a_header_of_version_1_reads_with_its_zeros_and_its_builds);
+  RUN(layers_of_version_1_are_read_under_both_of_their_names);
   RUN(a_header_with_gaps_overlaps_or_a_bad_end_is_refused);
   RUN(a_torn_or_flipped_header_is_refused_at_every_byte);
   RUN(random_headers_with_right_checksums_never_leave_their_bounds);

@@ -230,7 +230,8 @@ static void a_whole_file_is_saved_with_its_holes_and_zeros(void) {
   assert(pwrite(fd, expected + 48 * PAGE, 64 * PAGE, 48 * PAGE) == 64 * PAGE && close(fd) == 0);
 
   /* Over a parent with data everywhere, so that a hole must hide it. */
-  assert(wrenn_pages_seal_file(path, snapshot.total_bytes, &target, counts, text, sizeof text) == 0);
+  assert(wrenn_pages_seal_file(path, snapshot.total_bytes, &target, counts, text,
+                               sizeof text) == 0);
   expect_memory(directory, &snapshot, expected);
   struct wrenn_pages_target alone = target_of(&snapshot, "alone", directory);
   alone.parent_header = NULL;
@@ -240,6 +241,32 @@ static void a_whole_file_is_saved_with_its_holes_and_zeros(void) {
   assert(counts[WRENN_PAGES_DATA] == 10 * PAGE && counts[WRENN_PAGES_ZERO] == 54 * PAGE);
   assert(counts[WRENN_PAGES_READ] == 64 * PAGE && counts[WRENN_PAGES_UNCHANGED] == 0);
   free(expected);
+  snapshot_remove(&snapshot);
+}
+
+static void many_layers_merge_into_one_and_into_a_flat_file(void) {
+  struct snapshot snapshot;
+  char directory[160];
+  char text[256];
+  char flat[128];
+  snapshot_make(&snapshot, PAGES);
+  struct wrenn_pages_target target = target_of(&snapshot, "merged", directory);
+  (void)snprintf(flat, sizeof flat, "%s/flat", snapshot.directory);
+
+  assert(wrenn_pages_merge(&target, text, sizeof text) == 0);
+  assert(wrenn_pages_flatten(snapshot.header, snapshot.directory, flat, text, sizeof text) == 0);
+  assert(unlink(snapshot.layers[0]) == 0 && unlink(snapshot.layers[1]) == 0);
+
+  expect_memory(directory, &snapshot, snapshot.expected);
+  int fd = open(flat, O_RDONLY | O_CLOEXEC);
+  struct stat status;
+  uint8_t *read = mmap(NULL, snapshot.total_bytes, PROT_READ, MAP_PRIVATE, fd, 0);
+  assert(read != MAP_FAILED && memcmp(read, snapshot.expected, snapshot.total_bytes) == 0);
+  assert(fstat(fd, &status) == 0 && (uint64_t)status.st_blocks * 512 < snapshot.total_bytes);
+  assert(munmap(read, snapshot.total_bytes) == 0 && close(fd) == 0);
+  assert(wrenn_pages_flatten(snapshot.header, snapshot.directory, flat, text, sizeof text) ==
+         -ENOENT);
+  assert(strlen(text) > 0);
   snapshot_remove(&snapshot);
 }
 
@@ -292,6 +319,7 @@ int main(void) {
   RUN(a_second_pause_stores_what_changed_and_zeroed_pages_stay_zero);
   RUN(pages_given_back_are_saved_as_zeros_unless_touched_again);
   RUN(a_whole_file_is_saved_with_its_holes_and_zeros);
+  RUN(many_layers_merge_into_one_and_into_a_flat_file);
   RUN(a_damaged_parent_is_refused_and_nothing_is_left_behind);
   RUN(a_full_disk_is_reported_and_nothing_is_left_behind);
   return 0;

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -99,6 +100,50 @@ static void the_confined_pager_ends_a_vmm_of_another_user(void) {
   rig_remove(&rig);
 }
 
+static int wait_for_pager(struct guest *guest) {
+  rig_wait_for_file(guest->rig->socket);
+  if (guest_map(guest) < 0) return 100;
+  if (guest_hand_over(guest) < 0) return 101;
+  return read_all(guest);
+}
+
+static int hand_over_as_a_stranger(struct guest *guest) {
+  if (guest_map(guest) < 0) return 100;
+  (void)guest_hand_over(guest);
+  return 0;
+}
+
+/* Whoever else connects is turned away, and is not ended either. */
+static void serve_only(const char *option, bool by_descriptor) {
+  struct rig rig;
+  char number[16];
+  make_confined(&rig);
+  rig_start_bare_vmm(&rig, wait_for_pager);
+  pid_t vmm = rig.vmm;
+  assert(kill(vmm, SIGSTOP) == 0);
+  int pidfd = (int)syscall(SYS_pidfd_open, vmm, 0);
+  assert(pidfd >= 0 && fcntl(pidfd, F_SETFD, 0) == 0);
+  (void)snprintf(number, sizeof number, "%d", by_descriptor ? pidfd : (int)vmm);
+  rig_option(&rig, option, number);
+  rig_start_program(&rig);
+  rig_start_bare_vmm(&rig, hand_over_as_a_stranger);
+  assert(rig_wait(rig.vmm) == 0);
+  assert(rig_still_runs(rig.pager, 20));
+  assert(kill(vmm, SIGCONT) == 0);
+  assert(rig_wait(vmm) == 0);
+  assert(rig_wait(rig.pager) == 0);
+  assert(close(pidfd) == 0);
+  rig_remove(&rig);
+}
+
+static void a_vmm_known_by_its_pid_is_the_only_one_served(void) {
+  serve_only("--vmm-pid", false);
+}
+
+static void a_vmm_known_by_a_descriptor_is_the_only_one_served(void) {
+  serve_only("--vmm-pidfd", true);
+}
+
 static int ask_everything(struct guest *guest) {
   char answer[RIG_ANSWER_BYTES];
   rig_ask(guest->rig, "ready", answer);
@@ -122,6 +167,8 @@ int main(void) {
   RUN(the_confined_pager_serves_with_one_capability_and_little_memory);
   RUN(the_confined_pager_writes_its_working_set_when_the_vmm_ends);
   RUN(the_confined_pager_ends_a_vmm_of_another_user);
+  RUN(a_vmm_known_by_its_pid_is_the_only_one_served);
+  RUN(a_vmm_known_by_a_descriptor_is_the_only_one_served);
   RUN(the_confined_pager_answers_its_control_socket);
   return 0;
 }

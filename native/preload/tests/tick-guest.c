@@ -24,7 +24,9 @@ int main(void) {
                          MAP_PRIVATE | MAP_ANONYMOUS | MAP_POPULATE, -1, 0);
   for (uint64_t page = 0; page < PAGES; page++) {
     uint64_t word = word_of(nonce, page, 0);
-    for (size_t at = 0; at < PAGE; at += sizeof word) memcpy(memory + page * PAGE + at, &word, sizeof word);
+    for (size_t at = 0; at < PAGE; at += sizeof word) {
+      memcpy(memory + page * PAGE + at, &word, sizeof word);
+    }
   }
   for (uint64_t count = 1;; count++) {
     uint64_t wrong = 0;

@@ -43,7 +43,8 @@ void rig_start_pager(struct rig *rig);
 void rig_start_program(struct rig *rig);
 
 /*
- * Starts a VMM that maps memory, hands it over and then runs `body`, whose result is its exit status.
+ * Starts a VMM that maps memory, hands it over and then runs `body`, whose result is its exit
+ * status.
  */
 void rig_start_vmm(struct rig *rig, int (*body)(struct guest *guest));
 
