@@ -81,6 +81,15 @@ export const LAUNCH_READY_MS_MAX = 10_000;
 export const LIST_ENTRIES_MAX = 100_000;
 export const LIST_DEPTH_MAX = 1024;
 
+/** Watches of directories that are open at once; Linux allows 128 inotify instances by default. */
+export const WATCHES_MAX = 100;
+
+/** Changes that wait for a client which polls. */
+export const WATCHER_CHANGES_MAX = 10_000;
+
+/** One record of a watch: a letter and a path. */
+export const WATCH_RECORD_BYTES_MAX = 8192;
+
 /** Variables that /init may set. */
 export const ENV_VARS_MAX = 1024;
 export const ENV_BYTES_MAX = 256 * KIB;

@@ -1,5 +1,6 @@
 // envd: the agent inside a capsule. It runs processes and serves files on one port.
 import { loadConfig } from "./config.ts";
+import { Watches } from "./filesystem/directory-watch.ts";
 import { writeIdentityFiles } from "./init/identity.ts";
 import { Settings } from "./init/settings.ts";
 import { MetricsSampler } from "./metrics/sampler.ts";
@@ -22,12 +23,15 @@ if (config.isVersionAsked) {
 
 // Files of clients are for everybody to read unless they say otherwise.
 process.umask(0o022);
+// A guest without its agent is lost, so what nobody caught is reported and survived.
+process.on("unhandledRejection", (error) => log("unexpected error", { error: String(error) }));
 const settings = new Settings();
 const users = new Users();
 const launcher = new Launcher(config.programsDir);
 const registry = new Registry(launcher);
 const metrics = new MetricsSampler();
-const rpc = rpcHandlers({ registry, launcher, users, settings, path: config.path, log });
+const watches = new Watches(config.programsDir);
+const rpc = rpcHandlers({ ...config, registry, launcher, watches, users, settings, log });
 const server = serve({ ...config, settings, users, metrics, rpc, log }, config);
 log("listening", { address: `${server.hostname}:${server.port}`, version: ENVD_VERSION });
 

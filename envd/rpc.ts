@@ -9,12 +9,13 @@ import {
 import { createFetchHandler } from "@connectrpc/connect/protocol";
 import { Filesystem } from "../proto/gen/envd/filesystem_pb.js";
 import { Process } from "../proto/gen/envd/process_pb.js";
-import { type FilesystemDeps, filesystemService } from "./filesystem/service.ts";
+import { filesystemService } from "./filesystem/service.ts";
+import { type WatchDeps, watchService } from "./filesystem/watch-service.ts";
 import { RPC_MESSAGE_BYTES_MAX } from "./limits.ts";
 import { type ProcessServiceDeps, processService } from "./process/service.ts";
 import type { RpcHandler } from "./server.ts";
 
-export interface RpcDeps extends ProcessServiceDeps, FilesystemDeps {
+export interface RpcDeps extends ProcessServiceDeps, WatchDeps {
   readonly log: (message: string, fields: Record<string, unknown>) => void;
 }
 
@@ -26,7 +27,8 @@ export function rpcHandlers(deps: RpcDeps): Map<string, RpcHandler> {
     readMaxBytes: RPC_MESSAGE_BYTES_MAX,
     interceptors: [logUnexpected(deps.log)],
   });
-  router.service(Process, processService(deps)).service(Filesystem, filesystemService(deps));
+  router.service(Process, processService(deps));
+  router.service(Filesystem, { ...filesystemService(deps), ...watchService(deps) });
   return new Map(
     router.handlers.map((handler) => [
       handler.requestPath,

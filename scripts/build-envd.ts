@@ -16,7 +16,7 @@ const LOADER = "ld-linux-x86-64.so.2";
 /** What the loader says that Bun needs; see `readelf -d`. */
 const LIBRARIES = [LOADER, "libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2"];
 const LIBRARY_DIRS = ["/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64"];
-const PROGRAMS = ["launch", "winsize", "renew"];
+const PROGRAMS = ["launch", "winsize", "renew", "watch"];
 const C_FLAGS = [
   ..."-std=gnu17 -D_GNU_SOURCE -O2 -static -s -Wl,--build-id=none".split(" "),
   ..."-Wall -Wextra -Werror -Wshadow -Wconversion -Wstrict-prototypes".split(" "),

@@ -14,7 +14,8 @@ import type {
 import { Signal } from "../../proto/gen/envd/process_pb.js";
 import { EnvdError } from "../errors.ts";
 import type { Settings } from "../init/settings.ts";
-import { COMMAND_BYTES_MAX, KEEPALIVE_MS, KEEPALIVE_MS_MIN, TAG_BYTES_MAX } from "../limits.ts";
+import { keepaliveMsOf } from "../keepalive.ts";
+import { COMMAND_BYTES_MAX, TAG_BYTES_MAX } from "../limits.ts";
 import type { Users } from "../users.ts";
 import { requestedUser, startDirectory, startVariables } from "./environment.ts";
 import type { Command, GuestProcess } from "./guest-process.ts";
@@ -137,7 +138,7 @@ async function* streamOf(
   const { signal } = context;
   const close = () => subscription.close();
   signal.addEventListener("abort", close);
-  const keepaliveMs = keepaliveOf(context.requestHeader);
+  const keepaliveMs = keepaliveMsOf(context.requestHeader);
   try {
     yield { event: { event: { case: "start", value: { pid: process.pid } } } };
     while (!signal.aborted) {
@@ -301,10 +302,4 @@ function signalError(signal: Signal): EnvdError {
   return signal === Signal.UNSPECIFIED
     ? new EnvdError("invalid_argument", "signal: is required")
     : new EnvdError("unimplemented", `signal: ${signal} is neither SIGTERM nor SIGKILL`);
-}
-
-function keepaliveOf(headers: Headers): number {
-  const text = headers.get("keepalive-ping-interval");
-  if (text === null || !/^\d{1,6}$/.test(text)) return KEEPALIVE_MS;
-  return Math.max(Number(text) * 1000, KEEPALIVE_MS_MIN);
 }

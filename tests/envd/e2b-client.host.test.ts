@@ -12,6 +12,7 @@ interface Seen {
   readonly commands: Record<string, unknown>;
   readonly terminal: { exitCode: number; shown: string };
   readonly files: Record<string, unknown>;
+  readonly changes: string[];
 }
 
 let seen: Seen;
@@ -64,4 +65,10 @@ test("it writes, reads, lists, moves and removes files", () => {
     exists: false,
     isMissing: true,
   });
+});
+
+test("it is told of changes in a tree", () => {
+  expect(seen.changes).toContain("create sub dir");
+  expect(seen.changes.some((change) => change.startsWith("create sub/file"))).toBe(true);
+  expect(seen.changes.at(-1)).toBe("remove sub/file -");
 });

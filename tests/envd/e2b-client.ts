@@ -22,6 +22,7 @@ try {
     commands: await commands(sandbox),
     terminal: await terminal(sandbox),
     files: await files(sandbox),
+    changes: await changes(sandbox),
   };
   console.log(JSON.stringify(seen));
 } finally {
@@ -126,4 +127,24 @@ async function files(sandbox: Sandbox) {
     exists,
     isMissing: missing instanceof FileNotFoundError ? true : String(missing),
   };
+}
+
+async function changes(sandbox: Sandbox) {
+  const watched = `${dir}/watched`;
+  await sandbox.files.makeDir(watched);
+  const seen: string[] = [];
+  const last = Promise.withResolvers<void>();
+  const handle = await sandbox.files.watchDir(
+    watched,
+    ({ name, type, entry }) => {
+      seen.push(`${type} ${name} ${entry?.type ?? "-"}`);
+      if (type === "remove") last.resolve();
+    },
+    { recursive: true, includeEntry: true },
+  );
+  await sandbox.files.write(`${watched}/sub/file`, "x");
+  await sandbox.files.remove(`${watched}/sub/file`);
+  await last.promise;
+  await handle.stop();
+  return seen;
 }

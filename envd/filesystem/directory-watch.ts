@@ -1,0 +1,136 @@
+// What happens in a directory, as native/guest/watch.c tells it.
+import { statfs } from "node:fs/promises";
+import { EventType } from "../../proto/gen/envd/filesystem_pb.js";
+import { EnvdError, fileError } from "../errors.ts";
+import { statOrNull } from "../files/directories.ts";
+import { WATCH_RECORD_BYTES_MAX, WATCHES_MAX } from "../limits.ts";
+
+/** File systems whose other users' changes this kernel does not see: NFS, CIFS, SMB2, FUSE. */
+const NETWORK_FILE_SYSTEMS = new Set([0x6969, 0xff534d42, 0xfe534d42, 0x65735546]);
+
+const EVENT_TYPES: Readonly<Record<string, EventType>> = {
+  C: EventType.CREATE,
+  W: EventType.WRITE,
+  A: EventType.CHMOD,
+  D: EventType.REMOVE,
+  R: EventType.RENAME,
+};
+
+export interface Change {
+  readonly type: EventType;
+  /** Relative to the watched directory; "." is itself, which then has gone. */
+  readonly name: string;
+}
+
+export interface WatchOptions {
+  readonly isRecursive: boolean;
+  readonly allowsNetworkMounts: boolean;
+}
+
+/** Opens watches. Each is a process of its own, so that a large tree costs nobody but its watcher. */
+export class Watches {
+  readonly #program: string;
+  #openCount = 0;
+
+  constructor(programsDir: string) {
+    this.#program = `${programsDir}/watch`;
+  }
+
+  /**
+   * Watches the directory: everything after the return is told. not_found or invalid_argument when
+   * there is none, failed_precondition on a network mount, resource_exhausted when too many are open.
+   */
+  async open(path: string, options: WatchOptions): Promise<DirectoryWatch> {
+    const found = await statOrNull(path);
+    if (found === null) throw new EnvdError("not_found", `path '${path}' does not exist`);
+    if (!found.isDirectory()) {
+      throw new EnvdError("invalid_argument", `path '${path}' is not a directory`);
+    }
+    if (!options.allowsNetworkMounts && (await isNetworkMount(path))) {
+      throw new EnvdError("failed_precondition", `path '${path}' lies on a network mount`);
+    }
+    if (this.#openCount >= WATCHES_MAX) {
+      throw new EnvdError("resource_exhausted", `${WATCHES_MAX} watches are open already`);
+    }
+    this.#openCount++;
+    const watch = new DirectoryWatch([
+      this.#program,
+      ...(options.isRecursive ? ["--recursive"] : []),
+      path,
+    ]);
+    void watch.closed.then(() => this.#openCount--);
+    await watch.started();
+    return watch;
+  }
+}
+
+async function isNetworkMount(path: string): Promise<boolean> {
+  try {
+    return NETWORK_FILE_SYSTEMS.has((await statfs(path)).type);
+  } catch (error) {
+    throw fileError(error, path);
+  }
+}
+
+/** One open watch. Its reader sets the pace: what waits, waits in the kernel's bounded queue. */
+export class DirectoryWatch {
+  /** Resolves when the watch has ended, by `close` or because the directory has gone. */
+  readonly closed: Promise<void>;
+  readonly #child;
+  readonly #records: AsyncGenerator<string>;
+
+  constructor(command: string[]) {
+    this.#child = Bun.spawn(command, { stdio: ["pipe", "pipe", "pipe"], env: {} });
+    this.#records = recordsOf(this.#child.stdout);
+    this.closed = this.#child.exited.then(() => {});
+  }
+
+  /** Resolves once the watch stands; throws what kept it from it. Called once, first. */
+  async started(): Promise<void> {
+    const { value } = await this.#records.next();
+    if (value === "S") return;
+    const reason = (await new Response(this.#child.stderr).text()).trim();
+    switch (await this.#child.exited) {
+      case ERRNO.ENOENT:
+      case ERRNO.ENOTDIR:
+        throw new EnvdError("not_found", reason);
+      case ERRNO.ENOSPC:
+      case ERRNO.EMFILE:
+      case ERRNO.ENOMEM:
+        throw new EnvdError("resource_exhausted", `the guest can watch no more: ${reason}`);
+      default:
+        throw new Error(`watch failed: ${reason}`);
+    }
+  }
+
+  /** The next change, or null when the directory has gone. resource_exhausted when some were lost. */
+  async next(): Promise<Change | null> {
+    const { value, done } = await this.#records.next();
+    if (done) return null;
+    if (value === "O") {
+      throw new EnvdError("resource_exhausted", "changes came faster than they were read");
+    }
+    const type = EVENT_TYPES[value.slice(0, 1)];
+    if (type === undefined) throw new Error(`unreachable: record ${value}`);
+    return { type, name: value.slice(1) || "." };
+  }
+
+  close(): void {
+    this.#child.kill("SIGKILL");
+  }
+}
+
+/** Errnos that the program ends with; see errno(3). */
+const ERRNO = { ENOENT: 2, ENOMEM: 12, ENOTDIR: 20, EMFILE: 24, ENOSPC: 28 } as const;
+
+async function* recordsOf(stdout: ReadableStream<Uint8Array>): AsyncGenerator<string> {
+  let rest: Buffer = Buffer.alloc(0);
+  for await (const chunk of stdout) {
+    rest = Buffer.concat([rest, chunk]);
+    for (let end = rest.indexOf(0); end >= 0; end = rest.indexOf(0)) {
+      yield rest.subarray(0, end).toString("utf8");
+      rest = rest.subarray(end + 1);
+    }
+    if (rest.length > WATCH_RECORD_BYTES_MAX) throw new Error("watch told a record without end");
+  }
+}
