@@ -21,7 +21,7 @@
 /* The VMM has sent its message when it connects, or does at once. */
 enum { HAND_OVER_TIMEOUT_MS = 5000, BACKLOG = 8 };
 
-/* Under its name only when it listens: who waits for the file may connect as soon as it is there. */
+/* Under its name only when it listens: who waits for the file may connect once it is there. */
 static int listen_at(const char *path, int64_t owner) {
   int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd < 0) return -errno;
@@ -72,7 +72,7 @@ static int32_t open_signals(struct pager *pager) {
   return pager->signals < 0 ? fail(&pager->server.failure, -errno, "signalfd: %m") : 0;
 }
 
-/* The process of a pidfd, for comparison with who connects. -1: it is none, or the process is gone. */
+/* The process of a pidfd, to compare with who connects. -1: it is none, or the process ended. */
 static int64_t pid_of(int pidfd) {
   char path[64];
   char line[128];
@@ -89,7 +89,9 @@ static int32_t open_vmm(struct pager *pager) {
   struct options *options = &pager->options;
   if (options->vmm_pidfd >= 0) {
     options->vmm_pid = pid_of((int)options->vmm_pidfd);
-    if (options->vmm_pid < 0) return fail(&pager->server.failure, -ESRCH, "--vmm-pidfd: no process");
+    if (options->vmm_pid < 0) {
+      return fail(&pager->server.failure, -ESRCH, "--vmm-pidfd: no process");
+    }
     pager->pidfd = (int)options->vmm_pidfd;
     return fcntl(pager->pidfd, F_SETFD, FD_CLOEXEC) < 0 ? -errno : 0;
   }

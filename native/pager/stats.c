@@ -45,11 +45,12 @@ int32_t stats_format(const struct stats *stats, const struct stats_context *cont
       ",\"pagesCopied\":%" PRIu64 ",\"pagesZeroed\":%" PRIu64 ",\"pagesPrefetched\":%" PRIu64
       ",\"pagesRemoved\":%" PRIu64 ",\"pagesDiscarded\":%" PRIu64 ",\"pagesExisting\":%" PRIu64
       ",\"retries\":%" PRIu64 ",\"prefetchUs\":%" PRIu64 ",\"bytesRead\":%" PRIu64
-      ",\"chunksVerified\":%" PRIu64 ",\"cpuUs\":%" PRIu64 ",\"faultP50Ns\":%" PRIu64 ",\"faultP99Ns\":%" PRIu64 "}\n",
-      context->state, stats->faults, stats->faults_repeated, stats->pages_copied, stats->pages_zeroed,
-      stats->pages_prefetched, stats->pages_removed, stats->pages_discarded, stats->pages_existing,
-      stats->retries, stats->prefetch_us, context->bytes_read, context->chunks_verified,
-      context->cpu_us,
-      stats_latency_ns(stats, 0.5), stats_latency_ns(stats, 0.99));
+      ",\"chunksVerified\":%" PRIu64 ",\"cpuUs\":%" PRIu64 ",\"faultP50Ns\":%" PRIu64
+      ",\"faultP99Ns\":%" PRIu64 "}\n",
+      context->state, stats->faults, stats->faults_repeated, stats->pages_copied,
+      stats->pages_zeroed, stats->pages_prefetched, stats->pages_removed, stats->pages_discarded,
+      stats->pages_existing, stats->retries, stats->prefetch_us, context->bytes_read,
+      context->chunks_verified, context->cpu_us, stats_latency_ns(stats, 0.5),
+      stats_latency_ns(stats, 0.99));
   return length < 0 || (size_t)length >= size ? -ENOSPC : length;
 }
