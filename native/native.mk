@@ -28,7 +28,7 @@ native: $(NATIVE_OUT)/libwrenn.so $(NATIVE_OUT)/tests/tap-relay keeper pager
 native-test: $(NATIVE_UNIT_TESTS) test-keeper test-pager
 	@for test in $(NATIVE_UNIT_TESTS); do "$$test" || exit 1; done
 
-native-test-root: $(NATIVE_ROOT_TESTS) test-keeper-host test-pager-host
+native-test-root: $(NATIVE_ROOT_TESTS) test-keeper-host test-pager-host test-pager-vm
 	@for test in $(NATIVE_ROOT_TESTS); do "$$test" || exit 1; done
 
 # Written aside and renamed: an agent that runs has the old one mapped.

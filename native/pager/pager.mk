@@ -50,7 +50,7 @@ test-pager-host: $(PAGER_ROOT_TESTS) $(NATIVE_OUT)/pager
 # Boots a guest under QEMU, so it needs a guest kernel beside root.
 PAGER_GUEST_KERNEL ?= $(lastword $(sort $(wildcard build/kernel/vmlinux-*)))
 test-pager-vm: $(PAGER_OUT)/vm-restore $(PAGER_OUT)/tick-guest pager
-	@test -n "$(PAGER_GUEST_KERNEL)" || { echo "no guest kernel: make guest, or PAGER_GUEST_KERNEL=<vmlinux>" >&2; exit 1; }
+	@test -n "$(PAGER_GUEST_KERNEL)" || { echo "no guest kernel: run make guest" >&2; exit 1; }
 	@WRENN_PAGER=$(NATIVE_OUT)/pager WRENN_PRELOAD=$(abspath $(NATIVE_OUT)/wrenn-preload.so) \
 		$< $(PAGER_GUEST_KERNEL) $(PAGER_OUT)/tick-guest
 

@@ -117,6 +117,41 @@ static void when_the_pager_dies_while_it_serves_the_vmm_waits_too(void) {
   rig_remove(&rig);
 }
 
+static void whenever_the_pager_dies_no_wrong_byte_is_read(void) {
+  uint64_t random = 31;
+  for (int round = 0; round < 20; round++) {
+    struct rig rig;
+    rig_make(&rig, PAGES);
+    rig_start_pager(&rig);
+    rig_start_vmm(&rig, read_all);
+    (void)usleep((useconds_t)(next_random(&random) % 30000));
+    (void)kill(rig.pager, SIGKILL);
+    (void)rig_wait(rig.pager);
+    (void)rig_still_runs(rig.vmm, 20);
+    (void)kill(rig.vmm, SIGKILL);
+    int status = rig_wait(rig.vmm);
+    assert(WIFSIGNALED(status) || WEXITSTATUS(status) == 0 || WEXITSTATUS(status) == 101);
+    rig_remove(&rig);
+  }
+}
+
+static void wherever_a_layer_is_flipped_no_wrong_byte_is_read(void) {
+  uint64_t random = 37;
+  for (int round = 0; round < 20; round++) {
+    struct rig rig;
+    rig_make(&rig, PAGES);
+    rig_start_pager(&rig);
+    const char *layer = rig.snapshot.layers[round % 2];
+    flip_byte(layer, next_random(&random) % file_size(layer), 0x04);
+    rig_start_vmm(&rig, read_all);
+    int status = rig_wait(rig.vmm);
+    bool is_killed = WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL;
+    assert(is_killed || status == 0);
+    assert(WEXITSTATUS(rig_wait(rig.pager)) == (is_killed ? 1 : 0));
+    rig_remove(&rig);
+  }
+}
+
 static void a_vmm_that_ends_ends_its_pager(void) {
   struct rig rig;
   char answer[RIG_ANSWER_BYTES];
@@ -345,6 +380,8 @@ int main(void) {
   RUN(a_torn_snapshot_is_refused_before_any_vmm_starts);
   RUN(when_the_pager_is_killed_its_vmm_waits_and_reads_no_zeros);
   RUN(when_the_pager_dies_while_it_serves_the_vmm_waits_too);
+  RUN(whenever_the_pager_dies_no_wrong_byte_is_read);
+  RUN(wherever_a_layer_is_flipped_no_wrong_byte_is_read);
   RUN(a_vmm_that_ends_ends_its_pager);
   RUN(stop_ends_the_vmm_and_then_the_pager);
   RUN(a_termination_signal_is_a_stop);
