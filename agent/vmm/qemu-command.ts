@@ -25,8 +25,9 @@ export const JAIL_FILE = {
 } as const;
 
 /**
- * Bound of the buffer for translated code. 128 MiB hold the kernel, Python and a Bun server without
- * being thrown away; booting with 32 MiB was 0.1 s slower. Named in the memory limit.
+ * Bound of the buffer for translated code, named in the memory limit. A boot to envd costs the same
+ * with 64 to 512 MiB (3.3 s of CPU time) and nearly twice as much with 32 MiB, where code is thrown
+ * away and translated again; 128 MiB leave room for what the guest runs then.
  */
 export const TCG_BUFFER_MIB = 128;
 
