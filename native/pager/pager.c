@@ -3,7 +3,7 @@
  *
  * One process per capsule. It may run as a user of its own, sees the layers of one snapshot only,
  * and a bad layer or a broken message ends one capsule and no other; the keeper ties its life to
- * that of one VMM. Measured, it costs about 2 MiB, and no time: a page's cost is the kernel's
+ * that of one VMM. Measured, it takes 1.5 MiB, and no time: a page's cost is the kernel's
  * wake-ups.
  *
  * One thread. A fault takes microseconds once it is read, so a second thread would wait for the
