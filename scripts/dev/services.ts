@@ -50,7 +50,8 @@ export async function startPostgres(options: ServiceOptions): Promise<string> {
       ...asPostgres,
       join(bin, "postgres"),
       ...["-D", data, "-p", String(options.port), "-h", "127.0.0.1", "-k", ""],
-      ...["-c", "max_connections=200"],
+      // Not in /dev/shm, which belongs to the machine and may be emptied under a running server.
+      ...["-c", "max_connections=200", "-c", "dynamic_shared_memory_type=mmap"],
       ...(options.durable ? [] : ["-c", "fsync=off", "-c", "full_page_writes=off"]),
     ],
     env: { LC_ALL: "C.UTF-8" },
