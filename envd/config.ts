@@ -11,6 +11,8 @@ export interface Config {
   readonly controlPeers: ReadonlySet<string>;
   readonly runDir: string;
   readonly etcDir: string;
+  /** Where a cgroup2 file system is mounted. */
+  readonly cgroupRoot: string;
   /** PATH of the processes. */
   readonly path: string;
 }
@@ -36,6 +38,7 @@ export function loadConfig(options: {
       "control-peer": { type: "string", multiple: true, default: [HOST_ADDRESS] },
       "run-dir": { type: "string", default: "/run" },
       "etc-dir": { type: "string", default: "/etc" },
+      "cgroup-root": { type: "string", default: "/sys/fs/cgroup" },
     },
   });
   return {
@@ -46,6 +49,7 @@ export function loadConfig(options: {
     controlPeers: new Set(values["control-peer"]),
     runDir: values["run-dir"],
     etcDir: values["etc-dir"],
+    cgroupRoot: values["cgroup-root"],
     path: options.env.PATH || DEFAULT_PATH,
   };
 }

@@ -12,6 +12,7 @@ const WIRE = {
   failed_precondition: { rpc: Code.FailedPrecondition, http: 400 },
   too_large: { rpc: Code.ResourceExhausted, http: 413 },
   unsupported_media_type: { rpc: Code.InvalidArgument, http: 415 },
+  deadline_exceeded: { rpc: Code.DeadlineExceeded, http: 504 },
   range_not_satisfiable: { rpc: Code.OutOfRange, http: 416 },
   resource_exhausted: { rpc: Code.ResourceExhausted, http: 429 },
   internal: { rpc: Code.Internal, http: 500 },

@@ -74,6 +74,16 @@ export const AFTER_EXIT_BYTES_MIN = 1 * MIB;
 export const KEEPALIVE_MS = 90_000;
 export const KEEPALIVE_MS_MIN = 1_000;
 
+/** How long processes stay frozen when nobody thaws them. */
+export const FREEZE_MS_MAX = 60_000;
+
+/** How long /freeze may be told to wait for them to stand still, and does when it is not told. */
+export const FREEZE_WAIT_MS_MAX = 10_000;
+export const FREEZE_WAIT_MS = 2000;
+
+/** From SIGTERM to SIGKILL when envd itself is asked to end. */
+export const END_GRACE_MS = 2000;
+
 /** How long a started launcher may take until it is ready; under emulation it takes 50 ms. */
 export const LAUNCH_READY_MS_MAX = 10_000;
 

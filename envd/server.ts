@@ -7,12 +7,15 @@ import { writeFiles } from "./files/write.ts";
 import { type InitDeps, init } from "./init/route.ts";
 import type { Settings } from "./init/settings.ts";
 import {
+  FREEZE_WAIT_MS,
+  FREEZE_WAIT_MS_MAX,
   IDLE_TIMEOUT_SECONDS,
   JSON_BODY_BYTES_MAX,
   TRANSFER_IDLE_SECONDS,
   UPLOAD_BYTES_MAX,
 } from "./limits.ts";
 import type { MetricsSampler } from "./metrics/sampler.ts";
+import type { Cgroups } from "./process/cgroups.ts";
 import { ENVD_VERSION } from "./version.ts";
 
 export type RpcHandler = (request: Request) => Promise<Response>;
@@ -43,6 +46,8 @@ const ROUTES: Readonly<Record<string, Readonly<Record<string, Route>>>> = {
     HEAD: { access: "signed", handle: readFile },
     POST: { access: "signed", handle: writeFiles },
   },
+  "/freeze": { POST: { access: "control", handle: freeze } },
+  "/unfreeze": { POST: { access: "control", handle: unfreeze } },
   "/init": { POST: { access: "control", handle: handleInit } },
 };
 
@@ -125,8 +130,8 @@ function admit(route: Route, request: Request, context: Context): void {
     case "signed":
       return;
     case "token":
-      if (hasToken(request, context.deps.settings)) return;
-      throw unauthorized();
+      requireToken(request, context.deps.settings);
+      return;
     case "control":
       if (context.deps.controlPeers.has(context.peer)) return;
       throw new EnvdError("permission_denied", "control routes answer the host only");
@@ -135,6 +140,10 @@ function admit(route: Route, request: Request, context: Context): void {
 
 function hasToken(request: Request, settings: Settings): boolean {
   return settings.token === null || settings.isToken(request.headers.get("x-access-token"));
+}
+
+function requireToken(request: Request, settings: Settings): void {
+  if (!hasToken(request, settings)) throw unauthorized();
 }
 
 function unauthorized(): EnvdError {
@@ -157,6 +166,28 @@ function health(): Response {
 async function handleInit(request: Request, deps: ServerDeps): Promise<Response> {
   await init(await jsonBody(request), request.headers, deps);
   return new Response(null, { status: 204, headers: { "x-envd-version": ENVD_VERSION } });
+}
+
+async function freeze(request: Request, deps: ServerDeps): Promise<Response> {
+  requireToken(request, deps.settings);
+  const text = new URL(request.url).searchParams.get("maxWaitMs");
+  const timeoutMs = text === null ? FREEZE_WAIT_MS : Number(text);
+  if (!Number.isInteger(timeoutMs) || timeoutMs < 0 || timeoutMs > FREEZE_WAIT_MS_MAX) {
+    throw new EnvdError("invalid_argument", `maxWaitMs: must be 0 to ${FREEZE_WAIT_MS_MAX}`);
+  }
+  await cgroupsOf(deps).freeze(timeoutMs);
+  return new Response(null, { status: 204 });
+}
+
+function unfreeze(request: Request, deps: ServerDeps): Response {
+  requireToken(request, deps.settings);
+  cgroupsOf(deps).thaw();
+  return new Response(null, { status: 204 });
+}
+
+function cgroupsOf({ cgroups }: ServerDeps): Cgroups {
+  if (cgroups !== null) return cgroups;
+  throw new EnvdError("failed_precondition", "this guest has no control groups");
 }
 
 /** The parsed body, `{}` when there is none; invalid_argument or too_large otherwise. */

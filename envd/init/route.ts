@@ -1,6 +1,7 @@
 // POST /init: the host tells the guest who it is.
 import { EnvdError } from "../errors.ts";
 import { resolvePath } from "../paths.ts";
+import type { Cgroups } from "../process/cgroups.ts";
 import type { Users } from "../users.ts";
 import { writeIdentityFiles } from "./identity.ts";
 import { renew } from "./renewal.ts";
@@ -10,6 +11,8 @@ import type { Settings } from "./settings.ts";
 export interface InitDeps {
   readonly settings: Settings;
   readonly users: Users;
+  /** Null where the guest has no control groups. */
+  readonly cgroups: Cgroups | null;
   readonly programsDir: string;
   readonly runDir: string;
   readonly etcDir: string;
@@ -24,6 +27,8 @@ export async function init(body: unknown, headers: Headers, deps: InitDeps): Pro
   const { settings, users } = deps;
   const request = parseInitRequest(body);
   authorize(request, headers, settings);
+  // Even a message that comes again means that the host has this guest back.
+  deps.cgroups?.thaw();
   const { timestampNs } = request;
   const { updatedAtNs } = settings;
   if (timestampNs !== undefined && updatedAtNs !== null && timestampNs <= updatedAtNs) return;

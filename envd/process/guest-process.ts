@@ -1,7 +1,12 @@
 // One process that envd started: its output, its input, its end.
 import { closeSync, readdirSync, readFileSync } from "node:fs";
 import { EnvdError, errnoOf } from "../errors.ts";
-import { AFTER_EXIT_BYTES_MIN, AFTER_EXIT_MS_MAX, AFTER_EXIT_QUIET_MS } from "../limits.ts";
+import {
+  AFTER_EXIT_BYTES_MIN,
+  AFTER_EXIT_MS_MAX,
+  AFTER_EXIT_QUIET_MS,
+  SCROLLBACK_BYTES_MAX,
+} from "../limits.ts";
 import { Input } from "./input.ts";
 import type { Launched } from "./launcher.ts";
 import { Output, type OutputKind } from "./output.ts";
@@ -27,7 +32,7 @@ export class GuestProcess {
   readonly command: Command;
   readonly tag: string | null;
   readonly isTerminal: boolean;
-  readonly output = new Output();
+  readonly output: Output;
   readonly input: Input;
   /** Resolves after the end event. */
   readonly ended: Promise<void>;
@@ -42,6 +47,7 @@ export class GuestProcess {
     this.command = command;
     this.tag = tag;
     this.isTerminal = fds.kind === "terminal";
+    this.output = new Output({ scrollbackBytesMax: this.isTerminal ? SCROLLBACK_BYTES_MAX : 0 });
     this.input =
       fds.kind === "terminal"
         ? new Input(fds.master, { closesFd: false })

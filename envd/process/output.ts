@@ -28,6 +28,8 @@ export interface EndEvent {
 
 export type OutputEvent = DataEvent | EndEvent;
 
+const NEWLINE = 0x0a;
+
 interface Chunk extends DataEvent {
   /** Bytes of output before this chunk, since the process began. */
   readonly offset: number;
@@ -40,17 +42,29 @@ export class Output {
   #end: EndEvent | null = null;
   readonly #subscriptions = new Set<Subscription>();
   #roomWaiters: (() => void)[] = [];
+  readonly #scrollbackBytesMax: number;
+  #scrollback: DataEvent[] = [];
+  #scrollbackBytes = 0;
+
+  /** Keeps that much of the past for readers that want it. */
+  constructor(options: { scrollbackBytesMax: number }) {
+    this.#scrollbackBytesMax = options.scrollbackBytesMax;
+  }
 
   get end(): EndEvent | null {
     return this.#end;
   }
 
-  /** A reader of everything from now on; resource_exhausted when there are too many. */
-  subscribe(): Subscription {
+  /**
+   * A reader of everything from now on, after what is kept of the past when it wants that.
+   * resource_exhausted when there are too many.
+   */
+  subscribe(options: { wantsScrollback: boolean } = { wantsScrollback: false }): Subscription {
     if (this.#subscriptions.size >= SUBSCRIBERS_MAX) {
       throw new EnvdError("resource_exhausted", `process: has ${SUBSCRIBERS_MAX} readers already`);
     }
-    const subscription = new Subscription(this, this.#offset);
+    const past = options.wantsScrollback ? this.#pastFromLineStart() : [];
+    const subscription = new Subscription(this, { offset: this.#offset, past });
     this.#subscriptions.add(subscription);
     return subscription;
   }
@@ -68,6 +82,7 @@ export class Output {
       this.#chunks.push({ kind, bytes, offset: this.#offset });
     }
     this.#offset += bytes.length;
+    this.#remember({ kind, bytes });
     for (const subscription of this.#subscriptions) {
       if (this.#offset - subscription.offset > OUTPUT_LAG_BYTES_MAX) subscription.cutOff();
       subscription.wake();
@@ -94,6 +109,23 @@ export class Output {
     if (isClosed) this.#subscriptions.delete(subscription);
     this.#trim();
     if (this.#hasRoom()) this.#wakeRoom();
+  }
+
+  #remember(event: DataEvent): void {
+    if (this.#scrollbackBytesMax === 0) return;
+    this.#scrollback.push(event);
+    this.#scrollbackBytes += event.bytes.length;
+    while (this.#scrollbackBytes > this.#scrollbackBytesMax) {
+      this.#scrollbackBytes -= this.#scrollback.shift()?.bytes.length ?? 0;
+    }
+  }
+
+  /** What is kept; when its beginning is lost, from a line's start: half a sequence shows garbage. */
+  #pastFromLineStart(): DataEvent[] {
+    const [first, ...rest] = this.#scrollback;
+    if (first === undefined || this.#scrollbackBytes === this.#offset) return [...this.#scrollback];
+    const bytes = first.bytes.subarray(first.bytes.indexOf(NEWLINE) + 1);
+    return [{ kind: first.kind, bytes }, ...rest];
   }
 
   /** The chunk with the following ones of its kind, up to the size of one event. */
@@ -138,13 +170,15 @@ export class Subscription {
   /** Bytes of output before this reader's next event. */
   offset: number;
   readonly #output: Output;
+  readonly #past: DataEvent[];
   #isCutOff = false;
   #isClosed = false;
   #waiter: (() => void) | null = null;
 
-  constructor(output: Output, offset: number) {
+  constructor(output: Output, from: { offset: number; past: DataEvent[] }) {
     this.#output = output;
-    this.offset = offset;
+    this.offset = from.offset;
+    this.#past = from.past;
   }
 
   /**
@@ -184,6 +218,8 @@ export class Subscription {
       );
     }
     if (this.#isClosed) return null;
+    const past = this.#past.shift();
+    if (past !== undefined) return past;
     const event = this.#output.take(this.offset);
     if (event !== null && event.kind !== "end") {
       this.offset += event.bytes.length;

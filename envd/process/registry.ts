@@ -1,6 +1,6 @@
 // All processes that envd started: those that run, and for a while those that ended.
 import { EnvdError } from "../errors.ts";
-import { ENDED_KEPT_MAX, ENDED_KEPT_MS, PROCESSES_MAX } from "../limits.ts";
+import { END_GRACE_MS, ENDED_KEPT_MAX, ENDED_KEPT_MS, PROCESSES_MAX } from "../limits.ts";
 import { type Command, GuestProcess } from "./guest-process.ts";
 import type { Launcher, LaunchRequest } from "./launcher.ts";
 import type { Subscription } from "./output.ts";
@@ -62,6 +62,15 @@ export class Registry {
       lastMatch(this.#running.values(), selector) ?? lastMatch(this.#ended.values(), selector);
     if (process === null) throw notFound(selector);
     return process;
+  }
+
+  /** Ends all processes, those that ignore SIGTERM by SIGKILL after a grace time. */
+  async endAll(): Promise<void> {
+    const { running } = this;
+    for (const process of running) process.terminate();
+    const grace = Bun.sleep(END_GRACE_MS);
+    await Promise.race([Promise.all(running.map((process) => process.ended)), grace]);
+    for (const process of running) process.kill();
   }
 
   #retire(process: GuestProcess): void {

@@ -17,6 +17,7 @@ import type { Settings } from "../init/settings.ts";
 import { keepaliveMsOf } from "../keepalive.ts";
 import { COMMAND_BYTES_MAX, TAG_BYTES_MAX } from "../limits.ts";
 import type { Users } from "../users.ts";
+import type { Cgroups } from "./cgroups.ts";
 import { requestedUser, startDirectory, startVariables } from "./environment.ts";
 import type { Command, GuestProcess } from "./guest-process.ts";
 import type { Launcher, TerminalSize } from "./launcher.ts";
@@ -31,6 +32,8 @@ export interface ProcessServiceDeps {
   readonly launcher: Launcher;
   readonly users: Users;
   readonly settings: Settings;
+  /** Null where the guest has no control groups. */
+  readonly cgroups: Cgroups | null;
   /** PATH of processes. */
   readonly path: string;
 }
@@ -54,7 +57,8 @@ export function processService(deps: ProcessServiceDeps): ServiceImpl<typeof Pro
 
     async *connect(request, context) {
       const process = registry.find(selectorOf(request.process));
-      yield* streamOf(process, process.output.subscribe(), context);
+      const subscription = process.output.subscribe({ wantsScrollback: request.scrollback });
+      yield* streamOf(process, subscription, context);
     },
 
     async update(request) {
@@ -117,7 +121,7 @@ async function startProcess(
       command: [command.cmd, ...command.args],
       variables,
       terminal: request.pty === undefined ? null : (terminalSize(request.pty) ?? DEFAULT_SIZE),
-      cgroup: null,
+      cgroup: deps.cgroups?.procsFile(request.pty === undefined ? "user" : "pty") ?? null,
     },
     command,
     tag,

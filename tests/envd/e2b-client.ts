@@ -12,6 +12,7 @@ const envd = Bun.spawn(
   [
     ...[process.execPath, join(ROOT, "envd/main.ts"), "--programs", join(ROOT, "build/guest")],
     ...["--run-dir", dir, "--etc-dir", dir, "--control-peer", "127.0.0.1"],
+    ...["--cgroup-root", "/nowhere"],
   ],
   { stdio: ["ignore", "ignore", "inherit"] },
 );

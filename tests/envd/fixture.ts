@@ -42,15 +42,18 @@ export async function openEnvd(): Promise<Envd> {
   return { ...envd, token };
 }
 
-/** An envd of our own that nobody has told anything yet; its control routes answer that peer. */
-export async function startEnvd(controlPeer = "127.0.0.1"): Promise<Envd> {
+/** An envd of our own that nobody has told anything yet. */
+export async function startEnvd(
+  options: { controlPeer?: string; cgroupRoot?: string } = {},
+): Promise<Envd> {
+  const { controlPeer = "127.0.0.1", cgroupRoot = "/nowhere" } = options;
   await buildPrograms();
   const dir = await mkdtemp(join(tmpdir(), "envd-"));
   const child = Bun.spawn(
     [
       ...[process.execPath, join(ROOT, "envd/main.ts"), "--hostname", "127.0.0.1", "--port", "0"],
       ...["--programs", PROGRAMS, "--run-dir", dir, "--etc-dir", dir],
-      ...["--control-peer", controlPeer],
+      ...["--control-peer", controlPeer, "--cgroup-root", cgroupRoot],
     ],
     { stdio: ["ignore", "ignore", "pipe"], cwd: dir, env: { PATH: process.env.PATH } },
   );

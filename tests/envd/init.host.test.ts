@@ -125,7 +125,7 @@ test("a body without end is refused", async () => {
 });
 
 test("a process of the guest cannot use the control routes", async () => {
-  await using guarded = await startEnvd("192.0.2.1");
+  await using guarded = await startEnvd({ controlPeer: "192.0.2.1" });
 
   const response = await postInit(guarded, { accessToken: "taken over" });
   expect(response.status).toBe(403);

@@ -200,6 +200,24 @@ describe("terminal", () => {
     expect(end).toMatchObject(END);
   });
 
+  test("shows its past to a client that comes back and asks", async () => {
+    const tag = crypto.randomUUID();
+    const args = ["-c", "echo shown before; read line; echo bye"];
+    await startAndLeave(client, { cmd: "/bin/sh", args, tag, pty });
+    await Bun.sleep(300);
+    const process = { selector: { case: "tag", value: tag } } as const;
+    const asking = gather(client.connect({ process, scrollback: true }));
+    const plain = gather(client.connect({ process }));
+    await Bun.sleep(100);
+    const value = Buffer.from("\n");
+    await client.sendInput({ process, input: { input: { case: "pty", value } } });
+
+    expect([(await asking).pty.toString(), (await plain).pty.toString()]).toEqual([
+      "shown before\r\n\r\nbye\r\n",
+      "\r\nbye\r\n",
+    ]);
+  });
+
   test("cannot have its input closed, and pipes cannot be resized", async () => {
     const [withPty, withPipes] = [crypto.randomUUID(), crypto.randomUUID()];
     await startAndLeave(client, { cmd: "/bin/sleep", args: ["100"], tag: withPty, pty });

@@ -220,6 +220,14 @@ export declare type ConnectRequest = Message<"process.ConnectRequest"> & {
    * @generated from field: process.ProcessSelector process = 1;
    */
   process?: ProcessSelector | undefined;
+
+  /**
+   * Ours, far from the numbers of the common contract: begin with what the process's terminal has
+   * shown last, as far as it is kept. Without it, or without a terminal, only what is new is sent.
+   *
+   * @generated from field: bool scrollback = 100;
+   */
+  scrollback: boolean;
 };
 
 /**
