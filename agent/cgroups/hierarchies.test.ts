@@ -33,6 +33,14 @@ describe("the trees of a host", () => {
     ]);
   });
 
+  test("that are mounted a second time are used where they were first", () => {
+    const again = V1.replaceAll("/sys/fs/cgroup", "/var/container/sys/fs/cgroup");
+
+    expect(chooseHierarchies(parseMounts(V1 + again), [])).toEqual(
+      chooseHierarchies(parseMounts(V1), []),
+    );
+  });
+
   test("may be of both versions", () => {
     const mounts = parseMounts(V1).filter(({ mount }) => !mount.endsWith("/pids"));
 

@@ -52,15 +52,18 @@ export function chooseHierarchies(
   mounts: readonly CgroupMount[],
   unified: readonly string[],
 ): Hierarchy[] {
-  const chosen = mounts.flatMap(({ type, mount, options }): Hierarchy[] => {
+  const chosen: Hierarchy[] = [];
+  const wanted = new Set(CONTROLLERS);
+  for (const { type, mount, options } of mounts) {
     const present = type === "cgroup2" ? unified : options;
-    const controllers = CONTROLLERS.filter((name) => present.includes(name));
-    const version = type === "cgroup2" ? 2 : 1;
-    return controllers.length === 0 ? [] : [{ version, mount, controllers }];
-  });
-  const missing = CONTROLLERS.filter((name) => !chosen.some((h) => h.controllers.includes(name)));
-  if (missing.length > 0) {
-    throw new CgroupError(`This host has no cgroup controller for ${missing.join(", ")}`);
+    // A tree may be mounted again elsewhere, for a container say: the first mount is used.
+    const controllers = CONTROLLERS.filter((name) => wanted.has(name) && present.includes(name));
+    if (controllers.length > 0)
+      chosen.push({ version: type === "cgroup2" ? 2 : 1, mount, controllers });
+    for (const name of controllers) wanted.delete(name);
+  }
+  if (wanted.size > 0) {
+    throw new CgroupError(`This host has no cgroup controller for ${[...wanted].join(", ")}`);
   }
   return chosen;
 }

@@ -30,7 +30,8 @@ export interface VmmPlace extends AsyncDisposable {
 
 /** `tag`: four characters that no other test uses; `uid` likewise. */
 export async function openVmmPlace(tag: string, uid: number): Promise<VmmPlace> {
-  const stack = new AsyncDisposableStack();
+  // What was made before a step failed goes at once.
+  await using stack = new AsyncDisposableStack();
   const kernel = stack.use(await Kernel.open(NATIVE_DIR));
   const dir = await mkdtemp("/var/tmp/wrenn-vmm-");
   stack.defer(() => rm(dir, { recursive: true }));
@@ -45,6 +46,7 @@ export async function openVmmPlace(tag: string, uid: number): Promise<VmmPlace> 
     await kernel.network.deleteNetns(netns);
   });
   await kernel.network.createTap({ netns, name: "tap0" }, uid);
+  const kept = stack.move();
   return {
     ...{ kernel, cgroups, dir, netns, tap: "tap0", uid },
     async makeRunDir(capsuleId) {
@@ -59,6 +61,6 @@ export async function openVmmPlace(tag: string, uid: number): Promise<VmmPlace> 
       await chown(path, uid, uid);
       return path;
     },
-    [Symbol.asyncDispose]: () => stack.disposeAsync(),
+    [Symbol.asyncDispose]: () => kept.disposeAsync(),
   };
 }
