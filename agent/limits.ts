@@ -25,6 +25,8 @@ export const TOKEN_BYTES_MAX = 512;
 
 /** A guest's kernel and userland came up well within 10 s everywhere with KVM; TCG needs more. */
 export const BOOT_TIMEOUT_MS = { kvm: 30_000, tcg: 180_000 } as const;
+/** Between looks whether envd is up. A refused connection costs an emulated guest a millisecond of its boot. */
+export const BOOT_POLL_MS = { kvm: 5, tcg: 40 } as const;
 /** Creates waiting for a boot slot; more than this is a host that should not have been chosen. */
 export const BOOTS_QUEUED_MAX = 256;
 /** Capsules removed at once: bounded by netlink and the disk. */

@@ -81,6 +81,8 @@ async function serve(): Promise<void> {
     ...{ runDir, logsDir, failpoints, log, now },
   };
   const capsules = new Capsules(parts, { bootsAtOnceMax: availableParallelism() });
+  // What is being removed needs the journal and the network until it is done, on every way out.
+  resources.defer(() => capsules.close());
   resources.use(new FlushTimer(capsules));
   await recover(parts, capsules);
 
@@ -114,7 +116,6 @@ async function serve(): Promise<void> {
   if (ending !== "terminate") {
     capsules.refuseCreates();
     await server.stop(STOP_GRACE_MS);
-    await capsules.close();
     if (ending === "forget") await removeCredentials(dir.path);
     return;
   }

@@ -4,7 +4,7 @@
 import { mkdir } from "node:fs/promises";
 import { AgentError } from "../errors.ts";
 import { Guest } from "../guest/guest.ts";
-import { BOOT_TIMEOUT_MS } from "../limits.ts";
+import { BOOT_POLL_MS, BOOT_TIMEOUT_MS } from "../limits.ts";
 import type { NetworkSlot } from "../network/network-pool.ts";
 import type { VmmProcess } from "../vmm/vmm.ts";
 import { capsuleRunDir, consoleLogPath } from "./capsule-paths.ts";
@@ -140,8 +140,13 @@ async function meetGuest(
   const { slot, vmm, progress, signal } = made;
   const guest = connectGuest(parts, spec, slot);
   progress.guest = guest;
-  const timeoutMs = BOOT_TIMEOUT_MS[parts.vmm.accel];
-  progress.envdVersion = await waitForGuest(guest, { vmm, timeoutMs, signal });
+  const { accel } = parts.vmm;
+  progress.envdVersion = await waitForGuest(guest, {
+    vmm,
+    timeoutMs: BOOT_TIMEOUT_MS[accel],
+    pollMs: BOOT_POLL_MS[accel],
+    signal,
+  });
   const identity = {
     capsuleId: spec.id,
     templateId: spec.templateId,

@@ -114,3 +114,23 @@ describe("killed during a destroy", () => {
     expect(await codeOf(agent.client.createSandbox(request))).toBe("Aborted");
   });
 });
+
+test("killed with creates running, booting and queued: the first run on, the others are gone", async () => {
+  await arm("");
+  const requests = Array.from({ length: isSoak ? 12 : 4 }, () => agent.createRequest());
+  const creating = Promise.all(requests.map((r) => codeOf(agent.client.createSandbox(r))));
+  await until(async () => Object.values(await agent.statuses()).includes("running"));
+  const running = Object.entries(await agent.statuses()).filter(([, s]) => s === "running");
+
+  await agent.kill();
+  await creating;
+  await agent.restart();
+
+  await until(async () => !Object.values(await agent.statuses()).includes("starting"));
+  const statuses = await agent.statuses();
+  expect(statuses).toMatchObject(Object.fromEntries(running));
+  expect(new Set(Object.values(statuses))).toEqual(new Set(["running"]));
+  for (const [id] of running) expect(await agent.sh(id, "echo on")).toBe("on\n");
+  await destroyAll();
+  expect(await agent.leftovers()).toEqual(NOTHING);
+});

@@ -4,8 +4,6 @@ import { AgentError } from "../errors.ts";
 import type { Guest } from "../guest/guest.ts";
 import type { VmmProcess } from "../vmm/vmm.ts";
 
-/** Between tries: a guest comes up in hundreds of milliseconds, so this is lost in its boot. */
-const POLL_MS = 10;
 /** A packet to a guest whose interface is not up yet is lost, and TCP repeats it only after 1 s. */
 const FIRST_TRY_MS = 200;
 /** A guest that is slow to answer, rather than not there, gets the time it needs. */
@@ -18,7 +16,7 @@ const TRY_GROWTH = 1.3;
  */
 export async function waitForGuest(
   guest: Guest,
-  options: { vmm: VmmProcess; timeoutMs: number; signal: AbortSignal },
+  options: { vmm: VmmProcess; timeoutMs: number; pollMs: number; signal: AbortSignal },
 ): Promise<string> {
   const ended = new AbortController();
   void options.vmm.exited.then((exit) =>
@@ -38,7 +36,7 @@ export async function waitForGuest(
       lastError = error;
     }
     tryMs = Math.min(tryMs * TRY_GROWTH, LONGEST_TRY_MS);
-    await Bun.sleep(POLL_MS);
+    await Bun.sleep(options.pollMs);
   }
   over.throwIfAborted();
   throw guestFailure(`The guest was not up after ${options.timeoutMs / 1000} s`, lastError);
