@@ -1,6 +1,7 @@
 // A real agent in a directory of its own, without a control plane: what the agent's own tests drive,
 // kill and start again.
 
+import { closeSync, openSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -38,7 +39,7 @@ export class AgentProcess implements AsyncDisposable {
   readonly dir: string;
   readonly address: string;
   readonly client: AgentClient;
-  #child: Bun.Subprocess<"ignore", "ignore", Bun.BunFile> | null = null;
+  #child: Bun.Subprocess<"ignore", "ignore", number> | null = null;
 
   private constructor(dir: string, port: number) {
     this.dir = dir;
@@ -64,6 +65,8 @@ export class AgentProcess implements AsyncDisposable {
 
   /** Starts the program and waits until it answers. */
   async restart(options: { failpoint?: string } = {}): Promise<void> {
+    // Appended to: the log tells of all the agents that ran here.
+    const log = openSync(join(this.dir, "agent.log"), "a");
     this.#child = Bun.spawn(
       [process.execPath, join(REPOSITORY, "agent/main.ts"), "--address", this.address],
       {
@@ -80,9 +83,10 @@ export class AgentProcess implements AsyncDisposable {
           LOG_LEVEL: "debug",
           WRENN_FAILPOINT: options.failpoint ?? "",
         },
-        stdio: ["ignore", "ignore", Bun.file(join(this.dir, "agent.log"))],
+        stdio: ["ignore", "ignore", log],
       },
     );
+    closeSync(log);
     const deadline = Date.now() + START_TIMEOUT_MS;
     while (!(await this.#answers())) {
       if (this.#child.exitCode !== null || Date.now() > deadline) {
@@ -195,7 +199,8 @@ export class AgentProcess implements AsyncDisposable {
       const read = (file: string) => readFile(`/proc/${pid}/${file}`, "utf8").catch(() => "");
       const commandLine = await read("cmdline");
       const isOurs =
-        commandLine.includes(this.dir) || (await read("cgroup")).includes(`/wrenn-${tag}/`);
+        commandLine.includes(join(this.dir, "run/")) ||
+        (await read("cgroup")).includes(`/wrenn-${tag}/`);
       if (isOurs) found.push(commandLine.split("\0")[0] ?? "");
     }
     return found;
