@@ -16,6 +16,8 @@ const LOADER = "ld-linux-x86-64.so.2";
 /** What the loader says that Bun needs; see `readelf -d`. */
 const LIBRARIES = [LOADER, "libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.so.2"];
 const LIBRARY_DIRS = ["/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64"];
+/** What native/guest/start.c, which is `envd`, executes. */
+const RUNTIME = "envd-runtime";
 const PROGRAMS = ["launch", "winsize", "renew", "watch"];
 const C_FLAGS = [
   ..."-std=gnu17 -D_GNU_SOURCE -O2 -static -s -Wl,--build-id=none".split(" "),
@@ -47,11 +49,11 @@ async function buildBundle(target: string): Promise<void> {
     await copyFile(process.execPath, runtime);
     await chmod(runtime, 0o755);
     await $`patchelf --set-interpreter ${GUEST_DIR}/${LOADER} --set-rpath ${GUEST_DIR} --force-rpath ${runtime}`;
-    await compile(join(dir, "envd"), runtime);
+    await compile(join(dir, RUNTIME), runtime);
     await rm(runtime);
     for (const library of LIBRARIES) await copyFile(await findLibrary(library), join(dir, library));
     await buildPrograms(dir);
-    await seal(dir, ["envd", ...LIBRARIES, ...PROGRAMS]);
+    await seal(dir, ["envd", RUNTIME, ...LIBRARIES, ...PROGRAMS]);
     await chmod(dir, 0o755);
     await rm(target, { recursive: true, force: true });
     await rename(dir, target);
@@ -63,9 +65,9 @@ async function buildBundle(target: string): Promise<void> {
 
 async function buildPlain(dir: string): Promise<void> {
   await mkdir(dir, { recursive: true });
-  await compile(join(dir, "envd"), process.execPath);
+  await compile(join(dir, RUNTIME), process.execPath);
   await buildPrograms(dir);
-  await seal(dir, ["envd", ...PROGRAMS]);
+  await seal(dir, ["envd", RUNTIME, ...PROGRAMS]);
 }
 
 /** A guest's working directory is not to be trusted with settings, hence no autoload. */
@@ -82,9 +84,10 @@ async function compile(outfile: string, runtime: string): Promise<void> {
 /** Other tests may be running them, so each is made aside and renamed. */
 async function buildPrograms(dir: string): Promise<void> {
   await mkdir(dir, { recursive: true });
-  for (const program of PROGRAMS) {
+  for (const program of [...PROGRAMS, "envd"]) {
+    const source = program === "envd" ? "start" : program;
     const made = join(dir, `${program}.${process.pid}`);
-    await $`musl-gcc ${C_FLAGS} -o ${made} native/guest/${program}.c`;
+    await $`musl-gcc ${C_FLAGS} -o ${made} native/guest/${source}.c`;
     await rename(made, join(dir, program));
   }
 }
