@@ -171,7 +171,7 @@ export class AgentProcess implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     if (this.#child?.exitCode === null && this.#child.signalCode === null) {
       await this.client.terminate({});
-      await this.exited();
+      if ((await this.exited()) !== 0) throw new Error(`It left something: ${await this.log()}`);
     }
     await rm(this.dir, { recursive: true });
   }
