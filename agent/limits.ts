@@ -82,3 +82,20 @@ export const ACTIVITY_FLUSH_MS = 10_000;
 export const CONSOLE_TAIL_BYTES = 4096;
 /** For calls under way when the agent stops; a long command is cut off. */
 export const STOP_GRACE_MS = 5_000;
+
+// Requests of the world to servers in guests.
+/** Of one capsule at once, WebSockets included: one of them cannot take all of the agent. */
+export const PROXY_REQUESTS_PER_CAPSULE_MAX = 512;
+export const PROXY_CONNECTIONS_PER_PORT_MAX = PROXY_REQUESTS_PER_CAPSULE_MAX;
+/** Ports of a guest with connections at once; tried ports without any are forgotten. */
+export const PROXY_PORTS_PER_GUEST_MAX = 64;
+/** Idle connections kept per port, for less time than servers in guests keep theirs (Node: 5 s). */
+export const PROXY_IDLE_CONNECTIONS_MAX = 64;
+export const PROXY_IDLE_MS = 4_000;
+/** A server that a process has just started, or whose port is just being forwarded, gets three tries. */
+export const PROXY_DIAL_RETRY_AFTER_MS = [100, 200] as const;
+export const PROXY_DIAL_TIMEOUT_MS = 10_000;
+/** When nothing moves in either direction; longer than at the control plane, so that it ends first. */
+export const PROXY_SILENCE_MS = 620_000;
+/** Connections to the agent, of control planes only. */
+export const CONNECTIONS_MAX = 20_000;

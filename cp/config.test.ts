@@ -17,6 +17,8 @@ test("what must be set is enough, the rest has defaults", () => {
     encryptionKey: new Uint8Array(32).fill(0x0f),
     publicUrl: "http://localhost:8080",
     defaultTemplate: "minimal-ubuntu",
+    proxyDomain: "wrenn.localhost",
+    tls: null,
     mail: { kind: "none" },
     logLevel: "info",
   });
@@ -31,6 +33,23 @@ test.each([
   const { listen } = loadConfig({ ...COMPLETE, WRENN_CP_LISTEN_ADDR: address });
 
   expect(listen).toEqual({ hostname, port });
+});
+
+test("TLS needs a certificate and its key, and has a port of its own", () => {
+  const tls = (more: object) => loadConfig({ ...COMPLETE, ...more }).tls;
+
+  expect(tls({ WRENN_TLS_CERT: "/c", WRENN_TLS_KEY: "/k" })).toEqual({
+    certFile: "/c",
+    keyFile: "/k",
+    listen: { hostname: "0.0.0.0", port: 8443 },
+  });
+  expect(() => tls({ WRENN_TLS_CERT: "/c" })).toThrow("WRENN_TLS_CERT and WRENN_TLS_KEY");
+});
+
+test.each(["wrenn.example:8443", ".example", "a b"])("%p is no proxy domain", (domain) => {
+  expect(() => loadConfig({ ...COMPLETE, WRENN_PROXY_DOMAIN: domain })).toThrow(
+    "WRENN_PROXY_DOMAIN",
+  );
 });
 
 test("mail goes to the server if there is one, else to files", () => {

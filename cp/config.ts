@@ -16,8 +16,19 @@ export interface Config {
   readonly publicUrl: string;
   /** What an omitted template and the old name `minimal` mean. */
   readonly defaultTemplate: string;
+  /** Ports of capsules are hosts below it: `{port}-{capsule id}.{domain}`. */
+  readonly proxyDomain: string;
+  /** Null: no TLS here, maybe in front. */
+  readonly tls: TlsConfig | null;
   readonly mail: MailConfig;
   readonly logLevel: LogLevel;
+}
+
+export interface TlsConfig {
+  /** Files in PEM: the certificate with its chain, and its key. */
+  readonly certFile: string;
+  readonly keyFile: string;
+  readonly listen: Config["listen"];
 }
 
 export type MailConfig =
@@ -34,7 +45,7 @@ export function loadDatabaseUrl(env: Environment): string {
 
 /** Throws an error that names the variable and says what it must be; never what it was. */
 export function loadConfig(env: Environment): Config {
-  const listen = parseListenAddress(env);
+  const listen = parseListenAddress(env, "WRENN_CP_LISTEN_ADDR", ":8080");
   return {
     databaseUrl: loadDatabaseUrl(env),
     redisUrl: parseUrl(env, "REDIS_URL", ["redis:", "rediss:"]),
@@ -43,6 +54,8 @@ export function loadConfig(env: Environment): Config {
     encryptionKey: parseEncryptionKey(env),
     publicUrl: parsePublicUrl(env, listen.port),
     defaultTemplate: env.WRENN_DEFAULT_TEMPLATE || "minimal-ubuntu",
+    proxyDomain: parseProxyDomain(env),
+    tls: parseTls(env),
     mail: parseMail(env),
     logLevel: parseLogLevel(env),
   };
@@ -58,14 +71,29 @@ function parseUrl(env: Environment, name: string, protocols: readonly string[]):
   return text;
 }
 
-function parseListenAddress(env: Environment): Config["listen"] {
-  const text = env.WRENN_CP_LISTEN_ADDR || ":8080";
+function parseListenAddress(env: Environment, name: string, standard: string): Config["listen"] {
+  const text = env[name] || standard;
   const match = /^(\[[0-9a-fA-F:.]+\]|[^:[\]]*):([0-9]{1,5})$/.exec(text);
   const port = Number(match?.[2]);
   if (match === null || port > 65_535) {
-    throw new Error("WRENN_CP_LISTEN_ADDR must be host:port or :port");
+    throw new Error(`${name} must be host:port or :port`);
   }
   return { hostname: (match[1] ?? "").replace(/^\[|\]$/g, "") || "0.0.0.0", port };
+}
+
+function parseProxyDomain(env: Environment): string {
+  const domain = (env.WRENN_PROXY_DOMAIN || "wrenn.localhost").toLowerCase();
+  if (!/^[a-z0-9-]+(\.[a-z0-9-]+)*$/.test(domain)) {
+    throw new Error("WRENN_PROXY_DOMAIN must be a domain name without a port");
+  }
+  return domain;
+}
+
+function parseTls(env: Environment): TlsConfig | null {
+  const { WRENN_TLS_CERT: certFile, WRENN_TLS_KEY: keyFile } = env;
+  if (!certFile && !keyFile) return null;
+  if (!certFile || !keyFile) throw new Error("WRENN_TLS_CERT and WRENN_TLS_KEY go together");
+  return { certFile, keyFile, listen: parseListenAddress(env, "WRENN_TLS_LISTEN_ADDR", ":8443") };
 }
 
 function parseSecret(env: Environment): string {

@@ -31,8 +31,13 @@ import {
   createSmtpMailer,
   type Mailer,
 } from "./mail/mailer.ts";
+import { AgentPools } from "./proxy/agent-pools.ts";
+import { OwnCredentials } from "./proxy/credentials.ts";
+import { Placements } from "./proxy/placements.ts";
+import { ProxyRouter } from "./proxy/proxy-router.ts";
 import { openRedis } from "./redis.ts";
 import { serveUntilSignal } from "./serve.ts";
+import { Streams } from "./streams/service.ts";
 import { Teams } from "./teams/service.ts";
 import { Users } from "./users/service.ts";
 
@@ -99,9 +104,19 @@ async function serve(): Promise<void> {
   loops.start(expireEventsLoop(db));
 
   const { version } = packageJson;
-  const services = { authenticator, accounts, users, teams, apiKeys, hosts, capsules };
+  const streams = new Streams({ authenticator, capsules, log });
+  const services = { authenticator, accounts, users, teams, apiKeys, hosts, capsules, streams };
   const app = createApp({ log, version, ...services });
-  await serveUntilSignal(app, { ...config.listen, log });
+  const pools = resources.adopt(new AgentPools(), (pools) => pools.close());
+  const proxy = new ProxyRouter({
+    domain: config.proxyDomain,
+    placements: new Placements(db),
+    pools,
+    envdTokens,
+    ownCredentials: new OwnCredentials(config.jwtSecret),
+  });
+  const sweep = () => pools.sweep();
+  await serveUntilSignal(app, { ...config.listen, tls: config.tls, proxy, sweep, log });
 }
 
 async function assertRedisAnswers(redis: Redis): Promise<void> {

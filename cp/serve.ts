@@ -1,56 +1,78 @@
 // Listening, and stopping without dropping anybody.
+//
+// The application answers on a socket of its own behind the front, which takes every connection, sends
+// requests for ports of capsules to the agents and the rest there. So one address serves both, and what
+// passes through to a guest is not touched by a web framework.
 
-import { sleep } from "bun";
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Front } from "../proto/http1/listener.ts";
 import type { App } from "./app.ts";
+import { ApiUpstream } from "./front/api-upstream.ts";
+import { type TlsFiles, TlsListener } from "./front/tls-listener.ts";
 import type { Log } from "./log.ts";
+import type { ProxyRouter } from "./proxy/proxy-router.ts";
 
 /** Requests under way get this long after a signal; then their connections are cut. */
 const SHUTDOWN_GRACE_MS = 30_000;
-/** No request for so long means that none is on its way: clients keep idle connections open. */
-const QUIET_MS = 200;
-const DRAIN_POLL_MS = 20;
 /** Bun's longest: a request that waits for a guest says nothing for a while. */
 const IDLE_TIMEOUT_SEC = 255;
 /** Above every route's own bound, so that clients get our error body and not Bun's bare one. */
 const REQUEST_BODY_BYTES_MAX = 1024 ** 3;
+/** Clients' connections at once; each costs some kilobytes. */
+const CONNECTIONS_MAX = 20_000;
+
+export interface ServeOptions {
+  readonly hostname: string;
+  readonly port: number;
+  readonly tls: (TlsFiles & { readonly listen: { hostname: string; port: number } }) | null;
+  readonly proxy: ProxyRouter;
+  /** Once a second. */
+  readonly sweep: () => void;
+  readonly log: Log;
+}
 
 /** Serves until SIGTERM or SIGINT, then until the requests under way are answered. */
-export async function serveUntilSignal(
-  app: App,
-  options: { hostname: string; port: number; log: Log },
-): Promise<void> {
-  const { hostname, port, log } = options;
+export async function serveUntilSignal(app: App, options: ServeOptions): Promise<void> {
+  const { log } = options;
   const signal = Promise.withResolvers<string>();
   for (const name of ["SIGTERM", "SIGINT"] as const) process.on(name, () => signal.resolve(name));
 
-  app.listen({
-    hostname,
-    port,
-    idleTimeout: IDLE_TIMEOUT_SEC,
-    maxRequestBodySize: REQUEST_BODY_BYTES_MAX,
-    reusePort: false,
-    development: false,
-  });
-  const { server } = app;
-  if (server === null) throw new Error("unreachable: listen makes a server");
-  log.info("listening", { url: server.url.href });
+  const socketDir = await mkdtemp(join(tmpdir(), "wrenn-cp-"));
+  try {
+    const unix = join(socketDir, "api.sock");
+    // Bun obeys the idle timeout on a unix socket, too, but its types do not know it there.
+    const idle: object = { idleTimeout: IDLE_TIMEOUT_SEC };
+    const maxRequestBodySize = REQUEST_BODY_BYTES_MAX;
+    app.listen({ unix, maxRequestBodySize, development: false, ...idle });
+    const { server } = app;
+    if (server === null) throw new Error("unreachable: listen makes a server");
+    await using front = openFront(options, unix);
+    const tls = options.tls === null ? null : await TlsListener.open(front, options.tls);
+    const port = front.listen(options);
+    const tlsPort = await tls?.listen(options.tls?.listen ?? options);
+    log.info("listening", { port, ...(tlsPort === undefined ? {} : { tlsPort }) });
 
-  log.info("stopping", { signal: await signal.promise });
-  await stop(server);
+    log.info("stopping", { signal: await signal.promise });
+    tls?.stop();
+    await front.stop(SHUTDOWN_GRACE_MS);
+    await server.stop(true);
+  } finally {
+    await rm(socketDir, { recursive: true, force: true });
+  }
   log.info("stopped");
 }
 
-/**
- * Takes no new connections, and ends the others once there has been no request on any for a moment:
- * idle ones that clients keep open would hold a graceful stop for ever.
- */
-async function stop(server: NonNullable<App["server"]>): Promise<void> {
-  void server.stop();
-  const deadline = performance.now() + SHUTDOWN_GRACE_MS;
-  let quietSince = performance.now();
-  while (performance.now() < Math.min(deadline, quietSince + QUIET_MS)) {
-    await sleep(DRAIN_POLL_MS);
-    if (server.pendingRequests > 0) quietSince = performance.now();
-  }
-  await server.stop(true);
+function openFront({ proxy, sweep, log }: ServeOptions, unix: string): Front {
+  const api = new ApiUpstream(unix);
+  return new Front({
+    router: (request, peer) => proxy.route(request, peer) ?? api.forward(request, peer),
+    connectionsMax: CONNECTIONS_MAX,
+    failed: (error) => log.error("a request could not be routed", { error }),
+    tick: () => {
+      sweep();
+      api.sweep();
+    },
+  });
 }

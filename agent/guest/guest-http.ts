@@ -2,10 +2,8 @@
 // a compressed body, send more than was asked for, or keep a call open for ever.
 
 import type { UniversalClientFn, UniversalClientRequest } from "@connectrpc/connect/protocol";
+import { ENVD_PORT } from "../../proto/envd-routes.ts";
 import { AgentError } from "../errors.ts";
-
-/** The port of envd in every guest. */
-export const ENVD_PORT = 49983;
 
 // Bun's own fetch options. `proxy: false` keeps HTTP_PROXY of the agent's environment out of calls to
 // guests; `decompress: false` leaves gzip bombs closed; `timeout: false` takes off the limit of five

@@ -33,6 +33,8 @@ export interface GuestIdentity {
 }
 
 export class Guest {
+  /** Where the host reaches it. */
+  readonly hostIp: string;
   readonly http: GuestHttp;
   readonly processes: Client<typeof Process>;
   /** For calls that answer with a stream of small messages. */
@@ -42,8 +44,10 @@ export class Guest {
   readonly #budget: StreamBudget;
   readonly #closed = new AbortController();
   #streams = 0;
+  #inputs = 0;
 
   constructor(options: GuestOptions) {
+    this.hostIp = options.hostIp;
     this.http = new GuestHttp(options);
     this.#accessToken = options.accessToken;
     this.#budget = options.budget;

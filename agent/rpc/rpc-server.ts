@@ -1,12 +1,27 @@
-// The agent's listener: the RPC service and /health.
+// The agent's listener: requests for servers in guests go to those, the rest to the RPC service and
+// /health, which answer on a socket of their own behind it.
 
+import { closeSync, constants, openSync } from "node:fs";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
 import { type ConnectRouter, createConnectRouter } from "@connectrpc/connect";
 import { createFetchHandler } from "@connectrpc/connect/protocol";
 import { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
+import { header, type RequestHead } from "../../proto/http1/head.ts";
+import { endToEnd } from "../../proto/http1/hop.ts";
+import { Front } from "../../proto/http1/listener.ts";
+import { UpstreamPool } from "../../proto/http1/upstream-pool.ts";
+import type { Forward } from "../../proto/http1/verdict.ts";
 import type { ListenAddress } from "../config.ts";
-import { RPC_MESSAGE_BYTES_MAX } from "../limits.ts";
+import { CONNECTIONS_MAX, RPC_MESSAGE_BYTES_MAX } from "../limits.ts";
+import { GuestRouter } from "../proxy/guest-router.ts";
 import { AGENT_VERSION } from "../version.ts";
 import { type HostAgentDeps, hostAgentService } from "./host-agent-service.ts";
+
+const SOCKET_NAME = "rpc.sock";
+// Commands print nothing for as long as they like; each call has its own deadline. Bun obeys this on a
+// unix socket, too, but its types do not know it there.
+const NO_IDLE_TIMEOUT: object = { idleTimeout: 0 };
 
 export interface RpcServer {
   /** Where it listens: the port may have been 0. */
@@ -15,8 +30,53 @@ export interface RpcServer {
   stop(graceMs: number): Promise<void>;
 }
 
+export interface RpcServerDeps extends HostAgentDeps {
+  /** A directory that only root may enter. */
+  readonly socketDir: string;
+}
+
 /** Listens; throws if the address is taken. */
-export function startRpcServer(listen: ListenAddress, deps: HostAgentDeps): RpcServer {
+export async function startRpcServer(
+  listen: ListenAddress,
+  deps: RpcServerDeps,
+): Promise<RpcServer> {
+  await rm(join(deps.socketDir, SOCKET_NAME), { force: true });
+  // The path of a unix socket holds 107 bytes (unix(7)); by its open directory it is always short.
+  const dirFd = openSync(deps.socketDir, constants.O_RDONLY | constants.O_DIRECTORY);
+  const socketPath = `/proc/self/fd/${dirFd}/${SOCKET_NAME}`;
+  const rpc = serveRpc(socketPath, deps);
+  const guests = new GuestRouter(deps.capsules);
+  const pool = rpcPool(socketPath);
+  const front = new Front({
+    router: (request) => guests.route(request) ?? toRpc(request, pool),
+    connectionsMax: CONNECTIONS_MAX,
+    failed: (error) => deps.log.error("proxy.failed", { error }),
+    tick: () => {
+      pool.sweep();
+      guests.sweep();
+    },
+  });
+  const port = front.listen({ hostname: listen.host, port: listen.port });
+  let stopped: Promise<void> | null = null;
+
+  async function stop(graceMs: number): Promise<void> {
+    await front.stop(graceMs);
+    guests.close();
+    pool.close();
+    await rpc.stop(true);
+    closeSync(dirFd);
+  }
+
+  return {
+    address: `${listen.host}:${port}`,
+    stop(graceMs) {
+      stopped ??= stop(graceMs);
+      return stopped;
+    },
+  };
+}
+
+function serveRpc(unix: string, deps: HostAgentDeps): Bun.Server<undefined> {
   const router: ConnectRouter = createConnectRouter({
     grpc: false,
     grpcWeb: false,
@@ -26,11 +86,9 @@ export function startRpcServer(listen: ListenAddress, deps: HostAgentDeps): RpcS
   router.service(HostAgentService, hostAgentService(deps));
   const handlers = new Map(router.handlers.map((h) => [h.requestPath, createFetchHandler(h)]));
 
-  const server = Bun.serve({
-    hostname: listen.host,
-    port: listen.port,
-    // Commands print nothing for as long as they like; each call has its own deadline.
-    idleTimeout: 0,
+  return Bun.serve({
+    unix,
+    ...NO_IDLE_TIMEOUT,
     // A stream of file chunks has no bound of its own here; messages have.
     maxRequestBodySize: Number.MAX_SAFE_INTEGER,
     async fetch(request) {
@@ -43,14 +101,27 @@ export function startRpcServer(listen: ListenAddress, deps: HostAgentDeps): RpcS
       return new Response("Not found\n", { status: 404 });
     },
   });
+}
+
+function rpcPool(unix: string): UpstreamPool {
+  return new UpstreamPool({
+    address: { unix },
+    idleMax: CONNECTIONS_MAX,
+    idleMs: 60_000,
+    connectionsMax: CONNECTIONS_MAX,
+    retryAfterMs: [],
+    dialTimeoutMs: 5_000,
+    isFickle: false,
+  });
+}
+
+function toRpc(request: RequestHead, pool: UpstreamPool): Forward {
   return {
-    address: `${server.hostname}:${server.port}`,
-    async stop(graceMs) {
-      const { promise: late, resolve } = Promise.withResolvers<void>();
-      const timer = setTimeout(resolve, graceMs);
-      await Promise.race([server.stop(), late]);
-      clearTimeout(timer);
-      await server.stop(true);
-    },
+    pool,
+    target: request.target,
+    headers: endToEnd(request.headers),
+    idleTimeoutMs: null,
+    respond: (head) => endToEnd(head.headers),
+    explain: () => ({ status: 503, headers: [header("Connection", "close")], body: "" }),
   };
 }

@@ -103,6 +103,7 @@ async function placeCapsule(
         templateTeamId: template.teamId,
         ...shape,
         timeoutSec: request.body.timeout_sec ?? 0,
+        privatePorts: request.body.private_ports ?? false,
         operationId: deps.operations.next(),
         stateDeadline: secondsFromNow(PENDING_DEADLINE_SEC),
       });

@@ -6,6 +6,8 @@ import { encodeId, type Id } from "../../proto/ids.ts";
 
 const INFO = "envd-access-token";
 const SEED_BYTES = 32;
+/** No capsule's id begins like this. */
+const TRAFFIC_PREFIX = "traffic/";
 
 export class EnvdTokens {
   readonly #seed: Buffer;
@@ -17,6 +19,15 @@ export class EnvdTokens {
 
   /** 64 hexadecimal digits: HMAC-SHA256 of the capsule's external id. */
   of(capsuleId: Id<"capsule">): string {
-    return createHmac("sha256", this.#seed).update(encodeId("capsule", capsuleId)).digest("hex");
+    return this.#digest(encodeId("capsule", capsuleId));
+  }
+
+  /** The same for the ports of a capsule whose ports are private; says nothing about the other. */
+  trafficOf(capsuleId: Id<"capsule">): string {
+    return this.#digest(`${TRAFFIC_PREFIX}${encodeId("capsule", capsuleId)}`);
+  }
+
+  #digest(text: string): string {
+    return createHmac("sha256", this.#seed).update(text).digest("hex");
   }
 }

@@ -25,6 +25,7 @@ const ROW: CapsuleRow = {
   operationId: "00000000-0000-8000-8000-000000000004",
   reason: "",
   stateDeadline: null,
+  privatePorts: false,
 };
 
 test("what a capsule does not have is left out, and what is ours stays with us", () => {

@@ -44,6 +44,12 @@ export const CreateCapsule = t.Object({
       description: "How long the capsule may be inactive, in seconds; 0 means any time.",
     }),
   ),
+  private_ports: t.Optional(
+    Type.Boolean({
+      description:
+        "Whether the URLs of its ports ask for `traffic_token`; if not, they are public.",
+    }),
+  ),
 });
 export type CreateCapsule = Static<typeof CreateCapsule>;
 
@@ -74,6 +80,12 @@ export const Capsule = t.Object({
   last_active_at: t.Optional(t.String({ format: "date-time" })),
   last_updated: t.String({ format: "date-time" }),
   metadata: t.Optional(t.Record(t.String(), t.String())),
+  private_ports: t.Optional(Type.Boolean()),
+  traffic_token: t.Optional(
+    t.String({
+      description: "For the header X-Wrenn-Traffic-Token of requests to private ports.",
+    }),
+  ),
   reason: t.Optional(t.String({ description: "Why the capsule failed or was stopped." })),
 });
 export type Capsule = Static<typeof Capsule>;
@@ -95,6 +107,7 @@ export function toCapsule(row: CapsuleRow): Capsule {
     ...(row.lastActiveAt === null ? {} : { last_active_at: timestamp(row.lastActiveAt) }),
     last_updated: timestamp(row.lastUpdated),
     ...(Object.keys(row.metadata).length === 0 ? {} : { metadata: row.metadata }),
+    ...(row.privatePorts ? { private_ports: true } : {}),
     ...(row.reason === "" ? {} : { reason: row.reason }),
   };
 }

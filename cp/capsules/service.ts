@@ -1,7 +1,6 @@
 // The rules of capsules, as other parts of the control plane use them.
 
-import type { Id } from "../../proto/ids.ts";
-import { encodeId } from "../../proto/ids.ts";
+import { decodeId, encodeId, type Id } from "../../proto/ids.ts";
 import { agentFailure } from "../agents/agent-errors.ts";
 import { GUEST_CALL_TIMEOUT_MS } from "../agents/limits.ts";
 import type { TeamCaller } from "../auth/authenticator.ts";
@@ -44,7 +43,7 @@ export class Capsules implements AsyncDisposable {
     const keyed: KeyedRequest | undefined =
       key === undefined ? undefined : { teamId, key, requestHash: hashRequest(body) };
     const request = { teamId, actor: toActor(caller), body, key: keyed };
-    return await this.#track(createCapsule(this.#deps, request));
+    return this.#withToken(await this.#track(createCapsule(this.#deps, request)));
   }
 
   /** The team's capsules, newest first, without those that ended. */
@@ -56,7 +55,7 @@ export class Capsules implements AsyncDisposable {
   async get(ids: CapsuleOfTeam): Promise<Capsule> {
     const row = await this.#queries.one(ids);
     if (row === undefined) throw capsuleNotFound(ids.id);
-    return toCapsule(row);
+    return this.#withToken(toCapsule(row));
   }
 
   /** See `destroyCapsule`. Throws `not_found`. */
@@ -100,6 +99,14 @@ export class Capsules implements AsyncDisposable {
     const grace = AbortSignal.timeout(STOP_GRACE_MS);
     grace.addEventListener("abort", () => this.#ending.abort());
     await Promise.allSettled(this.#underWay);
+  }
+
+  /** Tells whoever may use the capsule what its private ports ask for. */
+  #withToken(capsule: Capsule): Capsule {
+    const id = capsule.private_ports === true ? decodeId("capsule", capsule.id) : null;
+    return id === null
+      ? capsule
+      : { ...capsule, traffic_token: this.#deps.envdTokens.trafficOf(id) };
   }
 
   async #running({ id, teamId }: CapsuleOfTeam): Promise<RunningCapsule> {

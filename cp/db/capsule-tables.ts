@@ -80,6 +80,7 @@ export const capsules = pgTable(
     operationId: uuid("operation_id").notNull(),
     reason: text("reason").notNull().default(""),
     stateDeadline: instant("state_deadline"),
+    privatePorts: boolean("private_ports").notNull().default(false),
   },
   (t) => [
     index("idx_capsules_status").on(t.status),

@@ -2,6 +2,7 @@
 
 import initial from "../../migrations/0000_initial.sql" with { type: "text" };
 import triggersAndSeeds from "../../migrations/0001_triggers-and-seeds.sql" with { type: "text" };
+import privatePorts from "../../migrations/0002_private-ports.sql" with { type: "text" };
 
 export interface Migration {
   /** The file's name without `.sql`. */
@@ -13,4 +14,5 @@ export interface Migration {
 export const MIGRATIONS: readonly Migration[] = [
   { name: "0000_initial", sql: initial },
   { name: "0001_triggers-and-seeds", sql: triggersAndSeeds },
+  { name: "0002_private-ports", sql: privatePorts },
 ];

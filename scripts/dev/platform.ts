@@ -12,8 +12,11 @@ import { installGuestFiles } from "./guest-files.ts";
 import { choosePorts, type Ports } from "./ports.ts";
 import { Processes, type StartOptions } from "./processes.ts";
 import { run, startPostgres, startRedis, waitFor } from "./services.ts";
+import { makeCertificates, tlsPaths } from "./tls.ts";
 
 const ADMIN_EMAIL = "admin@wrenn.localhost";
+/** Programs find every name below localhost on this machine (RFC 6761). */
+const PROXY_DOMAIN = "wrenn.localhost";
 const TERMINATE_TIMEOUT_MS = 120_000;
 const REPOSITORY = resolve(import.meta.dirname, "../..");
 
@@ -33,6 +36,10 @@ export interface Platform {
   readonly processes: Processes;
   readonly ports: Ports;
   readonly baseUrl: string;
+  /** HTTP/2 and HTTP/1.1 over TLS: the API, and ports of capsules below `proxyDomain`. */
+  readonly proxyUrl: string;
+  readonly proxyDomain: string;
+  readonly caCertFile: string;
   readonly account: Account;
   readonly databaseUrl: string;
   readonly redisUrl: string;
@@ -72,6 +79,7 @@ export async function startPlatform(options: PlatformOptions): Promise<Platform>
     options.databaseUrl ?? startPostgres({ ...service, port: ports.postgres }),
     options.redisUrl ?? startRedis({ ...service, port: ports.redis }),
     installGuestFiles(REPOSITORY, dir.agentDir),
+    makeCertificates(dir.path, PROXY_DOMAIN),
   ]);
 
   options.progress("starting the control plane");
@@ -114,6 +122,9 @@ function describe(dir: DevDir, ports: Ports, secrets: Secrets, urls: Urls) {
     processes: new Processes(dir.path),
     ports,
     baseUrl,
+    proxyUrl: `https://${PROXY_DOMAIN}:${ports.tls}`,
+    proxyDomain: PROXY_DOMAIN,
+    caCertFile: tlsPaths(dir.path).caCertFile,
     ...urls,
     cpEnv: controlPlaneEnv({ dir, ports, secrets, baseUrl, ...urls }),
     agentEnv: agentEnv({ dir, ports, baseUrl }),
@@ -147,14 +158,15 @@ export function programOf(
   platform: Omit<Platform, "account">,
   name: "cp" | "agent",
 ): Required<StartOptions> {
-  const cwd = REPOSITORY;
-  if (name === "cp") {
-    const command = [process.execPath, join(REPOSITORY, "cp/main.ts")];
-    return { name, command, env: platform.cpEnv, cwd };
-  }
+  if (name === "agent") return agentProgram(platform);
+  const command = [process.execPath, join(REPOSITORY, "cp/main.ts")];
+  return { name, command, env: platform.cpEnv, cwd: REPOSITORY };
+}
+
+function agentProgram(platform: Pick<Platform, "ports" | "agentEnv">): Required<StartOptions> {
   const main = join(REPOSITORY, "agent/main.ts");
   const command = [process.execPath, main, "--address", `127.0.0.1:${platform.ports.agent}`];
-  return { name, command, env: platform.agentEnv, cwd };
+  return { name: "agent", command, env: platform.agentEnv, cwd: REPOSITORY };
 }
 
 export async function startControlPlane(platform: Omit<Platform, "account">): Promise<void> {
@@ -164,10 +176,10 @@ export async function startControlPlane(platform: Omit<Platform, "account">): Pr
 
 /** Starts the agent; asks for a registration token only if it has no credentials yet. */
 export async function startAgent(
-  platform: Omit<Platform, "account">,
+  platform: Pick<Platform, "dir" | "processes" | "ports" | "agentEnv">,
   registrationToken: () => Promise<string>,
 ): Promise<void> {
-  const program = programOf(platform, "agent");
+  const program = agentProgram(platform);
   const known = await Bun.file(join(platform.dir.agentDir, "host-credentials.json")).exists();
   const register = known ? [] : ["--register", await registrationToken()];
   await platform.processes.start({ ...program, command: [...program.command, ...register] });
@@ -193,8 +205,8 @@ async function terminateAgent(dir: DevDir, processes: Processes, ports: Ports): 
     // It crashed or was killed: only an agent knows what its journal names, so one starts to clean up.
     const baseUrl = `http://localhost:${ports.cp}`;
     const env = agentEnv({ dir, ports, baseUrl });
-    const platform = { dir, processes, ports, baseUrl, agentEnv: env, cpEnv: {} };
-    await startAgent({ ...platform, databaseUrl: "", redisUrl: "" }, async () => "");
+    const platform = { dir, processes, ports, agentEnv: env };
+    await startAgent(platform, async () => "");
     record = await processes.running("agent");
   }
   if (!record) return;
@@ -258,6 +270,10 @@ function controlPlaneEnv(o: {
     WRENN_ENCRYPTION_KEY: o.secrets.encryptionKey,
     WRENN_MAIL_DIR: join(o.dir.path, "mail"),
     WRENN_DEFAULT_TEMPLATE: "minimal-debian",
+    WRENN_PROXY_DOMAIN: PROXY_DOMAIN,
+    WRENN_TLS_LISTEN_ADDR: `127.0.0.1:${o.ports.tls}`,
+    WRENN_TLS_CERT: tlsPaths(o.dir.path).certFile,
+    WRENN_TLS_KEY: tlsPaths(o.dir.path).keyFile,
   };
 }
 
@@ -294,13 +310,13 @@ async function choosePortsOfRunning(dir: string): Promise<Ports> {
 }
 
 /** Writes `<dir>/env`, which a shell can source and tests read. */
-async function writeEnvFile(
-  dir: string,
-  o: { baseUrl: string; account: Account; databaseUrl: string; redisUrl: string },
-): Promise<void> {
+async function writeEnvFile(dir: string, o: Platform): Promise<void> {
   const lines = {
     WRENN_BASE_URL: o.baseUrl,
     WRENN_API_KEY: o.account.apiKey,
+    WRENN_PROXY_URL: o.proxyUrl,
+    WRENN_PROXY_DOMAIN: o.proxyDomain,
+    WRENN_CA_CERT_FILE: o.caCertFile,
     WRENN_ADMIN_EMAIL: o.account.email,
     WRENN_ADMIN_PASSWORD: o.account.password,
     DATABASE_URL: o.databaseUrl,

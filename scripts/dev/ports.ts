@@ -4,11 +4,12 @@ import { readFile, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
 
-/** The control plane's usual port; taken when it is free, so that the first platform has a known URL. */
-const PREFERRED = { cp: 8080 } as const;
+/** The control plane's usual ports; taken when they are free: the first platform has known URLs. */
+const PREFERRED = { cp: 8080, tls: 8443 } as const;
 
 export interface Ports {
   readonly cp: number;
+  readonly tls: number;
   readonly agent: number;
   readonly postgres: number;
   readonly redis: number;
@@ -21,6 +22,7 @@ export async function choosePorts(dir: string): Promise<Ports> {
   const saved: Partial<Ports> = text === null ? PREFERRED : JSON.parse(text);
   const ports: Ports = {
     cp: await freePort(saved.cp),
+    tls: await freePort(saved.tls),
     agent: await freePort(saved.agent),
     postgres: await freePort(saved.postgres),
     redis: await freePort(saved.redis),

@@ -1,0 +1,146 @@
+// `/proxy/{capsule id}/{port}/…`: requests of the world for a server in a guest.
+//
+// The agent trusts the control plane with who may ask, and checks what only it knows: that the capsule
+// runs here and now. Requests and open streams are activity of the capsule.
+
+import { ENVD_PORT, isPublicEnvdRoute } from "../../proto/envd-routes.ts";
+import {
+  type Header,
+  header,
+  type RequestHead,
+  type ResponseHead,
+} from "../../proto/http1/head.ts";
+import { endToEnd } from "../../proto/http1/hop.ts";
+import {
+  PROXY_ERROR_HEADER,
+  PROXY_PATH,
+  type ProxyError,
+  parsePort,
+  proxyPrefix,
+} from "../../proto/http1/proxy-path.ts";
+import type { Answer, ForwardFailure, Verdict } from "../../proto/http1/verdict.ts";
+import type { CapsuleLease, Capsules } from "../capsules/capsules.ts";
+import { AgentError } from "../errors.ts";
+import { PROXY_REQUESTS_PER_CAPSULE_MAX, PROXY_SILENCE_MS } from "../limits.ts";
+import { GuestPools } from "./guest-pools.ts";
+
+const FAILURES: Readonly<Record<ForwardFailure, ProxyError>> = {
+  refused: "port-closed",
+  busy: "too-many",
+  ended: "not-running",
+  broken: "bad-response",
+  silent: "silent",
+};
+
+const STATUSES: Readonly<Record<ProxyError, number>> = {
+  "not-running": 503,
+  "port-closed": 502,
+  "bad-response": 502,
+  silent: 504,
+  "too-many": 429,
+  "not-found": 404,
+};
+
+export class GuestRouter {
+  readonly #capsules: Pick<Capsules, "use">;
+  readonly #pools = new GuestPools();
+  readonly #requests = new Map<string, number>();
+
+  constructor(capsules: Pick<Capsules, "use">) {
+    this.#capsules = capsules;
+  }
+
+  /** Null when the target is none of a guest's. */
+  route(request: RequestHead): Verdict | null {
+    if (!request.target.startsWith("/proxy/")) return null;
+    const [, id = "", portText = "", rest = ""] = PROXY_PATH.exec(request.target) ?? [];
+    const port = parsePort(portText);
+    if (port === null || id === "") return plainAnswer(400, "bad path or port\n");
+    const target = rest.startsWith("/") ? rest : `/${rest}`;
+    if (port === ENVD_PORT && !isPublicEnvdRoute(target)) return errorAnswer("not-found");
+
+    const lease = this.#enter(id);
+    if (typeof lease === "string") return errorAnswer(lease);
+    const { hostIp } = lease.guest;
+    return {
+      pool: this.#pools.of(lease.guest, port),
+      target,
+      headers: guestHeaders(request, `${hostIp}:${port}`),
+      idleTimeoutMs: PROXY_SILENCE_MS,
+      lease,
+      respond: (head) => worldHeaders(head, { prefix: proxyPrefix(id, port), hostIp, port }),
+      explain: (failure) => errorAnswer(FAILURES[failure]),
+    };
+  }
+
+  /** Ends idle connections that are old. */
+  sweep(): void {
+    this.#pools.sweep();
+  }
+
+  close(): void {
+    this.#pools.close();
+  }
+
+  #enter(id: string): CapsuleLease | ProxyError {
+    const requests = this.#requests.get(id) ?? 0;
+    if (requests >= PROXY_REQUESTS_PER_CAPSULE_MAX) return "too-many";
+    try {
+      const lease = this.#capsules.use(id);
+      this.#requests.set(id, requests + 1);
+      return {
+        guest: lease.guest,
+        [Symbol.dispose]: () => {
+          const left = (this.#requests.get(id) ?? 1) - 1;
+          if (left > 0) this.#requests.set(id, left);
+          else this.#requests.delete(id);
+          lease[Symbol.dispose]();
+        },
+      };
+    } catch (error) {
+      if (error instanceof AgentError) return "not-running";
+      throw error;
+    }
+  }
+}
+
+/** The guest's server sees itself asked by its own address, as development servers insist on. */
+function guestHeaders(request: RequestHead, host: string): Header[] {
+  const headers = endToEnd(request.headers).filter(({ key }) => key !== "host");
+  return [header("Host", host), ...headers];
+}
+
+interface GuestServer {
+  readonly prefix: string;
+  readonly hostIp: string;
+  readonly port: number;
+}
+
+function worldHeaders(head: ResponseHead, server: GuestServer): Header[] {
+  return endToEnd(head.headers)
+    .filter(({ key }) => key !== PROXY_ERROR_HEADER)
+    .map((line) =>
+      line.key === "location" ? header(line.name, relocated(line.value, server)) : line,
+    );
+}
+
+/** Root-relative places and those at the server's own address get the prefix. */
+function relocated(location: string, { prefix, hostIp, port }: GuestServer): string {
+  const own = `http://${hostIp}:${port}`;
+  if (location.startsWith("/") && !location.startsWith("//")) return prefix + location;
+  if (location === own) return `${prefix}/`;
+  if (location.startsWith(`${own}/`)) return prefix + location.slice(own.length);
+  if (port === 80 && location.startsWith(`http://${hostIp}/`)) {
+    return prefix + location.slice(`http://${hostIp}`.length);
+  }
+  return location;
+}
+
+function errorAnswer(error: ProxyError): Answer {
+  const answer = plainAnswer(STATUSES[error], `${error}\n`);
+  return { ...answer, headers: [...answer.headers, header(PROXY_ERROR_HEADER, error)] };
+}
+
+function plainAnswer(status: number, body: string): Answer {
+  return { status, headers: [header("Content-Type", "text/plain")], body };
+}

@@ -1,0 +1,183 @@
+// One HTTP/2 request as a wire that speaks HTTP/1.1, so that it takes the same way as any other: its head
+// becomes text, its body goes in one of the two framings, and the answer is read back from text.
+
+import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from "node:http2";
+import { type BodyReader, bodyReader } from "../../proto/http1/body.ts";
+import {
+  findHeadEnd,
+  formatHead,
+  type Header,
+  header,
+  MalformedHttp,
+  parseResponseHead,
+} from "../../proto/http1/head.ts";
+import { NO_EVENTS, type Wire, type WireEvents } from "../../proto/http1/wire.ts";
+
+const EMPTY = Buffer.alloc(0);
+/** What could end a line of text, or begin another. */
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not be there.
+const UNSAFE = /[\x00-\x08\x0a-\x1f\x7f]/;
+
+export class Http2Wire implements Wire {
+  events: WireEvents = NO_EVENTS;
+  readonly #stream: ServerHttp2Stream;
+  readonly #method: string;
+  #headBytes: Buffer = EMPTY;
+  #body: BodyReader | null = null;
+  #isClosed = false;
+
+  private constructor(stream: ServerHttp2Stream, method: string) {
+    this.#stream = stream;
+    this.#method = method;
+  }
+
+  /** Starts the request: `serve` gets its wire first, then the wire gets its bytes. */
+  static open(
+    stream: ServerHttp2Stream,
+    headers: IncomingHttpHeaders,
+    serve: (wire: Http2Wire) => void,
+  ): void {
+    const method = String(headers[":method"] ?? "");
+    const hasBody = !stream.endAfterHeaders;
+    const wire = new Http2Wire(stream, method);
+    // `close` follows.
+    stream.on("error", () => {});
+    const head = requestHead(headers, hasBody);
+    if (head === null) {
+      stream.respond({ ":status": 400 }, { endStream: true });
+      return;
+    }
+    serve(wire);
+    wire.#follow(hasBody && headers["content-length"] === undefined);
+    wire.events.onData(head);
+  }
+
+  write(bytes: Buffer): boolean {
+    if (this.#isClosed) return true;
+    try {
+      return this.#body === null ? this.#readHead(bytes) : this.#readBody(bytes, 0);
+    } catch (error) {
+      if (!(error instanceof MalformedHttp)) throw error;
+      this.abort();
+      return true;
+    }
+  }
+
+  pause(): void {
+    this.#stream.pause();
+  }
+
+  resume(): void {
+    this.#stream.resume();
+  }
+
+  shutdown(): void {
+    this.end();
+  }
+
+  end(): void {
+    if (!this.#isClosed && !this.#stream.writableEnded) this.#stream.end();
+  }
+
+  abort(): void {
+    if (this.#isClosed) return;
+    // A stream that is closed with a code but without an error looks whole to the client (Bun 1.4.5).
+    this.#stream.destroy(new Error("the response was cut off"));
+    this.#closed();
+  }
+
+  #follow(isChunked: boolean): void {
+    const stream = this.#stream;
+    stream.on("data", (bytes: Buffer) => {
+      if (bytes.length === 0) return;
+      const framed = isChunked ? chunk(bytes) : bytes;
+      this.events.onData(framed);
+    });
+    stream.on("end", () => {
+      if (isChunked) this.events.onData(Buffer.from("0\r\n\r\n"));
+    });
+    stream.on("drain", () => this.events.onDrain());
+    stream.on("aborted", () => this.#closed());
+    stream.on("close", () => this.#closed());
+  }
+
+  #closed(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.events.onClose();
+  }
+
+  #readHead(bytes: Buffer): boolean {
+    const all = this.#headBytes.length === 0 ? bytes : Buffer.concat([this.#headBytes, bytes]);
+    this.#headBytes = all;
+    const end = findHeadEnd(all);
+    if (end < 0) return true;
+    this.#headBytes = EMPTY;
+    const head = parseResponseHead(all.subarray(0, end), this.#method);
+    if (head.status < 200) {
+      // Clients of HTTP/2 need no 100; a change of protocol can't be asked for.
+      return end < all.length ? this.#readHead(all.subarray(end)) : true;
+    }
+    this.#body = bodyReader(head.bodyLength);
+    const headers = responseHeaders(head.status, head.headers);
+    this.#stream.respond(headers, { endStream: this.#body.isDone });
+    return this.#body.isDone ? this.#done() : this.#readBody(all, end);
+  }
+
+  #readBody(bytes: Buffer, start: number): boolean {
+    const body = this.#body;
+    if (body === null) return true;
+    let isTaken = true;
+    body.read(bytes, start, (payload) => {
+      isTaken = this.#stream.write(payload);
+    });
+    if (!body.isDone) return isTaken;
+    this.#stream.end();
+    return this.#done();
+  }
+
+  /** One stream is one request. */
+  #done(): true {
+    this.#isClosed = true;
+    queueMicrotask(() => this.events.onClose());
+    return true;
+  }
+}
+
+/** The head as text, null when it can't be one. */
+function requestHead(headers: IncomingHttpHeaders, hasBody: boolean): Buffer | null {
+  const path = String(headers[":path"] ?? "");
+  const method = String(headers[":method"] ?? "");
+  const authority = String(headers[":authority"] ?? headers.host ?? "");
+  const lines: Header[] = [header("Host", authority)];
+  for (const [name, value] of Object.entries(headers)) {
+    if (name.startsWith(":") || name === "host" || value === undefined) continue;
+    if (name === "connection" || name === "transfer-encoding" || name === "upgrade") return null;
+    const values = Array.isArray(value) ? value : [value];
+    // Cookies may come in pieces (RFC 9113, 8.2.3).
+    if (name === "cookie") lines.push(header(name, values.join("; ")));
+    else for (const one of values) lines.push(header(name, one));
+  }
+  if (hasBody && headers["content-length"] === undefined) {
+    lines.push(header("Transfer-Encoding", "chunked"));
+  }
+  const isUnsafe = lines.some(({ name, value }) => UNSAFE.test(name) || UNSAFE.test(value));
+  if (isUnsafe || /[\s\x7f]/.test(path) || /[^!-~]/.test(method)) return null;
+  return formatHead(`${method} ${path} HTTP/1.1`, lines);
+}
+
+function responseHeaders(status: number, lines: readonly Header[]): OutgoingHttpHeaders {
+  const headers: Record<string, string | string[] | number> = { ":status": status };
+  for (const { key, value } of lines) {
+    if (key === "connection" || key === "transfer-encoding") continue;
+    const known = headers[key];
+    if (known === undefined) headers[key] = value;
+    else headers[key] = Array.isArray(known) ? [...known, value] : [String(known), value];
+  }
+  return headers;
+}
+
+function chunk(bytes: Buffer): Buffer {
+  const size = Buffer.from(`${bytes.length.toString(16)}\r\n`);
+  return Buffer.concat([size, bytes, Buffer.from("\r\n")]);
+}

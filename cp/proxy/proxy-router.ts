@@ -1,0 +1,175 @@
+// Requests for ports of capsules, on their way to the agents.
+//
+// Who may ask: anybody, for a port is as public as its URL, unless the capsule was made with private ports;
+// then the traffic token is asked for. envd's port always asks for envd's token or a signed URL.
+
+import { ENVD_PORT, isPublicEnvdRoute } from "../../proto/envd-routes.ts";
+import {
+  type Header,
+  headerOf,
+  type RequestHead,
+  type ResponseHead,
+} from "../../proto/http1/head.ts";
+import { endToEnd } from "../../proto/http1/hop.ts";
+import {
+  PROXY_ERROR_HEADER,
+  PROXY_ERRORS,
+  type ProxyError,
+  proxyPrefix,
+} from "../../proto/http1/proxy-path.ts";
+import type { Answer, ForwardFailure, Peer, Verdict } from "../../proto/http1/verdict.ts";
+import { encodeId } from "../../proto/ids.ts";
+import type { EnvdTokens } from "../capsules/envd-tokens.ts";
+import type { AgentPools } from "./agent-pools.ts";
+import { isSame, type OwnCredentials, setsOwnCookie } from "./credentials.ts";
+import { forwardedHeaders, withoutForwarded } from "./forwarded.ts";
+import type { Placement, Placements } from "./placements.ts";
+import { type PortOfCapsule, proxyTarget } from "./proxy-host.ts";
+import { type Refusal, refuse } from "./refusals.ts";
+
+/** Below the agent's, which is below that of servers in guests. */
+const SILENCE_MS = 610_000;
+const TRANSITIONS = new Set(["pending", "starting", "pausing", "resuming"]);
+
+export interface ProxyDeps {
+  /** Capsules' ports are hosts below it. */
+  readonly domain: string;
+  readonly placements: Placements;
+  readonly pools: AgentPools;
+  readonly envdTokens: EnvdTokens;
+  readonly ownCredentials: OwnCredentials;
+}
+
+interface Asked extends PortOfCapsule {
+  readonly request: RequestHead;
+  readonly peer: Peer;
+}
+
+export class ProxyRouter {
+  readonly #deps: ProxyDeps;
+
+  constructor(deps: ProxyDeps) {
+    this.#deps = deps;
+  }
+
+  /** Null when the request is for the API. */
+  route(request: RequestHead, peer: Peer): Verdict | Promise<Verdict> | null {
+    const target = proxyTarget(request, this.#deps.domain);
+    if (target === null) return null;
+    if ("why" in target) return refuse(request, { status: 400, message: target.why });
+    if (request.target === "*")
+      return refuse(request, { status: 400, message: "No path is named" });
+    const asked = { ...target, request, peer };
+    const placement = this.#deps.placements.of(target.capsuleId);
+    return placement instanceof Promise
+      ? placement.then((settled) => this.#forward(asked, settled))
+      : this.#forward(asked, placement);
+  }
+
+  #forward(asked: Asked, placement: Placement): Verdict {
+    const { request, peer, capsuleId, port } = asked;
+    const refusal = absent(asked, placement) ?? this.#denied(asked, placement);
+    if (refusal !== null) return refuse(request, refusal);
+    const { pools, ownCredentials, envdTokens } = this.#deps;
+    const prefix = proxyPrefix(encodeId("capsule", capsuleId), port);
+    const headers = withoutForwarded(endToEnd(request.headers));
+    return {
+      pool: pools.at(placement.hostAddress),
+      target: prefix + request.target,
+      headers: [
+        ...ownCredentials.strip(headers, port === ENVD_PORT ? null : envdTokens.of(capsuleId)),
+        ...forwardedHeaders(request, peer),
+      ],
+      idleTimeoutMs: SILENCE_MS,
+      respond: (head) => this.#respond(asked, head, prefix),
+      explain: (failure) => this.#explain(asked, FAILURES[failure] ?? "not-running"),
+    };
+  }
+
+  #respond(asked: Asked, head: ResponseHead, prefix: string): Header[] | Promise<Answer> {
+    const told = headerOf(head.headers, PROXY_ERROR_HEADER);
+    const error = PROXY_ERRORS.find((known) => known === told);
+    if (error !== undefined) return this.#explain(asked, error);
+    return endToEnd(head.headers)
+      .filter((line) => !setsOwnCookie(line))
+      .map((line) => {
+        const isOurs = line.key === "location" && line.value.startsWith(`${prefix}/`);
+        return isOurs ? { ...line, value: line.value.slice(prefix.length) } : line;
+      });
+  }
+
+  async #explain(asked: Asked, error: ProxyError): Promise<Answer> {
+    const { request, capsuleId, port } = asked;
+    const sandboxId = encodeId("capsule", capsuleId);
+    if (error === "not-running") {
+      this.#deps.placements.forget(capsuleId);
+      const placement = await this.#deps.placements.of(capsuleId);
+      return refuse(request, absent(asked, placement) ?? notFound(sandboxId));
+    }
+    const [status, message] = EXPLAINED[error];
+    const about = status === 404 ? {} : { sandboxId, port };
+    return refuse(request, { ...about, status, message });
+  }
+
+  #denied(asked: Asked, { isPrivate }: Placement): Refusal | null {
+    const { request, capsuleId, port } = asked;
+    const { headers } = request;
+    const { envdTokens } = this.#deps;
+    if (port === ENVD_PORT) return this.#deniedByEnvd(asked);
+    if (!isPrivate) return null;
+    const name = "e2b-traffic-access-token";
+    const token = headerOf(headers, name) ?? headerOf(headers, "x-wrenn-traffic-token");
+    const sandboxId = encodeId("capsule", capsuleId);
+    if (token === null) {
+      const message = `Sandbox is secured with traffic access token. Token header '${name}' is missing`;
+      return { status: 403, sandboxId, message };
+    }
+    if (isSame(token, envdTokens.trafficOf(capsuleId))) return null;
+    const message = `Sandbox is secured with traffic access token. Provided token in header '${name}' is invalid`;
+    return { status: 403, sandboxId, message };
+  }
+
+  #deniedByEnvd({ request, capsuleId }: Asked): Refusal | null {
+    if (!isPublicEnvdRoute(request.target))
+      return { status: 404, message: "There is no such route" };
+    // A browser asks before it sends the token; envd answers that without doing anything.
+    if (request.method === "OPTIONS") return null;
+    const token = headerOf(request.headers, "x-access-token");
+    if (token !== null && isSame(token, this.#deps.envdTokens.of(capsuleId))) return null;
+    // envd checks the signature, which covers the path, the operation, the user and the time.
+    if (token === null && isSignedUrl(request.target)) return null;
+    return { status: 401, message: "The X-Access-Token header is missing or does not match" };
+  }
+}
+
+function absent({ capsuleId }: Asked, { status, hostAddress }: Placement): Refusal | null {
+  const sandboxId = encodeId("capsule", capsuleId);
+  if (status !== null && TRANSITIONS.has(status)) {
+    return { status: 409, sandboxId, message: "The sandbox is still transitioning" };
+  }
+  return status === "running" && hostAddress !== "" ? null : notFound(sandboxId);
+}
+
+function notFound(sandboxId: string): Refusal {
+  return { status: 502, sandboxId, message: "The sandbox was not found" };
+}
+
+/** Of the agent itself; when it can't be reached, neither can its capsules. */
+const FAILURES: Partial<Record<ForwardFailure, ProxyError>> = {
+  silent: "silent",
+  busy: "too-many",
+  broken: "bad-response",
+};
+
+const EXPLAINED: Readonly<Record<Exclude<ProxyError, "not-running">, [number, string]>> = {
+  "port-closed": [502, "The sandbox is running but port is not open"],
+  "bad-response": [502, "The sandbox's server ended or broke the protocol before it answered"],
+  silent: [504, "The sandbox's server did not answer in time"],
+  "too-many": [429, "Too many connections to the sandbox"],
+  "not-found": [404, "There is no such route"],
+};
+
+function isSignedUrl(target: string): boolean {
+  const [path, query = ""] = target.split("?", 2);
+  return path === "/files" && new URLSearchParams(query).has("signature");
+}

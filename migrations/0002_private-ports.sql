@@ -1,0 +1,1 @@
+ALTER TABLE "capsules" ADD COLUMN "private_ports" boolean DEFAULT false NOT NULL;

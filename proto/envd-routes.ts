@@ -1,0 +1,27 @@
+// Which routes of envd the world may reach through the proxies.
+
+/** The port of envd in every guest. */
+export const ENVD_PORT = 49983;
+
+/** For the agent only: whoever has a capsule's token must still not renew, freeze or replace its envd. */
+const CONTROL_ROUTES = new Set([
+  "init",
+  "freeze",
+  "unfreeze",
+  "collapse",
+  "fsfreeze",
+  "fsthaw",
+  "upgrade",
+]);
+
+/** Plain segments only: what one side could decode or normalise differently is nobody's route. */
+const PLAIN_PATH = /^(\/[A-Za-z0-9_.-]*)+$/;
+
+/** Whether a request target (path and query) may reach envd from outside. */
+export function isPublicEnvdRoute(target: string): boolean {
+  const [path = ""] = target.split("?", 1);
+  if (!PLAIN_PATH.test(path)) return false;
+  const segments = path.split("/").filter((segment) => segment !== "");
+  if (segments.some((segment) => segment === "." || segment === "..")) return false;
+  return !CONTROL_ROUTES.has((segments[0] ?? "").toLowerCase());
+}

@@ -1,0 +1,346 @@
+// One request and its response through one connection to the server, or the tunnel that it became. Each
+// side is read no faster than the other takes what it gets, so a body of any size costs a few buffers.
+
+import { type BodyReader, bodyReader } from "./body.ts";
+import {
+  findHeadEnd,
+  formatHead,
+  type Header,
+  header,
+  MalformedHttp,
+  parseResponseHead,
+  type RequestHead,
+  type ResponseHead,
+} from "./head.ts";
+import { endToEnd } from "./hop.ts";
+import type { ServerConnection } from "./server-connection.ts";
+import type { DialFailure, Upstream } from "./upstream-pool.ts";
+import type { Answer, Forward, ForwardFailure } from "./verdict.ts";
+import type { WireEvents } from "./wire.ts";
+
+/** A tunnel whose one side has ended waits so long for the other. */
+const HALF_OPEN_MS = 60_000;
+const EMPTY = Buffer.alloc(0);
+const LAST_CHUNK = Buffer.from("0\r\n\r\n");
+const CRLF = Buffer.from("\r\n");
+/** Requests that may reach the server twice (RFC 9110, 9.2.2). */
+const REPEATABLE = new Set(["GET", "HEAD", "OPTIONS", "PUT", "DELETE", "TRACE"]);
+
+/** How the response's body goes to the client. */
+type Transfer = "as-is" | "into-chunks" | "out-of-chunks";
+
+export class Exchange implements WireEvents {
+  readonly #client: ServerConnection;
+  readonly #request: RequestHead;
+  readonly #forward: Forward;
+  readonly #requestBody: BodyReader;
+  #upstream: Upstream | null = null;
+  #response: ResponseHead | null = null;
+  #responseBody: BodyReader | null = null;
+  #transfer: Transfer = "as-is";
+  /** Of a response's head that is not whole yet. */
+  #headBytes: Buffer = EMPTY;
+  #movedAt: number;
+  #state: "dialling" | "open" | "tunnel" | "half-open" | "over" = "dialling";
+  /** The response's place is taken by an answer. */
+  #isReplaced = false;
+
+  constructor(client: ServerConnection, request: RequestHead, forward: Forward) {
+    this.#client = client;
+    this.#request = request;
+    this.#forward = forward;
+    this.#requestBody = bodyReader(request.bodyLength);
+    this.#movedAt = client.clock.nowMs;
+  }
+
+  get isTunnel(): boolean {
+    return this.#state === "tunnel" || this.#state === "half-open";
+  }
+
+  start(): void {
+    const { pool } = this.#forward;
+    const isRepeatable = REPEATABLE.has(this.#request.method) && this.#request.bodyLength === 0;
+    const mayReuse = isRepeatable || !pool.options.isFickle;
+    const idle = mayReuse && this.#request.upgrade === null ? pool.take() : null;
+    if (idle !== null) this.#send(idle);
+    else this.#dial();
+  }
+
+  tick(nowMs: number): void {
+    const { idleTimeoutMs } = this.#forward;
+    const limitMs = this.#state === "half-open" ? HALF_OPEN_MS : idleTimeoutMs;
+    // Dialling has its own limit.
+    if (this.#state === "dialling" || limitMs === null || nowMs - this.#movedAt <= limitMs) return;
+    this.#fail("silent");
+  }
+
+  // The client's side.
+
+  onRequestBytes(bytes: Buffer): void {
+    this.#movedAt = this.#client.clock.nowMs;
+    const upstream = this.#upstream;
+    if (this.isTunnel) {
+      if (upstream !== null && !upstream.wire.write(bytes)) this.#client.wire.pause();
+      return;
+    }
+    // A request that wants another protocol has no body, but what follows is of that protocol.
+    if (upstream === null || this.#requestBody.isDone) {
+      this.#client.keepEarly(bytes);
+      return;
+    }
+    const end = this.#readRequestBody(bytes);
+    if (end === null) return;
+    if (!upstream.wire.write(end === bytes.length ? bytes : bytes.subarray(0, end))) {
+      this.#client.wire.pause();
+    }
+    if (end < bytes.length) this.#client.keepEarly(bytes.subarray(end));
+  }
+
+  /** Null: it is malformed, and the server must not take what it got for a request. */
+  #readRequestBody(bytes: Buffer): number | null {
+    try {
+      return this.#requestBody.read(bytes, 0);
+    } catch (error) {
+      if (!(error instanceof MalformedHttp)) throw error;
+      this.#end("drop");
+      this.#client.abort();
+      return null;
+    }
+  }
+
+  onClientDrain(): void {
+    this.#upstream?.wire.resume();
+  }
+
+  onClientEnd(): void {
+    this.#endSide(() => this.#upstream?.wire.shutdown());
+  }
+
+  onClientClose(): void {
+    this.#end("drop");
+  }
+
+  // The server's side.
+
+  onData(bytes: Buffer): void {
+    this.#movedAt = this.#client.clock.nowMs;
+    try {
+      if (this.isTunnel) this.#toClient(bytes);
+      else if (this.#response === null) this.#readHead(bytes);
+      else this.#readBody(bytes, 0);
+    } catch (error) {
+      if (!(error instanceof MalformedHttp)) throw error;
+      this.#fail("broken");
+    }
+  }
+
+  onDrain(): void {
+    this.#client.wire.resume();
+  }
+
+  onEnd(): void {
+    if (this.isTunnel) this.#endSide(() => this.#client.wire.shutdown());
+    else if (this.#response?.bodyLength === "until-close") this.#finish();
+    else this.onClose();
+  }
+
+  onClose(): void {
+    if (this.#state === "over") return;
+    if (this.isTunnel) {
+      this.#end("drop");
+      this.#client.wire.end();
+      return;
+    }
+    const upstream = this.#upstream;
+    const isUntouched = this.#response === null && this.#headBytes.length === 0;
+    if (upstream?.isUsed && isUntouched && !this.#isReplaced && this.#request.bodyLength === 0) {
+      // It was closed while it was idle: the server has not seen the request.
+      this.#forward.pool.drop(upstream);
+      this.#upstream = null;
+      this.#dial();
+    } else this.#fail("broken");
+  }
+
+  #dial(): void {
+    this.#state = "dialling";
+    void this.#forward.pool.dial().then((outcome) => {
+      if (typeof outcome === "string") this.#fail(failureOf(outcome));
+      else if (this.#state === "over") this.#forward.pool.drop(outcome);
+      else this.#send(outcome);
+    });
+  }
+
+  #send(upstream: Upstream): void {
+    const { method, upgrade, bodyLength } = this.#request;
+    this.#upstream = upstream;
+    this.#state = "open";
+    this.#movedAt = this.#client.clock.nowMs;
+    upstream.wire.events = this;
+    const headers: Header[] = [...this.#forward.headers];
+    if (bodyLength === "chunked") headers.push(header("Transfer-Encoding", "chunked"));
+    if (upgrade !== null) headers.push(header("Connection", "Upgrade"), header("Upgrade", upgrade));
+    const isTaken = upstream.wire.write(
+      formatHead(`${method} ${this.#forward.target} HTTP/1.1`, headers),
+    );
+    if (this.#requestBody.isDone) return;
+    const early = this.#client.takeEarly();
+    if (isTaken) this.#client.wire.resume();
+    if (early.length > 0) this.onRequestBytes(early);
+  }
+
+  #readHead(bytes: Buffer): void {
+    const all = this.#headBytes.length === 0 ? bytes : Buffer.concat([this.#headBytes, bytes]);
+    const end = findHeadEnd(all);
+    this.#headBytes = all;
+    if (end < 0) return;
+    const head = parseResponseHead(all.subarray(0, end), this.#request.method);
+    this.#headBytes = EMPTY;
+    if (head.status === 101) this.#openTunnel(head, all.subarray(end));
+    else if (head.status < 200) {
+      this.#interim(head);
+      if (end < all.length) this.#readHead(all.subarray(end));
+    } else this.#takeResponse(head, all, end);
+  }
+
+  /** 100 and 103 are the client's business, if it knows them. */
+  #interim(head: ResponseHead): void {
+    if (this.#request.minor === 0) return;
+    this.#client.wire.write(
+      formatHead(`HTTP/1.1 ${head.status} ${head.reason}`, endToEnd(head.headers)),
+    );
+  }
+
+  #openTunnel(head: ResponseHead, rest: Buffer): void {
+    if (this.#request.upgrade === null) throw new MalformedHttp("unasked change of protocol");
+    const headers = this.#forward.respond(head);
+    if (headers instanceof Promise) throw new MalformedHttp("it is no answer");
+    const upgrade = head.headers.filter(({ key }) => key === "upgrade");
+    this.#client.wire.write(
+      formatHead("HTTP/1.1 101 Switching Protocols", [
+        ...headers,
+        header("Connection", "Upgrade"),
+        ...upgrade,
+      ]),
+    );
+    this.#state = "tunnel";
+    this.#response = head;
+    if (rest.length > 0) this.#toClient(rest);
+    const early = this.#client.takeEarly();
+    this.#client.wire.resume();
+    if (early.length > 0) this.onRequestBytes(early);
+  }
+
+  #takeResponse(head: ResponseHead, bytes: Buffer, start: number): void {
+    this.#response = head;
+    const headers = this.#forward.respond(head);
+    if (headers instanceof Promise) {
+      this.#replace(headers);
+      return;
+    }
+    const { minor } = this.#request;
+    this.#responseBody = bodyReader(head.bodyLength);
+    this.#transfer = transferOf(head, minor);
+    const out = headers.filter(({ key }) => key !== "content-length" || !isChunkedBody(head));
+    const isChunked = this.#transfer === "into-chunks" || head.bodyLength === "chunked";
+    if (isChunked && minor === 1) out.push(header("Transfer-Encoding", "chunked"));
+    if (!this.#keepsClient()) out.push(header("Connection", "close"));
+    const first = formatHead(`HTTP/1.1 ${head.status} ${head.reason}`, out);
+    this.#readBody(bytes, start, first);
+  }
+
+  #readBody(bytes: Buffer, start: number, first: Buffer = EMPTY): void {
+    const body = this.#responseBody;
+    if (body === null) return;
+    const out: Buffer[] = first.length > 0 ? [first] : [];
+    const into = this.#transfer === "into-chunks";
+    const sink = (payload: Buffer) => {
+      if (into) out.push(Buffer.from(`${payload.length.toString(16)}\r\n`), payload, CRLF);
+      else out.push(payload);
+    };
+    const end = body.read(bytes, start, this.#transfer === "as-is" ? undefined : sink);
+    if (this.#transfer === "as-is" && end > start) out.push(bytes.subarray(start, end));
+    const [only = EMPTY] = out;
+    if (out.length > 0) this.#toClient(out.length === 1 ? only : Buffer.concat(out));
+    // Bytes after the response's end: the server is out of step.
+    if (body.isDone) this.#finish(end < bytes.length);
+  }
+
+  #toClient(bytes: Buffer): void {
+    if (!this.#client.wire.write(bytes)) this.#upstream?.wire.pause();
+  }
+
+  /** The response has ended, maybe before the request. */
+  #finish(isOutOfStep = false): void {
+    if (this.#transfer === "into-chunks") this.#client.wire.write(LAST_CHUNK);
+    const isClean = this.#requestBody.isDone && !isOutOfStep;
+    this.#end(isClean && this.#response?.isKeptAlive ? "release" : "drop");
+    if (!this.#requestBody.isDone || this.#mustClose()) this.#client.closeAfterRequest();
+    this.#client.requestDone();
+  }
+
+  /** A body that HTTP/1.0 gets without its chunks ends with the connection. */
+  #mustClose(): boolean {
+    return this.#transfer !== "into-chunks" && this.#response?.bodyLength === "until-close";
+  }
+
+  #keepsClient(): boolean {
+    return this.#client.keepsAlive(this.#request) && this.#requestBody.isDone && !this.#mustClose();
+  }
+
+  #replace(answer: Promise<Answer>): void {
+    this.#isReplaced = true;
+    this.#end("drop");
+    answer.then(
+      (settled) => this.#client.answer(settled),
+      (error) => this.#client.fail(error),
+    );
+  }
+
+  #endSide(tell: () => void): void {
+    if (this.#state === "half-open") {
+      this.#end("drop");
+      this.#client.wire.end();
+      return;
+    }
+    this.#state = "half-open";
+    tell();
+  }
+
+  #fail(failure: ForwardFailure): void {
+    if (this.#state === "over") return;
+    const hasBegun = this.#response !== null;
+    const reason = this.#forward.pool.isClosed ? "ended" : failure;
+    this.#end("drop");
+    if (hasBegun) {
+      this.#client.abort();
+      return;
+    }
+    const answer = this.#forward.explain(reason);
+    if (answer instanceof Promise) this.#replace(answer);
+    else this.#client.answer(answer);
+  }
+
+  #end(fate: "release" | "drop"): void {
+    if (this.#state === "over") return;
+    this.#state = "over";
+    const upstream = this.#upstream;
+    this.#upstream = null;
+    if (upstream !== null) this.#forward.pool[fate](upstream);
+    this.#forward.lease?.[Symbol.dispose]();
+  }
+}
+
+/** Its length is in the chunks, whatever Content-Length says. */
+function isChunkedBody(head: ResponseHead): boolean {
+  return head.bodyLength === "chunked";
+}
+
+function transferOf(head: ResponseHead, clientMinor: 0 | 1): Transfer {
+  if (head.bodyLength === "until-close" && clientMinor === 1) return "into-chunks";
+  if (head.bodyLength === "chunked" && clientMinor === 0) return "out-of-chunks";
+  return "as-is";
+}
+
+function failureOf(outcome: DialFailure): ForwardFailure {
+  return outcome === "closed" ? "ended" : outcome;
+}

@@ -1,0 +1,211 @@
+// The heads of HTTP/1.1 messages (RFC 9112), read strictly: what two programs could read differently is
+// refused, so that no request can hide inside another on its way through the proxies.
+
+/** Start line and headers of one message; Node and nginx refuse beyond 16 and 32 KiB. */
+export const HEAD_BYTES_MAX = 64 * 1024;
+export const HEADERS_MAX = 256;
+
+const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+/** Visible characters, and bytes beyond ASCII as some clients send them unescaped. */
+const TARGET = /^[!-~\x80-\xff]+$/;
+// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not be there.
+const BAD_VALUE = /[\x00-\x08\x0a-\x1f\x7f]/;
+const DIGITS = /^[0-9]{1,15}$/;
+
+/** The message breaks the protocol; the text is one sentence that a client may see. */
+export class MalformedHttp extends Error {
+  override readonly name = "MalformedHttp";
+}
+
+export interface Header {
+  readonly name: string;
+  /** The name in lower case. */
+  readonly key: string;
+  readonly value: string;
+}
+
+/** How long the body is: bytes, in chunks, or until the connection ends. 0: there is none. */
+export type BodyLength = number | "chunked" | "until-close";
+
+export interface RequestHead {
+  readonly method: string;
+  /** Path and query as they came, or `*`. */
+  readonly target: string;
+  readonly minor: 0 | 1;
+  readonly headers: readonly Header[];
+  /** Host and port in lower case; empty if an HTTP/1.0 client sent none. */
+  readonly authority: string;
+  readonly bodyLength: number | "chunked";
+  readonly isKeptAlive: boolean;
+  /** The protocol to change to, such as `websocket`; null: none. */
+  readonly upgrade: string | null;
+}
+
+export interface ResponseHead {
+  readonly status: number;
+  readonly reason: string;
+  readonly minor: 0 | 1;
+  readonly headers: readonly Header[];
+  readonly bodyLength: BodyLength;
+  readonly isKeptAlive: boolean;
+}
+
+/** The index after the head's empty line, -1 when it is not there yet. Throws when the head is too long. */
+export function findHeadEnd(bytes: Buffer): number {
+  const at = bytes.indexOf("\r\n\r\n", 0, "latin1");
+  if (at > HEAD_BYTES_MAX || (at < 0 && bytes.length > HEAD_BYTES_MAX)) {
+    throw new MalformedHttp("The head of the message is too long");
+  }
+  return at < 0 ? -1 : at + 4;
+}
+
+/** Reads a whole head with its empty line. Throws MalformedHttp. */
+export function parseRequestHead(bytes: Buffer): RequestHead {
+  const lines = bytes.toString("latin1", 0, bytes.length - 4).split("\r\n");
+  const [method = "", target = "", version, ...rest] = (lines[0] ?? "").split(" ");
+  const minor = version === "HTTP/1.1" ? 1 : 0;
+  if (rest.length > 0 || (minor === 0 && version !== "HTTP/1.0") || !TOKEN.test(method)) {
+    throw new MalformedHttp("The request line is malformed");
+  }
+  const headers = parseHeaders(lines);
+  const form = originForm(target, method);
+  const authority = form.authority ?? hostOf(headers, minor);
+  const bodyLength = requestBodyLength(headers, minor);
+  const tokens = connectionTokens(headers);
+  const upgrade = tokens.has("upgrade") && bodyLength === 0 ? headerOf(headers, "upgrade") : null;
+  return {
+    ...{ method, target: form.target, minor, headers, authority, bodyLength },
+    isKeptAlive: minor === 1 && !tokens.has("close"),
+    upgrade: minor === 1 ? upgrade : null,
+  };
+}
+
+/** Reads a whole head that answers a request of that method. Throws MalformedHttp. */
+export function parseResponseHead(bytes: Buffer, method: string): ResponseHead {
+  const lines = bytes.toString("latin1", 0, bytes.length - 4).split("\r\n");
+  const match = /^HTTP\/1\.([01]) ([1-9][0-9]{2})(?: (.*))?$/.exec(lines[0] ?? "");
+  const reason = match?.[3] ?? "";
+  if (match === null || BAD_VALUE.test(reason)) {
+    throw new MalformedHttp("The status line is malformed");
+  }
+  const status = Number(match[2]);
+  const minor = match[1] === "1" ? 1 : 0;
+  const headers = parseHeaders(lines);
+  const bodyLength = responseBodyLength(headers, status, method);
+  const tokens = connectionTokens(headers);
+  const isKeptAlive =
+    bodyLength !== "until-close" && (minor === 1 ? !tokens.has("close") : tokens.has("keep-alive"));
+  return { status, reason, minor, headers, bodyLength, isKeptAlive };
+}
+
+/** The value of the only header of that name, values joined when there are several; null: none. */
+export function headerOf(headers: readonly Header[], key: string): string | null {
+  let value: string | null = null;
+  for (const header of headers) {
+    if (header.key === key) value = value === null ? header.value : `${value}, ${header.value}`;
+  }
+  return value;
+}
+
+export function header(name: string, value: string): Header {
+  return { name, key: name.toLowerCase(), value };
+}
+
+/** The bytes of a head. */
+export function formatHead(startLine: string, headers: readonly Header[]): Buffer {
+  let text = `${startLine}\r\n`;
+  for (const { name, value } of headers) text += `${name}: ${value}\r\n`;
+  return Buffer.from(`${text}\r\n`, "latin1");
+}
+
+/** The options of the Connection header, in lower case. */
+export function connectionTokens(headers: readonly Header[]): ReadonlySet<string> {
+  const value = headerOf(headers, "connection");
+  if (value === null) return NO_TOKENS;
+  return new Set(
+    value
+      .toLowerCase()
+      .split(",")
+      .map((token) => token.trim()),
+  );
+}
+
+const NO_TOKENS: ReadonlySet<string> = new Set();
+
+function parseHeaders(lines: readonly string[]): Header[] {
+  if (lines.length - 1 > HEADERS_MAX) throw new MalformedHttp("There are too many headers");
+  const headers: Header[] = [];
+  for (let i = 1; i < lines.length; i++) {
+    const line = lines[i] ?? "";
+    const colon = line.indexOf(":");
+    const name = line.slice(0, Math.max(0, colon));
+    const value = line.slice(colon + 1).trim();
+    if (!TOKEN.test(name) || BAD_VALUE.test(value)) {
+      throw new MalformedHttp("A header is malformed");
+    }
+    headers.push({ name, key: name.toLowerCase(), value });
+  }
+  return headers;
+}
+
+/** Path and query; an absolute target also names the host, which then counts instead of Host. */
+function originForm(target: string, method: string): { target: string; authority?: string } {
+  if (TARGET.test(target)) {
+    if (target.startsWith("/") || (target === "*" && method === "OPTIONS")) return { target };
+    const match = /^https?:\/\/([^/?#@]+)([/?].*)?$/i.exec(target);
+    if (match?.[1] !== undefined) {
+      const path = match[2] ?? "/";
+      return {
+        target: path.startsWith("?") ? `/${path}` : path,
+        authority: match[1].toLowerCase(),
+      };
+    }
+  }
+  throw new MalformedHttp("The request's target is malformed");
+}
+
+function hostOf(headers: readonly Header[], minor: 0 | 1): string {
+  const hosts = headers.filter(({ key }) => key === "host");
+  const host = hosts[0]?.value.toLowerCase() ?? "";
+  const isRight = hosts.length === 1 && /^[a-z0-9._\-[\]:]*$/.test(host);
+  if (!isRight && !(hosts.length === 0 && minor === 0)) {
+    throw new MalformedHttp("The Host header is missing or malformed");
+  }
+  return host;
+}
+
+function requestBodyLength(headers: readonly Header[], minor: 0 | 1): number | "chunked" {
+  const coding = headerOf(headers, "transfer-encoding");
+  if (coding === null) return contentLength(headers) ?? 0;
+  if (coding.toLowerCase() !== "chunked" || minor === 0 || contentLength(headers) !== null) {
+    throw new MalformedHttp("The length of the request's body is ambiguous");
+  }
+  return "chunked";
+}
+
+function responseBodyLength(
+  headers: readonly Header[],
+  status: number,
+  method: string,
+): BodyLength {
+  if (method === "HEAD" || status < 200 || status === 204 || status === 304) return 0;
+  const coding = headerOf(headers, "transfer-encoding");
+  if (coding === null) return contentLength(headers) ?? "until-close";
+  if (coding.toLowerCase() !== "chunked") {
+    throw new MalformedHttp("The transfer coding of the response is unknown");
+  }
+  return "chunked";
+}
+
+function contentLength(headers: readonly Header[]): number | null {
+  let length: number | null = null;
+  for (const { key, value } of headers) {
+    if (key !== "content-length") continue;
+    const bytes = DIGITS.test(value) ? Number(value) : Number.NaN;
+    if (Number.isNaN(bytes) || length !== null) {
+      throw new MalformedHttp("Content-Length is malformed");
+    }
+    length = bytes;
+  }
+  return length;
+}

@@ -1,0 +1,271 @@
+// The client's side of a proxied connection: reads one request after the other, has each routed, and
+// hands it to an exchange. Whatever is not yet wanted stays with the sender.
+
+import { Exchange } from "./exchange.ts";
+import {
+  findHeadEnd,
+  formatHead,
+  type Header,
+  header,
+  MalformedHttp,
+  parseRequestHead,
+  type RequestHead,
+} from "./head.ts";
+import type { IdleClock, Ticking } from "./idle-clock.ts";
+import { type Answer, isForward, type Peer, type Router, type Verdict } from "./verdict.ts";
+import type { Wire, WireEvents } from "./wire.ts";
+
+/** A request's head must be there in this time after its first byte. */
+const HEAD_TIMEOUT_MS = 30_000;
+/** Between two requests; proxies behind keep their connections longer, so that the client's end first. */
+export const KEPT_ALIVE_MS = 610_000;
+/** After an answer that came before the request's end, for the client to read it. */
+const LINGER_MS = 2_000;
+/** Of what came too early: the next requests, and a body that nobody reads yet. */
+const EARLY_BYTES_MAX = 256 * 1024;
+
+const EMPTY = Buffer.alloc(0);
+
+export interface ServerOptions {
+  readonly router: Router;
+  readonly clock: IdleClock;
+  /** Told of what a router threw. */
+  readonly failed: (error: unknown) => void;
+  /** Told of a connection's end. */
+  readonly closed?: (connection: ServerConnection) => void;
+}
+
+type State = "head" | "routing" | "exchange" | "linger" | "closed";
+
+export class ServerConnection implements WireEvents, Ticking {
+  readonly wire: Wire;
+  readonly clock: IdleClock;
+  readonly #options: ServerOptions;
+  readonly #peer: Peer;
+  #state: State = "head";
+  #early: Buffer = EMPTY;
+  #request: RequestHead | null = null;
+  #exchange: Exchange | null = null;
+  #movedAt: number;
+  #isReading = false;
+  /** The connection ends after the request under way. */
+  #isLast = false;
+
+  constructor(wire: Wire, peer: Peer, options: ServerOptions) {
+    this.wire = wire;
+    this.clock = options.clock;
+    this.#options = options;
+    this.#peer = peer;
+    this.#movedAt = options.clock.nowMs;
+    options.clock.add(this);
+    wire.events = this;
+  }
+
+  /** A request is under way; a tunnel is none. */
+  get isBusy(): boolean {
+    if (this.#state === "exchange") return this.#exchange?.isTunnel !== true;
+    return this.#state === "routing" || this.#state === "linger";
+  }
+
+  onData(bytes: Buffer): void {
+    if (this.#state === "exchange") this.#exchange?.onRequestBytes(bytes);
+    else if (this.#state === "head" || this.#state === "routing") {
+      this.keepEarly(bytes);
+      if (this.#state === "head") this.#readHeads();
+    }
+  }
+
+  onDrain(): void {
+    this.#exchange?.onClientDrain();
+  }
+
+  /** A client that closed its side waits for nothing: few send a request and then only listen. */
+  onEnd(): void {
+    if (this.#exchange?.isTunnel) this.#exchange.onClientEnd();
+    else this.abort();
+  }
+
+  onClose(): void {
+    if (this.#state === "closed") return;
+    this.#state = "closed";
+    this.clock.remove(this);
+    this.#exchange?.onClientClose();
+    this.#exchange = null;
+    this.#early = EMPTY;
+    this.#options.closed?.(this);
+  }
+
+  tick(nowMs: number): void {
+    if (this.#state === "exchange") this.#exchange?.tick(nowMs);
+    else if (this.#state === "linger" && nowMs - this.#movedAt > LINGER_MS) this.abort();
+    else if (this.#state === "head") {
+      const timeoutMs = this.#early.length > 0 ? HEAD_TIMEOUT_MS : KEPT_ALIVE_MS;
+      if (nowMs - this.#movedAt > timeoutMs) this.abort();
+    }
+  }
+
+  /** Takes bytes that nobody can use yet, and stops the sender when they are many. */
+  keepEarly(bytes: Buffer): void {
+    if (bytes.length === 0) return;
+    if (this.#early.length === 0 && this.#state === "head") this.#movedAt = this.clock.nowMs;
+    this.#early = this.#early.length === 0 ? bytes : Buffer.concat([this.#early, bytes]);
+    if (this.#early.length > EARLY_BYTES_MAX && this.#state !== "head") this.wire.pause();
+  }
+
+  takeEarly(): Buffer {
+    const bytes = this.#early;
+    this.#early = EMPTY;
+    return bytes;
+  }
+
+  /** Answers the request under way, of whose body nothing is passed on any more. */
+  answer(answer: Answer): void {
+    const request = this.#request;
+    if (this.#state === "closed" || request === null) return;
+    const isWhole = request.bodyLength === 0;
+    if (!isWhole) this.#isLast = true;
+    const body = Buffer.from(answer.body);
+    const headers: Header[] = [...answer.headers, header("Content-Length", String(body.length))];
+    if (!this.keepsAlive(request)) headers.push(header("Connection", "close"));
+    const start = `HTTP/1.1 ${answer.status} ${reasonOf(answer.status)}`;
+    const head = formatHead(start, headers);
+    this.wire.write(request.method === "HEAD" ? head : Buffer.concat([head, body]));
+    this.requestDone();
+  }
+
+  keepsAlive(request: RequestHead): boolean {
+    return request.isKeptAlive && !this.#isLast;
+  }
+
+  /** The next request may come, unless this was the last one. */
+  requestDone(): void {
+    if (this.#state === "closed") return;
+    const request = this.#request;
+    this.#exchange = null;
+    this.#request = null;
+    if (request === null || !this.keepsAlive(request)) {
+      this.#linger();
+      return;
+    }
+    this.#state = "head";
+    this.#movedAt = this.clock.nowMs;
+    this.wire.resume();
+    this.#readHeads();
+  }
+
+  /** Ends with the request under way, or the next one. */
+  closeAfterRequest(): void {
+    this.#isLast = true;
+  }
+
+  /** Ends the connection so that the client cannot take what it got for the whole. */
+  abort(): void {
+    this.wire.abort();
+    this.onClose();
+  }
+
+  /** A loop: of requests that are answered at once, thousands may lie there. */
+  #readHeads(): void {
+    if (this.#isReading) return;
+    this.#isReading = true;
+    while (this.#state === "head" && this.#early.length > 0) {
+      const request = this.#readHead();
+      if (request === null) break;
+      this.#route(request);
+    }
+    this.#isReading = false;
+  }
+
+  /** Null when it is not whole yet, or malformed, which ends the connection. */
+  #readHead(): RequestHead | null {
+    try {
+      // Some clients send an empty line after a body.
+      while (this.#early[0] === 13 && this.#early[1] === 10) this.#early = this.#early.subarray(2);
+      const end = findHeadEnd(this.#early);
+      if (end < 0) return null;
+      const request = parseRequestHead(this.#early.subarray(0, end));
+      this.#early = this.#early.subarray(end);
+      return request;
+    } catch (error) {
+      if (!(error instanceof MalformedHttp)) throw error;
+      this.#refuse(error.message);
+      return null;
+    }
+  }
+
+  #route(request: RequestHead): void {
+    this.#request = request;
+    this.#state = "routing";
+    let verdict: Verdict | Promise<Verdict>;
+    try {
+      verdict = this.#options.router(request, this.#peer);
+    } catch (error) {
+      this.fail(error);
+      return;
+    }
+    if (verdict instanceof Promise) {
+      verdict.then(
+        (settled) => this.#follow(request, settled),
+        (error) => this.fail(error),
+      );
+    } else this.#follow(request, verdict);
+  }
+
+  /** What a router threw is for the log; the client gets a bare 500. */
+  fail(error: unknown): void {
+    this.#options.failed(error);
+    this.answer({ status: 500, headers: [], body: "" });
+  }
+
+  #follow(request: RequestHead, verdict: Verdict): void {
+    if (this.#state === "closed") {
+      if (isForward(verdict)) verdict.lease?.[Symbol.dispose]();
+    } else if (isForward(verdict)) {
+      this.#state = "exchange";
+      this.#exchange = new Exchange(this, request, verdict);
+      this.#exchange.start();
+    } else this.answer(verdict);
+  }
+
+  #refuse(why: string): void {
+    const body = JSON.stringify({ code: 400, message: why });
+    const headers = [
+      header("Content-Type", "application/json"),
+      header("Content-Length", String(Buffer.byteLength(body))),
+      header("Connection", "close"),
+    ];
+    const head = formatHead("HTTP/1.1 400 Bad Request", headers);
+    this.wire.write(Buffer.concat([head, Buffer.from(body)]));
+    this.#linger();
+  }
+
+  /**
+   * Says that nothing more comes, and reads on for a moment: closing with unread bytes makes the kernel
+   * send a reset, which may overtake the answer.
+   */
+  #linger(): void {
+    this.#state = "linger";
+    this.#early = EMPTY;
+    this.#movedAt = this.clock.nowMs;
+    this.wire.shutdown();
+    this.wire.resume();
+  }
+}
+
+const REASONS: Readonly<Record<number, string>> = {
+  200: "OK",
+  400: "Bad Request",
+  401: "Unauthorized",
+  403: "Forbidden",
+  404: "Not Found",
+  409: "Conflict",
+  429: "Too Many Requests",
+  500: "Internal Server Error",
+  502: "Bad Gateway",
+  503: "Service Unavailable",
+  504: "Gateway Timeout",
+};
+
+function reasonOf(status: number): string {
+  return REASONS[status] ?? "Unknown";
+}

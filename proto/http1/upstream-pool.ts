@@ -1,0 +1,180 @@
+// Connections to one server: dialled with retries, kept for the next request, dropped with the pool. A
+// pool belongs to the life of what it connects to, not to an address: addresses are used again.
+
+import { type SocketWire, wireHandlers } from "./socket-wire.ts";
+import { NO_EVENTS, type Wire } from "./wire.ts";
+
+export type UpstreamAddress =
+  | { readonly hostname: string; readonly port: number }
+  | { readonly unix: string };
+
+export interface UpstreamPoolOptions {
+  readonly address: UpstreamAddress;
+  /** Idle connections kept at most, and for how long: less than the server keeps them. */
+  readonly idleMax: number;
+  readonly idleMs: number;
+  /** Connections at once, idle ones too. */
+  readonly connectionsMax: number;
+  /** Waits between attempts to connect; their number is one less than that of the attempts. */
+  readonly retryAfterMs: readonly number[];
+  readonly dialTimeoutMs: number;
+  /**
+   * Whether the server may close an idle connection at any time. Then only requests that can be sent
+   * twice go over a used one.
+   */
+  readonly isFickle: boolean;
+}
+
+/** Why there is no connection. */
+export type DialFailure = "refused" | "busy" | "closed";
+
+export interface Upstream {
+  readonly wire: Wire;
+  /** It has carried a request before: the server may be about to close it. */
+  isUsed: boolean;
+}
+
+interface Idle {
+  readonly upstream: Upstream;
+  readonly since: number;
+}
+
+export class UpstreamPool {
+  readonly options: UpstreamPoolOptions;
+  readonly #idle: Idle[] = [];
+  readonly #open = new Set<Upstream>();
+  #dialling = 0;
+  #isClosed = false;
+
+  constructor(options: UpstreamPoolOptions) {
+    this.options = options;
+  }
+
+  get isClosed(): boolean {
+    return this.#isClosed;
+  }
+
+  /** Connections that are open or being opened. */
+  get size(): number {
+    return this.#open.size + this.#dialling;
+  }
+
+  /** An idle connection, the one used last first. */
+  take(): Upstream | null {
+    const oldest = performance.now() - this.options.idleMs;
+    for (let idle = this.#idle.pop(); idle !== undefined; idle = this.#idle.pop()) {
+      idle.upstream.wire.events = NO_EVENTS;
+      if (idle.since >= oldest) return idle.upstream;
+      this.drop(idle.upstream);
+    }
+    return null;
+  }
+
+  /** A new connection, or why there is none. */
+  async dial(): Promise<Upstream | DialFailure> {
+    if (this.#open.size + this.#dialling >= this.options.connectionsMax) {
+      const idle = this.#idle.shift();
+      if (idle === undefined) return "busy";
+      this.drop(idle.upstream);
+    }
+    this.#dialling += 1;
+    try {
+      return await this.#dial();
+    } finally {
+      this.#dialling -= 1;
+    }
+  }
+
+  /** Keeps a connection whose last response has ended. */
+  release(upstream: Upstream): void {
+    if (this.#isClosed || !this.#open.has(upstream)) {
+      this.drop(upstream);
+      return;
+    }
+    upstream.isUsed = true;
+    const drop = () => this.#forget(upstream);
+    // A server that speaks unasked is out of step.
+    upstream.wire.events = { onData: drop, onDrain() {}, onEnd: drop, onClose: drop };
+    upstream.wire.resume();
+    this.#idle.push({ upstream, since: performance.now() });
+    if (this.#idle.length > this.options.idleMax) {
+      const oldest = this.#idle.shift();
+      if (oldest !== undefined) this.drop(oldest.upstream);
+    }
+  }
+
+  /** Ends a connection that is of no more use. */
+  drop(upstream: Upstream): void {
+    this.#open.delete(upstream);
+    upstream.wire.events = NO_EVENTS;
+    upstream.wire.abort();
+  }
+
+  /** Ends connections that nobody used for long. */
+  sweep(): void {
+    const oldest = performance.now() - this.options.idleMs;
+    while (this.#idle[0] !== undefined && this.#idle[0].since < oldest) {
+      const idle = this.#idle.shift();
+      if (idle !== undefined) this.drop(idle.upstream);
+    }
+  }
+
+  /** Ends every connection, those in use too; whoever uses one sees its wire close. */
+  close(): void {
+    if (this.#isClosed) return;
+    this.#isClosed = true;
+    this.#idle.length = 0;
+    for (const upstream of this.#open) upstream.wire.abort();
+    this.#open.clear();
+  }
+
+  async #dial(): Promise<Upstream | DialFailure> {
+    for (const waitMs of [0, ...this.options.retryAfterMs]) {
+      if (waitMs > 0) await Bun.sleep(waitMs);
+      if (this.#isClosed) return "closed";
+      const wire = await connect(this.options.address, this.options.dialTimeoutMs);
+      if (wire === null) continue;
+      if (this.#isClosed) {
+        wire.abort();
+        return "closed";
+      }
+      const upstream: Upstream = { wire, isUsed: false };
+      this.#open.add(upstream);
+      return upstream;
+    }
+    return this.#isClosed ? "closed" : "refused";
+  }
+
+  #forget(upstream: Upstream): void {
+    const at = this.#idle.findIndex((idle) => idle.upstream === upstream);
+    if (at >= 0) this.#idle.splice(at, 1);
+    this.drop(upstream);
+  }
+}
+
+/** Null when nobody listens there or nobody answered in time. */
+function connect(address: UpstreamAddress, timeoutMs: number): Promise<SocketWire | null> {
+  return new Promise((resolve) => {
+    let isLate = false;
+    const timer = setTimeout(() => {
+      isLate = true;
+      resolve(null);
+    }, timeoutMs);
+    const opened = (wire: SocketWire) => {
+      clearTimeout(timer);
+      if (isLate) wire.abort();
+      else resolve(wire);
+    };
+    const failed = () => {
+      clearTimeout(timer);
+      resolve(null);
+    };
+    const socket = wireHandlers(opened, failed);
+    const options = { socket, allowHalfOpen: true };
+    const socketOrFailure =
+      "unix" in address
+        ? Bun.connect<SocketWire>({ ...options, unix: address.unix })
+        : Bun.connect<SocketWire>({ ...options, ...address });
+    socketOrFailure.catch(failed);
+  });
+}

@@ -1,0 +1,50 @@
+// What becomes of a request: it is answered here, or forwarded.
+
+import type { Header, RequestHead, ResponseHead } from "./head.ts";
+import type { UpstreamPool } from "./upstream-pool.ts";
+
+/** Where a request came from. */
+export interface Peer {
+  readonly address: string;
+  readonly scheme: "http" | "https";
+}
+
+/** A small answer of the proxy itself. */
+export interface Answer {
+  readonly status: number;
+  readonly headers: readonly Header[];
+  readonly body: string;
+}
+
+/**
+ * refused: nobody listens; busy: too many connections; ended: the pool was closed; broken: it ended
+ * without an answer, or the answer was none of HTTP; silent: nothing came for too long.
+ */
+export type ForwardFailure = "refused" | "busy" | "ended" | "broken" | "silent";
+
+export interface Forward {
+  readonly pool: UpstreamPool;
+  /** The request as the server gets it; the framing of the body stays the client's. */
+  readonly target: string;
+  readonly headers: readonly Header[];
+  /** Cut off when nothing moves for so long; null: never. */
+  readonly idleTimeoutMs: number | null;
+  /** Held until the exchange is over. */
+  readonly lease?: Disposable;
+  /**
+   * The final response's headers for the client, without those that concern one connection; an answer
+   * takes the response's place.
+   */
+  readonly respond: (head: ResponseHead) => readonly Header[] | Promise<Answer>;
+  /** The answer when there is no response. */
+  readonly explain: (failure: ForwardFailure) => Answer | Promise<Answer>;
+}
+
+export type Verdict = Forward | Answer;
+
+/** Decides on one request. What it throws ends the connection after a bare 500. */
+export type Router = (request: RequestHead, peer: Peer) => Verdict | Promise<Verdict>;
+
+export function isForward(verdict: Verdict): verdict is Forward {
+  return "pool" in verdict;
+}
