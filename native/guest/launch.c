@@ -254,13 +254,18 @@ static void write_file(const char *path, const char *text)
 	close(fd);
 }
 
-/* What the runtime that started us ignores or blocks is no business of the process. */
+/*
+ * What the runtime that started us ignores or blocks is no business of the process. By system call,
+ * because C libraries keep the first real-time signals to themselves and refuse to touch them. The
+ * kernel's struct sigaction is all zero for SIG_DFL with no flags (rt_sigaction(2)).
+ */
 static void reset_signals(void)
 {
+	static const unsigned long default_action[4];
 	sigset_t none;
 
 	for (int number = 1; number < NSIG; number++)
-		signal(number, SIG_DFL);
+		(void)syscall(SYS_rt_sigaction, number, default_action, NULL, NSIG / 8);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 }
