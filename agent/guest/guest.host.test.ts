@@ -25,7 +25,7 @@ beforeAll(async () => {
   const programs = join(dir, "programs");
   await mkdir(programs);
   for (const name of ["launch", "winsize"]) {
-    await cp(join(ROOT, "build/guest", name), join(programs, name));
+    await cp(join(ROOT, "build/envd", name), join(programs, name));
   }
   envd = Bun.spawn(
     [
