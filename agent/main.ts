@@ -14,6 +14,7 @@ import { openHostDir } from "./host-dir.ts";
 import { STOP_GRACE_MS } from "./limits.ts";
 import { Log } from "./log.ts";
 import { mountRunDir, unmountRunDir } from "./memory/run-dir.ts";
+import { CapsuleMetrics } from "./metrics/capsule-metrics.ts";
 import { Kernel } from "./native/kernel.ts";
 import { NetworkPool } from "./network/network-pool.ts";
 import { ControlPlane } from "./registration/control-plane.ts";
@@ -85,14 +86,21 @@ async function serve(): Promise<void> {
   resources.defer(() => capsules.close());
   resources.use(new FlushTimer(capsules));
   await recover(parts, capsules);
+  const capsuleMetrics = resources.use(
+    new CapsuleMetrics({
+      ...{ disks, log, now },
+      running: () => capsules.running(),
+      monotonicMs: () => performance.now(),
+    }),
+  );
+  capsuleMetrics.start();
 
   const controlPlane = new ControlPlane(config.cpUrl);
   const { address, registrationToken: token } = config;
   const credentials = await obtainCredentials({ controlPlane, dir: dir.path, address, token });
-  const server = await startRpcServer(config.listen, {
+  const server = startRpcServer(config.listen, {
     capsules,
     capsuleMetrics,
-    socketDir: cacheDir,
     metadata: {
       agent_version: AGENT_VERSION,
       kernel_version: guestKernel.version,

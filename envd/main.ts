@@ -1,6 +1,5 @@
 // envd: the agent inside a capsule. It runs processes and serves files on one port.
 import { loadConfig } from "./config.ts";
-import { MetadataStore } from "./files/metadata.ts";
 import { Watches } from "./filesystem/directory-watch.ts";
 import { writeIdentityFiles } from "./init/identity.ts";
 import { Settings } from "./init/settings.ts";
@@ -31,33 +30,22 @@ const settings = new Settings();
 const users = new Users();
 const launcher = new Launcher(config.programsDir);
 const registry = new Registry(launcher);
-const sampler = new MetricsSampler();
-const metadata = new MetadataStore(config.programsDir);
+const metrics = new MetricsSampler();
 const watches = new Watches(config.programsDir);
 const cgroups = Cgroups.open(config.cgroupRoot);
 if (cgroups !== null) protectFromOutOfMemory();
-const rpc = rpcHandlers({
-  ...config,
-  cgroups,
-  registry,
-  launcher,
-  watches,
-  metadata,
-  users,
-  settings,
-  log,
-});
-const server = serve({ ...config, cgroups, settings, users, sampler, metadata, rpc, log }, config);
+const rpc = rpcHandlers({ ...config, cgroups, registry, launcher, watches, users, settings, log });
+const server = serve({ ...config, cgroups, settings, users, metrics, rpc, log }, config);
 log("listening", { address: `${server.hostname}:${server.port}`, version: ENVD_VERSION });
 
 launcher.warmUp();
-sampler.start();
+metrics.start();
 await writeIdentityFiles(config.runDir, settings.identity);
 
 const stopped = Promise.withResolvers<void>();
 for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, stopped.resolve);
 await stopped.promise;
-sampler.stop();
+metrics.stop();
 cgroups?.thaw();
 await registry.endAll();
 await server.stop(true);

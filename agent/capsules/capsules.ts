@@ -12,6 +12,7 @@ import {
   OUTCOMES_KEPT_MS,
   REMOVALS_AT_ONCE_MAX,
 } from "../limits.ts";
+import type { ProcessIdentity } from "../vmm/process-identity.ts";
 import type { VmmProcess } from "../vmm/vmm.ts";
 import { ActivityClock } from "./activity.ts";
 import { availableMemoryMib } from "./available-memory.ts";
@@ -33,6 +34,13 @@ export interface CapsuleView {
   readonly envdVersion: string;
   readonly createdAt: Date;
   readonly lastActiveAt: Date;
+}
+
+/** A running capsule's VMM, for whoever measures it. */
+export interface RunningVmm {
+  readonly id: string;
+  readonly vcpus: number;
+  readonly vmm: ProcessIdentity;
 }
 
 /** The use of a running capsule; disposed at the end of the call. */
@@ -104,15 +112,23 @@ export class Capsules {
     return [...this.#capsules.values()].map((capsule) => this.#view(capsule));
   }
 
+  running(): RunningVmm[] {
+    return [...this.#capsules.values()].flatMap(({ spec, status, progress: { vmm } }) =>
+      status === "running" && vmm ? [{ id: spec.id, vcpus: spec.vcpus, vmm }] : [],
+    );
+  }
+
+  /** Throws as `use` does; the capsule does not count as active for it. */
+  assertRunning(id: string): void {
+    this.#guestOf(id);
+  }
+
   /**
    * The guest of a running capsule; the capsule counts as active until the lease is disposed. Throws
    * AgentError: not_found, failed_precondition (not running).
    */
   use(id: string): CapsuleLease {
-    const capsule = this.#capsules.get(id);
-    if (!capsule) throw unknownCapsule(id);
-    const { guest } = capsule.progress;
-    if (capsule.status !== "running" || guest === null) throw notRunning(capsule);
+    const guest = this.#guestOf(id);
     const hold = this.#activity.hold(id);
     return { guest, [Symbol.dispose]: () => hold[Symbol.dispose]() };
   }
@@ -184,6 +200,14 @@ export class Capsules {
     const ends = await Promise.allSettled([...this.#capsules.keys()].map((id) => this.destroy(id)));
     const failures = ends.flatMap((end) => (end.status === "rejected" ? [end.reason] : []));
     if (failures.length > 0) throw new AggregateError(failures, "Some capsules are left");
+  }
+
+  #guestOf(id: string): Guest {
+    const capsule = this.#capsules.get(id);
+    if (!capsule) throw unknownCapsule(id);
+    const { guest } = capsule.progress;
+    if (capsule.status !== "running" || guest === null) throw notRunning(capsule);
+    return guest;
   }
 
   #begin(spec: CapsuleSpec): Capsule {

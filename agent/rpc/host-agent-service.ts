@@ -9,7 +9,9 @@ import { entryType, listDir, makeDir, readFile, removePath, writeFile } from "..
 import { listProcesses, signalProcess } from "../guest/processes.ts";
 import { FILE_MESSAGE_BYTES_MAX } from "../limits.ts";
 import type { Log } from "../log.ts";
+import type { CapsuleMetrics } from "../metrics/capsule-metrics.ts";
 import { receiveFile, rechunk, wholeFile } from "./file-messages.ts";
+import { metricMethods } from "./metric-methods.ts";
 import {
   parseCapsuleId,
   parseCommand,
@@ -24,6 +26,7 @@ import { toConnectError } from "./rpc-errors.ts";
 
 export interface HostAgentDeps {
   readonly capsules: Capsules;
+  readonly capsuleMetrics: CapsuleMetrics;
   /** kernel_version, vmm, vmm_version, agent_version: the same for every capsule. */
   readonly metadata: Readonly<Record<string, string>>;
   /** Begins the end of the agent; the answer goes out first. */
@@ -55,6 +58,7 @@ export function hostAgentService(
     });
 
   return {
+    ...metricMethods(deps),
     createSandbox: (request) =>
       answer("CreateSandbox", async () => {
         const view = await capsules.create(parseCreate(request));
