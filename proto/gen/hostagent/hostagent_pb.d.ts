@@ -204,7 +204,7 @@ export declare type SandboxInfo = Message<"hostagent.v1.SandboxInfo"> & {
   sandboxId: string;
 
   /**
-   * starting, running, stopping, or error (its VMM ended; reason says why).
+   * starting, running, pausing, paused, resuming, stopping, or error (its VMM ended; reason says why).
    *
    * @generated from field: string status = 2;
    */
@@ -270,6 +270,20 @@ export declare type SandboxInfo = Message<"hostagent.v1.SandboxInfo"> & {
    * @generated from field: string reason = 21;
    */
   reason: string;
+
+  /**
+   * Since when the pause is safe against a loss of the host's memory; 0 not yet.
+   *
+   * @generated from field: int64 durable_at_unix = 22;
+   */
+  durableAtUnix: bigint;
+
+  /**
+   * Why it is paused: requested or ttl_expired.
+   *
+   * @generated from field: string pause_reason = 23;
+   */
+  pauseReason: string;
 };
 
 /**
@@ -1473,6 +1487,345 @@ export declare type RemovePathResponse = Message<"hostagent.v1.RemovePathRespons
 export declare const RemovePathResponseSchema: GenMessage<RemovePathResponse>;
 
 /**
+ * @generated from message hostagent.v1.PauseSandboxRequest
+ */
+export declare type PauseSandboxRequest = Message<"hostagent.v1.PauseSandboxRequest"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+
+  /**
+   * @generated from field: string operation_id = 20;
+   */
+  operationId: string;
+};
+
+/**
+ * Describes the message hostagent.v1.PauseSandboxRequest.
+ * Use `create(PauseSandboxRequestSchema)` to create a new message.
+ */
+export declare const PauseSandboxRequestSchema: GenMessage<PauseSandboxRequest>;
+
+/**
+ * @generated from message hostagent.v1.PauseSandboxResponse
+ */
+export declare type PauseSandboxResponse = Message<"hostagent.v1.PauseSandboxResponse"> & {
+};
+
+/**
+ * Describes the message hostagent.v1.PauseSandboxResponse.
+ * Use `create(PauseSandboxResponseSchema)` to create a new message.
+ */
+export declare const PauseSandboxResponseSchema: GenMessage<PauseSandboxResponse>;
+
+/**
+ * @generated from message hostagent.v1.ResumeSandboxRequest
+ */
+export declare type ResumeSandboxRequest = Message<"hostagent.v1.ResumeSandboxRequest"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+
+  /**
+   * @generated from field: int32 timeout_sec = 2;
+   */
+  timeoutSec: number;
+
+  /**
+   * @generated from field: string default_user = 3;
+   */
+  defaultUser: string;
+
+  /**
+   * @generated from field: map<string, string> default_env = 4;
+   */
+  defaultEnv: { [key: string]: string };
+
+  /**
+   * @generated from field: string kernel_version = 5;
+   */
+  kernelVersion: string;
+
+  /**
+   * @generated from field: string operation_id = 20;
+   */
+  operationId: string;
+
+  /**
+   * @generated from field: string envd_access_token = 21;
+   */
+  envdAccessToken: string;
+
+  /**
+   * Boots the current disk and drops the memory.
+   *
+   * @generated from field: bool cold = 22;
+   */
+  cold: boolean;
+};
+
+/**
+ * Describes the message hostagent.v1.ResumeSandboxRequest.
+ * Use `create(ResumeSandboxRequestSchema)` to create a new message.
+ */
+export declare const ResumeSandboxRequestSchema: GenMessage<ResumeSandboxRequest>;
+
+/**
+ * @generated from message hostagent.v1.ResumeSandboxResponse
+ */
+export declare type ResumeSandboxResponse = Message<"hostagent.v1.ResumeSandboxResponse"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+
+  /**
+   * @generated from field: string status = 2;
+   */
+  status: string;
+
+  /**
+   * @generated from field: string host_ip = 3;
+   */
+  hostIp: string;
+
+  /**
+   * @generated from field: map<string, string> metadata = 4;
+   */
+  metadata: { [key: string]: string };
+
+  /**
+   * memory, previous_memory (the newest generation was damaged) or disk (booted cold).
+   *
+   * @generated from field: string resumed_from = 20;
+   */
+  resumedFrom: string;
+};
+
+/**
+ * Describes the message hostagent.v1.ResumeSandboxResponse.
+ * Use `create(ResumeSandboxResponseSchema)` to create a new message.
+ */
+export declare const ResumeSandboxResponseSchema: GenMessage<ResumeSandboxResponse>;
+
+/**
+ * @generated from message hostagent.v1.CreateSnapshotRequest
+ */
+export declare type CreateSnapshotRequest = Message<"hostagent.v1.CreateSnapshotRequest"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+
+  /**
+   * @generated from field: string name = 2 [deprecated = true];
+   * @deprecated
+   */
+  name: string;
+
+  /**
+   * Hyphenated UUIDs of the template to make and of its owner.
+   *
+   * @generated from field: string team_id = 3;
+   */
+  teamId: string;
+
+  /**
+   * @generated from field: string template_id = 4;
+   */
+  templateId: string;
+
+  /**
+   * @generated from field: string operation_id = 20;
+   */
+  operationId: string;
+};
+
+/**
+ * Describes the message hostagent.v1.CreateSnapshotRequest.
+ * Use `create(CreateSnapshotRequestSchema)` to create a new message.
+ */
+export declare const CreateSnapshotRequestSchema: GenMessage<CreateSnapshotRequest>;
+
+/**
+ * @generated from message hostagent.v1.CreateSnapshotResponse
+ */
+export declare type CreateSnapshotResponse = Message<"hostagent.v1.CreateSnapshotResponse"> & {
+  /**
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * @generated from field: int64 size_bytes = 2;
+   */
+  sizeBytes: bigint;
+
+  /**
+   * @generated from field: int32 vcpus = 20;
+   */
+  vcpus: number;
+
+  /**
+   * @generated from field: int32 memory_mb = 21;
+   */
+  memoryMb: number;
+};
+
+/**
+ * Describes the message hostagent.v1.CreateSnapshotResponse.
+ * Use `create(CreateSnapshotResponseSchema)` to create a new message.
+ */
+export declare const CreateSnapshotResponseSchema: GenMessage<CreateSnapshotResponse>;
+
+/**
+ * @generated from message hostagent.v1.DeleteSnapshotRequest
+ */
+export declare type DeleteSnapshotRequest = Message<"hostagent.v1.DeleteSnapshotRequest"> & {
+  /**
+   * @generated from field: string name = 1 [deprecated = true];
+   * @deprecated
+   */
+  name: string;
+
+  /**
+   * @generated from field: string team_id = 2;
+   */
+  teamId: string;
+
+  /**
+   * @generated from field: string template_id = 3;
+   */
+  templateId: string;
+};
+
+/**
+ * Describes the message hostagent.v1.DeleteSnapshotRequest.
+ * Use `create(DeleteSnapshotRequestSchema)` to create a new message.
+ */
+export declare const DeleteSnapshotRequestSchema: GenMessage<DeleteSnapshotRequest>;
+
+/**
+ * @generated from message hostagent.v1.DeleteSnapshotResponse
+ */
+export declare type DeleteSnapshotResponse = Message<"hostagent.v1.DeleteSnapshotResponse"> & {
+};
+
+/**
+ * Describes the message hostagent.v1.DeleteSnapshotResponse.
+ * Use `create(DeleteSnapshotResponseSchema)` to create a new message.
+ */
+export declare const DeleteSnapshotResponseSchema: GenMessage<DeleteSnapshotResponse>;
+
+/**
+ * @generated from message hostagent.v1.ForkSandboxRequest
+ */
+export declare type ForkSandboxRequest = Message<"hostagent.v1.ForkSandboxRequest"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+
+  /**
+   * @generated from field: repeated hostagent.v1.ForkSandboxRequest.Child children = 2;
+   */
+  children: ForkSandboxRequest_Child[];
+
+  /**
+   * @generated from field: int32 timeout_sec = 3;
+   */
+  timeoutSec: number;
+};
+
+/**
+ * Describes the message hostagent.v1.ForkSandboxRequest.
+ * Use `create(ForkSandboxRequestSchema)` to create a new message.
+ */
+export declare const ForkSandboxRequestSchema: GenMessage<ForkSandboxRequest>;
+
+/**
+ * @generated from message hostagent.v1.ForkSandboxRequest.Child
+ */
+export declare type ForkSandboxRequest_Child = Message<"hostagent.v1.ForkSandboxRequest.Child"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+
+  /**
+   * @generated from field: string envd_access_token = 2;
+   */
+  envdAccessToken: string;
+
+  /**
+   * @generated from field: string operation_id = 3;
+   */
+  operationId: string;
+};
+
+/**
+ * Describes the message hostagent.v1.ForkSandboxRequest.Child.
+ * Use `create(ForkSandboxRequest_ChildSchema)` to create a new message.
+ */
+export declare const ForkSandboxRequest_ChildSchema: GenMessage<ForkSandboxRequest_Child>;
+
+/**
+ * @generated from message hostagent.v1.ForkSandboxResponse
+ */
+export declare type ForkSandboxResponse = Message<"hostagent.v1.ForkSandboxResponse"> & {
+  /**
+   * @generated from field: repeated hostagent.v1.ForkSandboxResponse.Result results = 1;
+   */
+  results: ForkSandboxResponse_Result[];
+};
+
+/**
+ * Describes the message hostagent.v1.ForkSandboxResponse.
+ * Use `create(ForkSandboxResponseSchema)` to create a new message.
+ */
+export declare const ForkSandboxResponseSchema: GenMessage<ForkSandboxResponse>;
+
+/**
+ * @generated from message hostagent.v1.ForkSandboxResponse.Result
+ */
+export declare type ForkSandboxResponse_Result = Message<"hostagent.v1.ForkSandboxResponse.Result"> & {
+  /**
+   * @generated from field: string sandbox_id = 1;
+   */
+  sandboxId: string;
+
+  /**
+   * @generated from field: string host_ip = 2;
+   */
+  hostIp: string;
+
+  /**
+   * @generated from field: map<string, string> metadata = 3;
+   */
+  metadata: { [key: string]: string };
+
+  /**
+   * Empty on success: a Connect code and a message.
+   *
+   * @generated from field: string error_code = 4;
+   */
+  errorCode: string;
+
+  /**
+   * @generated from field: string error_message = 5;
+   */
+  errorMessage: string;
+};
+
+/**
+ * Describes the message hostagent.v1.ForkSandboxResponse.Result.
+ * Use `create(ForkSandboxResponse_ResultSchema)` to create a new message.
+ */
+export declare const ForkSandboxResponse_ResultSchema: GenMessage<ForkSandboxResponse_Result>;
+
+/**
  * @generated from message hostagent.v1.TerminateRequest
  */
 export declare type TerminateRequest = Message<"hostagent.v1.TerminateRequest"> & {
@@ -1690,6 +2043,58 @@ export declare const HostAgentService: GenService<{
     methodKind: "unary";
     input: typeof RemovePathRequestSchema;
     output: typeof RemovePathResponseSchema;
+  },
+  /**
+   * Answers once the guest is stopped and its device state saved; memory is made durable behind the
+   * answer. Idempotent by operation_id; a capsule that is paused already succeeds.
+   *
+   * @generated from rpc hostagent.v1.HostAgentService.PauseSandbox
+   */
+  pauseSandbox: {
+    methodKind: "unary";
+    input: typeof PauseSandboxRequestSchema;
+    output: typeof PauseSandboxResponseSchema;
+  },
+  /**
+   * Answers once the guest has renewed its identity. Idempotent by operation_id; a capsule that runs
+   * already succeeds. failed_precondition with reason `generation`: no whole generation is left.
+   *
+   * @generated from rpc hostagent.v1.HostAgentService.ResumeSandbox
+   */
+  resumeSandbox: {
+    methodKind: "unary";
+    input: typeof ResumeSandboxRequestSchema;
+    output: typeof ResumeSandboxResponseSchema;
+  },
+  /**
+   * Makes a memory template of a running or paused capsule, which ends as it was.
+   *
+   * @generated from rpc hostagent.v1.HostAgentService.CreateSnapshot
+   */
+  createSnapshot: {
+    methodKind: "unary";
+    input: typeof CreateSnapshotRequestSchema;
+    output: typeof CreateSnapshotResponseSchema;
+  },
+  /**
+   * Idempotent: an unknown template succeeds. Capsules that were started from it go on.
+   *
+   * @generated from rpc hostagent.v1.HostAgentService.DeleteSnapshot
+   */
+  deleteSnapshot: {
+    methodKind: "unary";
+    input: typeof DeleteSnapshotRequestSchema;
+    output: typeof DeleteSnapshotResponseSchema;
+  },
+  /**
+   * Starts one capsule for each fork from the running source; each has its own result or error.
+   *
+   * @generated from rpc hostagent.v1.HostAgentService.ForkSandbox
+   */
+  forkSandbox: {
+    methodKind: "unary";
+    input: typeof ForkSandboxRequestSchema;
+    output: typeof ForkSandboxResponseSchema;
   },
   /**
    * Answers, then destroys every capsule and ends the agent.
