@@ -45,6 +45,14 @@ export const UNARY_ANSWER_BYTES_MAX = 16 * MIB;
 export const SMALL_ANSWER_BYTES_MAX = 64 * 1024;
 /** A unary call to envd, and the time in which a stream must start. */
 export const GUEST_CALL_TIMEOUT_MS = 30_000;
+/** How often a silent stream of a process tells that it lives; without it the call times out. */
+export const GUEST_KEEPALIVE_SEC = 10;
+/** One message of terminal input; the control plane joins what waits up to a quarter of it. */
+export const INPUT_BYTES_MAX = MIB;
+/** Inputs of one capsule that wait for processes which do not read. */
+export const INPUTS_PER_CAPSULE_MAX = 64;
+/** TIOCSWINSZ holds 16 bits. */
+export const TERMINAL_SIDE_MAX = 65_535;
 /** A transfer must move within this time. */
 export const TRANSFER_IDLE_TIMEOUT_MS = 30_000;
 /** A directory tree of any size takes its time to remove. */

@@ -232,7 +232,7 @@ async function firstPid(events: AsyncIterable<StartResponse>): Promise<number> {
   throw new ConnectError("stream ended before the start", Code.DataLoss);
 }
 
-function processConfig(command: Command) {
+export function processConfig(command: Command) {
   return {
     cmd: command.cmd,
     args: [...command.args],

@@ -7,6 +7,7 @@ import { Process } from "../../proto/gen/envd/process_pb.js";
 import { AgentError, invalidField } from "../errors.ts";
 import {
   GUEST_CALL_TIMEOUT_MS,
+  INPUTS_PER_CAPSULE_MAX,
   SMALL_ANSWER_BYTES_MAX,
   STREAM_MESSAGE_BYTES_MAX,
   STREAMS_PER_CAPSULE_MAX,
@@ -92,6 +93,24 @@ export class Guest {
       [Symbol.dispose]: () => {
         this.#streams -= 1;
         place[Symbol.dispose]();
+      },
+    };
+  }
+
+  /**
+   * A place for terminal input, which waits for as long as the process does not read. Apart from the
+   * streams, so that those cannot keep their own terminals from being typed into.
+   */
+  openInput(): Disposable {
+    if (this.#inputs >= INPUTS_PER_CAPSULE_MAX) {
+      throw new AgentError("resource_exhausted", "Too many terminals of the capsule do not read", {
+        subject: "capsule",
+      });
+    }
+    this.#inputs += 1;
+    return {
+      [Symbol.dispose]: () => {
+        this.#inputs -= 1;
       },
     };
   }

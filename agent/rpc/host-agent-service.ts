@@ -23,6 +23,7 @@ import {
   parseTag,
 } from "./requests.ts";
 import { toConnectError } from "./rpc-errors.ts";
+import { streamMethods } from "./stream-methods.ts";
 
 export interface HostAgentDeps {
   readonly capsules: Capsules;
@@ -58,6 +59,7 @@ export function hostAgentService(
     });
 
   return {
+    ...streamMethods(deps),
     ...metricMethods(deps),
     createSandbox: (request) =>
       answer("CreateSandbox", async () => {

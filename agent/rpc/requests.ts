@@ -1,15 +1,16 @@
 // Requests of the control plane, checked: what passes here may go into paths, command lines and SQL.
 
 import type {
+  ConnectProcessRequest,
   CreateSandboxRequest,
   ExecRequest,
   KillProcessRequest,
-  StartBackgroundRequest,
 } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { decodeId } from "../../proto/ids.ts";
 import type { CapsuleSpec } from "../capsules/capsule-spec.ts";
 import { invalidField } from "../errors.ts";
 import type { Command } from "../guest/exec.ts";
+import type { TerminalSize } from "../guest/process-streams.ts";
 import type { ProcessRef } from "../guest/processes.ts";
 import {
   ARGUMENT_BYTES_MAX,
@@ -26,6 +27,7 @@ import {
   MEMORY_MIB_MIN,
   PATH_BYTES_MAX,
   TAG_BYTES_MAX,
+  TERMINAL_SIDE_MAX,
   TIMEOUT_SEC_MAX,
   TOKEN_BYTES_MAX,
   USER_NAME_BYTES_MAX,
@@ -62,7 +64,9 @@ export function parseCapsuleId(text: string): string {
   return text;
 }
 
-export function parseCommand(request: ExecRequest | StartBackgroundRequest): Command {
+type CommandFields = Pick<ExecRequest, "cmd" | "args" | "envs" | "cwd" | "user">;
+
+export function parseCommand(request: CommandFields): Command {
   if (request.cmd === "") throw invalidField("cmd", "must not be empty");
   if (request.args.length > ARGUMENTS_MAX) {
     throw invalidField("args", `must be at most ${ARGUMENTS_MAX}`);
@@ -80,6 +84,27 @@ export function parseCommand(request: ExecRequest | StartBackgroundRequest): Com
 export function parseExecTimeout(timeoutSec: number): number {
   const seconds = timeoutSec || EXEC_TIMEOUT_SEC_DEFAULT;
   return integer("timeout_sec", seconds, { min: 1, max: EXEC_TIMEOUT_SEC_MAX }) * 1000;
+}
+
+/** Milliseconds a streamed command may take; null for no limit. */
+export function parseStreamTimeout(timeoutSec: number): number | null {
+  return timeoutSec === 0 ? null : parseExecTimeout(timeoutSec);
+}
+
+export function parseSelector({ selector }: ConnectProcessRequest): ProcessRef {
+  if (selector.case === undefined) throw invalidField("pid", "pid or tag must be given");
+  return selector.case === "pid" ? selector : { case: "tag", value: parseTag(selector.value) };
+}
+
+/** The name of a terminal, which every one has. */
+export function parseTerminalTag(tag: string): string {
+  if (tag === "") throw invalidField("tag", "must not be empty");
+  return parseTag(tag);
+}
+
+export function parseTerminalSize({ cols, rows }: TerminalSize): TerminalSize {
+  const range = { min: 1, max: TERMINAL_SIDE_MAX };
+  return { cols: integer("cols", cols, range), rows: integer("rows", rows, range) };
 }
 
 export function parseTag(tag: string): string {
