@@ -10,6 +10,7 @@ import { healthRoutes } from "./health/routes.ts";
 import { type HostRoutesDeps, hostRoutes } from "./hosts/routes.ts";
 import type { Log } from "./log.ts";
 import { observeRequests } from "./request-log.ts";
+import { type StreamRouteDeps, streamRoutes } from "./streams/routes.ts";
 import { type TeamRoutesDeps, teamRoutes } from "./teams/routes.ts";
 import { type UserRoutesDeps, userRoutes } from "./users/routes.ts";
 
@@ -35,6 +36,7 @@ export interface Services
     AuthRoutesDeps,
     CapsuleRouteDeps,
     HostRoutesDeps,
+    StreamRouteDeps,
     TeamRoutesDeps,
     UserRoutesDeps {
   readonly log: Log;
@@ -63,7 +65,8 @@ function apiRoutes(services: Services) {
     .use(teamRoutes(services))
     .use(apiKeyRoutes(services))
     .use(hostRoutes(services))
-    .use(capsuleRoutes(services));
+    .use(capsuleRoutes(services))
+    .use(streamRoutes(services));
 }
 
 export type App = ReturnType<typeof createApp>;

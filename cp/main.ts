@@ -116,7 +116,8 @@ async function serve(): Promise<void> {
     ownCredentials: new OwnCredentials(config.jwtSecret),
   });
   const sweep = () => pools.sweep();
-  await serveUntilSignal(app, { ...config.listen, tls: config.tls, proxy, sweep, log });
+  const stopping = () => streams.closeAll();
+  await serveUntilSignal(app, { ...config.listen, tls: config.tls, proxy, sweep, stopping, log });
 }
 
 async function assertRedisAnswers(redis: Redis): Promise<void> {

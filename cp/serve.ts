@@ -13,13 +13,14 @@ import { ApiUpstream } from "./front/api-upstream.ts";
 import { type TlsFiles, TlsListener } from "./front/tls-listener.ts";
 import type { Log } from "./log.ts";
 import type { ProxyRouter } from "./proxy/proxy-router.ts";
+import { MESSAGE_BYTES_MAX } from "./streams/limits.ts";
 
 /** Requests under way get this long after a signal; then their connections are cut. */
 const SHUTDOWN_GRACE_MS = 30_000;
 /** Bun's longest: a request that waits for a guest says nothing for a while. */
 const IDLE_TIMEOUT_SEC = 255;
-/** Above every route's own bound, so that clients get our error body and not Bun's bare one. */
-const REQUEST_BODY_BYTES_MAX = 1024 ** 3;
+/** Each route has its own bound; a file that is streamed has that of the capsule's disk. */
+const REQUEST_BODY_BYTES_MAX = 1024 ** 4;
 /** Clients' connections at once; each costs some kilobytes. */
 const CONNECTIONS_MAX = 20_000;
 
@@ -28,6 +29,8 @@ export interface ServeOptions {
   readonly port: number;
   readonly tls: (TlsFiles & { readonly listen: { hostname: string; port: number } }) | null;
   readonly proxy: ProxyRouter;
+  /** Called when a signal came: clients that would stay are sent away. */
+  readonly stopping: () => void;
   /** Once a second. */
   readonly sweep: () => void;
   readonly log: Log;
@@ -45,7 +48,8 @@ export async function serveUntilSignal(app: App, options: ServeOptions): Promise
     // Bun obeys the idle timeout on a unix socket, too, but its types do not know it there.
     const idle: object = { idleTimeout: IDLE_TIMEOUT_SEC };
     const maxRequestBodySize = REQUEST_BODY_BYTES_MAX;
-    app.listen({ unix, maxRequestBodySize, development: false, ...idle });
+    const websocket = { maxPayloadLength: MESSAGE_BYTES_MAX };
+    app.listen({ unix, maxRequestBodySize, websocket, development: false, ...idle });
     const { server } = app;
     if (server === null) throw new Error("unreachable: listen makes a server");
     await using front = openFront(options, unix);
@@ -55,6 +59,7 @@ export async function serveUntilSignal(app: App, options: ServeOptions): Promise
     log.info("listening", { port, ...(tlsPort === undefined ? {} : { tlsPort }) });
 
     log.info("stopping", { signal: await signal.promise });
+    options.stopping();
     tls?.stop();
     await front.stop(SHUTDOWN_GRACE_MS);
     await server.stop(true);

@@ -1,5 +1,6 @@
 // Route guards. A guarded route says so: `{ team: true }`, `{ user: true }`, `{ member: true }`,
-// `{ admin: true }` or `{ host: true }`.
+// `{ admin: true }`, `{ host: true }`, or `{ teamOrUpgrade: true }` for a WebSocket whose client may
+// say who it is in its first message.
 //
 // The caller is known before the body is read, so that strangers can't make us parse anything and
 // are told 401 whatever they sent. Elysia runs a route's hooks as parse → transform → validation →
@@ -7,8 +8,9 @@
 // Hence the check runs in the first of parse and transform, and resolve only hands out its result.
 
 import { Elysia } from "elysia";
+import { AppError } from "../errors.ts";
 import { readJsonBody } from "../request-body.ts";
-import type { Authenticator, Credentials } from "./authenticator.ts";
+import type { Authenticator, Credentials, TeamCaller } from "./authenticator.ts";
 
 export interface AuthDeps {
   readonly authenticator: Authenticator;
@@ -21,12 +23,21 @@ export function authPlugin({ authenticator }: AuthDeps) {
   const member = guard((credentials) => authenticator.member(credentials));
   const admin = guard((credentials) => authenticator.admin(credentials));
   const host = guard((credentials) => authenticator.host(credentials));
+  const teamOrUpgrade = async (request: Request): Promise<TeamCaller | null> => {
+    if (!isUpgrade(request)) return await team(request);
+    return await team(request).catch(nullWithoutCredentials);
+  };
 
   return new Elysia({ name: "wrenn-auth", seed: authenticator }).macro({
     team: {
       ...hooks(team),
       detail: { security: [{ apiKey: [] }, { bearer: [] }] },
       resolve: async ({ request }) => ({ caller: await team(request) }),
+    },
+    teamOrUpgrade: {
+      ...hooks(teamOrUpgrade),
+      detail: { security: [{ apiKey: [] }, { bearer: [] }, {}] },
+      resolve: async ({ request }) => ({ caller: await teamOrUpgrade(request) }),
     },
     user: {
       ...hooks(user),
@@ -63,6 +74,16 @@ function guard<Caller>(authenticate: (credentials: Credentials) => Promise<Calle
     callers.set(request, caller);
     return caller;
   };
+}
+
+function isUpgrade({ headers }: Request): boolean {
+  return headers.get("upgrade")?.toLowerCase() === "websocket";
+}
+
+/** Bad credentials count as none where there is another way to show some; an outage does not. */
+function nullWithoutCredentials(error: unknown): null {
+  if (error instanceof AppError && error.status < 500) return null;
+  throw error;
 }
 
 function hooks(check: Guard) {

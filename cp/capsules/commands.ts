@@ -89,7 +89,7 @@ export async function killProcess(
   });
 }
 
-function parseSelector(
+export function parseSelector(
   selector: string,
 ): { case: "pid"; value: number } | { case: "tag"; value: string } {
   if (!/^\d+$/.test(selector)) return { case: "tag", value: selector };

@@ -19,6 +19,7 @@ import type { Clock } from "../../cp/clock.ts";
 import { Hosts } from "../../cp/hosts/service.ts";
 import { createLog } from "../../cp/log.ts";
 import { createFileMailer } from "../../cp/mail/mailer.ts";
+import { Streams } from "../../cp/streams/service.ts";
 import { Teams } from "../../cp/teams/service.ts";
 import { Users } from "../../cp/users/service.ts";
 import { cloneDatabase, type TestDatabase } from "./database.ts";
@@ -100,10 +101,12 @@ export class AccountsPlatform implements AsyncDisposable {
     this.tokens = tokens;
     this.mailDir = mailDir;
     this.#resources = resources;
+    const authenticator = new Authenticator({ db, tokens, clock });
+    const capsules = resources.use(new Capsules(capsuleDeps));
     this.app = createApp({
       log,
       version: "0.0.0-test",
-      authenticator: new Authenticator({ db, tokens, clock }),
+      authenticator,
       accounts: new Accounts({
         db,
         clock,
@@ -118,7 +121,8 @@ export class AccountsPlatform implements AsyncDisposable {
       teams,
       apiKeys: new ApiKeys({ db, clock }),
       hosts: new Hosts({ db, clock, tokens, oneTimeTokens, teams }),
-      capsules: resources.use(new Capsules(capsuleDeps)),
+      capsules,
+      streams: new Streams({ authenticator, capsules, log }),
     });
   }
 

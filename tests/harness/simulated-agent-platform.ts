@@ -14,6 +14,8 @@ import { systemClock } from "../../cp/clock.ts";
 import { capsules, hosts, teamApiKeys, teams } from "../../cp/db/tables.ts";
 import { createErrorHandler } from "../../cp/error-response.ts";
 import { createLog } from "../../cp/log.ts";
+import { streamRoutes } from "../../cp/streams/routes.ts";
+import { Streams } from "../../cp/streams/service.ts";
 import { type Id, newId } from "../../proto/ids.ts";
 import { cloneDatabase, type TestDatabase } from "./database.ts";
 import { SimulatedAgent } from "./simulated-agent.ts";
@@ -39,9 +41,11 @@ export class TestControlPlane implements AsyncDisposable {
     this.capsules = new Capsules(deps);
     const tokens = createTokens({ secret: JWT_SECRET, clock: systemClock });
     const authenticator = new Authenticator({ db: deps.db, tokens, clock: systemClock });
+    const streams = new Streams({ authenticator, capsules: this.capsules, log: deps.log });
     this.#app = new Elysia({ systemRouter: false, normalize: true })
       .onError({ as: "global" }, createErrorHandler({ log: deps.log, requestIds: new WeakMap() }))
-      .use(capsuleRoutes({ authenticator, capsules: this.capsules }));
+      .use(capsuleRoutes({ authenticator, capsules: this.capsules }))
+      .use(streamRoutes({ authenticator, streams }));
   }
 
   static async start(database: TestDatabase): Promise<TestControlPlane> {
@@ -65,8 +69,11 @@ export class TestControlPlane implements AsyncDisposable {
   }
 
   /** On a port of its own, for what only a real connection shows. */
-  listen(): Bun.Server<undefined> {
-    return Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: (request) => this.handle(request) });
+  listen(): Bun.Server<unknown> {
+    this.#app.listen({ port: 0, hostname: "127.0.0.1", idleTimeout: 0 });
+    const { server } = this.#app;
+    if (server === null) throw new Error("unreachable: listen makes a server");
+    return server;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

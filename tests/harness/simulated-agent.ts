@@ -9,6 +9,7 @@ import {
 } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { SimulatedFiles } from "./simulated-agent-files.ts";
 import { SimulatedProcesses } from "./simulated-agent-processes.ts";
+import { mapped, toProcessEvent, toSelector, toTerminalEvent } from "./simulated-agent-streams.ts";
 
 export type Method = keyof typeof HostAgentService.method;
 export type Fault = () => Promise<void> | void;
@@ -154,10 +155,39 @@ export class SimulatedAgent implements AsyncDisposable {
       killProcess: ({ sandboxId, selector, signal }) =>
         call("killProcess", () => {
           const { processes } = this.#active(sandboxId);
-          if (selector.case === undefined) throw invalid("selector is missing");
-          const target =
-            selector.case === "pid" ? { pid: selector.value } : { tag: selector.value };
-          processes.kill(target, signal === "SIGTERM" ? "SIGTERM" : "SIGKILL");
+          processes.kill(toSelector(selector), signal === "SIGTERM" ? "SIGTERM" : "SIGKILL");
+          return {};
+        }),
+      execStream: (request) =>
+        this.#events("execStream", request.sandboxId, (processes) =>
+          mapped(processes.stream(request, request), toProcessEvent),
+        ),
+      connectProcess: ({ sandboxId, selector }) =>
+        this.#events("connectProcess", sandboxId, (processes) =>
+          mapped(processes.connect(toSelector(selector), false), toProcessEvent),
+        ),
+      ptyAttach: (request) =>
+        this.#events("ptyAttach", request.sandboxId, (processes) => {
+          const { tag } = request;
+          const events =
+            request.cmd === ""
+              ? processes.connect({ tag }, true)
+              : processes.startTerminal(request, request);
+          return mapped(events, (event) => toTerminalEvent(event, tag));
+        }),
+      ptySendInput: ({ sandboxId, tag, data }) =>
+        call("ptySendInput", () => {
+          this.#active(sandboxId).processes.terminal(tag).write(data);
+          return {};
+        }),
+      ptyResize: ({ sandboxId, tag, cols, rows }) =>
+        call("ptyResize", () => {
+          this.#active(sandboxId).processes.terminal(tag).resize(cols, rows);
+          return {};
+        }),
+      ptyKill: ({ sandboxId, tag }) =>
+        call("ptyKill", () => {
+          this.#active(sandboxId).processes.kill({ tag }, "SIGKILL");
           return {};
         }),
       writeFile: ({ sandboxId, path, content }) =>
@@ -196,6 +226,14 @@ export class SimulatedAgent implements AsyncDisposable {
           return {};
         }),
     });
+  }
+
+  async *#events<T>(
+    method: Method,
+    sandboxId: string,
+    open: (processes: SimulatedProcesses) => AsyncIterable<T>,
+  ): AsyncGenerator<T> {
+    yield* await this.#call(method, () => open(this.#active(sandboxId).processes));
   }
 
   async *#readStream({ sandboxId, path }: { sandboxId: string; path: string }) {

@@ -1,0 +1,120 @@
+// WebSocket routes: HTTP only. A client that can send headers is known by them; one that cannot, a
+// browser, says who it is in its first message. Anything but an upgrade needs credentials like any
+// other route.
+
+import { Elysia, t } from "elysia";
+import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
+import { AppError } from "../errors.ts";
+import { errors } from "../openapi/error-schema.ts";
+import { serveExec, serveProcess } from "./process-session.ts";
+import { CapsuleParams, ProcessParams, StreamQuery } from "./schema.ts";
+import type { StreamRequest, Streams } from "./service.ts";
+import type { StreamSocket } from "./socket.ts";
+import { serveTerminal } from "./terminal-session.ts";
+
+export interface StreamRouteDeps extends AuthDeps {
+  readonly streams: Streams;
+}
+
+const RESPONSES = {
+  101: t.Void({ description: "A WebSocket." }),
+  ...errors("unauthorized", "invalid_request", "service_unavailable"),
+};
+
+export function streamRoutes(deps: StreamRouteDeps) {
+  const { streams } = deps;
+  const upgrade = (context: UpgradeContext, request: StreamRequest) => {
+    const { server, request: http } = context;
+    const socket = streams.accept(request);
+    if (server?.upgrade(http, { data: socket }) === true) return;
+    streams.drop(socket);
+    throw new AppError("invalid_request", "this route takes a WebSocket upgrade only");
+  };
+  return new Elysia({ prefix: "/v1/capsules", tags: ["streams"] })
+    .use(authPlugin(deps))
+    .get(
+      "/:id/exec/stream",
+      ({ caller, params: { id }, query: { encoding = "utf-8" }, server, request }) =>
+        upgrade(
+          { server, request },
+          { caller, id, serve: (socket, running) => serveExec(socket, running, encoding) },
+        ),
+      {
+        teamOrUpgrade: true,
+        params: CapsuleParams,
+        query: StreamQuery,
+        response: RESPONSES,
+        detail: { summary: "Run a command and stream what it prints", description: EXEC },
+      },
+    )
+    .get(
+      "/:id/processes/:selector/stream",
+      ({ caller, params, query: { encoding = "utf-8" }, server, request }) => {
+        const options = { selector: params.selector, encoding };
+        return upgrade(
+          { server, request },
+          {
+            caller,
+            id: params.id,
+            serve: (socket, running) => serveProcess(socket, running, options),
+          },
+        );
+      },
+      {
+        teamOrUpgrade: true,
+        params: ProcessParams,
+        query: StreamQuery,
+        response: RESPONSES,
+        detail: { summary: "Stream what a process prints from now on", description: PROCESS },
+      },
+    )
+    .get(
+      "/:id/pty",
+      ({ caller, params: { id }, server, request }) =>
+        upgrade(
+          { server, request },
+          {
+            ...{ caller, id, serve: serveTerminal },
+            pingMessage: { type: "ping" },
+            errorFields: { fatal: true },
+          },
+        ),
+      {
+        teamOrUpgrade: true,
+        params: CapsuleParams,
+        response: RESPONSES,
+        detail: { summary: "Start a terminal, or attach to one", description: TERMINAL },
+      },
+    );
+}
+
+interface UpgradeContext {
+  readonly server: { upgrade(request: Request, options: { data: StreamSocket }): boolean } | null;
+  readonly request: Request;
+}
+
+const AUTH = `Without credentials in headers the first message must be
+\`{"type":"auth","token":"<jwt>"}\`, within 5 s.`;
+
+const EXEC = `WebSocket with JSON messages. ${AUTH}
+
+Client: \`{"type":"start","cmd","args"?,"envs"?,"cwd"?,"user"?,"timeout_sec"?}\` first; later
+\`{"type":"stop"}\`, which kills the command's process group. A client that goes away leaves it running.
+
+Server: \`{"type":"start","pid"}\`, \`{"type":"stdout","data"}\`, \`{"type":"stderr","data"}\`,
+\`{"type":"exit","exit_code"}\`, \`{"type":"error","data","code"}\`.`;
+
+const PROCESS = `WebSocket with JSON messages. ${AUTH}
+
+Server: as of \`exec/stream\`. The client's messages are ignored.`;
+
+const TERMINAL = `WebSocket with JSON messages. ${AUTH}
+
+Client: first \`{"type":"start","cmd"?,"args"?,"cols"?,"rows"?,"envs"?,"cwd"?,"user"?}\` or
+\`{"type":"connect","tag"}\`; then \`{"type":"input","data":"<base64>"}\`,
+\`{"type":"resize","cols","rows"}\`, \`{"type":"kill"}\`.
+
+Server: \`{"type":"started","tag","pid"}\`, \`{"type":"output","data":"<base64>"}\`, after \`connect\`
+with the terminal's scrollback first, \`{"type":"exit","exit_code"}\`,
+\`{"type":"error","data","code","fatal"?}\`, and \`{"type":"ping"}\` every 30 s. A client that goes away
+leaves the terminal running.`;

@@ -1,0 +1,85 @@
+// The WebSockets that are open: how many, for whom, and their end with the control plane's.
+
+import type { Authenticator, TeamCaller } from "../auth/authenticator.ts";
+import type { RunningCapsule } from "../capsules/running.ts";
+import type { Capsules } from "../capsules/service.ts";
+import { AppError } from "../errors.ts";
+import type { Log } from "../log.ts";
+import { parseId } from "../wire.ts";
+import { AUTH_TIMEOUT_MS, SOCKETS_MAX } from "./limits.ts";
+import { AuthMessage, messageReader } from "./schema.ts";
+import { CLOSE, type ServerMessage, StreamSocket } from "./socket.ts";
+
+const readAuth = messageReader(AuthMessage);
+
+export interface StreamsDeps {
+  readonly authenticator: Authenticator;
+  readonly capsules: Capsules;
+  readonly log: Log;
+}
+
+export interface StreamRequest {
+  /** Whom the request's headers showed; null when the client is to say so in its first message. */
+  readonly caller: TeamCaller | null;
+  /** Of the capsule, as the path has it. */
+  readonly id: string;
+  readonly serve: (socket: StreamSocket, running: RunningCapsule) => Promise<void>;
+  readonly pingMessage?: ServerMessage;
+  readonly errorFields?: Readonly<Record<string, unknown>>;
+}
+
+export class Streams {
+  readonly #deps: StreamsDeps;
+  readonly #open = new Set<StreamSocket>();
+
+  constructor(deps: StreamsDeps) {
+    this.#deps = deps;
+  }
+
+  /**
+   * The socket to upgrade the request with. Who the client is and whether the capsule runs is looked
+   * into once it is open. Throws `service_unavailable` when there are too many.
+   */
+  accept(request: StreamRequest): StreamSocket {
+    if (this.#open.size >= SOCKETS_MAX) {
+      throw new AppError("service_unavailable", "too many streams are open: try again");
+    }
+    const { pingMessage, errorFields } = request;
+    const socket = new StreamSocket({
+      serve: (open) => this.#serve(open, request),
+      log: this.#deps.log,
+      ended: (ended) => this.#open.delete(ended),
+      ...(pingMessage === undefined ? {} : { pingMessage }),
+      ...(errorFields === undefined ? {} : { errorFields }),
+    });
+    this.#open.add(socket);
+    return socket;
+  }
+
+  /** Sends all clients away: the control plane ends. Their processes go on. */
+  closeAll(): void {
+    for (const socket of this.#open) socket.end(CLOSE.goingAway, "the server ends");
+  }
+
+  /** A request that was no upgrade after all. */
+  drop(socket: StreamSocket): void {
+    this.#open.delete(socket);
+  }
+
+  async #serve(socket: StreamSocket, request: StreamRequest): Promise<void> {
+    const { teamId } = request.caller ?? (await this.#authenticate(socket));
+    const id = parseId("capsule", request.id, "id");
+    const ids = { id, teamId, isActivity: true };
+    await this.#deps.capsules.use(ids, (running) => request.serve(socket, running));
+  }
+
+  async #authenticate(socket: StreamSocket): Promise<TeamCaller> {
+    const message = await socket.receive(AUTH_TIMEOUT_MS);
+    if (message?.type !== "auth") {
+      throw new AppError("unauthorized", "the first message must be auth, with a token");
+    }
+    const authorization = `Bearer ${readAuth(message).token}`;
+    const none = { apiKey: null, hostToken: null };
+    return await this.#deps.authenticator.team({ ...none, authorization });
+  }
+}
