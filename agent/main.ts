@@ -98,9 +98,10 @@ async function serve(): Promise<void> {
   const controlPlane = new ControlPlane(config.cpUrl);
   const { address, registrationToken: token } = config;
   const credentials = await obtainCredentials({ controlPlane, dir: dir.path, address, token });
-  const server = startRpcServer(config.listen, {
+  const server = await startRpcServer(config.listen, {
     capsules,
     capsuleMetrics,
+    socketDir: cacheDir,
     metadata: {
       agent_version: AGENT_VERSION,
       kernel_version: guestKernel.version,
