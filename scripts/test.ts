@@ -5,7 +5,8 @@
 //   bun scripts/test.ts soak    everything, with the full counts and sizes (WRENN_SOAK=1)
 
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
-import { join, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
+import { agentTag, kernelObjects } from "../tests/harness/leaks.ts";
 import { deletePlatform, startPlatform, stopPlatform } from "./dev/platform.ts";
 import { freePort } from "./dev/ports.ts";
 import { Processes } from "./dev/processes.ts";
@@ -137,24 +138,38 @@ async function withServices(body: (env: Record<string, string>) => Promise<void>
   }
 }
 
-/** A fresh platform of this run, as `make dev-up` makes it; stopped and deleted at the end. */
+/**
+ * A fresh platform of this run, as `make dev-up` makes it; then it is stopped, which must leave nothing on the
+ * machine, and deleted.
+ */
 async function withPlatform(body: (env: Record<string, string>) => Promise<void>): Promise<void> {
   await stopPlatform(E2E_HOME);
   await deletePlatform(E2E_HOME);
+  const options = { home: E2E_HOME, databaseUrl: undefined, redisUrl: undefined, durable: true };
+  let agent = { dir: "", tag: "" };
   try {
     await suite("platform starts", async () => {
-      await startPlatform({
-        home: E2E_HOME,
-        databaseUrl: undefined,
-        redisUrl: undefined,
-        durable: true,
-        progress: (line) => console.log(`    ${line}`),
-      });
+      const progress = (line: string) => console.log(`    ${line}`);
+      const { dir } = await startPlatform({ ...options, progress });
+      agent = { dir: dir.agentDir, tag: await agentTag(dir.agentDir) };
       return { passed: 1, failed: 0, skipped: 0 };
     });
     await body({ DEV_DIR: E2E_HOME });
   } finally {
-    await stopPlatform(E2E_HOME);
+    await suite("platform stops and leaves nothing", async () => {
+      await stopPlatform(E2E_HOME);
+      const left = Object.values(await kernelObjects(agent.dir, agent.tag)).flat();
+      const programs = await processesBelow(dirname(agent.dir));
+      console.log([...left, ...programs].map((name) => `    left behind: ${name}`).join("\n"));
+      const isClean = agent.tag !== "" && left.length + programs.length === 0;
+      return { passed: isClean ? 1 : 0, failed: isClean ? 0 : 1, skipped: 0 };
+    });
     await deletePlatform(E2E_HOME);
   }
+}
+
+/** Command lines of processes that name the platform's directory. */
+async function processesBelow(dir: string): Promise<string[]> {
+  const listed = Bun.spawnSync(["ps", "-eo", "args"]).stdout.toString().split("\n");
+  return listed.filter((line) => line.includes(dir));
 }

@@ -87,6 +87,26 @@ describe("layout", () => {
     ).toEqual([]);
   });
 
+  test(".env.example names every setting that a program reads, and no other", async () => {
+    // What tests set to make a program fail is no setting; nor is what Bun reads of its own.
+    const internal = /^(WRENN_FAILPOINT|BUN_.*)$/;
+    const configs = own.filter((f) => /^(cp|agent)\/(config|main)\.ts$/.test(f.path));
+    const read = configs.flatMap((f) => [
+      ...[...f.text.matchAll(/\benv\.([A-Z][A-Z0-9_]+)/g)].map(([, name]) => name ?? ""),
+      ...[...f.text.matchAll(/(?:env, |\{ |, )"?([A-Z][A-Z0-9]*_[A-Z0-9_]+)"?[:,]/g)].map(
+        ([, name]) => name ?? "",
+      ),
+    ]);
+    const example = await Bun.file(join(ROOT, ".env.example")).text();
+    const named = [...example.matchAll(/^(?:# )?([A-Z][A-Z0-9_]+)=/gm)].map(
+      ([, name]) => name ?? "",
+    );
+
+    expect([...new Set(named)].sort()).toEqual(
+      [...new Set(read)].filter((name) => !internal.test(name)).sort(),
+    );
+  });
+
   test("HTTP statuses of errors are chosen in one place", () => {
     expect(
       offences(own, (f) =>

@@ -11,7 +11,7 @@ import { freePort } from "../../scripts/dev/ports.ts";
 import { Processes } from "../../scripts/dev/processes.ts";
 import { run, waitFor } from "../../scripts/dev/services.ts";
 import { Client } from "../harness/client.ts";
-import { kernelObjects } from "../harness/leaks.ts";
+import { agentTag, kernelObjects } from "../harness/leaks.ts";
 import { platform } from "../harness/platform.ts";
 
 const BUILDS = resolve(import.meta.dirname, "../../builds");
@@ -108,7 +108,7 @@ test(
     const transport = createConnectTransport({ baseUrl: `http://${address}` });
     await createClient(HostAgentService, transport).terminate({});
     expect(await processes.ended(record, 60_000)).toBe(true);
-    expect(await kernelObjects(agentDir)).toEqual({
+    expect(await kernelObjects(agentDir, await agentTag(agentDir))).toEqual({
       netns: [],
       links: [],
       nftTables: [],

@@ -8,7 +8,7 @@ import { startAgent, startControlPlane } from "../../scripts/dev/platform.ts";
 import { startPostgres } from "../../scripts/dev/services.ts";
 import { agentClient } from "../harness/agent-client.ts";
 import { apiError, type Capsule, type Client, until } from "../harness/client.ts";
-import { type KernelObjects, kernelObjects } from "../harness/leaks.ts";
+import { agentTag, type KernelObjects, kernelObjects } from "../harness/leaks.ts";
 import { adminClient, platform } from "../harness/platform.ts";
 
 const TEST_TIMEOUT_MS = 240_000;
@@ -271,10 +271,11 @@ async function expectNothingLeft(): Promise<void> {
 /** The objects once the pool of network slots is full again: two equal counts a second apart. */
 async function settledObjects(): Promise<KernelObjects> {
   const { dir } = await platform();
-  let last = await kernelObjects(dir.agentDir);
+  const tag = await agentTag(dir.agentDir);
+  let last = await kernelObjects(dir.agentDir, tag);
   for (;;) {
     await Bun.sleep(1_000);
-    const now = await kernelObjects(dir.agentDir);
+    const now = await kernelObjects(dir.agentDir, tag);
     if (JSON.stringify(now) === JSON.stringify(last)) return now;
     last = now;
   }

@@ -18,9 +18,13 @@ export interface KernelObjects {
   readonly files: readonly string[];
 }
 
-/** The objects that exist now of the agent with this directory (its WRENN_DIR). */
-export async function kernelObjects(agentDir: string): Promise<KernelObjects> {
-  const tag = (await readFile(join(agentDir, "tag"), "utf8")).trim();
+/** The short name that all kernel objects of an agent carry. */
+export async function agentTag(agentDir: string): Promise<string> {
+  return (await readFile(join(agentDir, "tag"), "utf8")).trim();
+}
+
+/** The objects that exist now of the agent with this directory (its WRENN_DIR) and tag. */
+export async function kernelObjects(agentDir: string, tag: string): Promise<KernelObjects> {
   const starting = (prefix: string) => (name: string) => name.startsWith(prefix);
   return {
     netns: (await names("/run/netns")).filter(starting(`wrenn-${tag}-`)),
