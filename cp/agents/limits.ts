@@ -9,6 +9,8 @@ export const CREATE_TIMEOUT_MS = 240_000;
 export const DESTROY_TIMEOUT_MS = 60_000;
 /** Answered from the agent's memory. */
 export const LIST_TIMEOUT_MS = 10_000;
+/** Answered from the agent's memory, too. */
+export const METRICS_TIMEOUT_MS = 10_000;
 /** One small request to the guest agent. */
 export const GUEST_CALL_TIMEOUT_MS = 30_000;
 /** What a command may take beyond its own timeout: its process group is killed and reaped. */

@@ -6,6 +6,7 @@ import { errors } from "../openapi/error-schema.ts";
 import { parseId } from "../wire.ts";
 import { commandRoutes } from "./command-routes.ts";
 import { fileRoutes } from "./file-routes.ts";
+import { metricRoutes } from "./metric-routes.ts";
 import { AUTH_ERRORS, CAPSULE_ERRORS, RUNNING_ERRORS } from "./route-errors.ts";
 import {
   Capsule,
@@ -92,5 +93,6 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
       },
     )
     .use(commandRoutes(deps))
-    .use(fileRoutes(deps));
+    .use(fileRoutes(deps))
+    .use(metricRoutes(deps));
 }

@@ -5,6 +5,7 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { type AgentClient, AgentClients } from "../../cp/agents/agent-clients.ts";
 import { encodeId, newId } from "../../proto/ids.ts";
 import { testFileContract } from "./file-contract.ts";
+import { testMetricContract } from "./metric-contract.ts";
 import { codeOf, failureOf } from "./rpc-failure.ts";
 
 export interface AgentUnderTest extends AsyncDisposable {
@@ -291,6 +292,7 @@ export function testAgentContract(start: () => Promise<AgentUnderTest>): void {
   });
 
   testFileContract(() => ({ client, id }));
+  testMetricContract(() => ({ client, id }));
 }
 
 function newSandboxId(): string {

@@ -8,6 +8,7 @@ import {
   HostAgentService,
 } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { SimulatedFiles } from "./simulated-agent-files.ts";
+import { simulatedPoints } from "./simulated-agent-metrics.ts";
 import { SimulatedProcesses } from "./simulated-agent-processes.ts";
 import { mapped, toProcessEvent, toSelector, toTerminalEvent } from "./simulated-agent-streams.ts";
 
@@ -190,6 +191,11 @@ export class SimulatedAgent implements AsyncDisposable {
           this.#active(sandboxId).processes.kill({ tag }, "SIGKILL");
           return {};
         }),
+      getSandboxMetrics: ({ sandboxId, range }) =>
+        call("getSandboxMetrics", () => {
+          const { createdAt } = this.#runningOne(sandboxId);
+          return { points: simulatedPoints(range, createdAt, Date.now()) };
+        }),
       writeFile: ({ sandboxId, path, content }) =>
         call("writeFile", () => {
           this.#active(sandboxId).files.write(path, content);
@@ -319,11 +325,16 @@ export class SimulatedAgent implements AsyncDisposable {
   }
 
   #active(id: string): SimulatedCapsule {
+    const capsule = this.#runningOne(id);
+    capsule.lastActiveAt = Date.now();
+    return capsule;
+  }
+
+  #runningOne(id: string): SimulatedCapsule {
     const capsule = this.#known(id);
     if (capsule.status !== "running") {
       throw new ConnectError("the capsule is not running", Code.FailedPrecondition);
     }
-    capsule.lastActiveAt = Date.now();
     return capsule;
   }
 
