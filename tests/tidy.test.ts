@@ -93,8 +93,8 @@ describe("layout", () => {
     const configs = own.filter((f) => /^(cp|agent)\/(config|main)\.ts$/.test(f.path));
     const read = configs.flatMap((f) => [
       ...[...f.text.matchAll(/\benv\.([A-Z][A-Z0-9_]+)/g)].map(([, name]) => name ?? ""),
-      ...[...f.text.matchAll(/(?:env, |\{ |, )"?([A-Z][A-Z0-9]*_[A-Z0-9_]+)"?[:,]/g)].map(
-        ([, name]) => name ?? "",
+      ...[...f.text.matchAll(/env, "([A-Z0-9_]+)"|\b([A-Z0-9]+_[A-Z0-9_]+): [a-z]/g)].map(
+        ([, quoted, renamed]) => quoted ?? renamed ?? "",
       ),
     ]);
     const example = await Bun.file(join(ROOT, ".env.example")).text();
