@@ -9,6 +9,8 @@ export interface Config {
   /** Where launch, winsize and renew lie. */
   readonly programsDir: string;
   readonly controlPeers: ReadonlySet<string>;
+  /** The guest's own address, on which loopback ports are forwarded. */
+  readonly address: string;
   readonly runDir: string;
   readonly etcDir: string;
   /** Where a cgroup2 file system is mounted. */
@@ -19,7 +21,8 @@ export interface Config {
 
 const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-/** The host's end of the guest's network, see the addressing of the agent. */
+/** The two ends of the guest's network, see the addressing of the agent. */
+const GUEST_ADDRESS = "169.254.0.21";
 const HOST_ADDRESS = "169.254.0.22";
 
 /** Parses the command line; an Error whose message says what is wrong with which flag. */
@@ -36,6 +39,7 @@ export function loadConfig(options: {
       port: { type: "string", default: "49983" },
       programs: { type: "string", default: dirname(options.executable) },
       "control-peer": { type: "string", multiple: true, default: [HOST_ADDRESS] },
+      address: { type: "string", default: GUEST_ADDRESS },
       "run-dir": { type: "string", default: "/run" },
       "etc-dir": { type: "string", default: "/etc" },
       "cgroup-root": { type: "string", default: "/sys/fs/cgroup" },
@@ -47,6 +51,7 @@ export function loadConfig(options: {
     port: parsePort(values.port),
     programsDir: resolve(values.programs),
     controlPeers: new Set(values["control-peer"]),
+    address: values.address,
     runDir: values["run-dir"],
     etcDir: values["etc-dir"],
     cgroupRoot: values["cgroup-root"],

@@ -100,6 +100,13 @@ export const WATCHER_CHANGES_MAX = 10_000;
 /** One record of a watch: a letter and a path. */
 export const WATCH_RECORD_BYTES_MAX = 8192;
 
+/** Ports of the guest's loopback that are forwarded, and connections to all of them. */
+export const FORWARDED_PORTS_MAX = 256;
+export const FORWARDED_CONNECTIONS_MAX = 1024;
+
+/** What is read of the kernel's table of sockets; a line has 150 bytes. */
+export const LISTENER_TABLE_BYTES_MAX = 256 * KIB;
+
 /** Variables that /init may set. */
 export const ENV_VARS_MAX = 1024;
 export const ENV_BYTES_MAX = 256 * KIB;

@@ -1,9 +1,11 @@
 // envd: the agent inside a capsule. It runs processes and serves files on one port.
 import { loadConfig } from "./config.ts";
+import { MetadataStore } from "./files/metadata.ts";
 import { Watches } from "./filesystem/directory-watch.ts";
 import { writeIdentityFiles } from "./init/identity.ts";
 import { Settings } from "./init/settings.ts";
 import { MetricsSampler } from "./metrics/sampler.ts";
+import { PortForwarder } from "./ports/forwarder.ts";
 import { Cgroups, protectFromOutOfMemory } from "./process/cgroups.ts";
 import { Launcher } from "./process/launcher.ts";
 import { Registry } from "./process/registry.ts";
@@ -30,22 +32,36 @@ const settings = new Settings();
 const users = new Users();
 const launcher = new Launcher(config.programsDir);
 const registry = new Registry(launcher);
-const metrics = new MetricsSampler();
+const forwarder = new PortForwarder(config.address);
+const sampler = new MetricsSampler();
+const metadata = new MetadataStore(config.programsDir);
 const watches = new Watches(config.programsDir);
 const cgroups = Cgroups.open(config.cgroupRoot);
 if (cgroups !== null) protectFromOutOfMemory();
-const rpc = rpcHandlers({ ...config, cgroups, registry, launcher, watches, users, settings, log });
-const server = serve({ ...config, cgroups, settings, users, metrics, rpc, log }, config);
+const rpc = rpcHandlers({
+  ...config,
+  cgroups,
+  registry,
+  launcher,
+  watches,
+  metadata,
+  users,
+  settings,
+  log,
+});
+const server = serve({ ...config, cgroups, settings, users, sampler, metadata, rpc, log }, config);
 log("listening", { address: `${server.hostname}:${server.port}`, version: ENVD_VERSION });
 
 launcher.warmUp();
-metrics.start();
+sampler.start();
+forwarder.start();
 await writeIdentityFiles(config.runDir, settings.identity);
 
 const stopped = Promise.withResolvers<void>();
 for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, stopped.resolve);
 await stopped.promise;
-metrics.stop();
+sampler.stop();
+forwarder.stop();
 cgroups?.thaw();
 await registry.endAll();
 await server.stop(true);

@@ -1,6 +1,7 @@
 // The one port of envd: which request goes where, and who may send it.
 import type { Server } from "bun";
 import { EnvdError } from "./errors.ts";
+import { composeFiles } from "./files/compose.ts";
 import { readFile } from "./files/read.ts";
 import type { FilesDeps } from "./files/write.ts";
 import { writeFiles } from "./files/write.ts";
@@ -21,7 +22,7 @@ import { ENVD_VERSION } from "./version.ts";
 export type RpcHandler = (request: Request) => Promise<Response>;
 
 export interface ServerDeps extends FilesDeps, InitDeps {
-  readonly metrics: MetricsSampler;
+  readonly sampler: MetricsSampler;
   /** Handlers by path, `/process.Process/Start` and so on. */
   readonly rpc: ReadonlyMap<string, RpcHandler>;
   /** Addresses that may use the control routes: the host's end of the network. */
@@ -39,7 +40,7 @@ interface Route {
 /** Paths match exactly: `/filesystem.Filesystem/…` also begins with `/files`. */
 const ROUTES: Readonly<Record<string, Readonly<Record<string, Route>>>> = {
   "/health": { GET: { access: "open", handle: health } },
-  "/metrics": { GET: { access: "token", handle: (_, deps) => Response.json(deps.metrics.read()) } },
+  "/metrics": { GET: { access: "token", handle: (_, deps) => Response.json(deps.sampler.read()) } },
   "/envs": { GET: { access: "token", handle: (_, deps) => Response.json(deps.settings.envVars) } },
   "/files": {
     GET: { access: "signed", handle: readFile },
@@ -48,6 +49,7 @@ const ROUTES: Readonly<Record<string, Readonly<Record<string, Route>>>> = {
   },
   "/freeze": { POST: { access: "control", handle: freeze } },
   "/unfreeze": { POST: { access: "control", handle: unfreeze } },
+  "/files/compose": { POST: { access: "token", handle: handleCompose } },
   "/init": { POST: { access: "control", handle: handleInit } },
 };
 
@@ -166,6 +168,10 @@ function health(): Response {
 async function handleInit(request: Request, deps: ServerDeps): Promise<Response> {
   await init(await jsonBody(request), request.headers, deps);
   return new Response(null, { status: 204, headers: { "x-envd-version": ENVD_VERSION } });
+}
+
+async function handleCompose(request: Request, deps: ServerDeps): Promise<Response> {
+  return Response.json(await composeFiles(await jsonBody(request), deps));
 }
 
 async function freeze(request: Request, deps: ServerDeps): Promise<Response> {

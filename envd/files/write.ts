@@ -8,6 +8,7 @@ import { UPLOAD_BYTES_MAX, UPLOAD_FILES_MAX } from "../limits.ts";
 import { resolvePath } from "../paths.ts";
 import type { User, Users } from "../users.ts";
 import { makeDirectories } from "./directories.ts";
+import { type Metadata, type MetadataStore, metadataOf } from "./metadata.ts";
 import { boundaryOf, partsOf } from "./multipart.ts";
 import { authorizeFiles } from "./signature.ts";
 
@@ -18,9 +19,12 @@ export interface WrittenFile {
   readonly path: string;
   readonly name: string;
   readonly type: "file";
+  /** Absent when there is none. */
+  readonly metadata?: Metadata;
 }
 
 export interface FilesDeps {
+  readonly metadata: MetadataStore;
   readonly settings: Settings;
   readonly users: Users;
 }
@@ -34,7 +38,7 @@ export async function writeFiles(request: Request, deps: FilesDeps): Promise<Res
   const query = new URL(request.url).searchParams;
   authorizeFiles({ headers, query, operation: "write", settings: deps.settings });
   const user = fileUser(query, deps);
-  const upload = { path: query.get("path"), user, settings: deps.settings };
+  const upload = { path: query.get("path"), user, metadata: metadataOf(headers), deps };
   const body = limited(decoded(request));
 
   const contentType = headers.get("content-type") ?? "";
@@ -60,7 +64,8 @@ export function fileUser(query: URLSearchParams, deps: FilesDeps): User {
 interface Upload {
   readonly path: string | null;
   readonly user: User;
-  readonly settings: Settings;
+  readonly metadata: Metadata;
+  readonly deps: FilesDeps;
 }
 
 async function writeParts(
@@ -72,7 +77,7 @@ async function writeParts(
     if (part.name !== "file") continue;
     const given = upload.path || part.fileName;
     if (!given) throw new EnvdError("invalid_argument", "file: has neither path nor file name");
-    const path = resolvePath(given, upload.user, upload.settings.defaultWorkdir);
+    const path = resolvePath(given, upload.user, upload.deps.settings.defaultWorkdir);
     if (written.has(path)) {
       throw new EnvdError(
         "invalid_argument",
@@ -82,15 +87,27 @@ async function writeParts(
     if (written.size === UPLOAD_FILES_MAX) {
       throw new EnvdError("too_large", `file: more than ${UPLOAD_FILES_MAX} in one request`);
     }
-    written.set(path, await writeFile(path, part.body, upload.user));
+    written.set(path, await writeUpload(path, part.body, upload));
   }
   return [...written.values()];
 }
 
 function writeStream(body: AsyncIterable<Uint8Array>, upload: Upload): Promise<WrittenFile> {
   if (!upload.path) throw new EnvdError("invalid_argument", "path: is required");
-  const path = resolvePath(upload.path, upload.user, upload.settings.defaultWorkdir);
-  return writeFile(path, body, upload.user);
+  const path = resolvePath(upload.path, upload.user, upload.deps.settings.defaultWorkdir);
+  return writeUpload(path, body, upload);
+}
+
+/** Writes the file with the metadata of the upload, which takes the place of what it had. */
+async function writeUpload(
+  path: string,
+  body: AsyncIterable<Uint8Array>,
+  upload: Upload,
+): Promise<WrittenFile> {
+  const { metadata, deps } = upload;
+  const written = await writeFile(path, body, upload.user);
+  await deps.metadata.write(path, metadata);
+  return Object.keys(metadata).length === 0 ? written : { ...written, metadata };
 }
 
 /**

@@ -5,6 +5,7 @@ import { basename } from "node:path";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { type EntryInfoSchema, FileType } from "../../proto/gen/envd/filesystem_pb.js";
 import { errnoOf, fileError } from "../errors.ts";
+import type { MetadataStore } from "../files/metadata.ts";
 import type { Users } from "../users.ts";
 
 export type Entry = MessageInitShape<typeof EntryInfoSchema>;
@@ -21,11 +22,24 @@ const LETTERS = new Map([
   [0o010000, "p"],
 ]);
 
+/** How entries are looked up. */
+export interface EntryDeps {
+  readonly users: Users;
+  readonly metadata: MetadataStore;
+}
+
+/** The entry at the path, with the metadata of its file. not_found when nothing is there. */
+export async function entryOf(path: string, deps: EntryDeps): Promise<Entry> {
+  const entry = await bareEntryOf(path, deps.users);
+  const [metadata = {}] = await deps.metadata.read([path]);
+  return { ...entry, metadata };
+}
+
 /**
- * The entry at the path. A link has the type and mode of what it leads to (none when it dangles),
+ * The entry at the path, without metadata. A link has the type and mode of what it leads to (none when it dangles),
  * its own size, owner and time, and its target in full. not_found when nothing is there.
  */
-export async function entryOf(path: string, users: Users): Promise<Entry> {
+export async function bareEntryOf(path: string, users: Users): Promise<Entry> {
   try {
     const own = await lstat(path, { bigint: true });
     const target = own.isSymbolicLink() ? await targetOf(path) : null;

@@ -6,15 +6,17 @@ import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import type { Filesystem } from "../../proto/gen/envd/filesystem_pb.js";
 import { EnvdError, errnoOf, fileError } from "../errors.ts";
 import { makeDirectories, statOrNull } from "../files/directories.ts";
+import type { MetadataStore } from "../files/metadata.ts";
 import type { Settings } from "../init/settings.ts";
 import { LIST_DEPTH_MAX, LIST_ENTRIES_MAX } from "../limits.ts";
 import { resolvePath } from "../paths.ts";
 import { requestedUser } from "../process/environment.ts";
 import type { User, Users } from "../users.ts";
-import { type Entry, entryOf } from "./entry.ts";
+import { bareEntryOf, type Entry, entryOf } from "./entry.ts";
 
 export interface FilesystemDeps {
   readonly users: Users;
+  readonly metadata: MetadataStore;
   readonly settings: Settings;
 }
 
@@ -22,11 +24,10 @@ export interface FilesystemDeps {
 export function filesystemService(
   deps: FilesystemDeps,
 ): Pick<ServiceImpl<typeof Filesystem>, "stat" | "makeDir" | "move" | "listDir" | "remove"> {
-  const { users } = deps;
   const locate = (path: string, context: HandlerContext) => locatePath(path, context, deps);
   return {
     async stat(request, context) {
-      return { entry: await entryOf(locate(request.path, context).path, users) };
+      return { entry: await entryOf(locate(request.path, context).path, deps) };
     },
 
     async makeDir(request, context) {
@@ -37,19 +38,19 @@ export function filesystemService(
       }
       if (found) throw new EnvdError("invalid_argument", `path '${path}' is a file`);
       await makeDirectories(path, user);
-      return { entry: await entryOf(path, users) };
+      return { entry: await entryOf(path, deps) };
     },
 
     async move(request, context) {
       const source = locate(request.source, context);
       const destination = locate(request.destination, context);
       await move(source.path, destination.path, destination.user);
-      return { entry: await entryOf(destination.path, users) };
+      return { entry: await entryOf(destination.path, deps) };
     },
 
     async listDir(request, context) {
       const { path } = locate(request.path, context);
-      return { entries: await listDirectory(path, request.depth || 1, users) };
+      return { entries: await listDirectory(path, request.depth || 1, deps) };
     },
 
     async remove(request, context) {
@@ -111,7 +112,7 @@ function moveError(error: unknown, source: string, destination: string): unknown
  * What lies below the directory, in lexical order, each directory followed by its content, as deep as
  * asked. A link to a directory may be listed, but links below it are not followed.
  */
-async function listDirectory(path: string, depth: number, users: Users): Promise<Entry[]> {
+async function listDirectory(path: string, depth: number, deps: FilesystemDeps): Promise<Entry[]> {
   const root = await stat(path).catch((error) => {
     throw fileError(error, path);
   });
@@ -119,14 +120,16 @@ async function listDirectory(path: string, depth: number, users: Users): Promise
     throw new EnvdError("invalid_argument", `path '${path}' is not a directory`);
   }
   const entries: Entry[] = [];
-  await walk(path, Math.min(depth, LIST_DEPTH_MAX), { entries, users });
-  return entries;
+  const paths: string[] = [];
+  await walk(path, Math.min(depth, LIST_DEPTH_MAX), { entries, paths, users: deps.users });
+  const metadata = await deps.metadata.read(paths);
+  return entries.map((entry, i) => ({ ...entry, metadata: metadata[i] ?? {} }));
 }
 
 async function walk(
   directory: string,
   depth: number,
-  into: { entries: Entry[]; users: Users },
+  into: { entries: Entry[]; paths: string[]; users: Users },
 ): Promise<void> {
   for (const child of await readSorted(directory)) {
     const path = join(directory, child.name);
@@ -135,6 +138,7 @@ async function walk(
     if (into.entries.push(entry) > LIST_ENTRIES_MAX) {
       throw new EnvdError("resource_exhausted", `path: more than ${LIST_ENTRIES_MAX} entries`);
     }
+    into.paths.push(path);
     if (child.isDirectory() && depth > 1) await walk(path, depth - 1, into);
   }
 }
@@ -151,7 +155,7 @@ async function readSorted(directory: string) {
 /** Null for what was removed between reading its directory and looking at it. */
 async function entryOrGone(path: string, users: Users): Promise<Entry | null> {
   try {
-    return await entryOf(path, users);
+    return await bareEntryOf(path, users);
   } catch (error) {
     if (error instanceof EnvdError && errnoOf(error.cause) === "ENOENT") return null;
     throw error;

@@ -13,9 +13,8 @@ import { EnvdError } from "../errors.ts";
 import { keepaliveMsOf, orSilence } from "../keepalive.ts";
 import { resolvePath } from "../paths.ts";
 import { requestedUser } from "../process/environment.ts";
-import type { Users } from "../users.ts";
 import type { Change, DirectoryWatch, Watches } from "./directory-watch.ts";
-import { entryOf } from "./entry.ts";
+import { type EntryDeps, entryOf } from "./entry.ts";
 import { PolledWatchers } from "./polled-watchers.ts";
 import type { FilesystemDeps } from "./service.ts";
 
@@ -40,8 +39,8 @@ export function watchService(deps: WatchDeps): Pick<ServiceImpl<typeof Filesyste
   return {
     async *watchDir(request, context) {
       const { path, watch } = await openWatch(request, context, deps);
-      const users = request.includeEntry ? deps.users : null;
-      yield* streamOf(watch, context, (change) => eventOf(change, path, users));
+      const lookup = request.includeEntry ? deps : null;
+      yield* streamOf(watch, context, (change) => eventOf(change, path, lookup));
     },
 
     async createWatcher(request, context) {
@@ -53,9 +52,9 @@ export function watchService(deps: WatchDeps): Pick<ServiceImpl<typeof Filesyste
 
     async getWatcherEvents({ watcherId }) {
       const { path, changes } = watchers.take(watcherId);
-      const users = withEntry.has(watcherId) ? deps.users : null;
+      const lookup = withEntry.has(watcherId) ? deps : null;
       const events: EventInit[] = [];
-      for (const change of changes) events.push(await eventOf(change, path, users));
+      for (const change of changes) events.push(await eventOf(change, path, lookup));
       return { events };
     },
 
@@ -111,12 +110,12 @@ async function* streamOf(
 }
 
 /** The event, with the entry as it is by then where clients expect one. */
-async function eventOf(change: Change, root: string, users: Users | null): Promise<EventInit> {
+async function eventOf(change: Change, root: string, lookup: EntryDeps | null): Promise<EventInit> {
   const { type, name } = change;
   const isThere = type !== EventType.REMOVE && type !== EventType.RENAME;
-  if (users === null || !isThere) return { name, type };
+  if (lookup === null || !isThere) return { name, type };
   try {
-    return { name, type, entry: await entryOf(join(root, name), users) };
+    return { name, type, entry: await entryOf(join(root, name), lookup) };
   } catch (error) {
     // It has gone since.
     if (error instanceof EnvdError) return { name, type };

@@ -44,9 +44,9 @@ export async function openEnvd(): Promise<Envd> {
 
 /** An envd of our own that nobody has told anything yet. */
 export async function startEnvd(
-  options: { controlPeer?: string; cgroupRoot?: string } = {},
+  options: { controlPeer?: string; cgroupRoot?: string; address?: string } = {},
 ): Promise<Envd> {
-  const { controlPeer = "127.0.0.1", cgroupRoot = "/nowhere" } = options;
+  const { controlPeer = "127.0.0.1", cgroupRoot = "/nowhere", address = "192.0.2.1" } = options;
   await buildPrograms();
   const dir = await mkdtemp(join(tmpdir(), "envd-"));
   const child = Bun.spawn(
@@ -54,6 +54,7 @@ export async function startEnvd(
       ...[process.execPath, join(ROOT, "envd/main.ts"), "--hostname", "127.0.0.1", "--port", "0"],
       ...["--programs", PROGRAMS, "--run-dir", dir, "--etc-dir", dir],
       ...["--control-peer", controlPeer, "--cgroup-root", cgroupRoot],
+      ...["--address", address],
     ],
     { stdio: ["ignore", "ignore", "pipe"], cwd: dir, env: { PATH: process.env.PATH } },
   );

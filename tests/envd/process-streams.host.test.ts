@@ -27,16 +27,20 @@ describe("readers", () => {
     const path = `/tmp/envd-pace-${crypto.randomUUID()}`;
     const script = `i=0; while [ $i -lt 400 ]; do head -c 100000 /dev/zero; i=$((i+1)); echo $i >${path}; done`;
     const socket = await openRawStart(envd, script);
-    await eventually(async () => (await runShell(client, `cat ${path}`)).stdout.length > 0);
-    await Bun.sleep(700);
-
-    const stuckAt = Number((await runShell(client, `cat ${path}`)).stdout.toString());
+    const progress = async () => (await runShell(client, `cat ${path}`)).stdout.toString();
+    let stuckAt = "";
+    // What lies between this client and the process takes a while to fill.
+    await eventually(async () => {
+      stuckAt = await progress();
+      await Bun.sleep(1500);
+      return stuckAt !== "" && (await progress()) === stuckAt;
+    }, 30_000);
     const meanwhile = await runShell(client, "head -c 20000000 /dev/zero");
-    const later = Number((await runShell(client, `cat ${path}`)).stdout.toString());
+    const later = await progress();
 
     expect(meanwhile.stdout.length).toBe(20_000_000);
     expect(later).toBe(stuckAt);
-    expect(stuckAt).toBeLessThan(250);
+    expect(Number(stuckAt)).toBeLessThan(250);
     socket.destroy();
     // Without its reader the process runs on to its end.
     await eventually(async () => {
@@ -79,11 +83,9 @@ describe("input", () => {
     await eventually(async () => (await tagsOf(client)).includes(tag));
     const selector = { selector: { case: "tag", value: tag } } as const;
     const pieces = Array.from({ length: 40 }, (_, i) => Buffer.alloc(65_536, i));
-    await Promise.all(
-      pieces.map((value) =>
-        client.sendInput({ process: selector, input: { input: { case: "stdin", value } } }),
-      ),
-    );
+    for (const value of pieces) {
+      await client.sendInput({ process: selector, input: { input: { case: "stdin", value } } });
+    }
     await client.closeStdin({ process: selector });
 
     const sum = new Bun.CryptoHasher("sha1").update(Buffer.concat(pieces)).digest("hex");

@@ -1,0 +1,83 @@
+// POST /files/compose: several files become one.
+import type { FileHandle } from "node:fs/promises";
+import { open, rename, rm } from "node:fs/promises";
+import { EnvdError, fileError } from "../errors.ts";
+import { FILE_CHUNK_BYTES, UPLOAD_FILES_MAX } from "../limits.ts";
+import { resolvePath } from "../paths.ts";
+import type { FilesDeps, WrittenFile } from "./write.ts";
+import { writeFile } from "./write.ts";
+
+interface ComposeRequest {
+  readonly sourcePaths: readonly string[];
+  readonly destination: string;
+  readonly username: string | null;
+}
+
+/**
+ * Writes the contents of the sources one after the other to the destination and then removes the
+ * sources. The destination appears whole or not at all; on failure the sources are left as they are.
+ */
+export async function composeFiles(body: unknown, deps: FilesDeps): Promise<WrittenFile> {
+  const request = parseRequest(body);
+  const user = deps.users.byName(request.username || deps.settings.defaultUser);
+  const resolve = (path: string) => resolvePath(path, user, deps.settings.defaultWorkdir);
+  const sources = request.sourcePaths.map(resolve);
+  const destination = resolve(request.destination);
+  const aside = `${destination}.${crypto.randomUUID()}`;
+  try {
+    await writeFile(aside, contentsOf(sources), user);
+    await rename(aside, destination);
+  } catch (error) {
+    await rm(aside, { force: true });
+    throw fileError(error, destination);
+  }
+  for (const source of sources) {
+    if (source !== destination) await rm(source, { force: true });
+  }
+  return {
+    path: destination,
+    name: destination.slice(destination.lastIndexOf("/") + 1),
+    type: "file",
+  };
+}
+
+async function* contentsOf(paths: readonly string[]): AsyncGenerator<Uint8Array> {
+  for (const path of paths) {
+    const file = await openSource(path);
+    try {
+      for (;;) {
+        const room = new Uint8Array(FILE_CHUNK_BYTES);
+        const { bytesRead } = await file.read(room, 0, room.length, null);
+        if (bytesRead === 0) break;
+        yield room.subarray(0, bytesRead);
+      }
+    } finally {
+      await file.close();
+    }
+  }
+}
+
+async function openSource(path: string): Promise<FileHandle> {
+  try {
+    return await open(path, "r");
+  } catch (error) {
+    throw fileError(error, path);
+  }
+}
+
+function parseRequest(body: unknown): ComposeRequest {
+  const { source_paths, destination, username } = Object(body);
+  const isList = Array.isArray(source_paths) && source_paths.every((path) => isPath(path));
+  if (!isList || source_paths.length === 0 || source_paths.length > UPLOAD_FILES_MAX) {
+    throw new EnvdError("invalid_argument", `source_paths: must be 1 to ${UPLOAD_FILES_MAX} paths`);
+  }
+  if (!isPath(destination)) throw new EnvdError("invalid_argument", "destination: must be a path");
+  if (username !== undefined && typeof username !== "string") {
+    throw new EnvdError("invalid_argument", "username: must be a string");
+  }
+  return { sourcePaths: source_paths, destination, username: username ?? null };
+}
+
+function isPath(value: unknown): value is string {
+  return typeof value === "string" && value !== "";
+}
