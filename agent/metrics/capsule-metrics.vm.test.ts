@@ -1,0 +1,96 @@
+// What the agent tells of a real capsule: a busy one is busy, and what it takes is seen.
+
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { AgentProcess } from "../../tests/harness/agent-process.ts";
+
+const MIB = 1024 * 1024;
+
+/** Emulated guests on a machine that does much else. */
+setDefaultTimeout(300_000);
+
+let agent: AgentProcess;
+let sandboxId: string;
+beforeAll(async () => {
+  agent = await AgentProcess.start();
+  ({ sandboxId } = await agent.client.createSandbox({ ...agent.createRequest(), vcpus: 2 }));
+});
+afterAll(() => agent[Symbol.asyncDispose]());
+
+const metrics = async () =>
+  (await agent.client.getSandboxMetrics({ sandboxId, range: "5m" })).points;
+
+/** The next point that fits; waits for it. */
+async function pointWhere(fits: (point: Awaited<ReturnType<typeof metrics>>[number]) => boolean) {
+  for (;;) {
+    const last = (await metrics()).at(-1);
+    if (last && fits(last)) return last;
+    await Bun.sleep(100);
+  }
+}
+
+const background = (cmd: string, args: string[], tag: string) =>
+  agent.client.startBackground({ sandboxId, cmd, args, tag });
+const kill = (tag: string) =>
+  agent.client.killProcess({ sandboxId, selector: { case: "tag", value: tag } });
+
+test("an idle capsule with memory and a disk tells little use of processors", async () => {
+  const { memBytes, diskBytes } = await pointWhere(({ cpuPct }) => cpuPct < 25);
+
+  expect(Number(memBytes)).toBeGreaterThan(32 * MIB);
+  expect(Number(diskBytes)).toBeGreaterThan(32 * MIB);
+});
+
+test("one busy processor of two is half of the capsule's use, for an agent that adopted it, too", async () => {
+  await background("sh", ["-c", "while :; do :; done"], "one");
+  const seen = await pointWhere(({ cpuPct }) => cpuPct > 35);
+  await agent.kill();
+  await agent.restart();
+  const adopted = await pointWhere(({ cpuPct }) => cpuPct > 35);
+  await kill("one");
+
+  // A VMM has other threads than those of its processors; taken for one processor it would be 100.
+  expect(seen.cpuPct).toBeLessThan(80);
+  expect(adopted.cpuPct).toBeLessThan(80);
+});
+
+test("as many busy loops as processors use nearly all of them", async () => {
+  await background("sh", ["-c", "while :; do :; done"], "first");
+  await background("sh", ["-c", "while :; do :; done"], "second");
+
+  const busy = await pointWhere(({ cpuPct }) => cpuPct > 80);
+  await kill("first");
+  await kill("second");
+
+  expect(busy.cpuPct).toBeLessThanOrEqual(100);
+});
+
+test("memory that the guest fills is the host's", async () => {
+  const before = await pointWhere(() => true);
+  await background("python3", ["-c", `x = b"x" * (64 << 20); input()`], "memory");
+
+  const after = await pointWhere(({ memBytes }) => Number(memBytes - before.memBytes) > 60 * MIB);
+
+  expect(Number(after.memBytes)).toBeLessThan(512 * MIB);
+});
+
+test("what the guest writes to its disk is allocated on the host", async () => {
+  const before = await pointWhere(() => true);
+  await agent.sh(sandboxId, "head -c 16777216 /dev/urandom > /root/written; sync");
+
+  const after = await pointWhere(
+    ({ diskBytes }) => Number(diskBytes - before.diskBytes) > 15 * MIB,
+  );
+
+  expect(Number(after.diskBytes - before.diskBytes)).toBeLessThan(64 * MIB);
+});
+
+test("a capsule whose VMM died has no metrics, and the agent goes on telling of others", async () => {
+  const { pid } = await agent.pids(sandboxId);
+  process.kill(pid, "SIGKILL");
+  while ((await agent.statuses())[sandboxId] !== "error") await Bun.sleep(20);
+  const failure = await metrics().catch((error: unknown) => String(error));
+  ({ sandboxId } = await agent.client.createSandbox(agent.createRequest()));
+
+  expect(failure).toContain("failed_precondition");
+  expect((await pointWhere(() => true)).cpuPct).toBeGreaterThanOrEqual(0);
+});
