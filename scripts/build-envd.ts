@@ -18,7 +18,7 @@ const LIBRARIES = [LOADER, "libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.s
 const LIBRARY_DIRS = ["/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64"];
 /** What native/guest/start.c, which is `envd`, executes. */
 const RUNTIME = "envd-runtime";
-const PROGRAMS = ["launch", "winsize", "renew", "watch"];
+const PROGRAMS = ["launch", "winsize", "renew", "watch", "attributes"];
 const C_FLAGS = [
   ..."-std=gnu17 -D_GNU_SOURCE -O2 -static -s -Wl,--build-id=none".split(" "),
   ..."-Wall -Wextra -Werror -Wshadow -Wconversion -Wstrict-prototypes".split(" "),

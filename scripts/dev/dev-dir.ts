@@ -5,13 +5,16 @@
 // DEV_DIR itself but a bind mount of it at /run/wrenn-dev/<hash>; `close` takes the mounts away.
 
 import { createHash } from "node:crypto";
-import { mkdir, readFile, realpath, rm, rmdir, stat, statfs } from "node:fs/promises";
+import { mkdir, readFile, realpath, rm, rmdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { run } from "./services.ts";
 
 const MOUNT_ROOT = "/run/wrenn-dev";
-/** Sparse: it takes only what is written, and files deleted in it give their blocks back (discard). */
-const XFS_SIZE_MAX_GIB = 64;
+/**
+ * Room for some dozens of root disks of 5 GiB, most of which is never written. The file is sparse: it takes
+ * what is written, and files deleted in it give their blocks back (discard).
+ */
+const XFS_SIZE_GIB = 256;
 
 export interface DevDir {
   /** What the user named: `.dev` or $DEV_DIR. */
@@ -33,7 +36,7 @@ export async function openDevDir(home: string): Promise<DevDir> {
   await mkdir(agentDir, { recursive: true, mode: 0o755 });
   const image = join(path, "agent.xfs");
   if (!(await isMounted(agentDir)) && !(await hasReflinks(path))) {
-    await mountXfs({ image, at: agentDir, freeIn: path });
+    await mountXfs({ image, at: agentDir });
   }
   return { home, path, agentDir };
 }
@@ -60,13 +63,10 @@ function mountPath(realHome: string): string {
   return join(MOUNT_ROOT, hash);
 }
 
-async function mountXfs(options: { image: string; at: string; freeIn: string }): Promise<void> {
-  const fs = await statfs(options.freeIn);
-  const freeGib = Math.floor((fs.bavail * fs.bsize) / 2 ** 30);
+async function mountXfs(options: { image: string; at: string }): Promise<void> {
   try {
     if ((await stat(options.image).catch(() => null)) === null) {
-      const sizeGib = Math.max(8, Math.min(XFS_SIZE_MAX_GIB, freeGib));
-      await run(["truncate", "-s", `${sizeGib}G`, `${options.image}.new`]);
+      await run(["truncate", "-s", `${XFS_SIZE_GIB}G`, `${options.image}.new`]);
       await run(["mkfs.xfs", "-q", "-f", "-m", "reflink=1", `${options.image}.new`]);
       await run(["mv", `${options.image}.new`, options.image]);
     }
