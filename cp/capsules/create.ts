@@ -104,6 +104,8 @@ async function placeCapsule(
         ...shape,
         timeoutSec: request.body.timeout_sec ?? 0,
         privatePorts: request.body.private_ports ?? false,
+        defaultUser: template.defaultUser,
+        defaultEnv: template.defaultEnv,
         operationId: deps.operations.next(),
         stateDeadline: secondsFromNow(PENDING_DEADLINE_SEC),
       });
@@ -177,8 +179,8 @@ function toAgent(deps: OperationDeps, { row, template }: Start) {
     memoryMb: row.memoryMb,
     diskSizeMb: row.diskSizeMb,
     timeoutSec: row.timeoutSec,
-    defaultUser: template.defaultUser,
-    defaultEnv: template.defaultEnv,
+    defaultUser: row.defaultUser,
+    defaultEnv: row.defaultEnv,
     envdAccessToken: deps.envdTokens.of(row.id),
   };
 }

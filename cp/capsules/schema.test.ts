@@ -26,6 +26,9 @@ const ROW: CapsuleRow = {
   reason: "",
   stateDeadline: null,
   privatePorts: false,
+  durableAt: null,
+  defaultUser: "root",
+  defaultEnv: {},
 };
 
 test("what a capsule does not have is left out, and what is ours stays with us", () => {

@@ -14,14 +14,17 @@ import {
   primaryKey,
   text,
   unique,
+  uniqueIndex,
   uuid,
 } from "drizzle-orm/pg-core";
 import { CAPSULE_STATES } from "../capsules/lifecycle.ts";
 import { teams } from "./account-tables.ts";
 import { createdAt, idColumn, instant, isOneOf } from "./columns.ts";
+import { hosts } from "./host-tables.ts";
 
 export const TEMPLATE_TYPES = ["base", "snapshot"] as const;
 export const BUILD_STATUSES = ["pending", "running", "success", "failed", "cancelled"] as const;
+export const TEMPLATE_OPERATION_KINDS = ["create", "delete"] as const;
 export const METRIC_TIERS = ["10m", "2h", "24h"] as const;
 export const EVENT_OUTCOMES = ["success", "error", ""] as const;
 export const ACTOR_TYPES = ["user", "api_key", "system"] as const;
@@ -50,9 +53,60 @@ export const templates = pgTable(
   ],
 );
 
+/** The hosts that have a template whose files are not on all of them. */
+export const templateHosts = pgTable(
+  "template_hosts",
+  {
+    templateId: uuid("template_id")
+      .notNull()
+      .references(() => templates.id, { onDelete: "cascade" }),
+    hostId: idColumn("host", "host_id")
+      .notNull()
+      .references(() => hosts.id, { onDelete: "cascade" }),
+  },
+  (t) => [
+    primaryKey({ columns: [t.templateId, t.hostId] }),
+    index("idx_template_hosts_host_id").on(t.hostId),
+  ],
+);
+
+/**
+ * What a host has or may have of a template that no row of `templates` tells of: one that is being
+ * made, or one whose files are still to be removed there.
+ */
+export const templateOperations = pgTable(
+  "template_operations",
+  {
+    templateId: uuid("template_id").notNull(),
+    hostId: idColumn("host", "host_id")
+      .notNull()
+      .references(() => hosts.id, { onDelete: "cascade" }),
+    kind: text("kind", { enum: TEMPLATE_OPERATION_KINDS }).notNull(),
+    operationId: uuid("operation_id").notNull(),
+    deadline: instant("deadline").notNull(),
+    teamId: idColumn("team", "team_id").notNull(),
+    name: text("name").notNull(),
+    /** What it is made of; null when it is to be removed. */
+    capsuleId: idColumn("capsule", "capsule_id"),
+    isOverwriting: boolean("is_overwriting").notNull().default(false),
+    actor: jsonb("actor")
+      .$type<{ type: (typeof ACTOR_TYPES)[number]; id: string; name: string }>()
+      .notNull(),
+    createdAt: createdAt(),
+  },
+  (t) => [
+    primaryKey({ columns: [t.templateId, t.hostId] }),
+    index("idx_template_operations_deadline").on(t.deadline),
+    uniqueIndex("template_operations_name").on(t.teamId, t.name).where(sql`kind = 'create'`),
+    check("template_operations_kind", isOneOf(t.kind, TEMPLATE_OPERATION_KINDS)),
+  ],
+);
+
 /**
  * `operation_id` names the operation that last moved `status`, so that a late answer of an earlier
- * one is recognised. `state_deadline` is when a transient state counts as lost.
+ * one is recognised. `state_deadline` is when a transient state counts as lost. `durable_at` is
+ * since when a pause is safe against a loss of the host's memory. The defaults are the template's at
+ * the create: a resume needs them after the template is gone.
  */
 export const capsules = pgTable(
   "capsules",
@@ -81,6 +135,9 @@ export const capsules = pgTable(
     reason: text("reason").notNull().default(""),
     stateDeadline: instant("state_deadline"),
     privatePorts: boolean("private_ports").notNull().default(false),
+    durableAt: instant("durable_at"),
+    defaultUser: text("default_user").notNull().default("root"),
+    defaultEnv: jsonb("default_env").$type<StringMap>().notNull().default({}),
   },
   (t) => [
     index("idx_capsules_status").on(t.status),
