@@ -6,7 +6,7 @@
 import { connect, createServer, type Server, type Socket } from "node:net";
 import { errnoOf } from "../errors.ts";
 import { FORWARDED_CONNECTIONS_MAX, FORWARDED_PORTS_MAX } from "../limits.ts";
-import { type Listeners, readListeners } from "./listeners.ts";
+import { type Listeners, ListenerTable } from "./listeners.ts";
 
 const SCAN_MS = 1000;
 
@@ -27,7 +27,8 @@ export class PortForwarder {
   }
 
   start(): void {
-    this.#timer ??= setInterval(() => this.apply(readListeners()), SCAN_MS);
+    const table = new ListenerTable();
+    this.#timer ??= setInterval(() => this.apply(table.read()), SCAN_MS);
   }
 
   stop(): void {

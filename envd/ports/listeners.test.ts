@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { parseListeners, readListeners } from "./listeners.ts";
+import { ListenerTable, parseListeners } from "./listeners.ts";
 
 test("listening sockets are told apart by address and state", () => {
   const head = "  sl  local_address rem_address   st tx_queue rx_queue\n";
@@ -25,5 +25,5 @@ test("listening sockets are told apart by address and state", () => {
 test("this machine's own are found", async () => {
   await using server = Bun.serve({ hostname: "127.0.0.1", port: 0, fetch: () => new Response() });
 
-  expect(readListeners().loopback.get(server.port ?? 0)).toBe("127.0.0.1");
+  expect(new ListenerTable().read().loopback.get(server.port ?? 0)).toBe("127.0.0.1");
 });

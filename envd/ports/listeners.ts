@@ -14,9 +14,38 @@ const LISTEN = "0A";
 const LOOPBACK_4 = "0100007F";
 const LOOPBACK_6 = "00000000000000000000000001000000";
 
-/** Reads the tables of this network namespace. */
-export function readListeners(): Listeners {
-  return parseListeners(readTable("/proc/net/tcp"), readTable("/proc/net/tcp6"));
+/** Reads the tables of this network namespace, and parses them only when they have changed. */
+export class ListenerTable {
+  readonly #buffer = Buffer.allocUnsafe(LISTENER_TABLE_BYTES_MAX);
+  #tcp = "";
+  #tcp6 = "";
+  #listeners: Listeners = { loopback: new Map(), reachable: new Set() };
+
+  read(): Listeners {
+    const tcp = this.#readTable("/proc/net/tcp");
+    const tcp6 = this.#readTable("/proc/net/tcp6");
+    if (tcp !== this.#tcp || tcp6 !== this.#tcp6) {
+      this.#listeners = parseListeners(tcp, tcp6);
+      this.#tcp = tcp;
+      this.#tcp6 = tcp6;
+    }
+    return this.#listeners;
+  }
+
+  /** Its first part, for the kernel lists listening sockets before all connections. */
+  #readTable(path: string): string {
+    const buffer = this.#buffer;
+    const fd = openSync(path, "r");
+    try {
+      for (let length = 0; ; ) {
+        const got = readSync(fd, buffer, length, buffer.length - length, null);
+        length += got;
+        if (got === 0 || length === buffer.length) return buffer.toString("latin1", 0, length);
+      }
+    } finally {
+      closeSync(fd);
+    }
+  }
 }
 
 /** Parses the texts of /proc/net/tcp and tcp6. A port on both loopback addresses counts for IPv4. */
@@ -32,20 +61,4 @@ export function parseListeners(tcp: string, tcp6: string): Listeners {
     else reachable.add(port);
   }
   return { loopback, reachable };
-}
-
-/** Its first part, for the kernel lists listening sockets before all connections. */
-function readTable(path: string): string {
-  const table = Buffer.alloc(LISTENER_TABLE_BYTES_MAX);
-  const fd = openSync(path, "r");
-  try {
-    let length = 0;
-    for (;;) {
-      const got = readSync(fd, table, length, table.length - length, null);
-      length += got;
-      if (got === 0 || length === table.length) return table.toString("latin1", 0, length);
-    }
-  } finally {
-    closeSync(fd);
-  }
 }

@@ -13,6 +13,9 @@ const STDERR_READ_FD = 14;
 /** Out of memory, a process goes before envd and the init do (proc(5), oom_score_adj). */
 const OOM_SCORE_ADJ = 100;
 
+/** Most short commands are over by then, even where the processor is emulated. */
+const WARM_UP_DELAY_MS = 50;
+
 export interface LaunchRequest {
   readonly user: User;
   readonly cwd: string;
@@ -68,6 +71,7 @@ interface Ready {
 export class Launcher {
   readonly #programsDir: string;
   #spare: Promise<Ready> | null = null;
+  #warmUpTimer: ReturnType<typeof setTimeout> | null = null;
   #isClosed = false;
 
   constructor(programsDir: string) {
@@ -82,13 +86,21 @@ export class Launcher {
     this.#spare.catch(() => {});
   }
 
+  /** The processor belongs to the command first: a short one is over before the next launcher starts. */
+  #warmUpSoon(): void {
+    this.#warmUpTimer ??= setTimeout(() => {
+      this.#warmUpTimer = null;
+      this.warmUp();
+    }, WARM_UP_DELAY_MS);
+  }
+
   /** Starts the command. A command that cannot be executed ends with 126 or 127, not with a throw. */
   async start(request: LaunchRequest): Promise<Launched> {
     const { process, fds } = await this.#take(request.terminal);
     process.stdin.write(encodeRequest(request));
     // The launcher reads to the end of file; a launcher that died shows by its exit status.
     void Promise.resolve(process.stdin.end()).catch(() => {});
-    if (request.terminal === null) this.warmUp();
+    if (request.terminal === null) this.#warmUpSoon();
     return { pid: process.pid, fds, exited: exitOf(process) };
   }
 

@@ -92,6 +92,26 @@ describe("input", () => {
     expect((await outcome).stdout.toString()).toBe(`${sum}  -\n`);
   });
 
+  test("can be one stream of messages", async () => {
+    const tag = crypto.randomUUID();
+    const outcome = gather(client.start({ process: { cmd: "/bin/cat" }, tag }));
+    await eventually(async () => (await tagsOf(client)).includes(tag));
+    const start = { start: { process: { tag } } };
+    const data = (text: string) => ({ data: { input: { stdin: btoa(text) } } });
+
+    const good = await streamInput([start, data("one "), { keepalive: {} }, data("two")]);
+    const early = await streamInput([data("lost")]);
+    const empty = await streamInput([start, {}]);
+    await client.closeStdin({ process: { selector: { case: "tag", value: tag } } });
+
+    expect((await outcome).stdout.toString()).toBe("one two");
+    expect(good).not.toContain("error");
+    expect([early, empty].map((text) => text.includes('"code":"invalid_argument"'))).toEqual([
+      true,
+      true,
+    ]);
+  });
+
   test("is at its end from the start when stdin is refused", async () => {
     const outcome = await gather(client.start({ process: { cmd: "/bin/cat" }, stdin: false }));
 
@@ -235,3 +255,19 @@ describe("terminal", () => {
     expect([close.code, resize.code]).toEqual(["failed_precondition", "failed_precondition"]);
   });
 });
+
+/** Client streams cannot be sent by fetch as they go, but as a whole. */
+async function streamInput(messages: object[]): Promise<string> {
+  const frames = messages.map((message) => {
+    const payload = Buffer.from(JSON.stringify(message));
+    const head = Buffer.alloc(5);
+    head.writeUInt32BE(payload.length, 1);
+    return Buffer.concat([head, payload]);
+  });
+  const response = await fetch(`${envd.baseUrl}/process.Process/StreamInput`, {
+    method: "POST",
+    headers: { "x-access-token": envd.token, "content-type": "application/connect+json" },
+    body: Buffer.concat(frames),
+  });
+  return response.text();
+}
