@@ -86,11 +86,13 @@ static int show_file(int source, const struct jail_file *file, uid_t uid) {
   (void)snprintf(target, sizeof(target), "vm/%s", file->name);
   if (fstat(source, &status) < 0) return -errno;
   if (S_ISBLK(status.st_mode)) return make_node(target, &status, uid);
-  if (!S_ISREG(status.st_mode)) return -EINVAL;
+  if (!S_ISREG(status.st_mode) && !S_ISSOCK(status.st_mode)) return -EINVAL;
   int r = touch(target);
   if (r < 0) return r;
-  unsigned long flags = MS_NOSUID | MS_NODEV | MS_NOEXEC;
-  return bind_descriptor(source, target, file->writable ? flags : flags | MS_RDONLY);
+  unsigned long flags = MS_NOSUID | MS_NODEV;
+  if (!file->writable) flags |= MS_RDONLY;
+  if (!file->executable) flags |= MS_NOEXEC;
+  return bind_descriptor(source, target, flags);
 }
 
 static int fill_root(const struct keeper_options *options, const int *sources,

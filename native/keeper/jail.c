@@ -1,7 +1,7 @@
 /*
  * From a child of the keeper, root with everything inherited, to the VMM: in its cgroups, with the
  * TAP of its capsule, in empty network, ipc, uts and pid namespaces, in a file system of its own,
- * with limits, with five descriptors, as its own user, without any way to more privilege.
+ * with limits, with six descriptors, as its own user, without any way to more privilege.
  */
 #include "keeper.h"
 
@@ -23,7 +23,7 @@
 
 /* If the host runs out of memory, a capsule goes before the agent and its neighbours' keepers. */
 static const char OOM_SCORE_ADJ[] = "500";
-enum { FD_REPORT = 5 };
+enum { FD_REPORT = VMM_FD_USERFAULT + 1 };
 
 static int write_text(const char *path, const char *text) {
   int file = open(path, O_WRONLY | O_CLOEXEC);
@@ -34,8 +34,7 @@ static int write_text(const char *path, const char *text) {
   return written < 0 ? -error : 0;
 }
 
-/* First of all, so that whatever the VMM costs is charged to its capsule. */
-static int join_cgroups(const struct keeper_options *options, struct failure *ret_failure) {
+int join_cgroups(const struct keeper_options *options, struct failure *ret_failure) {
   for (size_t i = 0; i < options->cgroups_count; i++) {
     int r = write_text(options->cgroups[i], "0");
     if (r < 0) return fail(ret_failure, -r, "join cgroup %.120s", options->cgroups[i]);
@@ -127,7 +126,7 @@ static int drop_privileges(uid_t uid, struct failure *ret_failure) {
   return 0;
 }
 
-static void reset_signals(void) {
+void reset_signals(void) {
   for (int signal_number = 1; signal_number < NSIG; signal_number++) {
     (void)signal(signal_number, SIG_DFL);
   }
@@ -136,16 +135,34 @@ static void reset_signals(void) {
   (void)sigprocmask(SIG_SETMASK, &none, NULL);
 }
 
+struct host_devices {
+  int tap;
+  int null;
+  int userfault; /* whose faults a pager serves; the VMM's user may not open it */
+};
+
+static int open_devices(const struct keeper_options *options, struct host_devices *ret_devices,
+                        struct failure *ret_failure) {
+  if (options->tap != NULL) {
+    ret_devices->tap = open_tap(options, ret_failure);
+    if (ret_devices->tap < 0) return ret_devices->tap;
+  }
+  ret_devices->null = open("/dev/null", O_RDWR | O_CLOEXEC);
+  if (ret_devices->null < 0) return fail(ret_failure, errno, "open /dev/null");
+  if (options->pager_dir == NULL) return 0;
+  ret_devices->userfault = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
+  if (ret_devices->userfault < 0) return fail(ret_failure, errno, "open /dev/userfaultfd");
+  return 0;
+}
+
 /* Everything that needs the host's paths or root's rights, and leaves the report where it was. */
-static int enter_jail(const struct keeper_options *options, int *ret_tap, int *ret_null,
+static int enter_jail(const struct keeper_options *options, struct host_devices *ret_devices,
                       struct failure *ret_failure) {
   if (setpgid(0, 0) < 0) return fail(ret_failure, errno, "make a process group");
+  /* First of all: what the VMM costs is its capsule's. */
   int r = join_cgroups(options, ret_failure);
+  if (r == 0) r = open_devices(options, ret_devices, ret_failure);
   if (r < 0) return r;
-  *ret_tap = options->tap == NULL ? -1 : open_tap(options, ret_failure);
-  if (options->tap != NULL && *ret_tap < 0) return *ret_tap;
-  *ret_null = open("/dev/null", O_RDWR | O_CLOEXEC);
-  if (*ret_null < 0) return fail(ret_failure, errno, "open /dev/null");
   if (unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS) < 0) {
     return fail(ret_failure, errno, "make namespaces");
   }
@@ -155,7 +172,7 @@ static int enter_jail(const struct keeper_options *options, int *ret_tap, int *r
   return r < 0 ? r : set_limits(options, ret_failure);
 }
 
-static _Noreturn void give_up(int report, const struct failure *failure) {
+_Noreturn void give_up(int report, const struct failure *failure) {
   /* Less than PIPE_BUF bytes: all or nothing. If the keeper is gone, nobody wants to know. */
   ssize_t ignored = write(report, failure, sizeof(*failure));
   (void)ignored;
@@ -163,18 +180,17 @@ static _Noreturn void give_up(int report, const struct failure *failure) {
 }
 
 _Noreturn void jail_exec(const struct keeper_options *options, const struct jail_io *io) {
-  char locale[] = "LC_ALL=C";
-  char *const environment[] = {locale, NULL};
   struct failure failure;
-  int tap = -1;
-  int null = -1;
+  struct host_devices devices = {.tap = -1, .null = -1, .userfault = -1};
   reset_signals();
-  if (enter_jail(options, &tap, &null, &failure) < 0) give_up(io->report, &failure);
-  const int wanted[FD_REPORT + 1] = {null,        io->stdout_pipe, io->stderr_pipe,
-                                     tap,         io->control,     io->report};
+  if (enter_jail(options, &devices, &failure) < 0) give_up(io->report, &failure);
+  const int wanted[FD_REPORT + 1] = {
+      devices.null, io->stdout_pipe,   io->stderr_pipe, devices.tap,
+      io->control,  devices.userfault, io->report,
+  };
   if (place_descriptors(wanted, &failure) < 0) give_up(io->report, &failure);
   if (drop_privileges(options->uid, &failure) < 0) give_up(FD_REPORT, &failure);
-  (void)execve(options->command[0], options->command, environment);
+  (void)execve(options->command[0], options->command, options->environment);
   (void)fail(&failure, errno, "start %.120s", options->command[0]);
   give_up(FD_REPORT, &failure);
 }

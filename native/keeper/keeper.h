@@ -7,12 +7,16 @@
  * keeps the VMM's output in bounded logs, ends it when told, never outlives it and is never
  * outlived by it (PR_SET_PDEATHSIG), whatever happens to the agent.
  *
+ * A VMM whose memory a pager brings has that as a sibling, started before it: without its pager a
+ * guest would wait for ever, so the VMM is killed when the pager ends, and the pager when the VMM.
+ *
  * Files in the run directory, each of which appears complete:
  *   keeper.json  pid and start time of the keeper, before anything else happens
  *   vmm.json     pids and start times of both, once the VMM's program runs
- *   exit.json    how the VMM ended
+ *   exit.json    how the VMM ended, and the pager if there was one
  *   keeper.sock  a connection stays open as long as the VMM lives; the byte 'T' asks for its end
  *   vmm.log      what the VMM wrote to stderr; vmm.log.1 what did not fit
+ *   pager.log    what the pager wrote to stderr
  *   stop         made by an agent that gave up: no VMM is started in this directory any more
  *
  * Functions return -errno on failure and >= 0 on success.
@@ -26,15 +30,25 @@
 #include <sys/types.h>
 
 /* What the VMM finds open besides 0 (/dev/null), 1 (console log) and 2 (error log). */
-enum { VMM_FD_TAP = 3, VMM_FD_CONTROL = 4 };
+enum { VMM_FD_TAP = 3, VMM_FD_CONTROL = 4, VMM_FD_USERFAULT = 5 };
 
-enum { CGROUPS_MAX = 8, JAIL_FILES_MAX = 16, DEVICES_MAX = 4 };
+enum {
+  CGROUPS_MAX = 8,
+  JAIL_FILES_MAX = 16,
+  DEVICES_MAX = 4,
+  ENVIRONMENT_MAX = 8,
+  PAGER_ARGUMENTS_MAX = 48,
+};
 
-/* A host file that the jail shows as /vm/<name>. */
+/* The socket in the pager's directory that appears once it can be handed memory. */
+#define PAGER_SOCKET "memory.sock"
+
+/* A host file or socket that the jail shows as /vm/<name>. */
 struct jail_file {
   const char *name;
   const char *path;
   bool writable;
+  bool executable; /* a library, which could not be mapped otherwise */
 };
 
 struct keeper_options {
@@ -54,6 +68,11 @@ struct keeper_options {
   size_t files_count;
   const char *devices[DEVICES_MAX];
   size_t devices_count;
+  char *environment[ENVIRONMENT_MAX + 2]; /* of the VMM, NULL at the end */
+  size_t environment_count;
+  const char *pager_dir;                          /* NULL: no pager */
+  char *pager_command[PAGER_ARGUMENTS_MAX + 1]; /* NULL at the end */
+  size_t pager_command_count;
   char *const *command;
 };
 
@@ -94,13 +113,15 @@ void log_close(struct bounded_log *log);
 /* Field 22 of /proc/<pid>/stat as text. -ESRCH: there is no such process. */
 int process_start_time(pid_t pid, char *ret_text, size_t size);
 int record_keeper(int run_dir);
-int record_vmm(int run_dir, pid_t vmm);
+/* `pager`: -1 if there is none. */
+int record_vmm(int run_dir, pid_t vmm, pid_t pager);
 struct vmm_end {
-  const char *reason; /* "exited" or "signaled" */
-  int status;         /* exit status, or the signal */
+  int status;         /* as wait gives it */
   bool was_asked;     /* the keeper was told to end it */
   const char *errors; /* the last bytes of stderr */
   size_t errors_size;
+  bool has_pager;
+  int pager_status; /* as wait gives it */
 };
 int record_exit(int run_dir, const struct vmm_end *end);
 
@@ -111,6 +132,11 @@ struct jail_io {
   int control; /* listening socket, or -1 */
   int report;  /* close-on-exec: a struct failure comes out, or the end of file once the VMM runs */
 };
+void reset_signals(void);
+/* Joins the capsule's cgroups, so that whatever the process costs is charged to it. */
+int join_cgroups(const struct keeper_options *options, struct failure *ret_failure);
+/* Tells why the process cannot become what it should, and ends it. */
+_Noreturn void give_up(int report, const struct failure *failure);
 /* Turns the calling process, a child of the keeper, into the VMM. Does not return. */
 _Noreturn void jail_exec(const struct keeper_options *options, const struct jail_io *io);
 
@@ -132,6 +158,19 @@ int vmm_start(const struct keeper_options *options, int run_dir, struct vmm *ret
 void vmm_abandon(struct vmm *vmm);
 /* A non-blocking unix socket that listens as `name` in `directory`, mode 0600. */
 int listen_in(int directory, const char *name, int backlog);
+/* 0 once the child runs its program: exec closed the pipe. Else what it had to say. */
+int await_exec(int report, struct failure *ret_failure);
+
+/* ---- pager.c ---- */
+struct pager {
+  pid_t pid; /* -1: none */
+  int pidfd;
+};
+/* Starts the pager, if there is to be one, and waits until the VMM can hand it its memory. */
+int pager_start(const struct keeper_options *options, int run_dir, struct pager *ret_pager,
+                struct failure *ret_failure);
+/* Gives the pager of a VMM that has ended `wait_ms` to end, kills it then and reaps it. */
+int pager_bury(struct pager *pager, int wait_ms);
 
 /* ---- supervise.c ---- */
 /* What the keeper lives with. */
@@ -140,6 +179,7 @@ struct keeper_ends {
   int signals;
   int listener;
   struct vmm vmm;
+  struct pager pager;
 };
 /* Makes SIGTERM and SIGINT wait in the returned descriptor, and SIGHUP and SIGPIPE do nothing. */
 int signals_open(void);

@@ -4,7 +4,7 @@ NATIVE_OUT ?= build/native
 KEEPER_CFLAGS := -std=gnu17 -D_GNU_SOURCE -O2 -g -Wall -Wextra -Werror -Wshadow -Wconversion -Wstrict-prototypes \
 	-Wmissing-prototypes -Wvla -fvisibility=hidden
 KEEPER_SANITIZE := -fsanitize=address,undefined -fno-omit-frame-pointer
-KEEPER_AREAS := options log record jail jail-root start supervise
+KEEPER_AREAS := options log record jail jail-root start pager supervise
 KEEPER_SOURCES := $(KEEPER_AREAS:%=$(KEEPER_DIR)/%.c)
 KEEPER_HEADERS := $(KEEPER_DIR)/keeper.h
 
@@ -41,5 +41,6 @@ test-keeper: $(KEEPER_TESTS:%=$(NATIVE_OUT)/tests/keeper-%)
 	@for test in $^; do "$$test" || exit 1; done
 
 # Needs root.
-test-keeper-host: $(NATIVE_OUT)/tests/keeper-host-keeper $(NATIVE_OUT)/tests/keeper
-	@$< $(NATIVE_OUT)/tests/keeper
+test-keeper-host: $(NATIVE_OUT)/tests/keeper-host-keeper $(NATIVE_OUT)/tests/keeper-host-pager $(NATIVE_OUT)/tests/keeper
+	@$(NATIVE_OUT)/tests/keeper-host-keeper $(NATIVE_OUT)/tests/keeper
+	@$(NATIVE_OUT)/tests/keeper-host-pager $(NATIVE_OUT)/tests/keeper

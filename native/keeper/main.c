@@ -52,12 +52,19 @@ static int start(const struct keeper_options *options, struct keeper_ends *ret_e
   if (ends.run_dir < 0) return ends.run_dir;
   ends.listener = listen_in(ends.run_dir, "keeper.sock", 4);
   if (ends.listener < 0) return fail(ret_failure, -ends.listener, "listen on keeper.sock");
-  int r = vmm_start(options, ends.run_dir, &ends.vmm, ret_failure);
+  int r = pager_start(options, ends.run_dir, &ends.pager, ret_failure);
   if (r < 0) return r;
-  r = record_vmm(ends.run_dir, ends.vmm.pid);
+  r = vmm_start(options, ends.run_dir, &ends.vmm, ret_failure);
+  if (r == 0) {
+    r = record_vmm(ends.run_dir, ends.vmm.pid, ends.pager.pid);
+    if (r < 0) {
+      vmm_abandon(&ends.vmm);
+      (void)fail(ret_failure, -r, "write vmm.json");
+    }
+  }
   if (r < 0) {
-    vmm_abandon(&ends.vmm);
-    return fail(ret_failure, -r, "write vmm.json");
+    (void)pager_bury(&ends.pager, 0);
+    return r;
   }
   *ret_ends = ends;
   return 0;

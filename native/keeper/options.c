@@ -1,4 +1,4 @@
-/* The command line. Every option but the network, control and device ones must be given. */
+/* The command line. Every option but those of network, control, devices and pager must be given. */
 #include "keeper.h"
 
 #include <errno.h>
@@ -20,16 +20,30 @@ static bool is_name(const char *text) {
   return text[0] != '\0' && text[0] != '.' && strchr(text, '/') == NULL && strlen(text) < 64;
 }
 
-/* "name=ro:/path" or "name=rw:/path". The text is cut up in place. */
+/* "name=ro:/path", "name=rw:/path" or "name=rx:/path". The text is cut up in place. */
 static int parse_file(char *text, struct jail_file *ret_file) {
   char *mode = strchr(text, '=');
   if (mode == NULL) return -EINVAL;
   *mode++ = '\0';
   bool writable = strncmp(mode, "rw:", 3) == 0;
-  if (!writable && strncmp(mode, "ro:", 3) != 0) return -EINVAL;
+  bool executable = strncmp(mode, "rx:", 3) == 0;
+  if (!writable && !executable && strncmp(mode, "ro:", 3) != 0) return -EINVAL;
   if (!is_name(text) || mode[3] != '/') return -EINVAL;
-  *ret_file = (struct jail_file){.name = text, .path = mode + 3, .writable = writable};
+  *ret_file = (struct jail_file){
+      .name = text, .path = mode + 3, .writable = writable, .executable = executable};
   return 0;
+}
+
+static int add_text(char *value, char **list, size_t max, size_t *count) {
+  if (*count == max) return -EINVAL;
+  list[(*count)++] = value;
+  return 0;
+}
+
+/* The loader obeys its variables: they, too, are the agent's to choose and nobody else's. */
+static int add_variable(char *value, struct keeper_options *o) {
+  if (value[0] == '=' || strchr(value, '=') == NULL) return -EINVAL;
+  return add_text(value, o->environment, ENVIRONMENT_MAX + 1, &o->environment_count);
 }
 
 static int add_path(const char *value, const char **list, size_t max, size_t *count) {
@@ -87,6 +101,12 @@ static int parse_option(const char *name, char *value, struct keeper_options *o)
     if (r == 0) o->files_count++;
     return r;
   }
+  if (strcmp(name, "--env") == 0) return add_variable(value, o);
+  if (strcmp(name, "--pager-dir") == 0) return parse_path(value, &o->pager_dir);
+  if (strcmp(name, "--pager-arg") == 0) {
+    if (o->pager_command_count == 0 && value[0] != '/') return -EINVAL;
+    return add_text(value, o->pager_command, PAGER_ARGUMENTS_MAX, &o->pager_command_count);
+  }
   return parse_limit(name, value, o);
 }
 
@@ -100,12 +120,15 @@ static const char *first_missing(const struct keeper_options *o) {
   if (o->grace_ms == 0) return "--grace-ms";
   if (o->netns == NULL && o->tap != NULL) return "--netns";
   if (o->tap == NULL && o->netns != NULL) return "--tap";
+  if (o->pager_dir == NULL && o->pager_command_count > 0) return "--pager-dir";
+  if (o->pager_dir != NULL && o->pager_command_count == 0) return "--pager-arg";
   return NULL;
 }
 
 int options_parse(int argc, char *const argv[], struct keeper_options *ret_options,
                   struct failure *ret_failure) {
-  struct keeper_options o = {0};
+  static char locale[] = "LC_ALL=C";
+  struct keeper_options o = {.environment = {locale}, .environment_count = 1};
   int i = 1;
   for (; i < argc && strcmp(argv[i], "--") != 0; i += 2) {
     if (i + 1 >= argc) return fail(ret_failure, EINVAL, "option %s: value is missing", argv[i]);

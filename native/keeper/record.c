@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 enum { TEXT_MAX = 8192 };
@@ -57,17 +58,21 @@ int record_keeper(int run_dir) {
   return write_whole(run_dir, "keeper.json", text, true);
 }
 
-int record_vmm(int run_dir, pid_t vmm) {
+int record_vmm(int run_dir, pid_t vmm, pid_t pager) {
   char start_time[32];
   char keeper_start_time[32];
+  char pager_text[64] = "";
   char text[256];
   int r = process_start_time(vmm, start_time, sizeof(start_time));
   if (r < 0) return r;
   r = process_start_time(getpid(), keeper_start_time, sizeof(keeper_start_time));
   if (r < 0) return r;
+  if (pager >= 0) {
+    (void)snprintf(pager_text, sizeof(pager_text), ",\"pagerPid\":%d", (int)pager);
+  }
   (void)snprintf(text, sizeof(text),
-                 "{\"pid\":%d,\"startTime\":\"%s\",\"keeperPid\":%d,\"keeperStartTime\":\"%s\"}\n",
-                 (int)vmm, start_time, (int)getpid(), keeper_start_time);
+                 "{\"pid\":%d,\"startTime\":\"%s\",\"keeperPid\":%d,\"keeperStartTime\":\"%s\"%s}\n",
+                 (int)vmm, start_time, (int)getpid(), keeper_start_time, pager_text);
   return write_whole(run_dir, "vmm.json", text, true);
 }
 
@@ -85,12 +90,27 @@ static void escape(const char *bytes, size_t size, char *ret_text, size_t room) 
   ret_text[used] = '\0';
 }
 
+/* What wait said, as members of an object. */
+static void describe_status(int status, char ret_text[64]) {
+  bool was_signaled = WIFSIGNALED(status);
+  (void)snprintf(ret_text, 64, "\"reason\":\"%s\",\"status\":%d",
+                 was_signaled ? "signaled" : "exited",
+                 was_signaled ? WTERMSIG(status) : WEXITSTATUS(status));
+}
+
 int record_exit(int run_dir, const struct vmm_end *end) {
-  char errors[TEXT_MAX - 256];
+  char errors[TEXT_MAX - 512];
   char text[TEXT_MAX];
+  char vmm[64];
+  char pager[64];
+  char pager_text[96] = "";
   escape(end->errors, end->errors_size, errors, sizeof(errors));
-  (void)snprintf(text, sizeof(text),
-                 "{\"reason\":\"%s\",\"status\":%d,\"wasAsked\":%s,\"stderr\":\"%s\"}\n",
-                 end->reason, end->status, end->was_asked ? "true" : "false", errors);
+  describe_status(end->status, vmm);
+  if (end->has_pager) {
+    describe_status(end->pager_status, pager);
+    (void)snprintf(pager_text, sizeof(pager_text), ",\"pager\":{%s}", pager);
+  }
+  (void)snprintf(text, sizeof(text), "{%s,\"wasAsked\":%s,\"stderr\":\"%s\"%s}\n", vmm,
+                 end->was_asked ? "true" : "false", errors, pager_text);
   return write_whole(run_dir, "exit.json", text, false);
 }

@@ -75,8 +75,7 @@ static int open_pipes(const struct keeper_options *options, int run_dir, struct 
   return 0;
 }
 
-/* 0 once the VMM's program runs: exec closed the pipe. Else what the child had to say. */
-static int await_exec(int report, struct failure *ret_failure) {
+int await_exec(int report, struct failure *ret_failure) {
   struct failure said;
   ssize_t size;
   do {

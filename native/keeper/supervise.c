@@ -26,11 +26,14 @@ enum { CHUNK_BYTES = 64 * 1024, STDERR_TAIL_BYTES = 1024 };
 enum { ERROR_LOG_MAX_BYTES = 128 * 1024 };
 /* How much output of a VMM that has ended is still read: its pipe held at most 64 KiB. */
 enum { DRAIN_CHUNKS_MAX = 4 };
+/* A pager whose VMM has ended writes its lists, some megabytes at most, and ends. */
+enum { PAGER_END_MS = 5000 };
 
 struct keeper {
   const struct keeper_options *options;
   int run_dir;
   struct vmm vmm;
+  struct pager pager;
   int signals;
   int listener;
   int watchers[WATCHERS_MAX];
@@ -40,6 +43,7 @@ struct keeper {
   size_t tail_size;
   bool was_asked;
   bool was_killed;
+  bool has_lost_pager;
   int64_t kill_at_ms;
 };
 
@@ -125,12 +129,13 @@ static void hear_watcher(struct keeper *k, int *watcher) {
   *watcher = -1;
 }
 
-enum { SLOT_VMM, SLOT_SIGNALS, SLOT_OUTPUT, SLOT_ERRORS, SLOT_LISTENER, SLOT_WATCHERS };
+enum { SLOT_VMM, SLOT_PAGER, SLOT_SIGNALS, SLOT_OUTPUT, SLOT_ERRORS, SLOT_LISTENER, SLOT_WATCHERS };
 
 /* One turn. Returns false once the VMM has ended. A descriptor of -1 is ignored by poll. */
 static bool turn(struct keeper *k) {
   struct pollfd slots[SLOT_WATCHERS + WATCHERS_MAX] = {
       [SLOT_VMM] = {.fd = k->vmm.pidfd, .events = POLLIN},
+      [SLOT_PAGER] = {.fd = k->has_lost_pager ? -1 : k->pager.pidfd, .events = POLLIN},
       [SLOT_SIGNALS] = {.fd = k->signals, .events = POLLIN},
       [SLOT_OUTPUT] = {.fd = k->vmm.output, .events = POLLIN},
       [SLOT_ERRORS] = {.fd = k->vmm.errors, .events = POLLIN},
@@ -143,6 +148,11 @@ static bool turn(struct keeper *k) {
   int64_t wait_ms = must_kill ? k->kill_at_ms - monotonic_ms() : -1;
   if (must_kill && wait_ms < 0) wait_ms = 0;
   if (poll(slots, SLOT_WATCHERS + WATCHERS_MAX, (int)wait_ms) < 0) return true;
+  if (slots[SLOT_PAGER].revents != 0) {
+    /* The guest would wait for its memory for ever. */
+    k->has_lost_pager = true;
+    send_vmm(k, SIGKILL);
+  }
   if (slots[SLOT_SIGNALS].revents != 0) take_signal(k);
   if (slots[SLOT_OUTPUT].revents != 0) (void)pump(k, &k->vmm.output, &k->console);
   if (slots[SLOT_ERRORS].revents != 0) (void)pump(k, &k->vmm.errors, &k->errors);
@@ -156,15 +166,13 @@ static bool turn(struct keeper *k) {
 
 /* The VMM has ended, and its pid namespace with it, so the pipes have no writer any more. */
 static void bury(struct keeper *k) {
-  struct vmm_end end = {.was_asked = k->was_asked};
-  int status = 0;
-  while (waitpid(k->vmm.pid, &status, 0) < 0 && errno == EINTR) continue;
+  struct vmm_end end = {.was_asked = k->was_asked, .has_pager = k->pager.pid >= 0};
+  while (waitpid(k->vmm.pid, &end.status, 0) < 0 && errno == EINTR) continue;
+  end.pager_status = pager_bury(&k->pager, PAGER_END_MS);
   for (int i = 0; i < DRAIN_CHUNKS_MAX && pump(k, &k->vmm.output, &k->console); i++) continue;
   for (int i = 0; i < DRAIN_CHUNKS_MAX && pump(k, &k->vmm.errors, &k->errors); i++) continue;
   log_close(&k->console);
   log_close(&k->errors);
-  end.reason = WIFSIGNALED(status) ? "signaled" : "exited";
-  end.status = WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status);
   end.errors = k->tail;
   end.errors_size = k->tail_size;
   (void)record_exit(k->run_dir, &end);
@@ -201,6 +209,7 @@ void supervise(const struct keeper_options *options, const struct keeper_ends *e
       .signals = ends->signals,
       .listener = ends->listener,
       .vmm = ends->vmm,
+      .pager = ends->pager,
   };
   for (int i = 0; i < WATCHERS_MAX; i++) k.watchers[i] = -1;
   open_logs(&k);

@@ -7,6 +7,7 @@
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <sys/prctl.h>
@@ -88,6 +89,8 @@ int32_t confine(int64_t uid, struct failure *failure) {
   int32_t result = limit_resources(failure);
   if (result == 0 && uid >= 0) result = become((uid_t)uid, failure);
   if (result < 0) return result;
+  /* A pager whose keeper was killed would wait for a VMM that never comes. */
+  if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0) return fail(failure, -errno, "keeper: %m");
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) return fail(failure, -errno, "no_new_privs: %m");
   if (prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) < 0) return fail(failure, -errno, "dumpable: %m");
   if (IS_SANITIZED) return 0;

@@ -50,7 +50,8 @@ static void bad_values_are_refused_by_name(void) {
       {"--log-max", "1"},       {"--grace-ms", "9999999"}, {"--file", "x=/data"},
       {"--file", "../x=ro:/d"}, {"--file", "a/b=ro:/d"},   {"--file", "x=ro:d"},
       {"--control", "a/b"},     {"--control", ".hidden"},  {"--cgroup", "cgroup.procs"},
-      {"--fsize", "99999999999999999999"},
+      {"--fsize", "99999999999999999999"},             {"--env", "NAME"},
+      {"--env", "=value"},      {"--pager-dir", "pager"},  {"--pager-arg", "pager"},
   };
   for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
     assert(parse_with(bad[i][0], bad[i][1]) == -EINVAL);

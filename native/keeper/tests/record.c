@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -33,7 +34,8 @@ static void a_run_directory_has_one_keeper(void) {
 
 static void last_words_are_escaped(void) {
   const char words[] = "a\"b\\c\n\x01\xff</";
-  struct vmm_end end = {"signaled", 9, true, words, sizeof(words) - 1};
+  struct vmm_end end = {
+      .status = SIGKILL, .was_asked = true, .errors = words, .errors_size = sizeof(words) - 1};
   char text[512];
   assert(record_exit(directory, &end) == 0);
   read_text("exit.json", text, sizeof(text));
@@ -45,11 +47,20 @@ static void the_longest_last_words_still_make_a_whole_record(void) {
   char words[1024];
   char text[16384];
   memset(words, 0x01, sizeof(words));
-  struct vmm_end end = {"exited", 1, false, words, sizeof(words)};
+  struct vmm_end end = {.status = 1 << 8, .errors = words, .errors_size = sizeof(words)};
   assert(record_exit(directory, &end) == 0);
   read_text("exit.json", text, sizeof(text));
   size_t length = strlen(text);
   assert(length > 6 * sizeof(words) && strcmp(text + length - 3, "\"}\n") == 0);
+}
+
+static void the_end_of_a_pager_is_told_beside_the_vmms(void) {
+  struct vmm_end end = {.status = SIGKILL, .errors = "", .has_pager = true, .pager_status = 1 << 8};
+  char text[512];
+  assert(record_exit(directory, &end) == 0);
+  read_text("exit.json", text, sizeof(text));
+  assert(strcmp(text, "{\"reason\":\"signaled\",\"status\":9,\"wasAsked\":false,\"stderr\":\"\","
+                      "\"pager\":{\"reason\":\"exited\",\"status\":1}}\n") == 0);
 }
 
 int main(void) {
@@ -61,6 +72,7 @@ int main(void) {
   RUN(a_run_directory_has_one_keeper);
   RUN(last_words_are_escaped);
   RUN(the_longest_last_words_still_make_a_whole_record);
+  RUN(the_end_of_a_pager_is_told_beside_the_vmms);
   assert(unlinkat(directory, "keeper.json", 0) == 0 && unlinkat(directory, "exit.json", 0) == 0);
   (void)close(directory);
   /* Also shows that nothing half written was left. */
