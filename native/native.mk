@@ -6,8 +6,8 @@ NATIVE_CFLAGS := -std=gnu17 -O2 -g -Wall -Wextra -Werror -Wshadow -Wconversion -
 	-Wmissing-prototypes -Wvla -fvisibility=hidden
 NATIVE_SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 
-LIBWRENN_AREAS := in-netns netns rtnetlink link tap sysctl nft file loop dm-request dm mount tsc \
-	pages pages-target pages-seal pages-merge pager/failure pager/crc32c pager/memory-index pager/memory-index-write pager/layer \
+LIBWRENN_AREAS := in-netns netns rtnetlink link tap sysctl nft file descriptor-send loop dm-request dm mount tsc \
+	pages pages-target pages-seal pages-merge pages-check pager/failure pager/crc32c pager/memory-index pager/memory-index-write pager/layer \
 	pager/layer-write pager/memory pager/page-list
 LIBWRENN_SOURCES := $(LIBWRENN_AREAS:%=$(NATIVE_DIR)/%.c)
 LIBWRENN_HEADERS := $(wildcard $(NATIVE_DIR)/*.h $(NATIVE_DIR)/pager/*.h)

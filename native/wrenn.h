@@ -136,6 +136,15 @@ WRENN_API int32_t wrenn_file_next_data(const char *path, uint64_t offset, uint64
  */
 WRENN_API int32_t wrenn_file_lock(const char *path);
 
+/* ---- descriptor-send.c ---- */
+
+/*
+ * Sends `text` together with an open descriptor, which stays the caller's, over a connected unix
+ * socket (SCM_RIGHTS). Does not wait. -EAGAIN: the socket's buffer is full; -EMSGSIZE: only part of
+ * the text was taken; -EPIPE: nobody reads any more.
+ */
+WRENN_API int32_t wrenn_descriptor_send(int32_t socket, const char *text, int32_t descriptor);
+
 /* ---- loop.c: loop devices. ---- */
 
 /*
@@ -220,7 +229,7 @@ WRENN_API int32_t wrenn_unmount(const char *target, uint32_t flags);
  */
 WRENN_API int32_t wrenn_tsc_khz(uint32_t interval_ms);
 
-/* ---- pages.c, pages-seal.c, pages-merge.c: a guest's memory, page by page. docs/memory.md. ---- */
+/* ---- pages.c, pages-seal.c, pages-merge.c, pages-check.c: a guest's memory, page by page. docs/memory.md. ---- */
 
 /*
  * Writes the pages of [address, address + size) that are a process's own (anonymous, or written after
@@ -275,6 +284,16 @@ WRENN_API int32_t wrenn_pages_seal_process(int32_t pid, uint64_t address, uint64
                                            const struct wrenn_pages_target *target,
                                            uint64_t *ret_counts, char *ret_text,
                                            uint32_t text_size);
+
+/*
+ * Checks a generation's header, and that each layer it names is there, whole by its footer and
+ * table; chunks of data are checked when they are read. ret_text gets the names of the layers'
+ * files, each ended by a newline, or why it failed. Blocks: for reading a header. -ENOENT: a file is
+ * missing; -EBADMSG, -EIO: one is torn or changed; -ENOSPC: the buffer is too small.
+ */
+WRENN_API int32_t wrenn_pages_check(const char *header, const char *layer_directories,
+                                    uint64_t *ret_total_bytes, char *ret_text,
+                                    uint32_t text_size);
 
 /*
  * Writes the memory of a generation to the new file `path` (mode 0600, synced) as a flat file, to be

@@ -4,6 +4,7 @@
 import { callOn } from "./caller.ts";
 import { Lane } from "./lane.ts";
 import { Library } from "./library.ts";
+import { MemoryCalls } from "./memory-calls.ts";
 import { NetworkCalls } from "./network-calls.ts";
 import { StorageCalls } from "./storage-calls.ts";
 import { check, hasCode } from "./syscall-error.ts";
@@ -14,6 +15,9 @@ import { check, hasCode } from "./syscall-error.ts";
 const NETWORK_WORKERS = 3;
 // Two, so that one long copy does not hold up every other disk.
 const STORAGE_WORKERS = 2;
+// Copying memory is bound by the disk's and the memory's bandwidth: more at once gain nothing, and
+// with a lane of its own it holds up no disk of a capsule that starts.
+const MEMORY_WORKERS = 2;
 // The two clock readings are some 50 ns uncertain, so this gives about one part in a million.
 const TSC_INTERVAL_MS = 100;
 
@@ -25,17 +29,20 @@ export type SnapshotStatus =
 export class Kernel implements AsyncDisposable {
   readonly network: NetworkCalls;
   readonly storage: StorageCalls;
+  readonly memory: MemoryCalls;
   readonly #library: Library;
-  readonly #lanes: { network: Lane; storage: Lane };
+  readonly #lanes: { network: Lane; storage: Lane; memory: Lane };
 
   private constructor(nativeDir: string) {
     this.#library = new Library(nativeDir);
     this.#lanes = {
       network: new Lane(nativeDir, NETWORK_WORKERS),
       storage: new Lane(nativeDir, STORAGE_WORKERS),
+      memory: new Lane(nativeDir, MEMORY_WORKERS),
     };
     this.network = new NetworkCalls(this.#lanes.network);
     this.storage = new StorageCalls(this.#lanes.storage);
+    this.memory = new MemoryCalls(this.#lanes.memory);
   }
 
   /** Loads `nativeDir`/libwrenn.so. Throws, naming the file, if it is missing or does not load. */
@@ -48,7 +55,8 @@ export class Kernel implements AsyncDisposable {
 
   /** Waits for calls under way and ends the Workers. Must be called for the process to end. */
   async close(): Promise<void> {
-    await Promise.all([this.#lanes.network.close(), this.#lanes.storage.close()]);
+    const { network, storage, memory } = this.#lanes;
+    await Promise.all([network.close(), storage.close(), memory.close()]);
     this.#library.close();
   }
 

@@ -1,9 +1,10 @@
 // The functions of native/wrenn.h as bun:ffi sees them, and one way to call them all.
-import { dlopen, FFIType } from "bun:ffi";
+import { dlopen, FFIType, ptr } from "bun:ffi";
 import { join } from "node:path";
 
-// text: `const char *`. answer: `char *ret_x, uint32_t size`. words: `uint64_t ret_x[2]`.
-type Parameter = "text" | "u32" | "i32" | "u64" | "answer" | "words";
+// text: `const char *`. answer: `char *ret_x, uint32_t size`. words: `uint64_t ret_x[4]` or less.
+// target: `const struct wrenn_pages_target *`.
+type Parameter = "text" | "u32" | "i32" | "u64" | "answer" | "words" | "target";
 
 const SIGNATURES = {
   wrenn_netns_share_directory: ["text"],
@@ -23,6 +24,7 @@ const SIGNATURES = {
   wrenn_file_copy_sparse: ["text", "text"],
   wrenn_file_next_data: ["text", "u64", "words"],
   wrenn_file_lock: ["text"],
+  wrenn_descriptor_send: ["i32", "text", "i32"],
   wrenn_loop_attach: ["text", "i32"],
   wrenn_loop_detach: ["u32"],
   wrenn_dm_version: [],
@@ -37,11 +39,17 @@ const SIGNATURES = {
   wrenn_mount: ["text", "text", "text", "u64", "text"],
   wrenn_unmount: ["text", "u32"],
   wrenn_tsc_khz: ["u32"],
+  wrenn_pages_find_mapping: ["i32", "text", "words"],
+  wrenn_pages_seal_file: ["text", "u64", "target", "words", "answer"],
+  wrenn_pages_seal_process: ["i32", "u64", "u64", "text", "target", "words", "answer"],
+  wrenn_pages_check: ["text", "text", "words", "answer"],
+  wrenn_pages_flatten: ["text", "text", "text", "answer"],
+  wrenn_pages_merge: ["target", "answer"],
 } as const satisfies Record<string, readonly Parameter[]>;
 
 // A line of nft's explanation is under 1 KiB; 32,767 device names of 16 bytes are 512 KiB.
 const ANSWER_BYTES = 1024 * 1024;
-const WORDS = 2;
+const WORDS = 4;
 
 const FFI_TYPES: Record<Parameter, readonly FFIType[]> = {
   text: [FFIType.ptr],
@@ -50,12 +58,24 @@ const FFI_TYPES: Record<Parameter, readonly FFIType[]> = {
   u64: [FFIType.u64],
   answer: [FFIType.ptr, FFIType.u32],
   words: [FFIType.ptr],
+  target: [FFIType.ptr],
 };
 
 export type FunctionName = keyof typeof SIGNATURES;
 
 /** The arguments without out-parameters: those come back in the Answer. */
-export type Argument = string | number | bigint;
+export type Argument = string | number | bigint | PagesTarget;
+
+/** Where a generation of memory is written, and over which parent. */
+export interface PagesTarget {
+  readonly directory: string;
+  /** "": there is no parent. */
+  readonly parentHeader: string;
+  /** Where the parent's layers are. */
+  readonly layerDirectories: readonly string[];
+  /** Of the build: a UUID, which names its layer. */
+  readonly id: string;
+}
 
 export interface Answer {
   /** What the function returned: >= 0, or -errno. */
@@ -92,6 +112,8 @@ export class Library {
     const given = args[Symbol.iterator]();
     let text: Buffer | undefined;
     let words: BigUint64Array | undefined;
+    // What a struct points to must not be collected before the call has returned.
+    const held: Buffer[] = [];
     for (const parameter of SIGNATURES[name] as readonly Parameter[]) {
       if (parameter === "answer") {
         text = Buffer.alloc(ANSWER_BYTES);
@@ -102,10 +124,11 @@ export class Library {
       } else {
         const { value, done } = given.next();
         if (done) throw new Error(`unreachable: ${name} lacks arguments`);
-        passed.push(typeof value === "string" ? encodeText(value) : value);
+        passed.push(encodeArgument(value, held));
       }
     }
     const result = native(...passed);
+    held.length = 0;
     return {
       result,
       text: text === undefined ? "" : text.toString("utf8", 0, text.indexOf(0)),
@@ -127,6 +150,26 @@ function describeFunctions() {
     },
   ]);
   return Object.fromEntries(entries) as Record<string, { args: FFIType[]; returns: FFIType }>;
+}
+
+function encodeArgument(value: Argument, held: Buffer[]): number | bigint | Buffer {
+  if (typeof value === "string") return encodeText(value);
+  return typeof value === "object" ? encodeTarget(value, held) : value;
+}
+
+// struct wrenn_pages_target: three pointers, then the 16 bytes of the id.
+function encodeTarget(target: PagesTarget, held: Buffer[]): Buffer {
+  const id = Buffer.from(target.id.replaceAll("-", ""), "hex");
+  if (id.length !== 16) throw new Error(`Not the id of a build: ${target.id}`);
+  const texts = [target.directory, target.parentHeader, target.layerDirectories.join("\n")];
+  const struct = Buffer.alloc(40);
+  texts.forEach((text, i) => {
+    const bytes = encodeText(text);
+    held.push(bytes);
+    struct.writeBigUInt64LE(BigInt(ptr(bytes)), 8 * i);
+  });
+  id.copy(struct, 24);
+  return struct;
 }
 
 function encodeText(text: string): Buffer {

@@ -43,6 +43,8 @@ function start(script: string, change: { tap?: string; program?: string } = {}) 
     cgroupProcsFiles: [],
     files: [],
     devices: [],
+    environment: {},
+    pager: null,
     fileMaxBytes: 1024 * 1024,
     command: [change.program ?? "/usr/bin/sh", "-c", script],
   });
@@ -57,6 +59,7 @@ describe("a kept process", () => {
     const kept = await start("sleep 0.2; echo so long >&2; exit 3");
 
     expect(await kept.exited).toEqual({
+      cause: "vmm",
       reason: "exited",
       status: 3,
       detail: "it was not asked to; its last words: so long",
@@ -77,7 +80,12 @@ describe("a kept process", () => {
   test("that has been stopped is killed all the same", async () => {
     const kept = await start("kill -STOP $$; sleep 60");
 
-    expect(await kept.kill()).toEqual({ reason: "signaled", status: 9, detail: "it was asked to" });
+    expect(await kept.kill()).toEqual({
+      cause: "vmm",
+      reason: "signaled",
+      status: 9,
+      detail: "it was asked to",
+    });
   });
 
   test("dies with its keeper", async () => {
@@ -86,6 +94,7 @@ describe("a kept process", () => {
     process.kill(kept.keeperPid, "SIGKILL");
 
     expect(await kept.exited).toEqual({
+      cause: "vmm",
       reason: "unknown",
       status: -1,
       detail: "its keeper was killed",
@@ -109,6 +118,7 @@ describe("a kept process", () => {
       await startKeeper("${NATIVE_DIR}", {
         runDir: "${runDir}", consoleLog: "${join(place.dir, "c.log")}", netns: "${place.netns}",
         tap: "tap0", uid: ${UID}, control: "c.sock", cgroupProcsFiles: [], files: [], devices: [],
+        environment: {}, pager: null,
         fileMaxBytes: 1, command: ["/usr/bin/sleep", "60"] });
       process.kill(process.pid, "SIGKILL");`;
     await Bun.spawn([process.execPath, "-e", script]).exited;

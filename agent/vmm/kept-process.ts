@@ -24,6 +24,8 @@ const GONE_TIMEOUT_MS = 10_000;
 const GONE_POLL_MS = 5;
 const GONE_POLL_MAX_MS = 1000;
 
+const UNKNOWN = { cause: "vmm", reason: "unknown", status: -1 } as const;
+
 export class KeptProcess implements VmmProcess {
   readonly pid: number;
   readonly startTime: string;
@@ -95,9 +97,9 @@ async function watchExit(link: Socket, record: VmmRecord, runDir: string): Promi
   }
   try {
     const exit = await readVmmExit(runDir);
-    return exit ?? { reason: "unknown", status: -1, detail: "its keeper was killed" };
+    return exit ?? { ...UNKNOWN, detail: "its keeper was killed" };
   } catch (error) {
-    return { reason: "unknown", status: -1, detail: String(error) };
+    return { ...UNKNOWN, detail: String(error) };
   }
 }
 

@@ -22,6 +22,8 @@ export const JAIL_FILE = {
   initrd: "initrd",
   disk: "disk",
   ram: "ram",
+  preload: "preload.so",
+  pager: "pager.sock",
 } as const;
 
 /**
@@ -46,6 +48,26 @@ export interface QemuCommandOptions extends CapsuleShape {
   readonly kernel: GuestKernel;
   readonly cmdlineExtra: readonly string[];
   readonly tscKhz: number;
+  /** Wait for a saved guest instead of booting one. */
+  readonly isIncoming?: boolean;
+}
+
+/**
+ * What wrenn-preload.so (native/preload) is told. The command line shares the RAM file in any case,
+ * so that QEMU leaves RAM out of what it saves; the library changes what is really mapped.
+ */
+export function preloadEnvironment(mode: "private" | "uffd"): Record<string, string> {
+  const environment = {
+    LD_PRELOAD: `/vm/${JAIL_FILE.preload}`,
+    WRENN_RAM_FILE: `/vm/${JAIL_FILE.ram}`,
+    WRENN_RAM_MODE: mode,
+  };
+  if (mode === "private") return environment;
+  return {
+    ...environment,
+    WRENN_RAM_SOCKET: `/vm/${JAIL_FILE.pager}`,
+    WRENN_USERFAULT_FD: String(VMM_FD.userfault),
+  };
 }
 
 /** Program and arguments. Throws VmmError naming what is out of bounds. */
@@ -65,6 +87,7 @@ export function qemuCommand(options: QemuCommandOptions): string[] {
     ...DISK,
     ...NETWORK,
     ...["-object", "rng-builtin,id=rng0", "-device", "virtio-rng-device,rng=rng0"],
+    ...(options.isIncoming ? ["-incoming", "defer"] : []),
   ];
 }
 

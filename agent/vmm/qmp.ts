@@ -4,6 +4,7 @@
 import type { Socket } from "node:net";
 import type { Static, TSchema } from "@sinclair/typebox";
 import { Value } from "@sinclair/typebox/value";
+import type { DescriptorSender } from "../native/descriptor-sender.ts";
 import { connectInDirectory } from "./connect-in-directory.ts";
 import { type QmpFrame, QmpFrames } from "./qmp-frames.ts";
 import { VmmError } from "./vmm.ts";
@@ -15,6 +16,12 @@ interface Waiter {
   readonly wants: "greeting" | number;
   readonly resolve: (value: unknown) => void;
   readonly reject: (error: VmmError) => void;
+}
+
+export interface QmpCommand<T extends TSchema> {
+  readonly args?: Readonly<Record<string, unknown>>;
+  readonly schema: T;
+  readonly timeoutMs: number;
 }
 
 export class QmpClient implements AsyncDisposable {
@@ -58,12 +65,24 @@ export class QmpClient implements AsyncDisposable {
    * Runs one command; only one at a time. Throws VmmError if QEMU refuses it, answers something
    * that is not of `schema`, or nothing within the bound. After the last two the connection is dead.
    */
-  async execute<T extends TSchema>(
-    command: string,
-    options: { args?: Readonly<Record<string, unknown>>; schema: T; timeoutMs: number },
-  ): Promise<Static<T>> {
+  async execute<T extends TSchema>(command: string, options: QmpCommand<T>): Promise<Static<T>> {
     const value = await this.#run(command, options.args ?? {}, options.timeoutMs);
-    if (Value.Check(options.schema, value)) return value;
+    return this.#checked(command, options.schema, value);
+  }
+
+  /** As execute, for a command that comes with an open file, which stays the caller's. */
+  async executeWithFile<T extends TSchema>(
+    command: string,
+    options: QmpCommand<T> & { file: number; sender: DescriptorSender },
+  ): Promise<Static<T>> {
+    const { sender, file } = options;
+    const send = (text: string) => sender.send(this.#socket, text, file);
+    const value = await this.#run(command, options.args ?? {}, options.timeoutMs, send);
+    return this.#checked(command, options.schema, value);
+  }
+
+  #checked<T extends TSchema>(command: string, schema: T, value: unknown): Static<T> {
+    if (Value.Check(schema, value)) return value;
     throw this.#fail(new VmmError(`QMP: ${command}: unexpected answer`));
   }
 
@@ -75,12 +94,15 @@ export class QmpClient implements AsyncDisposable {
     command: string,
     args: Readonly<Record<string, unknown>>,
     timeoutMs: number,
+    send: (text: string) => void = (text) => void this.#socket.write(text),
   ): Promise<unknown> {
     if (this.#waiter !== null) throw new Error("unreachable: two QMP commands at a time");
     const id = ++this.#lastId;
     const answer = this.#await(id, timeoutMs);
-    this.#socket.write(`${JSON.stringify({ execute: command, arguments: args, id })}\n`);
     try {
+      if (this.#failure === null) {
+        send(`${JSON.stringify({ execute: command, arguments: args, id })}\n`);
+      }
       return await answer;
     } catch (cause) {
       throw new VmmError(`QMP: ${command} failed`, { cause });

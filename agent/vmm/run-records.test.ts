@@ -27,10 +27,24 @@ describe("records of a keeper", () => {
 
     expect(await readVmmRecord(runDir)).toEqual(record);
     expect(await readVmmExit(runDir)).toEqual({
+      cause: "vmm",
       reason: "signaled",
       status: 9,
       detail: "it was asked to; its last words: bye",
     });
+  });
+
+  test("tell a VMM that lost its pager from one whose pager ended with it", async () => {
+    const start = '{"reason":"signaled","status":9,"wasAsked":false,"stderr":"",';
+    const file = join(runDir, "exit.json");
+
+    await writeFile(file, `${start}"pager":{"reason":"signaled","status":9}}`);
+    const lost = await readVmmExit(runDir);
+    await writeFile(file, `${start}"pager":{"reason":"exited","status":0}}`);
+    const ended = await readVmmExit(runDir);
+
+    expect([lost?.cause, ended?.cause]).toEqual(["pager", "vmm"]);
+    expect(lost?.detail).toBe("it was not asked to; its pager signaled, 9");
   });
 
   for (const text of ["", "{", "[]", '{"pid":0}', '{"pid":7,"startTime":"-1","keeperPid":6}']) {

@@ -19,12 +19,17 @@ const VmmRecord = Type.Object({
   startTime: StartTime,
   keeperPid: Pid,
   keeperStartTime: StartTime,
+  pagerPid: Type.Optional(Pid),
 });
 export type VmmRecord = Static<typeof VmmRecord>;
 
-const ExitRecord = Type.Object({
+const End = {
   reason: Type.Union([Type.Literal("exited"), Type.Literal("signaled")]),
   status: Type.Integer({ minimum: 0, maximum: 255 }),
+};
+const ExitRecord = Type.Object({
+  ...End,
+  pager: Type.Optional(Type.Object(End)),
   wasAsked: Type.Boolean(),
   stderr: Type.String({ maxLength: 4096 }),
 });
@@ -43,12 +48,17 @@ export function readVmmRecord(runDir: string): Promise<VmmRecord | null> {
 export async function readVmmExit(runDir: string): Promise<VmmExit | null> {
   const record = await readRecord(runDir, "exit.json", ExitRecord);
   if (record === null) return null;
-  const asked = record.wasAsked ? "it was asked to" : "it was not asked to";
+  const parts = [record.wasAsked ? "it was asked to" : "it was not asked to"];
   const words = record.stderr.trim();
+  if (words !== "") parts.push(`its last words: ${words}`);
+  const { pager } = record;
+  const isPagerLost = pager !== undefined && (pager.reason === "signaled" || pager.status !== 0);
+  if (isPagerLost) parts.push(`its pager ${pager.reason}, ${pager.status}`);
   return {
+    cause: isPagerLost ? "pager" : "vmm",
     reason: record.reason,
     status: record.status,
-    detail: words === "" ? asked : `${asked}; its last words: ${words}`,
+    detail: parts.join("; "),
   };
 }
 

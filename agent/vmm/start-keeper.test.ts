@@ -15,6 +15,8 @@ test("the keeper is told everything it must not guess", () => {
       { name: "disk", path: "/d/cl-a.ext4", access: "rw" },
     ],
     devices: ["/dev/kvm"],
+    environment: { LD_PRELOAD: "/vm/preload" },
+    pager: { dir: "/run/wrenn/cl-a/pager", command: ["/native/pager", "--uid", "1"] },
     fileMaxBytes: 4096,
     command: ["/usr/bin/qemu", "-m", "1"],
   });
@@ -26,6 +28,8 @@ test("the keeper is told everything it must not guess", () => {
       "--fsize 4096 --nofile 256 --grace-ms 2000",
       "--cgroup /cg/memory/cgroup.procs --cgroup /cg/cpu/cgroup.procs",
       "--file kernel=ro:/k/vmlinux --file disk=rw:/d/cl-a.ext4 --device /dev/kvm",
+      "--env LD_PRELOAD=/vm/preload --pager-dir /run/wrenn/cl-a/pager",
+      "--pager-arg /native/pager --pager-arg --uid --pager-arg 1",
       "-- /usr/bin/qemu -m 1",
     ].join(" "),
   );

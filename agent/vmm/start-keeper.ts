@@ -5,7 +5,7 @@ import { callOff, GRACE_MS, KeptProcess } from "./kept-process.ts";
 import { VmmError } from "./vmm.ts";
 
 /** What the VMM's end of the descriptors is called on its command line. */
-export const VMM_FD = { tap: 3, control: 4 } as const;
+export const VMM_FD = { tap: 3, control: 4, userfault: 5 } as const;
 
 // One log file of the console; a second holds what came before.
 const CONSOLE_LOG_MAX_BYTES = 1024 * 1024;
@@ -19,7 +19,8 @@ export interface JailFile {
   /** The VMM sees it as /vm/<name>. */
   readonly name: string;
   readonly path: string;
-  readonly access: "ro" | "rw";
+  /** rx: a library. */
+  readonly access: "ro" | "rw" | "rx";
 }
 
 export interface KeeperSpec {
@@ -34,6 +35,10 @@ export interface KeeperSpec {
   readonly files: readonly JailFile[];
   /** Device nodes of the host that the VMM may open, such as /dev/kvm. */
   readonly devices: readonly string[];
+  /** Variables of the VMM's environment. */
+  readonly environment: Readonly<Record<string, string>>;
+  /** What brings the guest's memory: program and arguments, and its directory. */
+  readonly pager: { readonly dir: string; readonly command: readonly string[] } | null;
   /** The largest file that the VMM writes. */
   readonly fileMaxBytes: number;
   /** Program, by absolute path below /usr, and arguments. */
@@ -72,9 +77,16 @@ export function keeperArguments(spec: KeeperSpec): string[] {
     ...spec.cgroupProcsFiles.flatMap((path) => ["--cgroup", path]),
     ...spec.files.flatMap(({ name, access, path }) => ["--file", `${name}=${access}:${path}`]),
     ...spec.devices.flatMap((path) => ["--device", path]),
+    ...Object.entries(spec.environment).flatMap(([name, value]) => ["--env", `${name}=${value}`]),
+    ...pagerArguments(spec.pager),
     "--",
     ...spec.command,
   ];
+}
+
+function pagerArguments(pager: KeeperSpec["pager"]): string[] {
+  if (pager === null) return [];
+  return ["--pager-dir", pager.dir, ...pager.command.flatMap((word) => ["--pager-arg", word])];
 }
 
 async function runKeeper(program: string, args: string[]): Promise<void> {

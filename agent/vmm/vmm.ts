@@ -5,21 +5,16 @@
  * composes its command line and speaks its control protocol, nothing else: processes, logs, jail and
  * adoption are the same for all (start-keeper.ts, kept-process.ts).
  *
- * Snapshots will add four methods and one capability, and this file is laid out so that they fit:
+ * How the other VMMs do what a snapshot needs, since they are to fit here:
  *
- * - `pause(process)` stops the vCPUs and `resume(process)` lets them run. QEMU: QMP stop and cont.
- *   Firecracker: PATCH /vm. Cloud Hypervisor: PUT vm.pause and vm.resume.
- * - `saveState(process, { dir })`, MUST be called while paused. It writes what the VMM holds besides
- *   guest RAM into `dir` and tells where RAM is: `{ ram: "in place" }` if the RAM file of the run
- *   directory is all of it (QEMU with x-ignore-shared, Cloud Hypervisor with shared zones), or
- *   `{ ram: "in dir", full: boolean }` if the VMM wrote it out itself (Firecracker).
- * - `restore(spec, { dir, memory })` instead of `boot(spec)`: the same spec and the same command
- *   line, since a restored guest must find the same devices, plus where memory comes from:
- *   `{ kind: "map", ramFile }` or `{ kind: "uffd", socket }`, the pager's. It returns a paused
- *   process. QEMU: -incoming defer; Firecracker: PUT /snapshot/load; Cloud Hypervisor: --restore.
+ * - pause and resume. Firecracker: PATCH /vm. Cloud Hypervisor: PUT vm.pause and vm.resume.
+ * - saveState writes what the VMM holds besides guest RAM. With QEMU (x-ignore-shared) and Cloud
+ *   Hypervisor (shared zones) RAM stays where it is; Firecracker writes it to the same directory,
+ *   whole or what was written since the load, and its driver will say so in the answer.
+ * - restore takes the place of boot. Firecracker: PUT /snapshot/load; Cloud Hypervisor: --restore.
  *   The jail shows every file under a fixed name (/vm/disk, /vm/ram), so paths that a VMM records
- *   in its state hold on any host.
- * - `capabilities.restore: readonly ("map" | "uffd")[]` says which of them the driver can do.
+ *   in its state hold on any host. Firecracker hands its memory to the same pager by itself; Cloud
+ *   Hypervisor has `map` only.
  *
  * The control socket is in the run directory and accepts one connection at a time, so a driver
  * connects for each operation and keeps no state between them: that is what makes `adopt` enough
@@ -52,8 +47,31 @@ export interface VmmSpec extends CapsuleShape {
   readonly cgroup: CapsuleCgroup;
 }
 
+/** Where a restored guest's memory comes from. docs/memory.md says when which. */
+export type GuestMemory =
+  /** A flat file, mapped privately: readable by all, written by nobody. */
+  | { readonly kind: "map"; readonly file: string }
+  | { readonly kind: "uffd"; readonly pager: PagerSpec };
+
+/** What a pager serves, and as whom: a user that is nobody else. */
+export interface PagerSpec {
+  readonly header: string;
+  readonly layerDirectories: readonly string[];
+  readonly uid: number;
+  /** A list of pages to bring before the guest runs. A torn one costs the prefetch only. */
+  readonly workingSet: string | null;
+}
+
+export interface SavedGuest {
+  /** What saveState wrote. */
+  readonly dir: string;
+  readonly memory: GuestMemory;
+}
+
 /** How a VMM ended. "unknown": nobody was left to see it. */
 export interface VmmExit {
+  /** "pager": it lost the one that brought its memory, or was ended by it. */
+  readonly cause: "vmm" | "pager";
   readonly reason: "exited" | "signaled" | "unknown";
   /** Exit status or signal number; -1 if unknown. */
   readonly status: number;
@@ -87,6 +105,22 @@ export interface Vmm {
    * the files in the run directory stay for whoever wants to know why.
    */
   boot(spec: VmmSpec): Promise<VmmProcess>;
+  /**
+   * Starts a VMM with a guest that was saved under the same shape, kernel and devices. It returns
+   * with the vCPUs stopped; `resume` lets them run. Otherwise as boot.
+   */
+  restore(spec: VmmSpec, saved: SavedGuest): Promise<VmmProcess>;
+  /** Stops the vCPUs. Nothing happens if they are. Throws VmmError; they may run then. */
+  pause(runDir: string): Promise<void>;
+  /** Lets the vCPUs run, after a pause, a save or a restore. Nothing happens if they do. */
+  resume(runDir: string): Promise<void>;
+  isRunning(runDir: string): Promise<boolean>;
+  /**
+   * Writes what the VMM holds besides guest RAM into `dir`, replacing what an earlier call wrote.
+   * MUST be called while the vCPUs are stopped. The disk is flushed into its file. Throws VmmError;
+   * the guest can be resumed then, too.
+   */
+  saveState(runDir: string, options: { dir: string }): Promise<void>;
   /**
    * The VMM that lives in a run directory, or null if there is none. After null none will ever
    * appear there: a start that an earlier agent had begun is called off.

@@ -11,7 +11,7 @@ import { Kernel } from "../../agent/native/kernel.ts";
 const BUILD = join(import.meta.dirname, "../../build");
 export const NATIVE_DIR = join(BUILD, "native");
 export const KERNELS_DIR = join(BUILD, "kernel");
-const BASE_IMAGE = join(BUILD, "rootfs/minimal-debian.ext4");
+export const BASE_IMAGE = join(BUILD, "rootfs/minimal-debian.ext4");
 
 export interface VmmPlace extends AsyncDisposable {
   readonly kernel: Kernel;

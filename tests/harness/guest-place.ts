@@ -1,0 +1,126 @@
+// Real guests with a network, on this machine, for tests below the agent's own: the image that was
+// built, the driver of this host's VMM, the guest agent's client. Everything is removed at the end.
+
+import { chown, mkdir, mkdtemp, rm } from "node:fs/promises";
+import { join } from "node:path";
+import { Cgroups } from "../../agent/cgroups/cgroups.ts";
+import { exec } from "../../agent/guest/exec.ts";
+import { Guest } from "../../agent/guest/guest.ts";
+import { StreamBudget } from "../../agent/guest/stream-budget.ts";
+import { mountRunDir, unmountRunDir } from "../../agent/memory/run-dir.ts";
+import { Kernel } from "../../agent/native/kernel.ts";
+import { NetworkPool } from "../../agent/network/network-pool.ts";
+import type { NetworkSlot } from "../../agent/network/slot.ts";
+import { findGuestKernel } from "../../agent/vmm/guest-kernel.ts";
+import { openVmm } from "../../agent/vmm/open-vmm.ts";
+import type { CapsuleShape, Vmm, VmmSpec } from "../../agent/vmm/vmm.ts";
+import { BASE_IMAGE, KERNELS_DIR, NATIVE_DIR } from "./vmm-place.ts";
+
+const ANSWER_TIMEOUT_MS = 180_000;
+const TRY_MS = 500;
+const TOKEN = "t".repeat(32);
+
+export interface GuestPlace extends AsyncDisposable {
+  readonly kernel: Kernel;
+  readonly vmm: Vmm;
+  /** On a disk. */
+  readonly dir: string;
+  /** A new run directory, with a slot, a cgroup and, unless `rootDisk` is given, a fresh disk. */
+  makeSpec(capsuleId: string, shape: CapsuleShape, rootDisk?: string): Promise<VmmSpec>;
+  /** The guest of that spec, once it answers. */
+  awaitGuest(spec: VmmSpec): Promise<TestGuest>;
+  /** What makeSpec made, but the disk; its VMM must have ended. */
+  clear(spec: VmmSpec): Promise<void>;
+}
+
+export class TestGuest {
+  readonly guest: Guest;
+
+  constructor(guest: Guest) {
+    this.guest = guest;
+  }
+
+  /** Runs a script as root; throws unless it exits with 0. */
+  async run(script: string, timeoutMs = 120_000): Promise<string> {
+    const command = { cmd: "/bin/bash", args: ["-c", script], envs: {}, cwd: "/", user: "root" };
+    const caller = new AbortController().signal;
+    const { stdout, stderr, exitCode } = await exec(this.guest, command, { timeoutMs, caller });
+    if (exitCode === 0) return Buffer.from(stdout).toString().trim();
+    throw new Error(`${script}: ${exitCode}: ${Buffer.from(stderr).toString()}`);
+  }
+}
+
+/** `tag`: four characters that no other test uses. */
+export async function openGuestPlace(tag: string): Promise<GuestPlace> {
+  // What was made before a step failed goes at once.
+  await using stack = new AsyncDisposableStack();
+  const kernel = stack.use(await Kernel.open(NATIVE_DIR));
+  const dir = await mkdtemp("/var/tmp/wrenn-guests-");
+  stack.defer(() => rm(dir, { recursive: true }));
+  const runs = join(dir, "run");
+  await mountRunDir(kernel, runs);
+  stack.defer(() => unmountRunDir(kernel, runs));
+  const cgroups = await Cgroups.open(tag);
+  stack.defer(() => cgroups.removeAll());
+  const network = await NetworkPool.open({ kernel, tag, owner: dir, ready: 0, keep: [] });
+  stack.defer(async () => {
+    await network.close();
+    await network.removeAll();
+  });
+  const tscKhz = await kernel.tscKhz();
+  const vmm = await openVmm({ vmm: "auto", nativeDir: NATIVE_DIR, tscKhz, cacheDir: dir });
+  const guestKernel = await findGuestKernel(KERNELS_DIR);
+  const slots = new Map<string, NetworkSlot>();
+  const budget = new StreamBudget(64);
+  const kept = stack.move();
+
+  async function makeSpec(capsuleId: string, shape: CapsuleShape, rootDisk?: string) {
+    const slot = await network.acquire();
+    slots.set(capsuleId, slot);
+    const runDir = join(runs, capsuleId);
+    await mkdir(runDir, { mode: 0o700 });
+    const disk = rootDisk ?? join(dir, `${capsuleId}.ext4`);
+    if (rootDisk === undefined) await kernel.storage.copySparse(BASE_IMAGE, disk);
+    await chown(disk, slot.vmmUid, slot.vmmUid);
+    return {
+      ...shape,
+      ...{ capsuleId, runDir, kernel: guestKernel, rootDisk: disk },
+      ...{ netns: slot.netns, tap: slot.tap, uid: slot.vmmUid },
+      cmdlineExtra: [`wrenn.capsule=${capsuleId}`],
+      consoleLog: join(dir, `${capsuleId}.console.log`),
+      cgroup: await cgroups.create({ capsuleId, ...vmm.limits(shape) }),
+    };
+  }
+
+  async function awaitGuest(spec: VmmSpec): Promise<TestGuest> {
+    const slot = slots.get(spec.capsuleId);
+    if (slot === undefined) throw new Error(`${spec.capsuleId} has no slot`);
+    const guest = new Guest({ hostIp: slot.hostIp, accessToken: TOKEN, budget });
+    const deadline = performance.now() + ANSWER_TIMEOUT_MS;
+    for (;;) {
+      try {
+        await guest.health(AbortSignal.timeout(TRY_MS));
+        break;
+      } catch (error) {
+        if (performance.now() > deadline) throw error;
+        await Bun.sleep(5);
+      }
+    }
+    const identity = { capsuleId: spec.capsuleId, templateId: "test", defaultUser: "root" };
+    await guest.init({ ...identity, envs: {} }, new Date());
+    return new TestGuest(guest);
+  }
+
+  async function clear(spec: VmmSpec): Promise<void> {
+    const slot = slots.get(spec.capsuleId);
+    slots.delete(spec.capsuleId);
+    if (slot !== undefined) await network.release(slot.index);
+    await cgroups.remove(spec.capsuleId);
+    await rm(spec.runDir, { recursive: true, force: true });
+  }
+
+  return {
+    ...{ kernel, vmm, dir, makeSpec, awaitGuest, clear },
+    [Symbol.asyncDispose]: () => kept.disposeAsync(),
+  };
+}
