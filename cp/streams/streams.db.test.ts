@@ -1,6 +1,7 @@
 // WebSockets through a real listener, with an agent whose processes are real.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { RawWebSocket } from "../../tests/harness/raw-websocket.ts";
 import { TestPlatform, until } from "../../tests/harness/simulated-agent-platform.ts";
 import { StreamClient, textOf } from "../../tests/harness/stream-client.ts";
 
@@ -91,4 +92,144 @@ describe("a command", () => {
     const { data = "" } = await client.until("stdout");
     expect([...Buffer.from(data, "base64")]).toEqual([255, 0, 120]);
   });
+});
+
+describe("a process that runs", () => {
+  test("is read by its tag or pid by several at once, from now on, to its end", async () => {
+    const script = "while ! [ -e $0 ]; do sleep 0.05; done; echo go; exit 3";
+    const file = `/tmp/wrenn-${crypto.randomUUID()}`;
+    const { body } = await platform.call("POST", `/v1/capsules/${id}/exec`, {
+      body: { cmd: "/bin/sh", args: ["-c", script, file], background: true, tag: "attached" },
+    });
+    await using byTag = await open("processes/attached/stream");
+    await using byPid = await open(`processes/${body.pid}/stream`);
+    const starts = [await byTag.until("start"), await byPid.until("start")];
+    byPid.send({ type: "stop" });
+    await Bun.write(file, "");
+
+    const both = await Promise.all([byTag.rest(), byPid.rest()]);
+    expect(starts.map(({ pid }) => pid)).toEqual([Number(body.pid), Number(body.pid)]);
+    const expected = [
+      { type: "stdout", data: "go\n" },
+      { type: "exit", exit_code: 3 },
+    ];
+    expect<unknown>(both).toEqual([expected, expected]);
+  });
+
+  test("that does not exist is told as an error", async () => {
+    await using client = await open("processes/nobody/stream");
+
+    expect(await client.rest()).toEqual([
+      {
+        type: "error",
+        code: "not_found",
+        data: "process with tag 'nobody' does not exist",
+      },
+    ]);
+    expect(await client.closed).toBe(1008);
+  });
+});
+
+describe("a terminal", () => {
+  const terminal = async (start: Record<string, unknown> = {}) => {
+    const client = await open("pty");
+    client.send({ type: "start", cmd: "/bin/sh", envs: { PS1: "$ " }, ...start });
+    return { client, started: await client.until("started") };
+  };
+
+  test("echoes, resizes and ends", async () => {
+    const { client, started } = await terminal({ cols: 100, rows: 30 });
+    await using _client = client;
+    client.type("stty size\n");
+    await client.untilOutput("30 100");
+    client.send({ type: "resize", cols: 132, rows: 43 });
+    client.type("stty size\n");
+    await client.untilOutput("43 132");
+    client.type("exit 5\n");
+
+    expect(started).toMatchObject({ tag: expect.stringMatching(/^pty-[0-9a-f]{8}$/) });
+    expect(await client.until("exit")).toEqual({ type: "exit", exit_code: 5 });
+    expect(await client.closed).toBe(1000);
+  });
+
+  // The first Wrenn dropped a resize or a kill that followed input, and input above 64 frames.
+  test("gets everything that was typed, and what follows it, in order", async () => {
+    const { client } = await terminal();
+    await using _client = client;
+    client.type("stty -echo -icanon; echo re''ady; head -c 3000 | cksum; stty size\n");
+    // More than Bun.Terminal holds at once (4 KiB) is for the tests on a real capsule.
+    const typed = "0123456789".repeat(300);
+    await client.untilOutput("ready");
+    for (const character of typed) client.type(character);
+    client.send({ type: "resize", cols: 99, rows: 33 });
+    const sum = await new Response(
+      Bun.spawn(["cksum"], { stdin: Buffer.from(typed) }).stdout,
+    ).text();
+
+    expect(await client.untilOutput("33 99")).toContain(sum.trim());
+    client.send({ type: "kill" });
+    expect(await client.until("exit")).toEqual({ type: "exit", exit_code: -1 });
+  });
+
+  test("outlives its client and is attached to again, told as started, with its past", async () => {
+    const { client, started } = await terminal();
+    client.type("echo be''fore\n");
+    await client.untilOutput("before");
+    await client[Symbol.asyncDispose]();
+
+    await using again = await open("pty");
+    again.send({ type: "connect", tag: started.tag });
+    expect(await again.next()).toEqual(started);
+    await again.untilOutput("before");
+    again.type("echo af''ter\n");
+    await again.untilOutput("after");
+    again.send({ type: "kill" });
+    expect(await again.until("exit")).toEqual({ type: "exit", exit_code: -1 });
+  });
+
+  test("that is killed while its process reads nothing ends all the same", async () => {
+    const { client } = await terminal();
+    await using _client = client;
+    platform.agent.faultBefore("ptySendInput", () => new Promise(() => {}));
+    client.type("lost");
+    client.type("lost, too");
+    client.send({ type: "kill" });
+
+    expect(await client.until("exit")).toEqual({ type: "exit", exit_code: -1 });
+  }, 15_000);
+
+  test("types what its client sent with its last breath", async () => {
+    const file = `/tmp/wrenn-${crypto.randomUUID()}`;
+    const { client } = await terminal();
+    client.type(`echo done > ${file}; `);
+    client.type("exit\n");
+    await client[Symbol.asyncDispose]();
+
+    await until(() => Bun.file(file).exists());
+  });
+
+  test("that does not exist is a fatal error", async () => {
+    await using client = await open("pty");
+    client.send({ type: "connect", tag: "pty-00000000" });
+
+    expect(await client.rest()).toMatchObject([{ type: "error", code: "not_found", fatal: true }]);
+  });
+});
+
+describe("a reader that takes its time", () => {
+  test("makes the process wait, and gets all of it", async () => {
+    const file = `/tmp/wrenn-${crypto.randomUUID()}`;
+    const script = `head -c 60000000 /dev/zero | tr '\\0' x; echo > ${file}`;
+    await using client = await RawWebSocket.open(base, `/v1/capsules/${id}/exec/stream`, key());
+    client.pause();
+    client.send({ type: "start", cmd: "/bin/sh", args: ["-c", script] });
+    await Bun.sleep(1500);
+    const hasWaited = !(await Bun.file(file).exists());
+    client.resume();
+    await client.ended;
+
+    expect(hasWaited).toBe(true);
+    expect(client.receivedBytes).toBeGreaterThan(60_000_000);
+    expect(await Bun.file(file).exists()).toBe(true);
+  }, 20_000);
 });

@@ -19,12 +19,14 @@ import type { Clock } from "../../cp/clock.ts";
 import { Hosts } from "../../cp/hosts/service.ts";
 import { createLog } from "../../cp/log.ts";
 import { createFileMailer } from "../../cp/mail/mailer.ts";
+import { ControlPlaneMetrics } from "../../cp/metrics/control-plane-metrics.ts";
 import { Streams } from "../../cp/streams/service.ts";
 import { Teams } from "../../cp/teams/service.ts";
 import { Users } from "../../cp/users/service.ts";
 import { cloneDatabase, type TestDatabase } from "./database.ts";
 
 export const JWT_SECRET = "a secret for tests of at least 32 characters";
+export const METRICS_TOKEN = "a token of whoever runs Prometheus";
 export const PASSWORD = "correct horse battery";
 
 /** A clock that a test moves. */
@@ -103,9 +105,18 @@ export class AccountsPlatform implements AsyncDisposable {
     this.#resources = resources;
     const authenticator = new Authenticator({ db, tokens, clock });
     const capsules = resources.use(new Capsules(capsuleDeps));
+    const version = "0.0.0-test";
+    const loops = () => [];
+    const metrics = new ControlPlaneMetrics({
+      ...{ db, version, loops, connectionsMax: 4 },
+      monotonicMs: () => performance.now(),
+    });
+    resources.use(metrics);
     this.app = createApp({
       log,
-      version: "0.0.0-test",
+      version,
+      metrics,
+      metricsToken: METRICS_TOKEN,
       authenticator,
       accounts: new Accounts({
         db,

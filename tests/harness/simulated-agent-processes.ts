@@ -176,6 +176,11 @@ export class SimulatedProcesses {
     for (const pid of pids) killGroup(pid, signal);
   }
 
+  /** Ends every stream, as the end of a VMM does. */
+  cutOff(): void {
+    for (const { output } of this.#streamed.values()) output.cutOff();
+  }
+
   async killAll(): Promise<void> {
     const all = [...this.#tracked.values()];
     for (const { process } of all) killGroup(process.pid, "SIGKILL");

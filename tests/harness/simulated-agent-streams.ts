@@ -22,6 +22,7 @@ export class SimulatedOutput {
   readonly #readers = new Set<Reader>();
   #past: Uint8Array = new Uint8Array();
   #end: SimulatedEvent | null = null;
+  #isCutOff = false;
   #room = Promise.withResolvers<void>();
 
   constructor(pid: number) {
@@ -63,9 +64,18 @@ export class SimulatedOutput {
     }
   }
 
+  /** The capsule is no more: its readers are told. */
+  cutOff(): void {
+    this.#isCutOff = true;
+    for (const reader of this.#readers) reader.wake();
+  }
+
   async *#follow(reader: Reader): AsyncGenerator<SimulatedEvent> {
     try {
       for (;;) {
+        if (this.#isCutOff) {
+          throw new ConnectError("the capsule is not running", Code.FailedPrecondition);
+        }
         const event = reader.events.shift();
         if (event === undefined) {
           await new Promise<void>((resolve) => {

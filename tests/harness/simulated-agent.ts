@@ -114,6 +114,7 @@ export class SimulatedAgent implements AsyncDisposable {
     const capsule = this.#known(id);
     capsule.status = "error";
     capsule.reason = reason;
+    capsule.processes.cutOff();
   }
 
   async #call<T>(method: Method, work: () => Promise<T> | T): Promise<T> {
