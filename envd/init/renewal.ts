@@ -28,10 +28,19 @@ export async function renew(
   }
   if (hostname !== null) steps.push("hostname", hostname);
   if (steps.length > 0) await runRenew(`${options.programsDir}/renew`, steps);
-  if (hostname !== null) await writeFile(`${options.etcDir}/hostname`, `${hostname}\n`);
+  if (hostname !== null) await writeHostname(hostname, options.etcDir);
   if (entropy !== null) {
     await writeFile(`${options.etcDir}/machine-id`, `${randomBytes(16).toString("hex")}\n`);
   }
+}
+
+/** The name for the next boot, and its entry beside the loopback addresses, as sudo looks it up. */
+async function writeHostname(hostname: string, etcDir: string): Promise<void> {
+  await writeFile(`${etcDir}/hostname`, `${hostname}\n`);
+  const path = `${etcDir}/hosts`;
+  const hosts = (await Bun.file(path).exists()) ? await Bun.file(path).text() : "";
+  const others = hosts.split("\n").filter((line) => line !== "" && !/^127\.0\.1\.1\s/.test(line));
+  await writeFile(path, `${[...others, `127.0.1.1\t${hostname}`].join("\n")}\n`);
 }
 
 function isClockOff(timestampNs: bigint): boolean {

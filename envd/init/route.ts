@@ -34,7 +34,6 @@ export async function init(body: unknown, headers: Headers, deps: InitDeps): Pro
   if (timestampNs !== undefined && updatedAtNs !== null && timestampNs <= updatedAtNs) return;
   const user = users.byName(request.defaultUser || settings.defaultUser);
 
-  settings.updatedAtNs = timestampNs ?? settings.updatedAtNs;
   if (request.accessToken !== undefined) settings.token = request.accessToken;
   settings.defaultUser = user.name;
   if (request.defaultWorkdir !== undefined) {
@@ -52,6 +51,8 @@ export async function init(body: unknown, headers: Headers, deps: InitDeps): Pro
     deps,
   );
   await writeIdentityFiles(deps.runDir, settings.identity);
+  // Last, so that a message which failed half way can come again.
+  settings.updatedAtNs = timestampNs ?? settings.updatedAtNs;
 }
 
 function authorize(request: InitRequest, headers: Headers, settings: Settings): void {

@@ -141,17 +141,25 @@ class Drain {
 
   async #run(fd: number): Promise<void> {
     const reader = readerOf(fd);
-    for (;;) {
-      if (!this.#isComplete) await this.#output.room();
-      this.#isReading = true;
-      if (this.#exitedAt !== null && !this.#isComplete) this.#expectSilence();
-      const chunk = await readChunk(reader);
-      this.#isReading = false;
-      if (this.#quiet !== null) clearTimeout(this.#quiet);
-      if (chunk === null) break;
-      this.#take(chunk);
+    try {
+      for (;;) {
+        if (!this.#isComplete) await this.#output.room();
+        const chunk = await this.#read(reader);
+        if (chunk === null) break;
+        this.#take(chunk);
+      }
+    } finally {
+      this.#conclude();
     }
-    this.#conclude();
+  }
+
+  async #read(reader: ReturnType<typeof readerOf>): Promise<Uint8Array | null> {
+    this.#isReading = true;
+    if (this.#exitedAt !== null && !this.#isComplete) this.#expectSilence();
+    const chunk = await readChunk(reader);
+    this.#isReading = false;
+    if (this.#quiet !== null) clearTimeout(this.#quiet);
+    return chunk;
   }
 
   #take(chunk: Uint8Array): void {
