@@ -9,6 +9,7 @@ import { createErrorHandler } from "./error-response.ts";
 import { healthRoutes } from "./health/routes.ts";
 import { type HostRoutesDeps, hostRoutes } from "./hosts/routes.ts";
 import type { Log } from "./log.ts";
+import { type MetricsRoutesDeps, metricsRoutes } from "./metrics/routes.ts";
 import { observeRequests } from "./request-log.ts";
 import { type StreamRouteDeps, streamRoutes } from "./streams/routes.ts";
 import { type TeamRoutesDeps, teamRoutes } from "./teams/routes.ts";
@@ -36,6 +37,7 @@ export interface Services
     AuthRoutesDeps,
     CapsuleRouteDeps,
     HostRoutesDeps,
+    MetricsRoutesDeps,
     StreamRouteDeps,
     TeamRoutesDeps,
     UserRoutesDeps {
@@ -46,15 +48,26 @@ export interface Services
 /** The application with all its routes; it neither listens nor starts anything. */
 export function createApp(services: Services) {
   const api = apiRoutes(services);
-  const requestLog = { log: services.log, requestIds: new WeakMap<Request, string>() };
+  const { log, metrics } = services;
+  const requestLog = { log, requestIds: new WeakMap<Request, string>() };
+  const routes = new WeakMap<Request, string>();
+  const noteRoute = ({ request, route }: { request: Request; route?: string }) => {
+    if (route !== undefined) routes.set(request, route);
+  };
   // Every request goes through `fetch`, so that what wraps it sees them all: Bun's own router, which
   // Elysia would fill, bypasses that. `normalize` (Elysia's default) drops unknown body fields, as
   // our clients expect, and keeps columns that no response schema names out of answers.
-  return new Elysia({ systemRouter: false, normalize: true })
-    .wrap(observeRequests(requestLog))
-    .onError({ as: "global" }, createErrorHandler(requestLog))
-    .use(api)
-    .use(docsRoutes(api, services));
+  return (
+    new Elysia({ systemRouter: false, normalize: true })
+      .wrap(observeRequests({ ...requestLog, routes, metrics }))
+      .onTransform({ as: "global" }, noteRoute)
+      // A body that cannot be read fails before that.
+      .onError({ as: "global" }, noteRoute)
+      .onError({ as: "global" }, createErrorHandler(requestLog))
+      .use(api)
+      .use(docsRoutes(api, services))
+      .use(metricsRoutes(services))
+  );
 }
 
 function apiRoutes(services: Services) {

@@ -20,6 +20,7 @@ test("what must be set is enough, the rest has defaults", () => {
     proxyDomain: "wrenn.localhost",
     tls: null,
     mail: { kind: "none" },
+    metricsToken: null,
     logLevel: "info",
   });
 });
@@ -76,6 +77,7 @@ test("a slash at the end of the public URL is none of it", () => {
 
 test.each([
   ["DATABASE_URL", "", "DATABASE_URL is not set"],
+  ["WRENN_METRICS_TOKEN", "too short", "WRENN_METRICS_TOKEN must have at least 16 characters"],
   ["DATABASE_URL", "mysql://secret", "DATABASE_URL must be a URL that begins with postgres://"],
   ["REDIS_URL", "secret", "REDIS_URL must be a URL that begins with redis://"],
   ["JWT_SECRET", "secret", "JWT_SECRET must have at least 32 characters"],

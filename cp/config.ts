@@ -1,5 +1,6 @@
 // Settings: the environment, checked once, as typed values.
 
+import { SCRAPE_TOKEN_LENGTH_MIN } from "../proto/metrics/scrape-token.ts";
 import { LOG_LEVELS, type LogLevel } from "./log.ts";
 import type { SmtpSettings } from "./mail/mailer.ts";
 
@@ -21,6 +22,8 @@ export interface Config {
   /** Null: no TLS here, maybe in front. */
   readonly tls: TlsConfig | null;
   readonly mail: MailConfig;
+  /** What a reader of the control plane's own metrics must show; null: nobody may read them. */
+  readonly metricsToken: string | null;
   readonly logLevel: LogLevel;
 }
 
@@ -57,6 +60,7 @@ export function loadConfig(env: Environment): Config {
     proxyDomain: parseProxyDomain(env),
     tls: parseTls(env),
     mail: parseMail(env),
+    metricsToken: parseMetricsToken(env),
     logLevel: parseLogLevel(env),
   };
 }
@@ -137,6 +141,15 @@ function parseMail(env: Environment): MailConfig {
     return { kind: "smtp", smtp };
   }
   return env.WRENN_MAIL_DIR ? { kind: "files", dir: env.WRENN_MAIL_DIR } : { kind: "none" };
+}
+
+function parseMetricsToken(env: Environment): string | null {
+  const token = env.WRENN_METRICS_TOKEN;
+  if (!token) return null;
+  if (token.length < SCRAPE_TOKEN_LENGTH_MIN) {
+    throw new Error(`WRENN_METRICS_TOKEN must have at least ${SCRAPE_TOKEN_LENGTH_MIN} characters`);
+  }
+  return token;
 }
 
 function parseLogLevel(env: Environment): LogLevel {

@@ -31,6 +31,7 @@ import {
   createSmtpMailer,
   type Mailer,
 } from "./mail/mailer.ts";
+import { ControlPlaneMetrics } from "./metrics/control-plane-metrics.ts";
 import { AgentPools } from "./proxy/agent-pools.ts";
 import { OwnCredentials } from "./proxy/credentials.ts";
 import { Placements } from "./proxy/placements.ts";
@@ -92,8 +93,16 @@ async function serve(): Promise<void> {
   const operations = resources.use(await Operations.open(config.databaseUrl));
   const envdTokens = new EnvdTokens(config.encryptionKey);
   const { defaultTemplate } = config;
-  const agents = new AgentClients();
+  const { version } = packageJson;
   const loops = resources.use(new LoopDriver(log));
+  const metrics = resources.use(
+    new ControlPlaneMetrics({
+      ...{ db, version, connectionsMax: sql.options.max },
+      loops: () => loops.statuses(),
+      monotonicMs: () => performance.now(),
+    }),
+  );
+  const agents = new AgentClients((call) => metrics.observeAgentCall(call));
   const wakeMonitor = () => loops.wake(MONITOR_HOSTS);
   const capsuleParts = { db, agents, operations, envdTokens, defaultTemplate };
   const capsuleDeps = { ...capsuleParts, log, wakeMonitor };
@@ -103,10 +112,10 @@ async function serve(): Promise<void> {
   loops.start(expireIdempotencyKeysLoop(db));
   loops.start(expireEventsLoop(db));
 
-  const { version } = packageJson;
   const streams = new Streams({ authenticator, capsules, log });
   const services = { authenticator, accounts, users, teams, apiKeys, hosts, capsules, streams };
-  const app = createApp({ log, version, ...services });
+  const { metricsToken } = config;
+  const app = createApp({ log, version, metrics, metricsToken, ...services });
   const pools = resources.adopt(new AgentPools(), (pools) => pools.close());
   const proxy = new ProxyRouter({
     domain: config.proxyDomain,

@@ -1,6 +1,7 @@
 // Around every request: its id, its line in the log, and the `/api` prefix that old clients send.
 
 import type { Log } from "./log.ts";
+import type { ControlPlaneMetrics } from "./metrics/control-plane-metrics.ts";
 
 const REQUEST_ID_PATTERN = /^[A-Za-z0-9._-]{1,64}$/;
 const API_PREFIX = /^(https?:\/\/[^/]+)\/api(?=\/|\?|$)/;
@@ -13,11 +14,17 @@ export interface RequestLogDeps {
   readonly requestIds: RequestIds;
 }
 
+export interface RequestObserverDeps extends RequestLogDeps {
+  /** The patterns of the routes that the requests under way have found. */
+  readonly routes: WeakMap<Request, string>;
+  readonly metrics: Pick<ControlPlaneMetrics, "observeRequest">;
+}
+
 /**
  * A wrapper of the application's `fetch`. A client's own `X-Request-Id` is kept if it is harmless;
  * the answer names the id in use.
  */
-export function observeRequests({ log, requestIds }: RequestLogDeps) {
+export function observeRequests({ log, requestIds, routes, metrics }: RequestObserverDeps) {
   return (next: (request: Request) => unknown) => {
     return async (request: Request): Promise<unknown> => {
       const startedAt = performance.now();
@@ -26,6 +33,10 @@ export function observeRequests({ log, requestIds }: RequestLogDeps) {
       requestIds.set(request, requestId);
       const response = await next(request);
       // An upgrade to a WebSocket has no answer.
+      const status = response instanceof Response ? response.status : 101;
+      const durationMs = performance.now() - startedAt;
+      const served = { method: request.method, route: routes.get(request), status };
+      metrics.observeRequest({ ...served, seconds: durationMs / 1000 });
       if (!(response instanceof Response)) return response;
       response.headers.set("X-Request-Id", requestId);
       log.info("request", {
@@ -33,7 +44,7 @@ export function observeRequests({ log, requestIds }: RequestLogDeps) {
         method: request.method,
         path: new URL(request.url).pathname,
         status: response.status,
-        durationMs: Math.round((performance.now() - startedAt) * 1000) / 1000,
+        durationMs: Math.round(durationMs * 1000) / 1000,
       });
       return response;
     };

@@ -1,9 +1,10 @@
 // Clients of the agents' RPC service: binary Connect over HTTP/1.1.
 
-import { type Client, createClient, type Transport } from "@connectrpc/connect";
+import { type Client, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
 import type { UniversalClientRequest, UniversalClientResponse } from "@connectrpc/connect/protocol";
 import { createTransport } from "@connectrpc/connect/protocol-connect";
 import { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
+import { type AgentCallOutcome, observeCalls } from "./call-observer.ts";
 import { ANSWER_BYTES_MAX, CLIENTS_MAX, STREAM_IDLE_TIMEOUT_MS } from "./limits.ts";
 
 export type AgentClient = Client<typeof HostAgentService>;
@@ -13,6 +14,12 @@ const UNARY_CONTENT_TYPE = "application/proto";
 /** One client per agent address. Calls state their own timeout. */
 export class AgentClients {
   readonly #clients = new Map<string, AgentClient>();
+  readonly #interceptors: Interceptor[];
+
+  /** `observe` is told of every call at its end. */
+  constructor(observe?: (call: AgentCallOutcome) => void) {
+    this.#interceptors = observe === undefined ? [] : [observeCalls(observe)];
+  }
 
   /** The client of the agent at `ip:port`. */
   at(address: string): AgentClient {
@@ -20,19 +27,22 @@ export class AgentClients {
     if (known !== undefined) return known;
 
     if (this.#clients.size >= CLIENTS_MAX) this.#clients.clear();
-    const client = createClient(HostAgentService, agentTransport(`http://${address}`));
+    const client = createClient(
+      HostAgentService,
+      agentTransport(`http://${address}`, this.#interceptors),
+    );
     this.#clients.set(address, client);
     return client;
   }
 }
 
 /** Connect over fetch, with client streams, which connect-web's transport refuses. */
-export function agentTransport(baseUrl: string): Transport {
+export function agentTransport(baseUrl: string, interceptors: Interceptor[] = []): Transport {
   return createTransport({
     baseUrl,
     httpClient: fetchClient,
     useBinaryFormat: true,
-    interceptors: [],
+    interceptors,
     acceptCompression: [],
     sendCompression: null,
     compressMinBytes: Number.MAX_SAFE_INTEGER,

@@ -16,7 +16,7 @@ export const MetricQuery = t.Object({
       // Elysia makes the first one the default otherwise.
       default: METRIC_RANGE_DEFAULT,
       description:
-        "How far back, by default `10m`. A point every half second up to `10m`, every 30 s up to `2h`, else every 5 minutes.",
+        "How far back, by default `10m`. Points are 0.5 s apart, from `1h` on 30 s, from `6h` on 5 minutes.",
     }),
   ),
 });

@@ -4,6 +4,8 @@ import { drizzle, type PostgresJsDatabase } from "drizzle-orm/postgres-js";
 import postgres, { type Sql } from "postgres";
 import * as tables from "./tables.ts";
 
+/** What connections of every control plane are called in pg_stat_activity. */
+export const APPLICATION_NAME = "wrenn-cp";
 /** Enough for the hot path of one event loop; PostgreSQL's default allows 100 for all replicas. */
 const CONNECTIONS_MAX = 16;
 const CONNECT_TIMEOUT_SEC = 5;
@@ -39,7 +41,7 @@ export function openDatabase(url: string, options: { connectionsMax?: number } =
     backoff: () => RECONNECT_SEC,
     onnotice: () => {},
     connection: {
-      application_name: "wrenn-cp",
+      application_name: APPLICATION_NAME,
       statement_timeout: STATEMENT_TIMEOUT_MS,
       idle_in_transaction_session_timeout: IDLE_IN_TRANSACTION_TIMEOUT_MS,
     },

@@ -55,6 +55,21 @@ test("wake-ups during a pass make one further pass, after it", async () => {
   expect([passes.length, underMax()]).toEqual([2, 1]);
 });
 
+test("what passes take is told of the last one and of all", async () => {
+  await using driver = new LoopDriver(quiet);
+  const run = async () => {
+    await Bun.sleep(10);
+    return {};
+  };
+  driver.start({ name: "slow", everyMs: 1, run });
+  await until(() => (driver.statuses()[0]?.passes ?? 0) >= 2);
+
+  const [status] = driver.statuses();
+
+  expect(status?.lastSeconds).toBeGreaterThan(0.008);
+  expect(status?.seconds).toBeGreaterThan(0.016);
+});
+
 test("a wake-up between passes starts one", async () => {
   await using driver = new LoopDriver(quiet);
   let passes = 0;
@@ -83,6 +98,7 @@ test("a failing pass is logged once, remembered, and followed by the next", asyn
   await until(() => driver.statuses()[0]?.lastError === null && passes > 3);
 
   expect(driver.statuses()[0]).toMatchObject({ failures: 3, lastError: null });
+  expect(driver.statuses()[0]?.lastEndedAt?.getTime()).toBeLessThanOrEqual(Date.now());
   expect(lines.map((line) => JSON.parse(line).message)).toEqual([
     "loop pass failed",
     "loop works again",

@@ -18,11 +18,18 @@ export interface Loop {
 
 export interface LoopStatus {
   readonly name: string;
+  readonly everyMs: number;
   readonly passes: number;
   readonly failures: number;
   /** Of the last pass; null when it succeeded. */
   readonly lastError: string | null;
+  /** Of the last pass that succeeded. */
   readonly lastCounts: Record<string, number>;
+  /** What all passes took. */
+  readonly seconds: number;
+  readonly lastSeconds: number;
+  /** Null until the first pass is over. */
+  readonly lastEndedAt: Date | null;
 }
 
 interface Running {
@@ -45,7 +52,10 @@ export class LoopDriver implements AsyncDisposable {
   /** Runs a pass at once and then one per period. Throws when the name is taken. */
   start(loop: Loop): void {
     if (this.#running.has(loop.name)) throw new Error(`loop ${loop.name} is running already`);
-    const status = { name: loop.name, passes: 0, failures: 0, lastError: null, lastCounts: {} };
+    const { name, everyMs } = loop;
+    const counters = { passes: 0, failures: 0, seconds: 0, lastSeconds: 0 };
+    const last = { lastError: null, lastCounts: {}, lastEndedAt: null };
+    const status = { name, everyMs, ...counters, ...last };
     const running: Running = {
       loop,
       status,
@@ -86,20 +96,24 @@ export class LoopDriver implements AsyncDisposable {
   async #pass(running: Running): Promise<void> {
     const { loop, status } = running;
     const { passes, failures, lastError } = status;
-    const name = loop.name;
+    const startedAt = performance.now();
+    const ended = () => {
+      const lastSeconds = (performance.now() - startedAt) / 1000;
+      const seconds = status.seconds + lastSeconds;
+      return { ...status, passes: passes + 1, seconds, lastSeconds, lastEndedAt: new Date() };
+    };
     try {
       const counts = await loop.run(this.#ending.signal);
-      running.status = { name, passes: passes + 1, failures, lastError: null, lastCounts: counts };
-      if (lastError !== null) this.#log.info("loop works again", { loop: name });
+      running.status = { ...ended(), lastError: null, lastCounts: counts };
+      if (lastError !== null) this.#log.info("loop works again", { loop: loop.name });
       if (Object.values(counts).some((count) => count > 0)) {
-        this.#log.info("loop pass", { loop: name, ...counts });
+        this.#log.info("loop pass", { loop: loop.name, ...counts });
       }
     } catch (error) {
       const text = String(error);
-      const counted = { passes: passes + 1, failures: failures + 1 };
-      running.status = { ...status, ...counted, lastError: text };
+      running.status = { ...ended(), failures: failures + 1, lastError: text };
       // A lasting failure is one line, not one per pass.
-      if (text !== lastError) this.#log.error("loop pass failed", { loop: name, error });
+      if (text !== lastError) this.#log.error("loop pass failed", { loop: loop.name, error });
     }
   }
 
