@@ -56,7 +56,10 @@ export async function serveUntilSignal(app: App, options: ServeOptions): Promise
     const tls = options.tls === null ? null : await TlsListener.open(front, options.tls);
     const port = front.listen(options);
     const tlsPort = await tls?.listen(options.tls?.listen ?? options);
-    log.info("listening", { port, ...(tlsPort === undefined ? {} : { tlsPort }) });
+    log.info("listening", {
+      url: urlOf("http", options.hostname, port),
+      ...(tlsPort === undefined ? {} : { tlsUrl: urlOf("https", options.hostname, tlsPort) }),
+    });
 
     log.info("stopping", { signal: await signal.promise });
     options.stopping();
@@ -67,6 +70,10 @@ export async function serveUntilSignal(app: App, options: ServeOptions): Promise
     await rm(socketDir, { recursive: true, force: true });
   }
   log.info("stopped");
+}
+
+function urlOf(scheme: string, hostname: string, port: number): string {
+  return `${scheme}://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}/`;
 }
 
 function openFront({ proxy, sweep, log }: ServeOptions, unix: string): Front {

@@ -20,6 +20,7 @@ import {
 import type { Answer, ForwardFailure, Peer, Verdict } from "../../proto/http1/verdict.ts";
 import { encodeId } from "../../proto/ids.ts";
 import type { EnvdTokens } from "../capsules/envd-tokens.ts";
+import { isOutage } from "../outage.ts";
 import type { AgentPools } from "./agent-pools.ts";
 import { isSame, type OwnCredentials, setsOwnCookie } from "./credentials.ts";
 import { forwardedHeaders, withoutForwarded } from "./forwarded.ts";
@@ -61,9 +62,11 @@ export class ProxyRouter {
       return refuse(request, { status: 400, message: "No path is named" });
     const asked = { ...target, request, peer };
     const placement = this.#deps.placements.of(target.capsuleId);
-    return placement instanceof Promise
-      ? placement.then((settled) => this.#forward(asked, settled))
-      : this.#forward(asked, placement);
+    if (!(placement instanceof Promise)) return this.#forward(asked, placement);
+    return placement.then(
+      (settled) => this.#forward(asked, settled),
+      (error) => unavailable(request, error),
+    );
   }
 
   #forward(asked: Asked, placement: Placement): Verdict {
@@ -103,8 +106,12 @@ export class ProxyRouter {
     const sandboxId = encodeId("capsule", capsuleId);
     if (error === "not-running") {
       this.#deps.placements.forget(capsuleId);
-      const placement = await this.#deps.placements.of(capsuleId);
-      return refuse(request, absent(asked, placement) ?? notFound(sandboxId));
+      try {
+        const placement = await this.#deps.placements.of(capsuleId);
+        return refuse(request, absent(asked, placement) ?? notFound(sandboxId));
+      } catch (error) {
+        return unavailable(request, error);
+      }
     }
     const [status, message] = EXPLAINED[error];
     const about = status === 404 ? {} : { sandboxId, port };
@@ -148,6 +155,12 @@ function absent({ capsuleId }: Asked, { status, hostAddress }: Placement): Refus
     return { status: 409, sandboxId, message: "The sandbox is still transitioning" };
   }
   return status === "running" && hostAddress !== "" ? null : notFound(sandboxId);
+}
+
+/** While the database is away; anything else is a fault of ours. */
+function unavailable(request: RequestHead, error: unknown): Answer {
+  if (!isOutage(error)) throw error;
+  return refuse(request, { status: 503, message: "Try again in a moment" });
 }
 
 function notFound(sandboxId: string): Refusal {
