@@ -41,7 +41,8 @@ export function rpcHandlers(deps: RpcDeps): Map<string, RpcHandler> {
 function logUnexpected(log: RpcDeps["log"]): Interceptor {
   return (next) => async (request) => {
     const report = (error: unknown) => {
-      if (!(error instanceof ConnectError)) {
+      // A client that leaves a stream ends it with nothing at all.
+      if (error !== undefined && !(error instanceof ConnectError)) {
         log("rpc failed", { method: request.method.name, error: String(error) });
       }
       return error;

@@ -16,7 +16,12 @@ const FROZEN_KINDS = ["user", "pty"] as const;
 
 /** What processes may not take: an eighth of the memory, at most this. */
 const MEMORY_RESERVE_BYTES_MAX = 128 * 1024 * 1024;
-/** The share of the kernel's process ids that they may take. */
+/**
+ * Processes and threads that may run: by memory, for a fork bomb of more than a guest can hold takes
+ * minutes to end, within this share of what the kernel has ids for.
+ */
+const PIDS_PER_MIB = 8;
+const PIDS_MIN = 1024;
 const PIDS_SHARE = 0.8;
 
 const OOM_SCORE_ADJ = -900;
@@ -45,7 +50,7 @@ export class Cgroups {
     const memoryBytes = totalmem();
     const reserveBytes = Math.min(memoryBytes / 8, MEMORY_RESERVE_BYTES_MAX);
     setLimit(dir, "memory.max", Math.floor(memoryBytes - reserveBytes));
-    setLimit(dir, "pids.max", Math.floor(readNumber("/proc/sys/kernel/pid_max") * PIDS_SHARE));
+    setLimit(dir, "pids.max", pidsMax(memoryBytes));
     enableControllers(dir);
     for (const [kind, weight] of Object.entries(CPU_WEIGHTS)) {
       mkdirSync(join(dir, kind), { recursive: true });
@@ -127,6 +132,8 @@ function setLimit(dir: string, file: string, value: number): void {
   }
 }
 
-function readNumber(path: string): number {
-  return Number(readFileSync(path, "utf8"));
+function pidsMax(memoryBytes: number): number {
+  const byMemory = Math.max(PIDS_MIN, (memoryBytes / 1024 ** 2) * PIDS_PER_MIB);
+  const ids = Number(readFileSync("/proc/sys/kernel/pid_max", "utf8"));
+  return Math.floor(Math.min(byMemory, ids * PIDS_SHARE));
 }

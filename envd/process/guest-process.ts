@@ -18,6 +18,9 @@ export interface Command {
   readonly cwd: string | null;
 }
 
+/** Processes looked at between two turns of everybody else; each costs a file of /proc. */
+const SCAN_BATCH = 32;
+
 /**
  * A running or ended process. Its output is read from the first moment on, so a reader must be
  * subscribed before `run` is called to see all of it.
@@ -80,10 +83,10 @@ export class GuestProcess {
   }
 
   /** Ends the process group, and what the process put into other groups of its session. */
-  kill(): void {
+  async kill(): Promise<void> {
     if (this.isEnded) return;
     signalGroup(this.pid, "SIGKILL");
-    for (const pid of sessionMembers(this.pid)) signalOne(pid, "SIGKILL");
+    await killSession(this.pid);
   }
 
   /** Asks the process group to end. */
@@ -93,7 +96,7 @@ export class GuestProcess {
 
   /** Kills the process when it still runs after that time. */
   killAfter(timeoutMs: number): void {
-    this.#deadline = setTimeout(() => this.kill(), timeoutMs);
+    this.#deadline = setTimeout(() => void this.kill(), timeoutMs);
   }
 
   async #finish(drains: Drain[]): Promise<void> {
@@ -208,12 +211,17 @@ function signalOne(pid: number, signal: NodeJS.Signals): void {
   }
 }
 
-/** Processes of the session, found in /proc: job control puts them into groups of their own. */
-function sessionMembers(session: number): number[] {
-  return readdirSync("/proc")
-    .filter((name) => /^\d+$/.test(name))
-    .filter((name) => sessionOf(name) === session)
-    .map(Number);
+/**
+ * Ends the processes of the session, found in /proc: job control puts them into groups of their own.
+ * After a fork bomb there are thousands to look at, so others get their turn in between.
+ */
+async function killSession(session: number): Promise<void> {
+  let seen = 0;
+  for (const name of readdirSync("/proc")) {
+    if (!/^\d+$/.test(name)) continue;
+    if (sessionOf(name) === session) signalOne(Number(name), "SIGKILL");
+    if (++seen % SCAN_BATCH === 0) await Bun.sleep(0);
+  }
 }
 
 function sessionOf(pid: string): number | null {

@@ -70,7 +70,7 @@ export class Registry {
     for (const process of running) process.terminate();
     const grace = Bun.sleep(END_GRACE_MS);
     await Promise.race([Promise.all(running.map((process) => process.ended)), grace]);
-    for (const process of running) process.kill();
+    await Promise.all(running.map((process) => process.kill()));
   }
 
   #retire(process: GuestProcess): void {

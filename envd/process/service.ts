@@ -78,9 +78,9 @@ export function processService(deps: ProcessServiceDeps): ServiceImpl<typeof Pro
       return {};
     },
 
-    sendSignal(request) {
+    async sendSignal(request) {
       const process = registry.findRunning(selectorOf(request.process));
-      if (request.signal === Signal.SIGKILL) process.kill();
+      if (request.signal === Signal.SIGKILL) await process.kill();
       else if (request.signal === Signal.SIGTERM) process.terminate();
       else throw signalError(request.signal);
       return {};

@@ -46,7 +46,7 @@ describe("readers", () => {
     await eventually(async () => {
       const { stdout } = await runShell(client, `cat ${path}`);
       return stdout.toString() === "400\n";
-    });
+    }, 50_000);
     await runShell(client, `rm ${path}`);
   });
 
