@@ -7,6 +7,7 @@ import { adminClient } from "../harness/platform.ts";
 import { BareVmm } from "./bare-vmm.ts";
 import { benchExec, benchFiles } from "./exec-and-files.ts";
 import { benchGetCapsule } from "./get-capsule.ts";
+import { benchProxy } from "./proxy.ts";
 import { inTurn, printTable, type Row, timed } from "./rows.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
@@ -44,10 +45,12 @@ async function measure(): Promise<Row[]> {
   const exec = await benchExec(client, capsule);
   progress("files");
   const files = await benchFiles(client, capsule);
+  progress("proxy");
+  const proxy = await benchProxy(client, capsule);
   progress("reads");
   const get = await benchGetCapsule(client);
   await client.destroy(capsule.id);
-  return [create, exec, ...files, get];
+  return [create, exec, ...files, ...proxy, get];
 }
 
 async function benchCreate(client: Awaited<ReturnType<typeof adminClient>>): Promise<Row> {
