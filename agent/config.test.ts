@@ -18,6 +18,7 @@ test("what is not set has its default, empty variables included", () => {
     nativeDir: null,
     networkPoolSize: 4,
     logLevel: "info",
+    metricsToken: null,
     guestStreamsMax: 200,
     failpoint: null,
   });

@@ -1,6 +1,7 @@
 // Environment and arguments, checked once.
 
 import { resolve } from "node:path";
+import { SCRAPE_TOKEN_LENGTH_MIN } from "../proto/metrics/scrape-token.ts";
 import { HTTP_CONNECTIONS_DEFAULT, HTTP_CONNECTIONS_RESERVED } from "./limits.ts";
 import { LOG_LEVELS, type LogLevel } from "./log.ts";
 
@@ -26,6 +27,8 @@ export interface Config {
   readonly nativeDir: string | null;
   readonly networkPoolSize: number;
   readonly logLevel: LogLevel;
+  /** What a reader of the agent's own metrics must show; null: nobody may read them. */
+  readonly metricsToken: string | null;
   /** Long-lived calls to guests that may be open at once. */
   readonly guestStreamsMax: number;
   /** `<name>:kill` or `<name>:fail`: what a crash test wants to happen where. */
@@ -53,6 +56,7 @@ export function loadConfig(env: Environment, args: readonly string[]): Config {
     nativeDir: env.WRENN_NATIVE_DIR ? resolve(env.WRENN_NATIVE_DIR) : null,
     networkPoolSize: integer("WRENN_NETWORK_POOL", env.WRENN_NETWORK_POOL || "4", 0, 256),
     logLevel: oneOf("LOG_LEVEL", env.LOG_LEVEL || "info", LOG_LEVELS),
+    metricsToken: metricsToken(env.WRENN_METRICS_TOKEN),
     guestStreamsMax: guestStreamsMax(env.BUN_CONFIG_MAX_HTTP_REQUESTS),
     failpoint: env.WRENN_FAILPOINT || null,
   };
@@ -120,6 +124,16 @@ function integer(name: string, text: string, min: number, max: number): number {
     throw new ConfigError(`${name} ${JSON.stringify(text)} is no integer from ${min} to ${max}`);
   }
   return value;
+}
+
+function metricsToken(text: string | undefined): string | null {
+  if (!text) return null;
+  if (text.length < SCRAPE_TOKEN_LENGTH_MIN) {
+    throw new ConfigError(
+      `WRENN_METRICS_TOKEN must have at least ${SCRAPE_TOKEN_LENGTH_MIN} characters`,
+    );
+  }
+  return text;
 }
 
 function guestStreamsMax(connections: string | undefined): number {

@@ -14,6 +14,7 @@ import { openHostDir } from "./host-dir.ts";
 import { STOP_GRACE_MS } from "./limits.ts";
 import { Log } from "./log.ts";
 import { mountRunDir, unmountRunDir } from "./memory/run-dir.ts";
+import { AgentMetrics } from "./metrics/agent-metrics.ts";
 import { CapsuleMetrics } from "./metrics/capsule-metrics.ts";
 import { Kernel } from "./native/kernel.ts";
 import { NetworkPool } from "./network/network-pool.ts";
@@ -77,7 +78,24 @@ async function serve(): Promise<void> {
 
   const streamBudget = new StreamBudget(config.guestStreamsMax);
   const { runDir, logsDir } = dir;
+  const metrics = resources.use(
+    new AgentMetrics({
+      version: AGENT_VERSION,
+      host: {
+        ...{ vmm: vmm.name, vmm_version: vmm.version, accel: vmm.accel },
+        ...{ kernel: guestKernel.version, cow: disks.kind },
+      },
+      report: () => ({
+        capsules: capsules.list().map(({ spec, status }) => ({ status, vcpus: spec.vcpus })),
+        usage: capsuleMetrics.total(),
+        guestStreams: streamBudget.taken,
+        network: network.stock,
+        lanes: kernel.calls,
+      }),
+    }),
+  );
   const parts = {
+    metrics,
     ...{ journal, network, cgroups, images, disks, vmm, guestKernel, streamBudget },
     ...{ runDir, logsDir, failpoints, log, now },
   };
@@ -101,6 +119,8 @@ async function serve(): Promise<void> {
   const server = await startRpcServer(config.listen, {
     capsules,
     capsuleMetrics,
+    metrics,
+    metricsToken: config.metricsToken,
     socketDir: cacheDir,
     metadata: {
       agent_version: AGENT_VERSION,

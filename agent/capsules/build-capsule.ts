@@ -61,6 +61,7 @@ export function connectGuest(parts: HostParts, spec: CapsuleSpec, slot: NetworkS
     hostIp: slot.hostIp,
     accessToken: spec.accessToken,
     budget: parts.streamBudget,
+    observe: (outcome) => parts.metrics.observeGuestCall(outcome),
   });
 }
 

@@ -37,11 +37,9 @@ export async function createCapsule(
   } catch (error) {
     await undo(parts, capsule, error);
   }
-  parts.log.info("capsule.created", {
-    capsule: spec.id,
-    ...progress.timings,
-    total_ms: sinceStart(),
-  });
+  const timings = { ...progress.timings, total_ms: sinceStart() };
+  parts.log.info("capsule.created", { capsule: spec.id, ...timings });
+  parts.metrics.observeCreated(timings);
   parts.failpoints.reach("create.after-running");
 }
 
@@ -50,6 +48,7 @@ async function undo(parts: HostParts, capsule: Capsule, error: unknown): Promise
   // What a part says when it is cut off is not the reason.
   const { signal } = capsule.abort;
   const failure = createFailure(signal.aborted ? signal.reason : error);
+  parts.metrics.observeCreateFailed(failure.code);
   parts.log.warn("capsule.create-failed", {
     capsule: spec.id,
     error,

@@ -3,6 +3,7 @@
 import type { Cgroups } from "../cgroups/cgroups.ts";
 import type { StreamBudget } from "../guest/stream-budget.ts";
 import type { Log } from "../log.ts";
+import type { AgentMetrics } from "../metrics/agent-metrics.ts";
 import type { NetworkPool } from "../network/network-pool.ts";
 import type { Images } from "../rootfs/images.ts";
 import type { RootDisks } from "../rootfs/root-disks.ts";
@@ -25,5 +26,6 @@ export interface HostParts {
   readonly logsDir: string;
   readonly failpoints: Failpoints;
   readonly log: Log;
+  readonly metrics: AgentMetrics;
   readonly now: () => Date;
 }

@@ -23,6 +23,8 @@ export interface GuestOptions {
   readonly accessToken: string;
   /** Shared by all guests of the agent. */
   readonly budget: StreamBudget;
+  /** Told how each short call ended: `ok` or the code of its error. */
+  readonly observe?: (outcome: string) => void;
 }
 
 /** What envd learns when it is up. */
@@ -43,6 +45,7 @@ export class Guest {
   readonly files: Client<typeof Filesystem>;
   readonly #accessToken: string;
   readonly #budget: StreamBudget;
+  readonly #observe: (outcome: string) => void;
   readonly #closed = new AbortController();
   #streams = 0;
   #inputs = 0;
@@ -52,6 +55,7 @@ export class Guest {
     this.http = new GuestHttp(options);
     this.#accessToken = options.accessToken;
     this.#budget = options.budget;
+    this.#observe = options.observe ?? (() => {});
     const unary = this.#transport(UNARY_ANSWER_BYTES_MAX);
     this.processes = createClient(Process, unary);
     this.files = createClient(Filesystem, unary);
@@ -123,9 +127,13 @@ export class Guest {
   ): Promise<T> {
     const headers = about.user === undefined ? {} : asUser(about.user);
     try {
-      return await run({ signal: this.signal(timeoutMs), headers });
+      const answer = await run({ signal: this.signal(timeoutMs), headers });
+      this.#observe("ok");
+      return answer;
     } catch (error) {
-      throw guestError(error, { ...about, closed: this.closed });
+      const failure = guestError(error, { ...about, closed: this.closed });
+      this.#observe(failure.code);
+      throw failure;
     }
   }
 

@@ -4,10 +4,17 @@
 import { AgentError } from "../errors.ts";
 
 export class StreamBudget {
+  readonly #max: number;
   #free: number;
 
   constructor(max: number) {
+    this.#max = max;
     this.#free = max;
+  }
+
+  /** Places that are taken. */
+  get taken(): number {
+    return this.#max - this.#free;
   }
 
   /** A place, given back by disposing it; `resource_exhausted` if none is free. */

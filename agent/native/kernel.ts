@@ -53,6 +53,11 @@ export class Kernel implements AsyncDisposable {
     return kernel;
   }
 
+  /** Calls that wait and run, by lane. */
+  get calls(): Record<"network" | "storage", Lane["calls"]> {
+    return { network: this.#lanes.network.calls, storage: this.#lanes.storage.calls };
+  }
+
   /** Waits for calls under way and ends the Workers. Must be called for the process to end. */
   async close(): Promise<void> {
     const { network, storage, memory } = this.#lanes;

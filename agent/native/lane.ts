@@ -48,6 +48,12 @@ export class Lane {
     });
   }
 
+  /** Calls in the queue, and those that a Worker is at. */
+  get calls(): { waiting: number; running: number } {
+    const running = this.#seats.filter((seat) => seat.job !== null).length;
+    return { waiting: this.#queue.length, running };
+  }
+
   /** Refuses further tasks, waits for those accepted and ends the Workers. */
   async close(): Promise<void> {
     this.#closed = true;

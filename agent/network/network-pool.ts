@@ -33,6 +33,7 @@ export class NetworkPool {
   #closed = false;
   #filling: Promise<void> | null = null;
   #fillError: unknown = null;
+  #fillFailures = 0;
 
   private constructor(options: {
     kernel: Kernel;
@@ -117,6 +118,12 @@ export class NetworkPool {
     return this.#fillError;
   }
 
+  /** Slots that stand ready, how many should, and how often making them failed. */
+  get stock(): { ready: number; wanted: number; failures: number } {
+    const failures = this.#fillFailures;
+    return { ready: this.#ready.length, wanted: this.#readyWanted, failures };
+  }
+
   async #reconcile(keep: readonly number[]): Promise<void> {
     const { network } = this.#kernel;
     for (const index of keep) await this.#claims.claim(index);
@@ -185,6 +192,7 @@ export class NetworkPool {
       this.#fillError = null;
     } catch (error) {
       this.#fillError = error;
+      this.#fillFailures += 1;
     }
   }
 }

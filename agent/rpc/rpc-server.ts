@@ -14,6 +14,7 @@ import { UpstreamPool } from "../../proto/http1/upstream-pool.ts";
 import type { Forward } from "../../proto/http1/verdict.ts";
 import type { ListenAddress } from "../config.ts";
 import { CONNECTIONS_MAX, RPC_MESSAGE_BYTES_MAX } from "../limits.ts";
+import { answerScrape, type ScrapeDeps } from "../metrics/scrape.ts";
 import { GuestRouter } from "../proxy/guest-router.ts";
 import { AGENT_VERSION } from "../version.ts";
 import { type HostAgentDeps, hostAgentService } from "./host-agent-service.ts";
@@ -30,7 +31,7 @@ export interface RpcServer {
   stop(graceMs: number): Promise<void>;
 }
 
-export interface RpcServerDeps extends HostAgentDeps {
+export interface RpcServerDeps extends HostAgentDeps, ScrapeDeps {
   /** A directory that only root may enter. */
   readonly socketDir: string;
 }
@@ -76,7 +77,7 @@ export async function startRpcServer(
   };
 }
 
-function serveRpc(unix: string, deps: HostAgentDeps): Bun.Server<undefined> {
+function serveRpc(unix: string, deps: RpcServerDeps): Bun.Server<undefined> {
   const router: ConnectRouter = createConnectRouter({
     grpc: false,
     grpcWeb: false,
@@ -98,6 +99,7 @@ function serveRpc(unix: string, deps: HostAgentDeps): Bun.Server<undefined> {
       if (pathname === "/health" && request.method === "GET") {
         return Response.json({ status: "ok", version: AGENT_VERSION });
       }
+      if (pathname === "/metrics" && request.method === "GET") return answerScrape(request, deps);
       return new Response("Not found\n", { status: 404 });
     },
   });
