@@ -4,11 +4,12 @@ import { type EntryInfo, FileType } from "../../proto/gen/envd/filesystem_pb.js"
 import { AgentError } from "../errors.ts";
 import {
   FILE_BYTES_MAX,
+  KILL_GRACE_MS,
   REMOVE_TIMEOUT_MS,
   SMALL_ANSWER_BYTES_MAX,
   TRANSFER_IDLE_TIMEOUT_MS,
 } from "../limits.ts";
-import type { Guest } from "./guest.ts";
+import { asUser, type Guest } from "./guest.ts";
 import { guestError, guestHttpError } from "./guest-errors.ts";
 import { badAnswer, readChunks, readText } from "./guest-http.ts";
 import { IdleTimer } from "./idle-timer.ts";
@@ -19,7 +20,7 @@ const ABOUT_FILE = { subject: "file", user: USER } as const;
 /**
  * Writes the file and its missing parents, replacing what was there. Throws AgentError:
  * invalid_argument (a directory), resource_exhausted (no space, or over the limit of a file),
- * unavailable. On failure the file may hold a part of the content.
+ * unavailable. An upload that breaks off leaves no file, as long as the guest can still be told.
  */
 export async function writeFile(
   guest: Guest,
@@ -28,8 +29,9 @@ export async function writeFile(
 ): Promise<void> {
   using _place = guest.openStream();
   using idle = new IdleTimer(TRANSFER_IDLE_TIMEOUT_MS);
+  const sent: Sent = { bytes: 0 };
   try {
-    const body = content instanceof Uint8Array ? content : upload(content, idle);
+    const body = content instanceof Uint8Array ? content : upload(content, { idle, sent });
     const response = await guest.http.send({
       method: "POST",
       path: filesPath(path),
@@ -38,9 +40,34 @@ export async function writeFile(
       signal: AbortSignal.any([guest.closed, idle.signal]),
     });
     const text = await readText(response, SMALL_ANSWER_BYTES_MAX);
-    if (response.status !== 200) throw guestHttpError(response.status, text, path);
+    if (response.status === 200) return;
+    // Nothing was opened: what is there is another file.
+    if (response.status < 500 && response.status !== 413) sent.bytes = 0;
+    throw guestHttpError(response.status, text, path);
   } catch (error) {
+    await removePart(guest, path, sent);
     throw guestError(error, { ...ABOUT_FILE, closed: guest.closed });
+  }
+}
+
+/** How much of an upload has been taken from its source. */
+interface Sent {
+  bytes: number;
+}
+
+/**
+ * Part of a file must not be taken for the whole. envd cuts the file off when it opens it, so one that is
+ * longer than what was sent is still the old one. It may be beyond reach: then the error is all there is.
+ */
+async function removePart(guest: Guest, path: string, sent: Sent): Promise<void> {
+  if (sent.bytes === 0) return;
+  const options = { signal: guest.signal(KILL_GRACE_MS), headers: asUser(USER) };
+  try {
+    const { entry } = await guest.files.stat({ path }, options);
+    if (entry?.type !== FileType.FILE || entry.size > sent.bytes) return;
+    await guest.files.remove({ path }, options);
+  } catch {
+    // It was never made, or the guest does not answer.
   }
 }
 
@@ -116,9 +143,11 @@ function filesPath(path: string): string {
 }
 
 /** The body of an upload; each piece asked for shows that the guest takes what it is sent. */
-function upload(pieces: AsyncIterable<Uint8Array>, idle: IdleTimer): ReadableStream<Uint8Array> {
+function upload(
+  pieces: AsyncIterable<Uint8Array>,
+  { idle, sent }: { idle: IdleTimer; sent: Sent },
+): ReadableStream<Uint8Array> {
   const iterator = pieces[Symbol.asyncIterator]();
-  let bytes = 0;
   return new ReadableStream({
     async pull(controller) {
       idle.pause();
@@ -128,8 +157,8 @@ function upload(pieces: AsyncIterable<Uint8Array>, idle: IdleTimer): ReadableStr
         controller.close();
         return;
       }
-      bytes += value.byteLength;
-      if (bytes > FILE_BYTES_MAX) {
+      sent.bytes += value.byteLength;
+      if (sent.bytes > FILE_BYTES_MAX) {
         throw new AgentError("resource_exhausted", `A file has at most ${FILE_BYTES_MAX} bytes`, {
           subject: "file",
         });

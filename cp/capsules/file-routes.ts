@@ -31,7 +31,7 @@ const UPLOAD_DETAIL = {
   },
 };
 
-/** Below the prefix of capsules. File operations are no activity, as in the first API. */
+/** Below the prefix of capsules. */
 export function fileRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
   const { capsules } = deps;
   return new Elysia()
@@ -42,9 +42,7 @@ export function fileRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
         server?.timeout(request, 0);
         const ids = { id: parseId("capsule", params.id, "id"), teamId: caller.teamId };
         const upload = toUpload(request);
-        await capsules.use({ ...ids, isActivity: false }, (running) =>
-          writeUpload(running, upload),
-        );
+        await capsules.use({ ...ids, isActivity: true }, (running) => writeUpload(running, upload));
         set.status = 204;
       },
       {
@@ -61,7 +59,7 @@ export function fileRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
       async ({ caller, params, body, request, server }) => {
         server?.timeout(request, 0);
         const ids = { id: parseId("capsule", params.id, "id"), teamId: caller.teamId };
-        const content = await capsules.use({ ...ids, isActivity: false }, (running) =>
+        const content = await capsules.use({ ...ids, isActivity: true }, (running) =>
           readFile(running, body.path, request.signal),
         );
         const headers = { "content-type": "application/octet-stream" };
@@ -92,7 +90,7 @@ export function fileRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
       "/:id/files/list",
       async ({ caller, params, body }) => {
         const ids = { id: parseId("capsule", params.id, "id"), teamId: caller.teamId };
-        const entries = await capsules.use({ ...ids, isActivity: false }, (running) =>
+        const entries = await capsules.use({ ...ids, isActivity: true }, (running) =>
           listDirectory(running, body),
         );
         return { entries };
@@ -109,7 +107,7 @@ export function fileRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
       "/:id/files/mkdir",
       async ({ caller, params, body }) => {
         const ids = { id: parseId("capsule", params.id, "id"), teamId: caller.teamId };
-        const entry = await capsules.use({ ...ids, isActivity: false }, (running) =>
+        const entry = await capsules.use({ ...ids, isActivity: true }, (running) =>
           makeDirectory(running, body.path),
         );
         return { entry };
@@ -126,7 +124,7 @@ export function fileRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
       "/:id/files/remove",
       async ({ caller, params, body, set }) => {
         const ids = { id: parseId("capsule", params.id, "id"), teamId: caller.teamId };
-        await capsules.use({ ...ids, isActivity: false }, (running) =>
+        await capsules.use({ ...ids, isActivity: true }, (running) =>
           removePath(running, body.path),
         );
         set.status = 204;
@@ -141,7 +139,7 @@ export function fileRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
     );
 }
 
-function toUpload(request: Request) {
+export function toUpload(request: Request) {
   const { body, headers, signal } = request;
   if (body === null) throw new AppError("invalid_request", "a multipart body is required");
   const declared = headers.get("content-length");

@@ -13,6 +13,9 @@ export const TIMEOUT_SEC_MAX = 31_536_000;
 /** Size of a root disk. It is sparse: what is not written costs nothing. */
 export const DISK_SIZE_MB = 5120;
 
+/** Forks of one request: what one host can start in the time that a client waits. */
+export const FORKS_MAX = 100;
+
 /** Names of templates: safe as a file name, an argument and a path segment. */
 export const TEMPLATE_NAME_PATTERN = "^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$";
 
@@ -37,6 +40,8 @@ export const EXEC_TIMEOUT_SEC_DEFAULT = 30;
 
 /** What `/files/write` takes; larger files go through the streaming route. */
 export const FILE_WRITE_BYTES_MAX = 100 * 1024 * 1024;
+/** A client that streams a file and sends nothing for so long is gone. */
+export const UPLOAD_SILENCE_MS_MAX = 120_000;
 /** Boundaries, part headers and the path beside the file in a multipart body. */
 export const MULTIPART_OVERHEAD_BYTES_MAX = 64 * 1024;
 /** Entries of a deep tree are answered in one message. */

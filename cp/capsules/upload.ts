@@ -5,7 +5,12 @@ import { encodeId } from "../../proto/ids.ts";
 import { agentFailure } from "../agents/agent-errors.ts";
 import { FILE_WRITE_TIMEOUT_MS, STREAM_CHUNK_BYTES } from "../agents/limits.ts";
 import { AppError } from "../errors.ts";
-import { FILE_WRITE_BYTES_MAX, MULTIPART_OVERHEAD_BYTES_MAX, PATH_LENGTH_MAX } from "./limits.ts";
+import {
+  FILE_WRITE_BYTES_MAX,
+  MULTIPART_OVERHEAD_BYTES_MAX,
+  PATH_LENGTH_MAX,
+  UPLOAD_SILENCE_MS_MAX,
+} from "./limits.ts";
 import { readMultipart } from "./multipart.ts";
 import type { RunningCapsule } from "./running.ts";
 
@@ -25,6 +30,7 @@ export async function writeUpload(running: RunningCapsule, upload: Upload): Prom
   const lengthMax = FILE_WRITE_BYTES_MAX + MULTIPART_OVERHEAD_BYTES_MAX;
   if ((upload.contentLengthBytes ?? 0) > lengthMax) throw fileTooLarge();
 
+  const limits = { signal: upload.signal, timeoutMs: FILE_WRITE_TIMEOUT_MS };
   let path: string | undefined;
   let held: Uint8Array[] | undefined;
   let isWritten = false;
@@ -39,16 +45,60 @@ export async function writeUpload(running: RunningCapsule, upload: Upload): Prom
       if (path === undefined) {
         held = await readHeld(content);
       } else {
-        await sendFile(running, { path, content: bounded(content), signal: upload.signal });
+        await sendFile(running, { path, content: bounded(content), ...limits });
         isWritten = true;
       }
     }
   }
   if (path === undefined) throw new AppError("invalid_request", "path: is required");
   if (held !== undefined) {
-    await sendFile(running, { path, content: toAsync(held), signal: upload.signal });
+    await sendFile(running, { path, content: toAsync(held), ...limits });
   } else if (!isWritten) {
     throw new AppError("invalid_request", "file: is required");
+  }
+}
+
+/**
+ * Writes the body's part `file`, of any size, to the path in the part `path`, which must come first:
+ * nothing is held here. Throws `invalid_request` naming the part, also when the client stops sending.
+ */
+export async function writeStreamedUpload(running: RunningCapsule, upload: Upload): Promise<void> {
+  let path: string | undefined;
+  let isWritten = false;
+  const body = moving(upload.body);
+  for await (const { name, content } of readMultipart(body, upload.contentType)) {
+    if (name === "path") {
+      if (path !== undefined) throw new AppError("invalid_request", "path: given twice");
+      path = await readPath(content);
+    } else if (name === "file") {
+      if (isWritten) throw new AppError("invalid_request", "file: given twice");
+      if (path === undefined) throw new AppError("invalid_request", "path: must come before file");
+      await sendFile(running, { path, content, signal: upload.signal, timeoutMs: null });
+      isWritten = true;
+    }
+  }
+  if (!isWritten) throw new AppError("invalid_request", "file: is required");
+}
+
+/** The same bytes; fails when none comes for so long that the client must be gone. */
+async function* moving(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const chunks = body[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const silence = Promise.withResolvers<never>();
+      const timer = setTimeout(
+        () => silence.reject(new AppError("invalid_request", "file: the client stopped sending")),
+        UPLOAD_SILENCE_MS_MAX,
+      );
+      const next = await Promise.race([chunks.next(), silence.promise]).finally(() =>
+        clearTimeout(timer),
+      );
+      if (next.done === true) return;
+      yield next.value;
+    }
+  } finally {
+    // A read that waits for the client would hold up its own end.
+    void chunks.return?.()?.catch(() => {});
   }
 }
 
@@ -90,7 +140,13 @@ async function* toAsync(chunks: Uint8Array[]): AsyncGenerator<Uint8Array> {
 
 async function sendFile(
   { capsule, agent }: RunningCapsule,
-  file: { path: string; content: AsyncIterable<Uint8Array>; signal: AbortSignal },
+  file: {
+    path: string;
+    content: AsyncIterable<Uint8Array>;
+    signal: AbortSignal;
+    /** null for a file that takes its time; each of its bytes still has to come soon. */
+    timeoutMs: number | null;
+  },
 ): Promise<void> {
   const sandboxId = encodeId("capsule", capsule.id);
   // A fault of the client's body ends the call to the agent, and is what the client should hear of.
@@ -110,7 +166,8 @@ async function sendFile(
       throw error;
     }
   }
-  const options = { timeoutMs: FILE_WRITE_TIMEOUT_MS, signal: file.signal };
+  const { signal, timeoutMs } = file;
+  const options = { signal, ...(timeoutMs === null ? {} : { timeoutMs }) };
   await agent.writeFileStream(messages(), options).catch((error) => {
     throw bodyFault ?? agentFailure(error, "capsule");
   });

@@ -10,7 +10,7 @@ export const MESSAGE_BYTES_MAX = 1024 * 1024;
 export const INBOX_BYTES_MAX = 512 * 1024;
 export const INBOX_MESSAGES_MAX = 1024;
 /** Above what people and pastes produce; a client that sends more is read more slowly. */
-export const MESSAGES_PER_SECOND_MAX = 2000;
+export const MESSAGES_PER_SECOND_MAX = 5000;
 /** Messages that make no sense, after which the client is sent away. */
 export const BAD_MESSAGES_MAX = 16;
 
