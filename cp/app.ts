@@ -11,6 +11,7 @@ import { type HostRoutesDeps, hostRoutes } from "./hosts/routes.ts";
 import type { Log } from "./log.ts";
 import { type MetricsRoutesDeps, metricsRoutes } from "./metrics/routes.ts";
 import { observeRequests } from "./request-log.ts";
+import { fileStreamRoutes } from "./streams/file-routes.ts";
 import { type StreamRouteDeps, streamRoutes } from "./streams/routes.ts";
 import { type TeamRoutesDeps, teamRoutes } from "./teams/routes.ts";
 import { type UserRoutesDeps, userRoutes } from "./users/routes.ts";
@@ -79,7 +80,8 @@ function apiRoutes(services: Services) {
     .use(apiKeyRoutes(services))
     .use(hostRoutes(services))
     .use(capsuleRoutes(services))
-    .use(streamRoutes(services));
+    .use(streamRoutes(services))
+    .use(fileStreamRoutes(services));
 }
 
 export type App = ReturnType<typeof createApp>;

@@ -14,6 +14,7 @@ import { systemClock } from "../../cp/clock.ts";
 import { capsules, hosts, teamApiKeys, teams } from "../../cp/db/tables.ts";
 import { createErrorHandler } from "../../cp/error-response.ts";
 import { createLog } from "../../cp/log.ts";
+import { fileStreamRoutes } from "../../cp/streams/file-routes.ts";
 import { streamRoutes } from "../../cp/streams/routes.ts";
 import { Streams } from "../../cp/streams/service.ts";
 import { type Id, newId } from "../../proto/ids.ts";
@@ -45,7 +46,8 @@ export class TestControlPlane implements AsyncDisposable {
     this.#app = new Elysia({ systemRouter: false, normalize: true })
       .onError({ as: "global" }, createErrorHandler({ log: deps.log, requestIds: new WeakMap() }))
       .use(capsuleRoutes({ authenticator, capsules: this.capsules }))
-      .use(streamRoutes({ authenticator, streams }));
+      .use(streamRoutes({ authenticator, streams }))
+      .use(fileStreamRoutes({ authenticator, capsules: this.capsules }));
   }
 
   static async start(database: TestDatabase): Promise<TestControlPlane> {
