@@ -6,8 +6,11 @@ import { AppError } from "../errors.ts";
 /** Header of an agent's error that says what a code is about. */
 const REASON_HEADER = "wrenn-reason";
 
-/** What the call was for: some codes mean another thing to a create. */
-export type AgentCall = "create" | "capsule";
+/**
+ * What the call was for, because some codes depend on it: a capsule that may go to any host, work
+ * that takes room on the one host that can do it, or a call to a running capsule.
+ */
+export type AgentCall = "create" | "place" | "capsule";
 
 /**
  * The error for the client, with the agent's error as cause. Texts of codes that are about the
@@ -33,9 +36,9 @@ export function agentFailure(error: unknown, call: AgentCall): AppError {
     case Code.PermissionDenied:
       return new AppError("forbidden", failure.rawMessage, { cause });
     case Code.ResourceExhausted:
-      return call === "create"
-        ? new AppError("no_hosts_available", "The host has no room left for the capsule", { cause })
-        : new AppError("too_large", failure.rawMessage, { cause });
+      return call === "capsule"
+        ? new AppError("too_large", failure.rawMessage, { cause })
+        : new AppError("no_hosts_available", "The host has no room left for this", { cause });
     case Code.Unavailable:
       return reason === "guest"
         ? new AppError("agent_error", "The capsule does not answer", { cause })

@@ -7,6 +7,14 @@
 export const CREATE_TIMEOUT_MS = 240_000;
 /** A VMM gets 10 s to end by itself, then network and disk are taken down. */
 export const DESTROY_TIMEOUT_MS = 60_000;
+/** User processes are frozen and device state saved; clients of the first API wait 60 s. */
+export const PAUSE_TIMEOUT_MS = 120_000;
+/** A resume may have to boot the disk, which takes what a create takes. */
+export const RESUME_TIMEOUT_MS = CREATE_TIMEOUT_MS;
+/** Sealing reads and writes what the guest has changed: 64 GiB at 200 MiB/s. */
+export const SNAPSHOT_TIMEOUT_MS = 300_000;
+/** One snapshot of the source, then as many restores. */
+export const FORK_TIMEOUT_MS = CREATE_TIMEOUT_MS;
 /** Answered from the agent's memory. */
 export const LIST_TIMEOUT_MS = 10_000;
 /** Answered from the agent's memory, too. */

@@ -8,7 +8,7 @@ import {
   TestPlatform,
   until,
 } from "../../tests/harness/simulated-agent-platform.ts";
-import { capsules, events, hosts, templates } from "../db/tables.ts";
+import { capsules, events, hosts, templateHosts, templates } from "../db/tables.ts";
 import { PLATFORM_TEAM } from "../templates/service.ts";
 
 let platform: TestPlatform;
@@ -141,17 +141,21 @@ test("a team finds its own templates, and nobody else's", async () => {
   expect([own.status, foreign.status]).toEqual([201, 404]);
 });
 
-test("a template that holds memory fixes the size", async () => {
-  await platform.database.db.insert(templates).values({
-    name: "frozen",
-    teamId: PLATFORM_TEAM,
-    type: "snapshot",
-    vcpus: 3,
-    memoryMb: 768,
-  });
+test("a template that holds memory fixes the size, and the hosts that can start it", async () => {
+  const columns = { name: "frozen", teamId: PLATFORM_TEAM, type: "snapshot" } as const;
+  const [template] = await platform.database.db
+    .insert(templates)
+    .values({ ...columns, vcpus: 3, memoryMb: 768 })
+    .returning();
+  const frozen = { template: "frozen", vcpus: 8, memory_mb: 128 };
 
-  const { body } = await create({ template: "frozen", vcpus: 8, memory_mb: 128 });
+  const nowhere = await create(frozen);
+  const place = { templateId: template?.id ?? "", hostId: platform.hostId };
+  await platform.database.db.insert(templateHosts).values(place);
+  const { body } = await create(frozen);
 
+  expect(nowhere.status).toBe(503);
+  expect(nowhere.body.error.message).toBe('no host that has the template "frozen" is online');
   expect(body).toMatchObject({ vcpus: 3, memory_mb: 768 });
 });
 

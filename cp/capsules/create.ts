@@ -12,7 +12,7 @@ import { CREATE_TIMEOUT_MS, DESTROY_TIMEOUT_MS } from "../agents/limits.ts";
 import { AppError } from "../errors.ts";
 import { type EventActor, recordCapsuleEvents } from "../events/outbox.ts";
 import { claimKey, type KeyedRequest, keepAnswer } from "../idempotency/service.ts";
-import { findTemplate, type Template } from "../templates/service.ts";
+import { findTemplate, hostsOfTemplate, type Template } from "../templates/service.ts";
 import { firstAnswer, settledAnswer } from "./answers.ts";
 import type { OperationDeps } from "./deps.ts";
 import { ENDED_STATES } from "./lifecycle.ts";
@@ -33,7 +33,7 @@ import { type Capsule, type CapsuleRow, type CreateCapsule, toCapsule } from "./
 /** From the insert to the question to the host there is only one short transaction. */
 const PENDING_DEADLINE_SEC = 30;
 /** The host's answer, the clean-up when it is a failure, and time to write it down. */
-const STARTING_DEADLINE_SEC = (CREATE_TIMEOUT_MS + DESTROY_TIMEOUT_MS) / 1000 + 30;
+export const STARTING_DEADLINE_SEC = (CREATE_TIMEOUT_MS + DESTROY_TIMEOUT_MS) / 1000 + 30;
 
 export interface CreateRequest {
   readonly teamId: Id<"team">;
@@ -85,8 +85,7 @@ async function placeCapsule(
   { request, template }: { request: CreateRequest; template: Template },
 ): Promise<Placed | "key taken"> {
   const shape = shapeOf(request.body, template);
-  const candidates = await selectCandidateHosts(deps.db, request.teamId);
-  if (candidates.length === 0) throw new AppError("no_hosts_available", "no host is online");
+  const candidates = await findCandidates(deps, request.teamId, template);
 
   for (const candidate of rankHosts(candidates, shape)) {
     const placed = await deps.db.transaction(async (tx) => {
@@ -117,6 +116,22 @@ async function placeCapsule(
   throw new AppError("no_hosts_available", "no host has sufficient resources for the capsule");
 }
 
+/** Hosts that are online and, when the template holds memory, have it. */
+async function findCandidates(
+  deps: OperationDeps,
+  teamId: Id<"team">,
+  template: Template,
+): Promise<HostLoad[]> {
+  const online = await selectCandidateHosts(deps.db, teamId);
+  if (online.length === 0) throw new AppError("no_hosts_available", "no host is online");
+  if (template.type !== "snapshot") return online;
+  const places = await hostsOfTemplate(deps.db, template.id);
+  const having = online.filter(({ id }) => places.has(id));
+  if (having.length > 0) return having;
+  const message = `no host that has the template "${template.name}" is online`;
+  throw new AppError("no_hosts_available", message);
+}
+
 /** A template that holds memory fixes its size. */
 function shapeOf(body: CreateCapsule, template: Template): CapsuleShape {
   const diskSizeMb = DISK_SIZE_MB;
@@ -135,10 +150,16 @@ function orDefault(value: number | undefined, standard: number): number {
   return value === undefined || value <= 0 ? standard : value;
 }
 
-interface Start extends Placed {
-  readonly template: Template;
+/** A capsule in `starting`, whose start this process is to end. */
+export interface StartingCapsule {
+  readonly row: CapsuleRow;
+  readonly host: Pick<HostLoad, "id" | "address">;
   readonly actor: EventActor;
   readonly key: KeyedRequest | undefined;
+}
+
+interface Start extends StartingCapsule {
+  readonly template: Template;
 }
 
 async function startCapsule(deps: OperationDeps, start: Start): Promise<Capsule> {
@@ -165,6 +186,15 @@ async function startCapsule(deps: OperationDeps, start: Start): Promise<Capsule>
     }
     return await failCapsule(deps, start, agentFailure(error, "create"));
   }
+  return await finishStart(deps, start, told);
+}
+
+/** Records what the host told. Throws `conflict` when the capsule was destroyed meanwhile. */
+export async function finishStart(
+  deps: OperationDeps,
+  start: StartingCapsule,
+  told: { hostIp: string; metadata: Record<string, string> },
+): Promise<Capsule> {
   return (await recordRunning(deps, start, told)) ?? (await overtaken(deps, start));
 }
 
@@ -188,8 +218,8 @@ function toAgent(deps: OperationDeps, { row, template }: Start) {
 /** Undefined when the capsule is not this operation's to move any more. */
 async function recordRunning(
   deps: OperationDeps,
-  { row, actor, key }: Start,
-  told: CreateSandboxResponse,
+  { row, actor, key }: StartingCapsule,
+  told: { hostIp: string; metadata: Record<string, string> },
 ): Promise<Capsule | undefined> {
   return await deps.db.transaction(async (tx) => {
     // `missing`: the host fell silent for the monitor meanwhile, but has answered us.
@@ -211,8 +241,15 @@ async function recordRunning(
   });
 }
 
-/** Nothing may be left of a create that failed, neither on the host nor as a promise. */
-async function failCapsule(deps: OperationDeps, start: Start, failure: AppError): Promise<Capsule> {
+/**
+ * Nothing may be left of a create that failed, neither on the host nor as a promise. Throws the
+ * failure, if the capsule has not gone on in spite of it.
+ */
+export async function failCapsule(
+  deps: OperationDeps,
+  start: StartingCapsule,
+  failure: AppError,
+): Promise<Capsule> {
   const { row, host, actor, key } = start;
   await destroyOnHost(deps, host, row.id);
   const failed = await deps.db.transaction(async (tx) => {
@@ -234,7 +271,7 @@ async function failCapsule(deps: OperationDeps, start: Start, failure: AppError)
 }
 
 /** Somebody else moved the capsule on: a destroy, or a control plane that took us for dead. */
-async function overtaken(deps: OperationDeps, { row, host }: Start): Promise<Capsule> {
+async function overtaken(deps: OperationDeps, { row, host }: StartingCapsule): Promise<Capsule> {
   const current = await selectCapsule(deps.db, row.id);
   const isEnding = ["stopping", ...ENDED_STATES].includes(current?.status ?? "stopped");
   // The host may have begun after it was told to destroy.
@@ -245,7 +282,7 @@ async function overtaken(deps: OperationDeps, { row, host }: Start): Promise<Cap
 /** Best effort: what stays because the host does not answer is destroyed when it does again. */
 async function destroyOnHost(
   deps: OperationDeps,
-  host: HostLoad,
+  host: StartingCapsule["host"],
   id: Id<"capsule">,
 ): Promise<void> {
   const sandboxId = encodeId("capsule", id);

@@ -1,6 +1,6 @@
 // SQL that holds capsules against what their hosts say.
 
-import { and, eq, inArray, lt, or, sql } from "drizzle-orm";
+import { and, eq, inArray, isNull, lt, or, sql } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
 import type { Db, Queryable, Tx } from "../db/client.ts";
 import { capsules, hosts } from "../db/tables.ts";
@@ -81,6 +81,30 @@ export async function updateLastActive(
         eq(capsules.status, "running"),
         // Agents tell whole seconds.
         lt(sql`${capsules.lastActiveAt} + interval '1 second'`, sql`to_timestamp(told.unix_sec)`),
+      ),
+    );
+}
+
+/** Takes over since when pauses are durable: of capsules that were paused before `asOf`. */
+export async function updateDurable(
+  q: Queryable,
+  durable: readonly { id: Id<"capsule">; unixSec: number }[],
+  asOf: Date,
+): Promise<void> {
+  const told = sql`unnest(
+    ${sql.param(durable.map(({ id }) => id))}::uuid[],
+    ${sql.param(durable.map(({ unixSec }) => unixSec))}::float8[]
+  ) as told (id, unix_sec)`;
+  await q
+    .update(capsules)
+    .set({ durableAt: sql`to_timestamp(told.unix_sec)` })
+    .from(told)
+    .where(
+      and(
+        sql`${capsules.id} = told.id`,
+        eq(capsules.status, "paused"),
+        isNull(capsules.durableAt),
+        lt(capsules.lastUpdated, asOf),
       ),
     );
 }

@@ -26,21 +26,25 @@ export const MOVES: Readonly<Record<CapsuleState, readonly CapsuleState[]>> = {
   pending: ["starting", "error", "missing", "stopping"],
   // The host has been asked, and may or may not have begun.
   starting: ["running", "error", "missing", "stopping"],
-  running: ["stopped", "missing", "stopping"],
-  pausing: ["stopping"],
-  paused: ["stopping"],
-  resuming: ["stopping"],
+  // Straight to paused: its host did it by itself.
+  running: ["pausing", "paused", "stopped", "missing", "stopping"],
+  // Back to running: the pause failed before its point of no return.
+  pausing: ["paused", "running", "stopped", "missing", "stopping"],
+  // Straight to running: a resume that counted as failed reached the host after all.
+  paused: ["resuming", "running", "stopping"],
+  // What was paused is never lost on record: a host that falls silent leaves it paused.
+  resuming: ["running", "paused", "stopping"],
   // Promised to the caller: from here nothing leads back.
   stopping: ["stopped"],
   stopped: [],
   hibernated: ["stopping"],
-  missing: ["running", "stopped", "stopping"],
+  missing: ["running", "paused", "stopped", "stopping"],
   // Nothing of it should be on a host; destroying it makes sure.
   error: ["stopping"],
 };
 
 /** States in which an operation of some control plane is under way; each has a deadline. */
-export const OPERATION_STATES = ["pending", "starting", "stopping"] as const;
+export const OPERATION_STATES = ["pending", "starting", "pausing", "resuming", "stopping"] as const;
 
 /** States in which a host that answers has to have the capsule. */
 export const LIVE_STATES = ["running", "missing"] as const;

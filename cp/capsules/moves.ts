@@ -19,7 +19,7 @@ export interface Move extends StateChange {
 
 /** What the move tells the world; without one, that the state has changed. */
 export interface MoveEvent {
-  readonly type: "capsule.create" | "capsule.destroy" | "capsule.state.changed";
+  readonly type: CapsuleEvent["type"];
   readonly outcome: "success" | "error" | "";
   readonly actor: EventActor;
   /** Why the platform did it by itself, in the words of the event specification. */

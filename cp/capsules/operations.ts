@@ -8,6 +8,7 @@
 // abandoned. That is safe, for every move names the operation it belongs to.
 
 import { type SQL, sql } from "drizzle-orm";
+import type { PgColumn } from "drizzle-orm/pg-core";
 import postgres, { type Sql } from "postgres";
 import { randomHex } from "../auth/digest.ts";
 import { capsules } from "../db/tables.ts";
@@ -85,15 +86,15 @@ export class Operations implements AsyncDisposable {
   }
 }
 
-/** SQL that is true for a capsule whose operation's control plane holds no lock any more. */
-export function isAbandoned(): SQL<boolean> {
+/** SQL that is true for an operation, a capsule's if not told, whose control plane holds no lock. */
+export function isAbandoned(operationId: PgColumn = capsules.operationId): SQL<boolean> {
   // pg_locks writes a lock of two int4 as unsigned classid and objid, with objsubid 2.
   return sql<boolean>`not exists (
     select from pg_locks
     where locktype = 'advisory' and granted and objsubid = 2
       and database = (select oid from pg_database where datname = current_database())
       and classid::bigint = ${LOCK_CLASS}
-      and objid::bigint = ('x' || substr(${capsules.operationId}::text, 1, 8))::bit(32)::bigint
+      and objid::bigint = ('x' || substr(${operationId}::text, 1, 8))::bit(32)::bigint
   )`;
 }
 

@@ -52,6 +52,14 @@ export function hasRoom(host: HostLoad, shape: CapsuleShape): boolean {
   );
 }
 
+/** How many capsules of the shape the host has room for, at most `max`. */
+export function countRoom(host: HostLoad, shape: CapsuleShape, max: number): number {
+  const total = capacity(host);
+  const byMemory = (total.memoryMb - host.usedMemoryMb) / shape.memoryMb;
+  const byDisk = (total.diskMb - host.usedDiskMb) / shape.diskSizeMb;
+  return Math.max(0, Math.floor(Math.min(byMemory, byDisk, max)));
+}
+
 /** The free share of the scarcest resource: 1 is an empty host. */
 function freeShare(host: HostLoad): number {
   const total = capacity(host);

@@ -53,7 +53,7 @@ test("where record and host agree nothing happens", async () => {
   const id = await createdId();
   const before = await row(id);
 
-  expect(await pass()).toEqual({ silent: 0, lost: 0, restored: 0, destroyed: 0 });
+  expect(await pass()).toEqual({ silent: 0, lost: 0, paused: 0, restored: 0, destroyed: 0 });
 
   expect(await row(id)).toEqual(before);
 });

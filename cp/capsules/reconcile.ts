@@ -12,11 +12,13 @@ import {
   selectCapsulesOfHost,
   selectHostsToAsk,
   selectSilentHosts,
+  updateDurable,
   updateHostUnreachable,
   updateLastActive,
 } from "./host-queries.ts";
 import { ENDED_STATES } from "./lifecycle.ts";
 import { type MoveEvent, moveCapsule, moveCapsulesOfHost } from "./moves.ts";
+import { durableAt } from "./pause.ts";
 import { runningColumns } from "./queries.ts";
 import type { CapsuleRow } from "./schema.ts";
 
@@ -28,6 +30,7 @@ const UNKNOWN_GRACE_SEC = 60;
 
 export interface ReconcileCounts extends Record<string, number> {
   lost: number;
+  paused: number;
   restored: number;
   destroyed: number;
 }
@@ -45,9 +48,10 @@ export async function markSilentHosts(deps: OperationDeps): Promise<number> {
         actor: SYSTEM_ACTOR,
         reason: "host_unreachable",
       };
-      for (const from of ["running", "starting", "pending"] as const) {
+      for (const from of ["running", "starting", "pending", "pausing"] as const) {
         await moveCapsulesOfHost(tx, { hostId, from, to: "missing", event });
       }
+      await moveCapsulesOfHost(tx, { hostId, from: "resuming", to: "paused", event });
       if (host.teamId !== null) {
         await recordHostEvent(tx, { teamId: host.teamId, hostId, type: "host.down" });
       }
@@ -86,16 +90,11 @@ export async function reconcileHost(
   const ids = [...onHost.keys()];
   const rows = await selectCapsulesOfHost(deps.db, { hostId: host.id, ids });
 
-  const counts: ReconcileCounts = { lost: 0, restored: 0, destroyed: 0 };
+  const counts: ReconcileCounts = { lost: 0, paused: 0, restored: 0, destroyed: 0 };
   const known = new Map(rows.map((row) => [row.id, row]));
   for (const row of rows) {
-    const told = onHost.get(row.id);
-    if (row.status !== "running" && row.status !== "missing") continue;
-    if (told === undefined || told.status === "error") {
-      counts.lost += (await stopLost(deps, row, { told, asOf })) ? 1 : 0;
-    } else if (row.status === "missing" && told.status === "running") {
-      counts.restored += (await restore(deps, row, told)) ? 1 : 0;
-    }
+    const change = await align(deps, row, { told: onHost.get(row.id), asOf });
+    if (change !== null) counts[change] = (counts[change] ?? 0) + 1;
   }
   const leftovers = [...onHost].filter(([id, told]) => isLeftover(known.get(id), told, asOf));
   counts.destroyed = await destroyLeftovers(
@@ -104,7 +103,68 @@ export async function reconcileHost(
     leftovers.map(([id]) => id),
   );
   await takeOverActivity(deps, [...onHost]);
+  await takeOverDurability(deps, [...onHost], asOf);
   return counts;
+}
+
+/** Moves one capsule to where its host has it. What was paused is never called lost. */
+async function align(
+  deps: OperationDeps,
+  row: CapsuleRow,
+  { told, asOf }: { told: SandboxInfo | undefined; asOf: Date },
+): Promise<"lost" | "paused" | "restored" | null> {
+  if (row.status === "paused") {
+    if (told?.status !== "running") return null;
+    return (await resumeOnRecord(deps, row, { told, asOf })) ? "restored" : null;
+  }
+  if (row.status !== "running" && row.status !== "missing") return null;
+  if (told === undefined || told.status === "error") {
+    return (await stopLost(deps, row, { told, asOf })) ? "lost" : null;
+  }
+  if (told.status === "paused") {
+    return (await pauseOnRecord(deps, row, { told, asOf })) ? "paused" : null;
+  }
+  if (row.status === "missing" && told.status === "running") {
+    return (await restore(deps, row, told)) ? "restored" : null;
+  }
+  return null;
+}
+
+/** Its host paused it, because nobody used it or because it was told to while we were away. */
+async function pauseOnRecord(
+  deps: OperationDeps,
+  row: CapsuleRow,
+  { told, asOf }: { told: SandboxInfo; asOf: Date },
+): Promise<boolean> {
+  const isExpired = told.pauseReason === "ttl_expired";
+  const event: MoveEvent = {
+    type: "capsule.pause",
+    outcome: "success",
+    actor: SYSTEM_ACTOR,
+    reason: isExpired ? "ttl_expired" : "host_state_sync",
+    isInferred: !isExpired,
+  };
+  const set = { durableAt: durableAt(told), reason: told.reason };
+  const move = { id: row.id, from: row.status, to: "paused", set, event } as const;
+  return (await moveCapsule(deps.db, { ...move, unmovedSince: asOf })) !== undefined;
+}
+
+/** A resume that nobody here waits for any more has reached the host. */
+async function resumeOnRecord(
+  deps: OperationDeps,
+  row: CapsuleRow,
+  { told, asOf }: { told: SandboxInfo; asOf: Date },
+): Promise<boolean> {
+  const event: MoveEvent = {
+    type: "capsule.resume",
+    outcome: "success",
+    actor: SYSTEM_ACTOR,
+    reason: "host_state_sync",
+    isInferred: true,
+  };
+  const set = { ...runningColumns(told), durableAt: null, reason: "" };
+  const move = { id: row.id, from: "paused", to: "running", set, event } as const;
+  return (await moveCapsule(deps.db, { ...move, unmovedSince: asOf })) !== undefined;
 }
 
 /** The host answers and does not have it, or has only what is left of it. */
@@ -150,7 +210,10 @@ function isLeftover(row: CapsuleRow | undefined, told: SandboxInfo, asOf: Date):
     const ageSec = asOf.getTime() / 1000 - Number(told.createdAtUnix);
     return ageSec > UNKNOWN_GRACE_SEC;
   }
-  return ENDED_STATES.some((state) => state === row.status) || told.status === "error";
+  if (ENDED_STATES.some((state) => state === row.status)) return true;
+  // What rests may still have a generation to come back from, whatever its VMM came to.
+  const isResting = ["pausing", "paused", "resuming"].includes(row.status);
+  return told.status === "error" && !isResting;
 }
 
 async function destroyLeftovers(
@@ -184,4 +247,15 @@ async function takeOverActivity(
     .filter(([, told]) => told.lastActiveAtUnix > 0n)
     .map(([id, told]) => ({ id, unixSec: Number(told.lastActiveAtUnix) }));
   if (active.length > 0) await updateLastActive(deps.db, active);
+}
+
+async function takeOverDurability(
+  deps: OperationDeps,
+  onHost: readonly (readonly [Id<"capsule">, SandboxInfo])[],
+  asOf: Date,
+): Promise<void> {
+  const durable = onHost
+    .filter(([, told]) => told.status === "paused" && told.durableAtUnix > 0n)
+    .map(([id, told]) => ({ id, unixSec: Number(told.durableAtUnix) }));
+  if (durable.length > 0) await updateDurable(deps.db, durable, asOf);
 }

@@ -7,6 +7,7 @@ import { parseId } from "../wire.ts";
 import { commandRoutes } from "./command-routes.ts";
 import { fileRoutes } from "./file-routes.ts";
 import { metricRoutes } from "./metric-routes.ts";
+import { restRoutes } from "./rest-routes.ts";
 import { AUTH_ERRORS, CAPSULE_ERRORS, RUNNING_ERRORS } from "./route-errors.ts";
 import {
   Capsule,
@@ -92,6 +93,7 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
         detail: { summary: "Reset the capsule's inactivity timer" },
       },
     )
+    .use(restRoutes(deps))
     .use(commandRoutes(deps))
     .use(fileRoutes(deps))
     .use(metricRoutes(deps));

@@ -5,7 +5,7 @@ import { encodeId } from "../../proto/ids.ts";
 import type { AgentClient, AgentClients } from "../agents/agent-clients.ts";
 import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
-import { wireStatus } from "./lifecycle.ts";
+import type { CapsuleState } from "./lifecycle.ts";
 import type { CapsuleQueries } from "./queries.ts";
 import type { CapsuleRow } from "./schema.ts";
 
@@ -21,20 +21,31 @@ export interface RunningCapsule {
  * and `host_unavailable` when the host is known not to answer.
  */
 export async function findRunning(
-  { queries, agents, log }: { queries: CapsuleQueries; agents: AgentClients; log: Log },
+  deps: { queries: CapsuleQueries; agents: AgentClients; log: Log },
   ids: { id: Id<"capsule">; teamId: Id<"team"> },
+): Promise<RunningCapsule> {
+  return await findOnHost(deps, { ...ids, states: ["running"] });
+}
+
+/** The same for a capsule in one of the states; `invalid_state` in any other. */
+export async function findOnHost(
+  { queries, agents, log }: { queries: CapsuleQueries; agents: AgentClients; log: Log },
+  { states, ...ids }: { id: Id<"capsule">; teamId: Id<"team">; states: readonly CapsuleState[] },
 ): Promise<RunningCapsule> {
   const found = await queries.withHost(ids);
   if (found === undefined) throw capsuleNotFound(ids.id);
   const { capsule, hostAddress, hostStatus } = found;
-  if (capsule.status !== "running") {
-    const state = wireStatus(capsule.status);
-    throw new AppError("invalid_state", `the capsule is not running: it is ${state}`);
-  }
+  if (!states.includes(capsule.status)) throw wrongState(capsule, states);
   if (hostAddress === null || hostAddress === "" || hostStatus === "unreachable") {
     throw new AppError("host_unavailable", "the capsule's host does not answer");
   }
   return { capsule, agent: agents.at(hostAddress), log };
+}
+
+/** With the state's own name: a transient one is no state that clients know from elsewhere. */
+export function wrongState(row: CapsuleRow, states: readonly CapsuleState[]): AppError {
+  const message = `the capsule is not ${states.join(" or ")}: it is ${row.status}`;
+  return new AppError("invalid_state", message);
 }
 
 export function capsuleNotFound(id: Id<"capsule">): AppError {

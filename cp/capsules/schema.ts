@@ -8,6 +8,7 @@ import { timestamp } from "../wire.ts";
 import { WIRE_STATUSES, wireStatus } from "./lifecycle.ts";
 import {
   CAPSULES_LISTED_MAX,
+  FORKS_MAX,
   IDEMPOTENCY_KEY_LENGTH_MAX,
   MEMORY_MB_MAX,
   TEMPLATE_NAME_PATTERN,
@@ -53,6 +54,29 @@ export const CreateCapsule = t.Object({
 });
 export type CreateCapsule = Static<typeof CreateCapsule>;
 
+export const ResumeCapsule = t.Object({
+  memory: t.Optional(
+    Type.Boolean({
+      description: "False boots the disk as it is and forgets the memory. Default true.",
+    }),
+  ),
+});
+export type ResumeCapsule = Static<typeof ResumeCapsule>;
+
+export const ForkCapsule = t.Object({
+  count: t.Optional(
+    Type.Integer({ minimum: 1, maximum: FORKS_MAX, description: "How many. Default 1." }),
+  ),
+  timeout_sec: t.Optional(
+    Type.Integer({
+      minimum: 0,
+      maximum: TIMEOUT_SEC_MAX,
+      description: "As in a create. Default: the source's.",
+    }),
+  ),
+});
+export type ForkCapsule = Static<typeof ForkCapsule>;
+
 export const CreateCapsuleHeaders = t.Object({
   "idempotency-key": t.Optional(
     t.String({
@@ -86,11 +110,26 @@ export const Capsule = t.Object({
       description: "For the header X-Wrenn-Traffic-Token of requests to private ports.",
     }),
   ),
+  durable_at: t.Optional(
+    t.String({
+      format: "date-time",
+      description: "Since when the pause is safe against a failure of the capsule's host.",
+    }),
+  ),
   reason: t.Optional(t.String({ description: "Why the capsule failed or was stopped." })),
 });
 export type Capsule = Static<typeof Capsule>;
 
 export const CapsuleList = t.Array(Capsule, { maxItems: CAPSULES_LISTED_MAX });
+
+/** Exactly one of both. */
+export const Fork = t.Object({
+  capsule: t.Optional(Capsule),
+  error: t.Optional(t.Object({ code: t.String(), message: t.String() })),
+});
+export type Fork = Static<typeof Fork>;
+
+export const ForkList = t.Array(Fork, { maxItems: FORKS_MAX });
 
 /** What a client sees of a capsule; what is empty is left out. */
 export function toCapsule(row: CapsuleRow): Capsule {
@@ -108,6 +147,7 @@ export function toCapsule(row: CapsuleRow): Capsule {
     last_updated: timestamp(row.lastUpdated),
     ...(Object.keys(row.metadata).length === 0 ? {} : { metadata: row.metadata }),
     ...(row.privatePorts ? { private_ports: true } : {}),
+    ...(row.durableAt === null ? {} : { durable_at: timestamp(row.durableAt) }),
     ...(row.reason === "" ? {} : { reason: row.reason }),
   };
 }

@@ -10,6 +10,9 @@ import { hashRequest, type KeyedRequest } from "../idempotency/service.ts";
 import { createCapsule } from "./create.ts";
 import type { CapsuleDeps, OperationDeps } from "./deps.ts";
 import { destroyCapsule } from "./destroy.ts";
+import { forkCapsule, toFork } from "./fork.ts";
+import type { CapsuleState } from "./lifecycle.ts";
+import { pauseCapsule } from "./pause.ts";
 import {
   type CapsuleOfTeam,
   type CapsuleQueries,
@@ -17,23 +20,28 @@ import {
   selectListed,
   touchCapsule,
 } from "./queries.ts";
-import { capsuleNotFound, findRunning, type RunningCapsule } from "./running.ts";
-import { type Capsule, type CreateCapsule, toCapsule } from "./schema.ts";
+import { resumeCapsule } from "./resume.ts";
+import { capsuleNotFound, findOnHost, findRunning, type RunningCapsule } from "./running.ts";
+import {
+  type Capsule,
+  type CreateCapsule,
+  type Fork,
+  type ForkCapsule,
+  type ResumeCapsule,
+  toCapsule,
+} from "./schema.ts";
+import { UnderWay } from "./under-way.ts";
 
-/** Longer than most operations; the next control plane settles within a second or two. */
-const STOP_GRACE_MS = 5000;
 /** The recorded time of last activity is informational; a busy capsule writes this often. */
 const ACTIVITY_RESOLUTION_MS = 5000;
 
 export class Capsules implements AsyncDisposable {
   readonly #deps: OperationDeps;
-  readonly #ending = new AbortController();
   readonly #queries: CapsuleQueries;
-  /** Creates and destroys under way: they end by themselves, whatever became of their clients. */
-  readonly #underWay = new Set<Promise<unknown>>();
+  readonly #underWay = new UnderWay();
 
   constructor(deps: CapsuleDeps) {
-    this.#deps = { ...deps, ending: this.#ending.signal };
+    this.#deps = { ...deps, ending: this.#underWay.ending };
     this.#queries = prepareCapsuleQueries(deps.db);
   }
 
@@ -43,7 +51,7 @@ export class Capsules implements AsyncDisposable {
     const keyed: KeyedRequest | undefined =
       key === undefined ? undefined : { teamId, key, requestHash: hashRequest(body) };
     const request = { teamId, actor: toActor(caller), body, key: keyed };
-    return this.#withToken(await this.#track(createCapsule(this.#deps, request)));
+    return this.#withToken(await this.#underWay.track(createCapsule(this.#deps, request)));
   }
 
   /** The team's capsules, newest first, without those that ended. */
@@ -62,7 +70,47 @@ export class Capsules implements AsyncDisposable {
   async destroy(caller: TeamCaller, id: Id<"capsule">): Promise<void> {
     const row = await this.#queries.one({ id, teamId: caller.teamId });
     if (row === undefined) throw capsuleNotFound(id);
-    await this.#track(destroyCapsule(this.#deps, row, toActor(caller)));
+    await this.#underWay.track(destroyCapsule(this.#deps, row, toActor(caller)));
+  }
+
+  /** See `pauseCapsule`. Throws `not_found`, `invalid_state`, `host_unavailable` too. */
+  async pause(caller: TeamCaller, id: Id<"capsule">): Promise<Capsule> {
+    const running = await this.#running({ id, teamId: caller.teamId });
+    const pausing = pauseCapsule(this.#deps, running, toActor(caller));
+    return this.#withToken(toCapsule(await this.#noticingLoss(this.#underWay.track(pausing))));
+  }
+
+  /** See `resumeCapsule`. Throws `not_found`, `invalid_state`, `host_unavailable` too. */
+  async resume(caller: TeamCaller, id: Id<"capsule">, body: ResumeCapsule): Promise<Capsule> {
+    const paused = await this.onHost({ id, teamId: caller.teamId, states: ["paused"] });
+    const request = { actor: toActor(caller), memory: body.memory ?? true };
+    const resuming = resumeCapsule(this.#deps, paused, request);
+    return this.#withToken(toCapsule(await this.#underWay.track(resuming)));
+  }
+
+  /** See `forkCapsule`. Throws `not_found`, `invalid_state`, `host_unavailable` too. */
+  async fork(caller: TeamCaller, id: Id<"capsule">, body: ForkCapsule): Promise<Fork[]> {
+    const running = await this.#running({ id, teamId: caller.teamId });
+    const forking = forkCapsule(this.#deps, running, {
+      actor: toActor(caller),
+      count: body.count ?? 1,
+      timeoutSec: body.timeout_sec,
+    });
+    const forks = await this.#noticingLoss(this.#underWay.track(forking));
+    return forks
+      .map(toFork)
+      .map((fork) => (fork.capsule ? { capsule: this.#withToken(fork.capsule) } : fork));
+  }
+
+  /**
+   * The team's capsule, which is in one of the states, and the agent of its host. Throws
+   * `not_found`, `invalid_state` and `host_unavailable`.
+   */
+  async onHost(
+    ids: CapsuleOfTeam & { readonly states: readonly CapsuleState[] },
+  ): Promise<RunningCapsule> {
+    const { agents, log } = this.#deps;
+    return await findOnHost({ queries: this.#queries, agents, log }, ids);
   }
 
   /** Counts as activity of the capsule. Throws `not_found` and `invalid_state`. */
@@ -96,9 +144,7 @@ export class Capsules implements AsyncDisposable {
 
   /** Gives what is under way a moment to end; what does not is left for others to settle. */
   async [Symbol.asyncDispose](): Promise<void> {
-    const grace = AbortSignal.timeout(STOP_GRACE_MS);
-    grace.addEventListener("abort", () => this.#ending.abort());
-    await Promise.allSettled(this.#underWay);
+    await this.#underWay[Symbol.asyncDispose]();
   }
 
   /** Tells whoever may use the capsule what its private ports ask for. */
@@ -123,18 +169,10 @@ export class Capsules implements AsyncDisposable {
       throw error;
     }
   }
-
-  async #track<T>(work: Promise<T>): Promise<T> {
-    this.#underWay.add(work);
-    try {
-      return await work;
-    } finally {
-      this.#underWay.delete(work);
-    }
-  }
 }
 
-function toActor({ actor }: TeamCaller): EventActor {
+/** Who an event says did it. */
+export function toActor({ actor }: TeamCaller): EventActor {
   const { type, id, name } = actor;
   return { type, name, id: encodeId(type === "user" ? "user" : "apiKey", id) };
 }

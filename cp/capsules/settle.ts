@@ -3,12 +3,14 @@
 
 import type { SandboxInfo } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { encodeId } from "../../proto/ids.ts";
-import { CREATE_TIMEOUT_MS, LIST_TIMEOUT_MS } from "../agents/limits.ts";
+import { CREATE_TIMEOUT_MS } from "../agents/limits.ts";
 import { SYSTEM_ACTOR } from "../events/outbox.ts";
 import type { OperationDeps } from "./deps.ts";
 import { finishStopping } from "./destroy.ts";
 import { type MoveEvent, moveCapsule } from "./moves.ts";
+import { askHost, settlePausing } from "./pause.ts";
 import { claimAbandoned, runningColumns, selectHost, updateDeadline } from "./queries.ts";
+import { settleResuming } from "./resume.ts";
 import type { CapsuleRow } from "./schema.ts";
 
 /** What one pass takes over, and works on at the same time. */
@@ -41,6 +43,9 @@ async function settle(deps: OperationDeps, row: CapsuleRow): Promise<boolean> {
       return await fail(deps, row, "the control plane stopped before it asked a host");
     case "starting":
       return await settleStarting(deps, row);
+    case "pausing":
+    case "resuming":
+      return await settleRest(deps, row);
     case "stopping":
       return await finishStopping(deps, row, {
         event: {
@@ -64,8 +69,7 @@ async function settleStarting(deps: OperationDeps, row: CapsuleRow): Promise<boo
   const sandboxId = encodeId("capsule", row.id);
   const signal = deps.ending;
   try {
-    const { sandboxes } = await agent.listSandboxes({}, { timeoutMs: LIST_TIMEOUT_MS, signal });
-    const found = sandboxes.find((sandbox) => sandbox.sandboxId === sandboxId);
+    const found = await askHost(deps, agent, row.id);
     if (found?.status === "running") return await finish(deps, row, found);
     if (found?.status === "starting" && !isOverdue(row)) return await lookAgain(deps, row);
 
@@ -74,6 +78,34 @@ async function settleStarting(deps: OperationDeps, row: CapsuleRow): Promise<boo
   } catch (error) {
     // The monitor makes the capsule `missing` if the host stays silent.
     deps.log.warn("a start cannot be settled yet", { capsule: sandboxId, error });
+    return await lookAgain(deps, row);
+  }
+}
+
+/** A pause or a resume: whatever the host has of the capsule by now is what becomes of it. */
+async function settleRest(deps: OperationDeps, row: CapsuleRow): Promise<boolean> {
+  const host = await selectHost(deps.db, row.hostId);
+  const verb = row.status === "pausing" ? "pause" : "resume";
+  const settleAs = row.status === "pausing" ? settlePausing : settleResuming;
+  try {
+    // A host that was deleted took its capsules with it.
+    const told =
+      host === undefined ? undefined : await askHost(deps, deps.agents.at(host.address), row.id);
+    const isDone = told?.status === (row.status === "pausing" ? "paused" : "running");
+    const settled = await settleAs(deps, row, {
+      told,
+      ending: {
+        actor: SYSTEM_ACTOR,
+        reason: isDone ? "transient_timeout_inferred" : "transient_timeout",
+        isInferred: isDone,
+        error: `the ${verb} did not come to an end`,
+      },
+    });
+    return settled !== undefined;
+  } catch (error) {
+    // The monitor decides what becomes of it if the host stays silent.
+    const capsule = encodeId("capsule", row.id);
+    deps.log.warn(`a ${verb} cannot be settled yet`, { capsule, error });
     return await lookAgain(deps, row);
   }
 }

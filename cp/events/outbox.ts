@@ -18,7 +18,12 @@ export interface CapsuleEvent {
   readonly teamId: Id<"team">;
   readonly capsuleId: Id<"capsule">;
   /** `capsule.state.changed` goes to dashboards only, the others to channels too. */
-  readonly type: "capsule.create" | "capsule.destroy" | "capsule.state.changed";
+  readonly type:
+    | "capsule.create"
+    | "capsule.pause"
+    | "capsule.resume"
+    | "capsule.destroy"
+    | "capsule.state.changed";
   readonly outcome: "success" | "error" | "";
   readonly actor: EventActor;
   readonly metadata: Record<string, string>;
@@ -43,6 +48,23 @@ export async function recordCapsuleEvents(
       error,
     })),
   );
+}
+
+export interface SnapshotEvent {
+  readonly teamId: Id<"team">;
+  /** Snapshots are known by name. */
+  readonly name: string;
+  readonly type: "template.snapshot.create" | "template.snapshot.delete";
+  readonly outcome: "success" | "error";
+  readonly actor: EventActor;
+  readonly metadata: Record<string, string>;
+  readonly error: string;
+}
+
+/** Writes an event of a snapshot; `q` is the transaction of the change it tells of. */
+export async function recordSnapshotEvent(q: Queryable, event: SnapshotEvent): Promise<void> {
+  const { name, ...columns } = event;
+  await q.insert(events).values({ ...columns, resource: { type: "snapshot", id: name } });
 }
 
 /** How long events can be delivered, or asked for, after the fact. */

@@ -22,13 +22,15 @@ export function monitorHostsLoop(deps: CapsuleDeps): Loop {
 }
 
 async function monitorHosts(deps: OperationDeps): Promise<Record<string, number>> {
-  const counts = { silent: await markSilentHosts(deps), lost: 0, restored: 0, destroyed: 0 };
+  const silent = await markSilentHosts(deps);
+  const counts = { silent, lost: 0, paused: 0, restored: 0, destroyed: 0 };
   const hosts = await hostsToAsk(deps);
   const workers = Array.from({ length: Math.min(PARALLEL_MAX, hosts.length) }, async () => {
     for (let host = hosts.pop(); host !== undefined && !deps.ending.aborted; host = hosts.pop()) {
       try {
-        const { lost, restored, destroyed } = await reconcileHost(deps, host);
+        const { lost, paused, restored, destroyed } = await reconcileHost(deps, host);
         counts.lost += lost;
+        counts.paused += paused;
         counts.restored += restored;
         counts.destroyed += destroyed;
       } catch (error) {

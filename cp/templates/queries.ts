@@ -3,7 +3,7 @@
 import { and, eq, inArray } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
 import type { Queryable } from "../db/client.ts";
-import { templates } from "../db/tables.ts";
+import { templateHosts, templates } from "../db/tables.ts";
 
 export type TemplateRow = typeof templates.$inferSelect;
 
@@ -16,4 +16,16 @@ export async function selectTemplatesByName(
     .select()
     .from(templates)
     .where(and(eq(templates.name, name), inArray(templates.teamId, teamIds)));
+}
+
+/** Where the files of the template are. */
+export async function selectHostsOfTemplate(
+  q: Queryable,
+  templateId: string,
+): Promise<Id<"host">[]> {
+  const rows = await q
+    .select({ hostId: templateHosts.hostId })
+    .from(templateHosts)
+    .where(eq(templateHosts.templateId, templateId));
+  return rows.map(({ hostId }) => hostId);
 }

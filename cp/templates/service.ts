@@ -3,13 +3,13 @@
 import { type Id, idFromUuid } from "../../proto/ids.ts";
 import type { Queryable } from "../db/client.ts";
 import { AppError } from "../errors.ts";
-import { selectTemplatesByName, type TemplateRow } from "./queries.ts";
+import { selectHostsOfTemplate, selectTemplatesByName, type TemplateRow } from "./queries.ts";
 
 /** Owner of the templates that every team sees. */
 export const PLATFORM_TEAM = idFromUuid("team", "00000000-0000-0000-0000-000000000000");
 
 /** The name that the first platform's only template had; it means the default one. */
-const DEFAULT_ALIAS = "minimal";
+export const DEFAULT_ALIAS = "minimal";
 
 export type Template = TemplateRow;
 
@@ -35,4 +35,12 @@ export async function findTemplate(q: Queryable, lookup: TemplateLookup): Promis
   const template = found.find((row) => row.teamId === PLATFORM_TEAM) ?? found[0];
   if (template === undefined) throw new AppError("not_found", `template "${name}" not found`);
   return template;
+}
+
+/** The hosts that have the files of a template that holds memory; base templates are on all. */
+export async function hostsOfTemplate(
+  q: Queryable,
+  templateId: string,
+): Promise<ReadonlySet<Id<"host">>> {
+  return new Set(await selectHostsOfTemplate(q, templateId));
 }

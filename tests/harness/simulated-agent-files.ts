@@ -26,6 +26,13 @@ export class SimulatedFiles {
     ["/", HOME, "/tmp"].map((path) => [path, { content: null, modifiedAt: Date.now() }]),
   );
 
+  /** The same files, which go their own way from here. */
+  copy(): SimulatedFiles {
+    const copy = new SimulatedFiles();
+    for (const [path, node] of this.#nodes) copy.#nodes.set(path, { ...node });
+    return copy;
+  }
+
   read(path: string): Uint8Array {
     const node = this.#existing(path);
     if (node.content === null) throw invalid(`path '${path}' is a directory`);

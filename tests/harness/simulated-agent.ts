@@ -10,14 +10,18 @@ import {
 import { SimulatedFiles } from "./simulated-agent-files.ts";
 import { simulatedPoints } from "./simulated-agent-metrics.ts";
 import { SimulatedProcesses } from "./simulated-agent-processes.ts";
+import { listed, SimulatedRest } from "./simulated-agent-rest.ts";
 import { mapped, toProcessEvent, toSelector, toTerminalEvent } from "./simulated-agent-streams.ts";
 
 export type Method = keyof typeof HostAgentService.method;
 export type Fault = () => Promise<void> | void;
 
 export interface SimulatedCapsule {
-  status: "starting" | "running" | "stopping" | "error";
+  status: "starting" | "running" | "pausing" | "paused" | "resuming" | "stopping" | "error";
   reason: string;
+  /** Why it is paused, and since when that is durable. */
+  pauseReason: string;
+  durableAtUnix: bigint;
   readonly request: CreateSandboxRequest;
   readonly hostIp: string;
   readonly createdAt: number;
@@ -48,6 +52,7 @@ const METADATA = {
 
 export class SimulatedAgent implements AsyncDisposable {
   readonly capsules: Map<string, SimulatedCapsule>;
+  readonly rest = new SimulatedRest();
   /** Every call that arrived, in order. */
   readonly calls: Method[] = [];
   bootMs: number;
@@ -229,10 +234,47 @@ export class SimulatedAgent implements AsyncDisposable {
         }),
       terminate: () =>
         call("terminate", async () => {
-          await Promise.all([...this.capsules.keys()].map((id) => this.#destroy(id)));
+          const running = [...this.capsules.values()].filter(({ status }) => status === "running");
+          await Promise.all(running.map((capsule) => this.rest.pause(capsule)));
           return {};
         }),
     });
+    this.#serveRest(router);
+  }
+
+  #serveRest(router: ConnectRouter): void {
+    const call = this.#call.bind(this);
+    const { rest } = this;
+    router.rpc(HostAgentService.method.pauseSandbox, ({ sandboxId }) =>
+      call("pauseSandbox", () => rest.pause(this.#known(sandboxId))),
+    );
+    router.rpc(HostAgentService.method.resumeSandbox, (request) =>
+      call("resumeSandbox", async () => {
+        const answer = await rest.resume(this.#known(request.sandboxId), request);
+        return { ...answer, sandboxId: request.sandboxId, metadata: METADATA };
+      }),
+    );
+    router.rpc(HostAgentService.method.createSnapshot, (request) =>
+      call("createSnapshot", () => rest.createSnapshot(this.#known(request.sandboxId), request)),
+    );
+    router.rpc(HostAgentService.method.deleteSnapshot, ({ templateId }) =>
+      call("deleteSnapshot", () => rest.deleteSnapshot(templateId)),
+    );
+    router.rpc(HostAgentService.method.forkSandbox, (request) =>
+      call("forkSandbox", () => {
+        const source = this.#known(request.sandboxId);
+        return rest.fork(source, request, async ({ sandboxId, operationId }) => {
+          await this.#before.get("createSandbox")?.shift()?.();
+          const { timeoutSec } = request;
+          const child = this.#begin(
+            { ...source.request, sandboxId, operationId, timeoutSec },
+            source.files,
+          );
+          await child.created;
+          return { hostIp: child.hostIp, metadata: METADATA };
+        });
+      }),
+    );
   }
 
   async *#events<T>(
@@ -266,18 +308,23 @@ export class SimulatedAgent implements AsyncDisposable {
     return { sandboxId: id, status: "running", hostIp: capsule.hostIp, metadata: METADATA };
   }
 
-  #begin(request: CreateSandboxRequest): SimulatedCapsule {
+  #begin(
+    request: CreateSandboxRequest,
+    files = this.rest.templates.get(request.templateId)?.files,
+  ): SimulatedCapsule {
     if (!/^cl-[0-9a-z]{25}$/.test(request.sandboxId)) throw invalid("sandbox_id is malformed");
     if (request.vcpus < 1) throw invalid("vcpus must be at least 1");
     if (request.memoryMb < 1) throw invalid("memory_mb must be at least 1");
     const capsule: SimulatedCapsule = {
       status: "starting",
       reason: "",
+      pauseReason: "",
+      durableAtUnix: 0n,
       request,
       hostIp: `10.11.0.${++this.#hostIps}`,
       createdAt: Date.now(),
       lastActiveAt: Date.now(),
-      files: new SimulatedFiles(),
+      files: files?.copy() ?? new SimulatedFiles(),
       processes: new SimulatedProcesses(request.defaultEnv),
       created: Promise.resolve(),
     };
@@ -308,18 +355,8 @@ export class SimulatedAgent implements AsyncDisposable {
 
   #list() {
     const sandboxes = [...this.capsules].map(([sandboxId, capsule]) => ({
+      ...listed(capsule),
       sandboxId,
-      status: capsule.status,
-      reason: capsule.reason,
-      vcpus: capsule.request.vcpus,
-      memoryMb: capsule.request.memoryMb,
-      hostIp: capsule.hostIp,
-      createdAtUnix: BigInt(Math.floor(capsule.createdAt / 1000)),
-      lastActiveAtUnix: BigInt(Math.floor(capsule.lastActiveAt / 1000)),
-      timeoutSec: capsule.request.timeoutSec,
-      teamId: capsule.request.teamId,
-      templateId: capsule.request.templateId,
-      operationId: capsule.request.operationId,
       metadata: METADATA,
     }));
     return { sandboxes };

@@ -1,0 +1,73 @@
+// Routes that put capsules to rest, bring them back and fork them: HTTP only.
+
+import { Elysia, t } from "elysia";
+import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
+import { errors } from "../openapi/error-schema.ts";
+import { parseId } from "../wire.ts";
+import { RUNNING_ERRORS } from "./route-errors.ts";
+import { Capsule, CapsuleParams, ForkCapsule, ForkList, ResumeCapsule } from "./schema.ts";
+import type { Capsules } from "./service.ts";
+
+/** Below the prefix of capsules. */
+export function restRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
+  const { capsules } = deps;
+  return new Elysia()
+    .use(authPlugin(deps))
+    .post(
+      "/:id/pause",
+      async ({ caller, params, request, server }) => {
+        // None of these is bound to how long a connection may be idle.
+        server?.timeout(request, 0);
+        return await capsules.pause(caller, parseId("capsule", params.id, "id"));
+      },
+      {
+        team: true,
+        params: CapsuleParams,
+        response: { 200: Capsule, ...errors(...RUNNING_ERRORS, "conflict", "no_hosts_available") },
+        detail: { summary: "Pause a running capsule: memory and disk stay as they are" },
+      },
+    )
+    .post(
+      "/:id/resume",
+      async ({ caller, params, body, request, server }) => {
+        server?.timeout(request, 0);
+        return await capsules.resume(caller, parseId("capsule", params.id, "id"), body ?? {});
+      },
+      {
+        team: true,
+        params: CapsuleParams,
+        body: t.Optional(t.Nullable(ResumeCapsule)),
+        response: {
+          200: Capsule,
+          ...errors(...RUNNING_ERRORS, "conflict", "too_large", "no_hosts_available"),
+        },
+        detail: {
+          summary: "Resume a paused capsule",
+          description:
+            "`metadata.resumed_from` says what it came back from: `memory`, `previous_memory` " +
+            "when the newest memory was damaged, or `disk` when it had to boot.",
+        },
+      },
+    )
+    .post(
+      "/:id/fork",
+      async ({ caller, params, body, request, server, status }) => {
+        server?.timeout(request, 0);
+        const id = parseId("capsule", params.id, "id");
+        return status(201, await capsules.fork(caller, id, body ?? {}));
+      },
+      {
+        team: true,
+        params: CapsuleParams,
+        body: t.Optional(t.Nullable(ForkCapsule)),
+        response: {
+          201: ForkList,
+          ...errors(...RUNNING_ERRORS, "conflict", "too_large", "no_hosts_available"),
+        },
+        detail: {
+          summary: "Make capsules that go on from where a running one is",
+          description: "One entry per fork, each with either the capsule or an error.",
+        },
+      },
+    );
+}

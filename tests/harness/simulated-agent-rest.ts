@@ -1,0 +1,140 @@
+// Pausing, resuming, snapshots and forks of simulated capsules. Files are kept as they are at the
+// instant; processes belong to the capsule itself and go on.
+
+import { Code, ConnectError } from "@connectrpc/connect";
+import type {
+  CreateSnapshotRequest,
+  ForkSandboxRequest,
+  ResumeSandboxRequest,
+} from "../../proto/gen/hostagent/hostagent_pb.js";
+import type { SimulatedCapsule } from "./simulated-agent.ts";
+import type { SimulatedFiles } from "./simulated-agent-files.ts";
+
+export interface SimulatedTemplate {
+  readonly files: SimulatedFiles;
+  readonly vcpus: number;
+  readonly memoryMb: number;
+}
+
+export class SimulatedRest {
+  /** Memory templates by id. */
+  readonly templates = new Map<string, SimulatedTemplate>();
+  /** How long a pause, a resume and a snapshot take. */
+  takesMs = 0;
+  /** Whether sealing succeeds: what is paused becomes durable at once. */
+  isSealing = true;
+  readonly #making = new Map<string, Promise<void>>();
+
+  /** As its inactivity timer does. */
+  expire(capsule: SimulatedCapsule): void {
+    rest(capsule, "ttl_expired", this.isSealing);
+  }
+
+  async pause(capsule: SimulatedCapsule): Promise<Record<string, never>> {
+    if (capsule.status === "paused") return {};
+    await this.#change(capsule, { from: "running", during: "pausing" });
+    rest(capsule, "requested", this.isSealing);
+    return {};
+  }
+
+  async resume(capsule: SimulatedCapsule, { cold }: ResumeSandboxRequest) {
+    if (capsule.status !== "running") {
+      await this.#change(capsule, { from: "paused", during: "resuming" });
+      capsule.status = "running";
+      capsule.pauseReason = "";
+      capsule.durableAtUnix = 0n;
+      capsule.lastActiveAt = Date.now();
+    }
+    return { status: "running", hostIp: capsule.hostIp, resumedFrom: cold ? "disk" : "memory" };
+  }
+
+  /** Repeated calls for one template join the first. */
+  async createSnapshot(capsule: SimulatedCapsule, request: CreateSnapshotRequest) {
+    const { vcpus, memoryMb } = capsule.request;
+    const id = request.templateId;
+    if (capsule.status !== "running" && capsule.status !== "paused") throw notRunning(capsule);
+    const making = this.#making.get(id) ?? this.#make(id, capsule);
+    this.#making.set(id, making);
+    await making.finally(() => this.#making.delete(id));
+    return { name: request.name, sizeBytes: 4096n, vcpus, memoryMb };
+  }
+
+  /** One that is being made is waited for. */
+  async deleteSnapshot(templateId: string): Promise<Record<string, never>> {
+    await this.#making.get(templateId)?.catch(() => {});
+    this.templates.delete(templateId);
+    return {};
+  }
+
+  /** `start` begins one fork and returns its address. */
+  async fork(
+    source: SimulatedCapsule,
+    { children }: ForkSandboxRequest,
+    start: (child: ForkSandboxRequest["children"][number]) => Promise<{ hostIp: string }>,
+  ) {
+    if (source.status !== "running") throw notRunning(source);
+    const results = await Promise.all(
+      children.map(async (child) => {
+        const { sandboxId } = child;
+        try {
+          return { sandboxId, ...(await start(child)) };
+        } catch (error) {
+          const { code, rawMessage } = ConnectError.from(error);
+          return { sandboxId, errorCode: snakeCase(Code[code]), errorMessage: rawMessage };
+        }
+      }),
+    );
+    return { results };
+  }
+
+  async #make(id: string, capsule: SimulatedCapsule): Promise<void> {
+    const { vcpus, memoryMb } = capsule.request;
+    const files = capsule.files.copy();
+    await Bun.sleep(this.takesMs);
+    if (capsule.status === "stopping") {
+      throw new ConnectError("the capsule was destroyed meanwhile", Code.Aborted);
+    }
+    this.templates.set(id, { files, vcpus, memoryMb });
+  }
+
+  async #change(
+    capsule: SimulatedCapsule,
+    { from, during }: { from: "running" | "paused"; during: "pausing" | "resuming" },
+  ): Promise<void> {
+    if (capsule.status !== from) throw notRunning(capsule);
+    capsule.status = during;
+    await Bun.sleep(this.takesMs);
+    if (capsule.status !== during) {
+      throw new ConnectError("the capsule was destroyed meanwhile", Code.Aborted);
+    }
+  }
+}
+
+/** What an agent's list says of the capsule. */
+export function listed(capsule: SimulatedCapsule) {
+  const { vcpus, memoryMb, timeoutSec, teamId, templateId, operationId } = capsule.request;
+  return {
+    status: capsule.status,
+    reason: capsule.reason,
+    pauseReason: capsule.pauseReason,
+    durableAtUnix: capsule.durableAtUnix,
+    hostIp: capsule.hostIp,
+    createdAtUnix: BigInt(Math.floor(capsule.createdAt / 1000)),
+    lastActiveAtUnix: BigInt(Math.floor(capsule.lastActiveAt / 1000)),
+    ...{ vcpus, memoryMb, timeoutSec, teamId, templateId, operationId },
+  };
+}
+
+function rest(capsule: SimulatedCapsule, reason: string, isSealing: boolean): void {
+  capsule.status = "paused";
+  capsule.pauseReason = reason;
+  capsule.durableAtUnix = isSealing ? BigInt(Math.floor(Date.now() / 1000)) : 0n;
+}
+
+function notRunning(capsule: SimulatedCapsule): ConnectError {
+  return new ConnectError(`the capsule is ${capsule.status}`, Code.FailedPrecondition);
+}
+
+function snakeCase(name: string): string {
+  return name.replaceAll(/(?<=.)[A-Z]/g, (letter) => `_${letter}`).toLowerCase();
+}
