@@ -126,7 +126,7 @@ export class AgentMetrics implements Disposable {
     const usage = () => this.#report().usage;
     new Counter({
       name: "wrenn_agent_capsule_cpu_seconds_total",
-      help: "Processor time of all capsules' VMMs since the agent started.",
+      help: "Processor time of running capsules' VMMs since the agent started.",
       registers: [this.#registry],
       collect() {
         this.reset();

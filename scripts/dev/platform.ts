@@ -52,6 +52,7 @@ interface Secrets {
   readonly encryptionKey: string;
   readonly servicePassword: string;
   readonly adminPassword: string;
+  readonly metricsToken: string;
 }
 
 /** The platform of that directory is up; it is left alone. */
@@ -127,7 +128,10 @@ function describe(dir: DevDir, ports: Ports, secrets: Secrets, urls: Urls) {
     caCertFile: tlsPaths(dir.path).caCertFile,
     ...urls,
     cpEnv: controlPlaneEnv({ dir, ports, secrets, baseUrl, ...urls }),
-    agentEnv: agentEnv({ dir, ports, baseUrl }),
+    agentEnv: {
+      ...agentEnv({ dir, ports, baseUrl }),
+      WRENN_METRICS_TOKEN: secrets.metricsToken,
+    },
   };
 }
 
@@ -270,6 +274,7 @@ function controlPlaneEnv(o: {
     WRENN_ENCRYPTION_KEY: o.secrets.encryptionKey,
     WRENN_MAIL_DIR: join(o.dir.path, "mail"),
     WRENN_DEFAULT_TEMPLATE: "minimal-debian",
+    WRENN_METRICS_TOKEN: o.secrets.metricsToken,
     WRENN_PROXY_DOMAIN: PROXY_DOMAIN,
     WRENN_TLS_LISTEN_ADDR: `127.0.0.1:${o.ports.tls}`,
     WRENN_TLS_CERT: tlsPaths(o.dir.path).certFile,
@@ -289,12 +294,14 @@ function agentEnv(o: { dir: DevDir; ports: Ports; baseUrl: string }): Record<str
 async function loadSecrets(dir: string): Promise<Secrets> {
   const path = join(dir, "secrets.json");
   const saved = await readFile(path, "utf8").catch(() => null);
-  if (saved !== null) return JSON.parse(saved);
   const secrets: Secrets = {
     jwtSecret: randomBytes(32).toString("hex"),
     encryptionKey: randomBytes(32).toString("hex"),
     servicePassword: randomBytes(16).toString("hex"),
     adminPassword: randomBytes(9).toString("base64url"),
+    metricsToken: randomBytes(16).toString("hex"),
+    // A directory of an earlier version keeps what it has.
+    ...(saved === null ? {} : JSON.parse(saved)),
   };
   await saveJson(path, secrets);
   return secrets;
@@ -317,6 +324,8 @@ async function writeEnvFile(dir: string, o: Platform): Promise<void> {
     WRENN_PROXY_URL: o.proxyUrl,
     WRENN_PROXY_DOMAIN: o.proxyDomain,
     WRENN_CA_CERT_FILE: o.caCertFile,
+    WRENN_METRICS_TOKEN: o.cpEnv.WRENN_METRICS_TOKEN ?? "",
+    WRENN_AGENT_URL: `http://127.0.0.1:${o.ports.agent}`,
     WRENN_ADMIN_EMAIL: o.account.email,
     WRENN_ADMIN_PASSWORD: o.account.password,
     DATABASE_URL: o.databaseUrl,
