@@ -1,4 +1,4 @@
-// One HTTP/2 request as a wire that speaks HTTP/1.1, so that it takes the same way as any other: its head
+// One HTTP/2 request as a wire that speaks HTTP/1.1, so that it goes the way of all others: its head
 // becomes text, its body goes in one of the two framings, and the answer is read back from text.
 
 import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from "node:http2";
@@ -14,9 +14,8 @@ import {
 import { NO_EVENTS, type Wire, type WireEvents } from "../../proto/http1/wire.ts";
 
 const EMPTY = Buffer.alloc(0);
-/** What could end a line of text, or begin another. */
-// biome-ignore lint/suspicious/noControlCharactersInRegex: they are what must not be there.
-const UNSAFE = /[\x00-\x08\x0a-\x1f\x7f]/;
+/** Control characters: they could end a line, or begin another. */
+const UNSAFE = /[^\t -~\x80-\xff]/;
 
 export class Http2Wire implements Wire {
   events: WireEvents = NO_EVENTS;

@@ -1,0 +1,78 @@
+// A front before a server of the test's own, torn down with it.
+
+import type { Socket } from "node:net";
+import { endToEnd } from "../../proto/http1/hop.ts";
+import { Front } from "../../proto/http1/listener.ts";
+import { UpstreamPool } from "../../proto/http1/upstream-pool.ts";
+import { type RawServer, rawServer } from "./raw-http.ts";
+
+export class ProxyFixture implements AsyncDisposable {
+  readonly #resources = new AsyncDisposableStack();
+  #pool: UpstreamPool | null = null;
+  /** Requests that are not over. */
+  leases = 0;
+
+  get pool(): UpstreamPool {
+    if (this.#pool === null) throw new Error("there is no front yet");
+    return this.#pool;
+  }
+
+  /** A front before the server; returns the front's port. */
+  frontOf(upstreamPort: number, more: { isFickle?: boolean; idleTimeoutMs?: number } = {}): number {
+    const pool = this.#resources.adopt(
+      new UpstreamPool({
+        address: { hostname: "127.0.0.1", port: upstreamPort },
+        idleMax: 8,
+        idleMs: 5_000,
+        connectionsMax: 16,
+        retryAfterMs: [50],
+        dialTimeoutMs: 1_000,
+        isFickle: more.isFickle ?? false,
+      }),
+      (pool) => pool.close(),
+    );
+    this.#pool = pool;
+    const front = this.#resources.use(
+      new Front({
+        connectionsMax: 100,
+        failed: (error) => {
+          throw error;
+        },
+        router: (request) => {
+          this.leases += 1;
+          return {
+            pool,
+            target: request.target,
+            headers: endToEnd(request.headers),
+            idleTimeoutMs: more.idleTimeoutMs ?? null,
+            lease: { [Symbol.dispose]: () => this.leases-- },
+            respond: (head) => endToEnd(head.headers),
+            explain: (failure) => ({ status: 502, headers: [], body: failure }),
+          };
+        },
+      }),
+    );
+    return front.listen({ hostname: "127.0.0.1", port: 0 });
+  }
+
+  async server(serve: (socket: Socket, text: string) => void): Promise<RawServer> {
+    return this.#resources.use(await rawServer(serve));
+  }
+
+  bunServer(fetch: (request: Request) => Response | Promise<Response>): number {
+    const server = this.#resources.adopt(
+      Bun.serve({ port: 0, hostname: "127.0.0.1", idleTimeout: 0, fetch }),
+      (server) => server.stop(true),
+    );
+    return server.port ?? 0;
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.#resources.disposeAsync();
+  }
+}
+
+/** A GET as text. */
+export function get(path = "/", ...lines: string[]): string {
+  return [`GET ${path} HTTP/1.1`, "Host: x", ...lines, "", ""].join("\r\n");
+}
