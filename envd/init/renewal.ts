@@ -4,11 +4,12 @@ import { writeFile } from "node:fs/promises";
 import { EnvdError } from "../errors.ts";
 
 /** The clock is left alone while it is this close: behind the host's, and before it. */
-const CLOCK_BEHIND_MAX_NS = 50_000_000n;
+const CLOCK_BEHIND_MAX_NS = 5_000_000n;
 const CLOCK_AHEAD_MAX_NS = 5_000_000_000n;
 
 export interface Renewal {
-  readonly timestampNs: bigint | null;
+  /** How far the clock was behind the host's when the host's message came. */
+  readonly behindNs: bigint | null;
   readonly hostname: string | null;
   /** Hexadecimal. */
   readonly entropy: string | null;
@@ -19,13 +20,11 @@ export async function renew(
   renewal: Renewal,
   options: { programsDir: string; etcDir: string },
 ): Promise<void> {
-  const { timestampNs, hostname, entropy } = renewal;
+  const { behindNs, hostname, entropy } = renewal;
   const steps: string[] = [];
   // Entropy goes first: what follows may already draw random numbers.
   if (entropy !== null) steps.push("entropy", entropy);
-  if (timestampNs !== null && isClockOff(timestampNs)) {
-    steps.push("clock", `${timestampNs / 1_000_000_000n}.${fraction(timestampNs)}`);
-  }
+  if (behindNs !== null && isClockOff(behindNs)) steps.push("advance", String(behindNs));
   if (hostname !== null) steps.push("hostname", hostname);
   if (steps.length > 0) await runRenew(`${options.programsDir}/renew`, steps);
   if (hostname !== null) await writeHostname(hostname, options.etcDir);
@@ -43,13 +42,13 @@ async function writeHostname(hostname: string, etcDir: string): Promise<void> {
   await writeFile(path, `${[...others, `127.0.1.1\t${hostname}`].join("\n")}\n`);
 }
 
-function isClockOff(timestampNs: bigint): boolean {
-  const behindNs = timestampNs - BigInt(Date.now()) * 1_000_000n;
-  return behindNs > CLOCK_BEHIND_MAX_NS || -behindNs > CLOCK_AHEAD_MAX_NS;
+/** How far the guest's clock is behind that time. */
+export function clockBehindNs(timestampNs: bigint): bigint {
+  return timestampNs - BigInt(Date.now()) * 1_000_000n;
 }
 
-function fraction(timestampNs: bigint): string {
-  return String(timestampNs % 1_000_000_000n).padStart(9, "0");
+function isClockOff(behindNs: bigint): boolean {
+  return behindNs > CLOCK_BEHIND_MAX_NS || -behindNs > CLOCK_AHEAD_MAX_NS;
 }
 
 async function runRenew(program: string, steps: string[]): Promise<void> {

@@ -4,7 +4,7 @@ import { resolvePath } from "../paths.ts";
 import type { Cgroups } from "../process/cgroups.ts";
 import type { Users } from "../users.ts";
 import { writeIdentityFiles } from "./identity.ts";
-import { renew } from "./renewal.ts";
+import { clockBehindNs, renew } from "./renewal.ts";
 import { type InitRequest, parseInitRequest } from "./request.ts";
 import type { Settings } from "./settings.ts";
 
@@ -27,11 +27,15 @@ export async function init(body: unknown, headers: Headers, deps: InitDeps): Pro
   const { settings, users } = deps;
   const request = parseInitRequest(body);
   authorize(request, headers, settings);
-  // Even a message that comes again means that the host has this guest back.
-  deps.cgroups?.thaw();
   const { timestampNs } = request;
+  // At once: what follows takes its time, above all where the processor is emulated.
+  const behindNs = timestampNs === undefined ? null : clockBehindNs(timestampNs);
   const { updatedAtNs } = settings;
-  if (timestampNs !== undefined && updatedAtNs !== null && timestampNs <= updatedAtNs) return;
+  if (timestampNs !== undefined && updatedAtNs !== null && timestampNs <= updatedAtNs) {
+    // Even a message that comes again means that the host has this guest back.
+    deps.cgroups?.thaw();
+    return;
+  }
   const user = users.byName(request.defaultUser || settings.defaultUser);
 
   if (request.accessToken !== undefined) settings.token = request.accessToken;
@@ -44,7 +48,7 @@ export async function init(body: unknown, headers: Headers, deps: InitDeps): Pro
   if (request.envVars !== undefined) settings.userVars = request.envVars;
   await renew(
     {
-      timestampNs: timestampNs ?? null,
+      behindNs,
       hostname: request.hostname ?? null,
       entropy: request.entropy ?? null,
     },
@@ -53,6 +57,8 @@ export async function init(body: unknown, headers: Headers, deps: InitDeps): Pro
   await writeIdentityFiles(deps.runDir, settings.identity);
   // Last, so that a message which failed half way can come again.
   settings.updatedAtNs = timestampNs ?? settings.updatedAtNs;
+  // After the renewal: no program of the user's sees the names, the time or the entropy of before.
+  deps.cgroups?.thaw();
 }
 
 function authorize(request: InitRequest, headers: Headers, settings: Settings): void {

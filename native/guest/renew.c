@@ -2,10 +2,10 @@
  * renew: gives a guest what may not be shared with the one it was restored from. Each argument pair
  * is done in order; the first failure ends it with status 1 and one sentence on stderr.
  *
- *   clock <seconds>.<nine digits>   sets the real-time clock
- *   hostname <name>                 sets the host name
- *   entropy <hex digits>            mixes the bytes into the kernel's pool, credits them and reseeds
- *                                   the generator, so that the next random number already differs
+ *   advance <nanoseconds>   moves the real-time clock, however late this program starts
+ *   hostname <name>         sets the host name
+ *   entropy <hex digits>    mixes the bytes into the kernel's pool, credits them and reseeds the
+ *                           generator, so that the next random number already differs
  */
 #include <errno.h>
 #include <fcntl.h>
@@ -14,10 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
+#include <sys/timex.h>
 #include <unistd.h>
 
-enum { ENTROPY_BYTES_MAX = 512 };
+enum { ENTROPY_BYTES_MAX = 512, NS_PER_S = 1000000000 };
 
 /* Of <linux/random.h>, which musl does not carry. */
 #define RNDADDENTROPY _IOW('R', 0x03, int[2])
@@ -29,19 +29,24 @@ struct entropy {
 	uint8_t bytes[ENTROPY_BYTES_MAX];
 };
 
-static int set_clock(const char *text)
+static int advance_clock(const char *text)
 {
-	struct timespec now;
+	struct timex change = { .modes = ADJ_SETOFFSET | ADJ_NANO };
 	char *rest;
+	int64_t offset_ns;
 
 	errno = 0;
-	now.tv_sec = strtoll(text, &rest, 10);
-	if (errno != 0 || *rest != '.' || strlen(rest + 1) != 9)
+	offset_ns = strtoll(text, &rest, 10);
+	if (errno != 0 || rest == text || *rest != '\0')
 		return -EINVAL;
-	now.tv_nsec = strtol(rest + 1, &rest, 10);
-	if (*rest != '\0')
-		return -EINVAL;
-	return clock_settime(CLOCK_REALTIME, &now) < 0 ? -errno : 0;
+	change.time.tv_sec = offset_ns / NS_PER_S;
+	change.time.tv_usec = offset_ns % NS_PER_S;
+	/* The kernel wants the fraction to be positive. */
+	if (change.time.tv_usec < 0) {
+		change.time.tv_sec -= 1;
+		change.time.tv_usec += NS_PER_S;
+	}
+	return adjtimex(&change) < 0 ? -errno : 0;
 }
 
 static int set_hostname(const char *name)
@@ -87,8 +92,8 @@ static int add_entropy(const char *hex)
 
 static int renew(const char *what, const char *value)
 {
-	if (strcmp(what, "clock") == 0)
-		return set_clock(value);
+	if (strcmp(what, "advance") == 0)
+		return advance_clock(value);
 	if (strcmp(what, "hostname") == 0)
 		return set_hostname(value);
 	if (strcmp(what, "entropy") == 0)
