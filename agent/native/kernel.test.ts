@@ -37,6 +37,20 @@ test("a failed call names the operation and the errno", async () => {
   expect(String(failure)).toBe(`SyscallError: copy ${dir}/none to ${dir}/to: ENOENT`);
 });
 
+test("calls that run and wait are told by lane, until they are over", async () => {
+  const calls = Promise.all([1, 2, 3].map(() => kernel.tscKhz().catch(() => 0)));
+
+  const during = kernel.calls;
+  await calls;
+
+  // Two Workers for storage, and the clock is measured for a tenth of a second.
+  expect(during).toEqual({
+    network: { waiting: 0, running: 0 },
+    storage: { waiting: 1, running: 2 },
+  });
+  expect(kernel.calls.storage).toEqual({ waiting: 0, running: 0 });
+});
+
 test("a result that is not negative passes, a negative one throws", () => {
   expect(check("count", 3)).toBe(3);
   expect(() => check('create memfd "guest"', -9)).toThrow('create memfd "guest": EBADF');

@@ -110,8 +110,10 @@ test("a pool fills itself and refills after each acquisition", async () => {
   await waitUntil(() => slotsMade(3));
   await pool.acquire();
   await waitUntil(() => slotsMade(4));
+  await waitUntil(async () => pool.stock.ready === 3);
 
   expect(pool.fillError).toBeNull();
+  expect(pool.stock).toEqual({ ready: 3, wanted: 3, failures: 0 });
 });
 
 test("close leaves kept slots working, and open keeps them and removes the others", async () => {
