@@ -26,9 +26,6 @@ export interface TerminalSize {
   readonly rows: number;
 }
 
-/** Makes envd send a terminal's past first, where a plain Connect gets only what is new. */
-const SCROLLBACK_HEADER = "X-Wrenn-Scrollback";
-
 type Events = AsyncIterable<{ event?: ProcessEvent | undefined }>;
 
 /**
@@ -78,11 +75,8 @@ export async function* connectProcess(
   process: ProcessRef,
   options: { withScrollback: boolean; caller: AbortSignal },
 ): AsyncGenerator<GuestEvent> {
-  const headers: Record<string, string> = options.withScrollback
-    ? { [SCROLLBACK_HEADER]: "1" }
-    : {};
-  const request = { process: { selector: process } };
-  yield* follow(guest, { caller: options.caller, headers }, (o) =>
+  const request = { process: { selector: process }, scrollback: options.withScrollback };
+  yield* follow(guest, { caller: options.caller, headers: {} }, (o) =>
     guest.processStreams.connect(request, o),
   );
 }
