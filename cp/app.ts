@@ -11,6 +11,7 @@ import { type HostRoutesDeps, hostRoutes } from "./hosts/routes.ts";
 import type { Log } from "./log.ts";
 import { type MetricsRoutesDeps, metricsRoutes } from "./metrics/routes.ts";
 import { observeRequests } from "./request-log.ts";
+import { type SnapshotRouteDeps, snapshotRoutes } from "./snapshots/routes.ts";
 import { fileStreamRoutes } from "./streams/file-routes.ts";
 import { type StreamRouteDeps, streamRoutes } from "./streams/routes.ts";
 import { type TeamRoutesDeps, teamRoutes } from "./teams/routes.ts";
@@ -39,6 +40,7 @@ export interface Services
     CapsuleRouteDeps,
     HostRoutesDeps,
     MetricsRoutesDeps,
+    SnapshotRouteDeps,
     StreamRouteDeps,
     TeamRoutesDeps,
     UserRoutesDeps {
@@ -80,6 +82,7 @@ function apiRoutes(services: Services) {
     .use(apiKeyRoutes(services))
     .use(hostRoutes(services))
     .use(capsuleRoutes(services))
+    .use(snapshotRoutes(services))
     .use(streamRoutes(services))
     .use(fileStreamRoutes(services));
 }

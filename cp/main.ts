@@ -25,6 +25,7 @@ import { expireEventsLoop } from "./loops/expire-events.ts";
 import { expireIdempotencyKeysLoop } from "./loops/expire-idempotency-keys.ts";
 import { MONITOR_HOSTS, monitorHostsLoop } from "./loops/monitor-hosts.ts";
 import { settleOperationsLoop } from "./loops/settle-operations.ts";
+import { settleTemplatesLoop } from "./loops/settle-templates.ts";
 import {
   createFileMailer,
   createNullMailer,
@@ -38,6 +39,7 @@ import { Placements } from "./proxy/placements.ts";
 import { ProxyRouter } from "./proxy/proxy-router.ts";
 import { openRedis } from "./redis.ts";
 import { serveUntilSignal } from "./serve.ts";
+import { Snapshots } from "./snapshots/service.ts";
 import { Streams } from "./streams/service.ts";
 import { Teams } from "./teams/service.ts";
 import { Users } from "./users/service.ts";
@@ -107,13 +109,25 @@ async function serve(): Promise<void> {
   const capsuleParts = { db, agents, operations, envdTokens, defaultTemplate };
   const capsuleDeps = { ...capsuleParts, log, wakeMonitor };
   const capsules = resources.use(new Capsules(capsuleDeps));
+  const snapshots = resources.use(new Snapshots({ ...capsuleDeps, capsules }));
   loops.start(settleOperationsLoop(capsuleDeps));
+  loops.start(settleTemplatesLoop(capsuleDeps));
   loops.start(monitorHostsLoop(capsuleDeps));
   loops.start(expireIdempotencyKeysLoop(db));
   loops.start(expireEventsLoop(db));
 
   const streams = new Streams({ authenticator, capsules, log });
-  const services = { authenticator, accounts, users, teams, apiKeys, hosts, capsules, streams };
+  const services = {
+    authenticator,
+    accounts,
+    users,
+    teams,
+    apiKeys,
+    hosts,
+    capsules,
+    snapshots,
+    streams,
+  };
   const { metricsToken } = config;
   const app = createApp({ log, version, metrics, metricsToken, ...services });
   const pools = resources.adopt(new AgentPools(), (pools) => pools.close());

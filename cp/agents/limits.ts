@@ -13,6 +13,8 @@ export const PAUSE_TIMEOUT_MS = 120_000;
 export const RESUME_TIMEOUT_MS = CREATE_TIMEOUT_MS;
 /** Sealing reads and writes what the guest has changed: 64 GiB at 200 MiB/s. */
 export const SNAPSHOT_TIMEOUT_MS = 300_000;
+/** One that is being made ends first, at its next step. */
+export const SNAPSHOT_DELETE_TIMEOUT_MS = 60_000;
 /** One snapshot of the source, then as many restores. */
 export const FORK_TIMEOUT_MS = CREATE_TIMEOUT_MS;
 /** Answered from the agent's memory. */

@@ -20,6 +20,7 @@ import { Hosts } from "../../cp/hosts/service.ts";
 import { createLog } from "../../cp/log.ts";
 import { createFileMailer } from "../../cp/mail/mailer.ts";
 import { ControlPlaneMetrics } from "../../cp/metrics/control-plane-metrics.ts";
+import { Snapshots } from "../../cp/snapshots/service.ts";
 import { Streams } from "../../cp/streams/service.ts";
 import { Teams } from "../../cp/teams/service.ts";
 import { Users } from "../../cp/users/service.ts";
@@ -133,6 +134,7 @@ export class AccountsPlatform implements AsyncDisposable {
       apiKeys: new ApiKeys({ db, clock }),
       hosts: new Hosts({ db, clock, tokens, oneTimeTokens, teams }),
       capsules,
+      snapshots: resources.use(new Snapshots({ ...capsuleDeps, capsules })),
       streams: new Streams({ authenticator, capsules, log }),
     });
   }

@@ -14,6 +14,8 @@ import { systemClock } from "../../cp/clock.ts";
 import { capsules, hosts, teamApiKeys, teams } from "../../cp/db/tables.ts";
 import { createErrorHandler } from "../../cp/error-response.ts";
 import { createLog } from "../../cp/log.ts";
+import { snapshotRoutes } from "../../cp/snapshots/routes.ts";
+import { Snapshots } from "../../cp/snapshots/service.ts";
 import { fileStreamRoutes } from "../../cp/streams/file-routes.ts";
 import { streamRoutes } from "../../cp/streams/routes.ts";
 import { Streams } from "../../cp/streams/service.ts";
@@ -33,6 +35,7 @@ export interface TestTeam {
 export class TestControlPlane implements AsyncDisposable {
   readonly deps: OperationDeps;
   readonly capsules: Capsules;
+  readonly snapshots: Snapshots;
   readonly logged: string[];
   readonly #app;
 
@@ -40,12 +43,14 @@ export class TestControlPlane implements AsyncDisposable {
     this.deps = deps;
     this.logged = logged;
     this.capsules = new Capsules(deps);
+    this.snapshots = new Snapshots({ ...deps, capsules: this.capsules });
     const tokens = createTokens({ secret: JWT_SECRET, clock: systemClock });
     const authenticator = new Authenticator({ db: deps.db, tokens, clock: systemClock });
     const streams = new Streams({ authenticator, capsules: this.capsules, log: deps.log });
     this.#app = new Elysia({ systemRouter: false, normalize: true })
       .onError({ as: "global" }, createErrorHandler({ log: deps.log, requestIds: new WeakMap() }))
       .use(capsuleRoutes({ authenticator, capsules: this.capsules }))
+      .use(snapshotRoutes({ authenticator, snapshots: this.snapshots }))
       .use(streamRoutes({ authenticator, streams }))
       .use(fileStreamRoutes({ authenticator, capsules: this.capsules }));
   }
@@ -80,6 +85,7 @@ export class TestControlPlane implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.capsules[Symbol.asyncDispose]();
+    await this.snapshots[Symbol.asyncDispose]();
     await this.deps.operations[Symbol.asyncDispose]();
   }
 }

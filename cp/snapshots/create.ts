@@ -1,0 +1,246 @@
+// Making a snapshot. What a host may have of it is on record before the host is asked, under the id
+// that the template will have; the template itself appears whole, in the transaction that replaces
+// the one of the same name if it may. The host knows the attempt by the template's id: a control
+// plane that takes over from a dead one joins it.
+
+import { Code, ConnectError } from "@connectrpc/connect";
+import type { CreateSnapshotResponse } from "../../proto/gen/hostagent/hostagent_pb.js";
+import { encodeId } from "../../proto/ids.ts";
+import { agentFailure } from "../agents/agent-errors.ts";
+import { SNAPSHOT_TIMEOUT_MS } from "../agents/limits.ts";
+import type { RunningCapsule } from "../capsules/running.ts";
+import type { Tx } from "../db/client.ts";
+import { AppError } from "../errors.ts";
+import { type EventActor, recordSnapshotEvent } from "../events/outbox.ts";
+import { DEFAULT_ALIAS, PLATFORM_TEAM } from "../templates/service.ts";
+import type { SnapshotDeps } from "./deps.ts";
+import {
+  deleteOperation,
+  deleteTemplate,
+  insertOperation,
+  insertTemplate,
+  isBeingMade,
+  type OperationRow,
+  secondsFromNow,
+  selectHost,
+  selectNamed,
+  selectSource,
+  selectTemplate,
+  type TemplateRow,
+  updateToDelete,
+} from "./queries.ts";
+import { REMOVAL_LEASE_SEC, recordRemovals, removeFiles } from "./remove.ts";
+
+/** The host's answer, and time to write it down. */
+const DEADLINE_SEC = SNAPSHOT_TIMEOUT_MS / 1000 + 30;
+/** How long another control plane, which has the host's answer too, may take to write it down. */
+const SETTLED_WAIT_MS = 30_000;
+const SETTLED_POLL_MS = 50;
+const UNIQUE_VIOLATION = "23505";
+
+export interface SnapshotRequest {
+  readonly source: RunningCapsule;
+  readonly actor: EventActor;
+  readonly name: string;
+  readonly isOverwriting: boolean;
+}
+
+/**
+ * Makes a template of the capsule. Throws `name_reserved`, `template_name_taken`, and what the host
+ * refused it with; nothing is left of it then, or what is left is removed as soon as its host
+ * answers. A template that was to be replaced is still there.
+ */
+export async function createSnapshot(
+  deps: SnapshotDeps,
+  request: SnapshotRequest,
+): Promise<TemplateRow> {
+  const { capsule } = request.source;
+  const operation = await deps.db.transaction(async (tx) => {
+    await requireFreeName(tx, request);
+    const inserted = await insertOperation(tx, {
+      templateId: crypto.randomUUID(),
+      hostId: capsule.hostId,
+      kind: "create",
+      operationId: deps.operations.next(),
+      deadline: secondsFromNow(DEADLINE_SEC),
+      teamId: capsule.teamId,
+      name: request.name,
+      capsuleId: capsule.id,
+      isOverwriting: request.isOverwriting,
+      actor: request.actor,
+    });
+    if (inserted !== undefined) return inserted;
+    throw nameTaken(request.name);
+  });
+  return await runCreate(deps, operation, { timeoutMs: SNAPSHOT_TIMEOUT_MS });
+}
+
+/**
+ * Asks the host, or joins who asked before, and records the outcome. Throws like the create; when
+ * `isJoining`, a host that does not answer in time decides nothing: `service_unavailable`.
+ */
+export async function runCreate(
+  deps: SnapshotDeps,
+  operation: OperationRow,
+  { timeoutMs, isJoining = false }: { timeoutMs: number; isJoining?: boolean },
+): Promise<TemplateRow> {
+  let told: CreateSnapshotResponse;
+  try {
+    told = await askHost(deps, operation, timeoutMs);
+  } catch (error) {
+    if (deps.ending.aborted) {
+      throw new AppError("service_unavailable", "the control plane is stopping: try again");
+    }
+    const failure = error instanceof AppError ? error : agentFailure(error, "place");
+    if (isJoining && isUndecided(error, failure)) {
+      throw new AppError("service_unavailable", "the host is still at it", { cause: error });
+    }
+    await failCreate(deps, operation, failure);
+    throw failure;
+  }
+  return await recordCreated(deps, operation, told);
+}
+
+/** Nothing may be left of it; what is, because the host does not answer, is removed later. */
+export async function failCreate(
+  deps: SnapshotDeps,
+  operation: OperationRow,
+  failure: AppError,
+): Promise<void> {
+  const removal = await deps.db.transaction(async (tx) => {
+    const updated = await updateToDelete(tx, operation, REMOVAL_LEASE_SEC);
+    if (updated !== undefined) {
+      const { teamId, name, actor } = operation;
+      await recordSnapshotEvent(tx, {
+        type: "template.snapshot.create",
+        outcome: "error",
+        error: failure.message,
+        metadata: {},
+        ...{ teamId, name, actor },
+      });
+    }
+    return updated;
+  });
+  if (removal !== undefined) await removeFiles(deps, removal);
+}
+
+async function askHost(deps: SnapshotDeps, operation: OperationRow, timeoutMs: number) {
+  const { templateId, teamId, capsuleId, hostId } = operation;
+  if (capsuleId === null) throw new Error("unreachable: a create without its capsule");
+  const host = await selectHost(deps.db, hostId);
+  if (host === undefined || host.address === "") {
+    throw new AppError("host_unavailable", "the capsule's host was deleted");
+  }
+  const options = { timeoutMs, signal: deps.ending };
+  const sandboxId = encodeId("capsule", capsuleId);
+  const request = { sandboxId, teamId, templateId, operationId: templateId };
+  return await deps.agents.at(host.address).createSnapshot(request, options);
+}
+
+/** The template, with the one that it replaces gone. */
+async function recordCreated(
+  deps: SnapshotDeps,
+  operation: OperationRow,
+  told: CreateSnapshotResponse,
+): Promise<TemplateRow> {
+  const { name } = operation;
+  try {
+    const created = await deps.db.transaction(async (tx) => {
+      if (!(await deleteOperation(tx, operation))) return undefined;
+      const replaced = operation.isOverwriting ? await replaceOld(deps, tx, operation) : [];
+      return { template: await insertCreated(tx, operation, told), replaced };
+    });
+    if (created !== undefined) {
+      for (const removal of created.replaced) deps.inBackground(removeFiles(deps, removal));
+      return created.template;
+    }
+  } catch (error) {
+    if (!isUniqueViolation(error)) throw error;
+    const failure = nameTaken(name, error);
+    await failCreate(deps, operation, failure);
+    throw failure;
+  }
+  return await settledTemplate(deps, operation);
+}
+
+/** Another control plane took us for dead: its outcome is ours. */
+async function settledTemplate(
+  deps: SnapshotDeps,
+  { templateId, name }: OperationRow,
+): Promise<TemplateRow> {
+  const endsAt = Date.now() + SETTLED_WAIT_MS;
+  while (Date.now() < endsAt && (await isBeingMade(deps.db, templateId))) {
+    await Bun.sleep(SETTLED_POLL_MS);
+  }
+  const template = await selectTemplate(deps.db, templateId);
+  if (template !== undefined) return template;
+  throw new AppError("conflict", `the snapshot "${name}" was given up meanwhile: try again`);
+}
+
+async function insertCreated(
+  tx: Tx,
+  operation: OperationRow,
+  told: CreateSnapshotResponse,
+): Promise<TemplateRow> {
+  const { templateId, hostId, teamId, name, actor, capsuleId } = operation;
+  const source = capsuleId === null ? undefined : await selectSource(tx, capsuleId);
+  if (source === undefined) throw new Error("unreachable: the row of a capsule was deleted");
+  const { resumed_from: _, ...metadata } = source.metadata;
+  const template = await insertTemplate(tx, {
+    ...source,
+    id: templateId,
+    hostId,
+    teamId,
+    name,
+    type: "snapshot",
+    vcpus: told.vcpus > 0 ? told.vcpus : source.vcpus,
+    memoryMb: told.memoryMb > 0 ? told.memoryMb : source.memoryMb,
+    sizeBytes: Number(told.sizeBytes),
+    metadata,
+  });
+  await recordSnapshotEvent(tx, {
+    type: "template.snapshot.create",
+    outcome: "success",
+    error: "",
+    metadata: {},
+    ...{ teamId, name, actor },
+  });
+  return template;
+}
+
+async function replaceOld(
+  deps: SnapshotDeps,
+  tx: Tx,
+  { teamId, name, actor }: OperationRow,
+): Promise<OperationRow[]> {
+  const old = await deleteTemplate(tx, { teamId, name });
+  return old === undefined ? [] : await recordRemovals(deps, tx, { ...old, actor });
+}
+
+async function requireFreeName(tx: Tx, request: SnapshotRequest): Promise<void> {
+  const { name, isOverwriting } = request;
+  const { teamId } = request.source.capsule;
+  const named = await selectNamed(tx, { name, teamIds: [teamId, PLATFORM_TEAM] });
+  if (name === DEFAULT_ALIAS || named.some((row) => row.teamId === PLATFORM_TEAM)) {
+    throw new AppError("name_reserved", `name: "${name}" is a template of the platform`);
+  }
+  const own = named[0];
+  if (own !== undefined && !(isOverwriting && own.type === "snapshot")) throw nameTaken(name);
+}
+
+function nameTaken(name: string, cause?: unknown): AppError {
+  const message = `name: the template "${name}" exists already, or is being made`;
+  return new AppError("template_name_taken", message, { cause });
+}
+
+/** The host is at it, or cannot be asked: it may come to an end yet. */
+function isUndecided(error: unknown, failure: AppError): boolean {
+  const isLate = ConnectError.from(error).code === Code.DeadlineExceeded;
+  return isLate || failure.code === "host_unavailable";
+}
+
+/** Drizzle wraps what PostgreSQL says. */
+function isUniqueViolation(error: unknown): boolean {
+  const cause = error instanceof Error ? (error.cause ?? error) : undefined;
+  return cause instanceof Error && "code" in cause && cause.code === UNIQUE_VIOLATION;
+}
