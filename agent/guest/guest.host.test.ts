@@ -24,7 +24,7 @@ beforeAll(async () => {
   // Without `renew`: no test may set this machine's clock.
   const programs = join(dir, "programs");
   await mkdir(programs);
-  for (const name of ["launch", "winsize"]) {
+  for (const name of ["launch", "winsize", "watch", "attributes"]) {
     await cp(join(ROOT, "build/envd", name), join(programs, name));
   }
   envd = Bun.spawn(
