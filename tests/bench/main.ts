@@ -9,6 +9,7 @@ import { benchExec, benchFiles } from "./exec-and-files.ts";
 import { benchGetCapsule } from "./get-capsule.ts";
 import { benchProxy } from "./proxy.ts";
 import { inTurn, printTable, type Row, timed } from "./rows.ts";
+import { benchStreams } from "./streams.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
 const HOME = join(ROOT, "build/bench");
@@ -43,6 +44,8 @@ async function measure(): Promise<Row[]> {
   const capsule = await client.create(SHAPE);
   progress("exec");
   const exec = await benchExec(client, capsule);
+  progress("streams");
+  const streams = await benchStreams(client, capsule);
   progress("files");
   const files = await benchFiles(client, capsule);
   progress("proxy");
@@ -50,7 +53,7 @@ async function measure(): Promise<Row[]> {
   progress("reads");
   const get = await benchGetCapsule(client);
   await client.destroy(capsule.id);
-  return [create, exec, ...files, ...proxy, get];
+  return [create, exec, ...streams, ...files, ...proxy, get];
 }
 
 async function benchCreate(client: Awaited<ReturnType<typeof adminClient>>): Promise<Row> {

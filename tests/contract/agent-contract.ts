@@ -7,6 +7,7 @@ import { encodeId, newId } from "../../proto/ids.ts";
 import { testFileContract } from "./file-contract.ts";
 import { testMetricContract } from "./metric-contract.ts";
 import { codeOf, failureOf } from "./rpc-failure.ts";
+import { testStreamContract } from "./stream-contract.ts";
 
 export interface AgentUnderTest extends AsyncDisposable {
   /** `ip:port` of a running agent that has the template. */
@@ -39,6 +40,8 @@ export function testAgentContract(start: () => Promise<AgentUnderTest>): void {
     await client.destroySandbox({ sandboxId: id });
     await agent[Symbol.asyncDispose]();
   });
+
+  testStreamContract(() => ({ client, sandboxId: id }));
 
   function createRequest(sandboxId: string, operationId: string = crypto.randomUUID()) {
     return {
