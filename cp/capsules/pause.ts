@@ -79,14 +79,15 @@ export async function settlePausing(
   const { actor, error, ...why } = ending;
   switch (told?.status) {
     case "paused":
+    // Its VMM ended: what is left of it rests, too.
+    case "error":
       return await recordPaused(deps, row, ending, told);
     case "running": {
       const event: MoveEvent = { type: "capsule.pause", outcome: "error", actor, error, ...why };
       return await moveCapsule(deps.db, { id, from, to: "running", operationId, event });
     }
-    case undefined:
-    case "error": {
-      const reason = told?.reason || "its host lost the capsule while it was paused";
+    case undefined: {
+      const reason = "its host lost the capsule while it was paused";
       const event: MoveEvent = {
         type: "capsule.destroy",
         outcome: "success",
@@ -177,7 +178,7 @@ async function afterFailure(
     const told = await askHost(deps, agent, id);
     const ending = { actor, error: failure.message };
     const settled = await settlePausing(deps, row, { told, ending });
-    if (settled?.status === "paused") return settled;
+    if (settled?.status === "paused" && told?.status === "paused") return settled;
   } catch (unanswered) {
     deps.log.warn("a pause cannot be settled yet", { capsule: id, error: unanswered });
     await updateDeadline(deps.db, { id, operationId, afterSec: AGAIN_SEC });

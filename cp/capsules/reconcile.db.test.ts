@@ -75,17 +75,25 @@ test("a capsule that its host lost is stopped, and the event says that it was de
   });
 });
 
-test("a capsule whose VMM ended is stopped with the host's reason, and cleaned up", async () => {
+// Its disk, and often a memory of before, are still there: nobody else may throw them away.
+test("a capsule whose VMM ended rests with the host's reason until its owner decides", async () => {
   const id = await createdId();
+  const path = `/v1/capsules/${encodeId("capsule", id)}`;
   platform.agent.loseCapsule(encodeId("capsule", id), "the microVM ended: signal 9");
 
-  expect(await pass()).toMatchObject({ lost: 1, destroyed: 1 });
+  expect(await pass()).toMatchObject({ lost: 0, paused: 1, destroyed: 0 });
+  const rested = await row(id);
+  expect(await pass()).toMatchObject({ lost: 0, paused: 0, destroyed: 0 });
+  const warm = await platform.call("POST", `${path}/resume`);
+  const cold = await platform.call("POST", `${path}/resume`, { body: { memory: false } });
 
-  expect(await row(id)).toMatchObject({
-    status: "stopped",
-    reason: "the microVM ended: signal 9",
+  expect(rested).toMatchObject({ status: "paused", reason: "the microVM ended: signal 9" });
+  expect([warm.status, warm.body.error.code]).toEqual([409, "invalid_state"]);
+  expect(cold).toMatchObject({
+    status: 200,
+    body: { status: "running", metadata: { resumed_from: "disk" } },
   });
-  expect(platform.agent.capsules.size).toBe(0);
+  expect(cold.body.reason).toBeUndefined();
 });
 
 // The agent's answer may have been on its way when the capsule began to run.

@@ -118,10 +118,9 @@ async function align(
     return (await resumeOnRecord(deps, row, { told, asOf })) ? "restored" : null;
   }
   if (row.status !== "running" && row.status !== "missing") return null;
-  if (told === undefined || told.status === "error") {
-    return (await stopLost(deps, row, { told, asOf })) ? "lost" : null;
-  }
-  if (told.status === "paused") {
+  if (told === undefined) return (await stopLost(deps, row, asOf)) ? "lost" : null;
+  // A VMM that ended leaves a disk, and often a memory of before: the owner decides about them.
+  if (told.status === "paused" || told.status === "error") {
     return (await pauseOnRecord(deps, row, { told, asOf })) ? "paused" : null;
   }
   if (row.status === "missing" && told.status === "running") {
@@ -130,13 +129,16 @@ async function align(
   return null;
 }
 
-/** Its host paused it, because nobody used it or because it was told to while we were away. */
+/**
+ * Its host paused it, because nobody used it or because it was told to while we were away, or its
+ * VMM ended: the reason on record says so.
+ */
 async function pauseOnRecord(
   deps: OperationDeps,
   row: CapsuleRow,
   { told, asOf }: { told: SandboxInfo; asOf: Date },
 ): Promise<boolean> {
-  const isExpired = told.pauseReason === "ttl_expired";
+  const isExpired = told.status === "paused" && told.pauseReason === "ttl_expired";
   const event: MoveEvent = {
     type: "capsule.pause",
     outcome: "success",
@@ -167,13 +169,9 @@ async function resumeOnRecord(
   return (await moveCapsule(deps.db, { ...move, unmovedSince: asOf })) !== undefined;
 }
 
-/** The host answers and does not have it, or has only what is left of it. */
-async function stopLost(
-  deps: OperationDeps,
-  row: CapsuleRow,
-  { told, asOf }: { told: SandboxInfo | undefined; asOf: Date },
-): Promise<boolean> {
-  const reason = told?.reason || "its host no longer has the capsule";
+/** The host answers and does not have it. */
+async function stopLost(deps: OperationDeps, row: CapsuleRow, asOf: Date): Promise<boolean> {
+  const reason = "its host no longer has the capsule";
   const event: MoveEvent = {
     type: "capsule.destroy",
     outcome: "success",
@@ -211,9 +209,8 @@ function isLeftover(row: CapsuleRow | undefined, told: SandboxInfo, asOf: Date):
     return ageSec > UNKNOWN_GRACE_SEC;
   }
   if (ENDED_STATES.some((state) => state === row.status)) return true;
-  // What rests may still have a generation to come back from, whatever its VMM came to.
-  const isResting = ["pausing", "paused", "resuming"].includes(row.status);
-  return told.status === "error" && !isResting;
+  // A create that failed leaves nothing to come back from, unlike a capsule that ran.
+  return told.status === "error" && row.status === "starting";
 }
 
 async function destroyLeftovers(

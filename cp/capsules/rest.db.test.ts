@@ -154,7 +154,7 @@ test("a pause whose answer is lost is paused all the same", async () => {
   expect(await pause(id)).toMatchObject({ status: 200, body: { status: "paused" } });
 });
 
-test("a pause during which the VMM is lost ends the capsule", async () => {
+test("a pause during which the VMM is lost leaves what there is at rest, and fails", async () => {
   const id = await platform.create({});
   platform.agent.faultBefore("pauseSandbox", () => {
     platform.agent.loseCapsule(id, "the microVM ended: signal 9");
@@ -164,7 +164,7 @@ test("a pause during which the VMM is lost ends the capsule", async () => {
   const answer = await pause(id);
 
   expect(code(answer)).toEqual([502, "agent_error"]);
-  expect(await row(id)).toMatchObject({ status: "stopped", reason: "the microVM ended: signal 9" });
+  expect(await row(id)).toMatchObject({ status: "paused", reason: "the microVM ended: signal 9" });
 });
 
 test("while nobody knows how a pause ended it is neither, and looks running to old clients", async () => {

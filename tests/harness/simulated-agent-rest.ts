@@ -38,7 +38,11 @@ export class SimulatedRest {
   }
 
   async resume(capsule: SimulatedCapsule, { cold }: ResumeSandboxRequest) {
-    if (capsule.status !== "running") {
+    if (capsule.status === "error") {
+      if (!cold) throw noGeneration();
+      capsule.status = "running";
+      capsule.reason = "";
+    } else if (capsule.status !== "running") {
       await this.#change(capsule, { from: "paused", during: "resuming" });
       capsule.status = "running";
       capsule.pauseReason = "";
@@ -129,6 +133,11 @@ function rest(capsule: SimulatedCapsule, reason: string, isSealing: boolean): vo
   capsule.status = "paused";
   capsule.pauseReason = reason;
   capsule.durableAtUnix = isSealing ? BigInt(Math.floor(Date.now() / 1000)) : 0n;
+}
+
+function noGeneration(): ConnectError {
+  const message = "No whole memory of the capsule is left; its disk can be booted";
+  return new ConnectError(message, Code.FailedPrecondition, { "wrenn-reason": "generation" });
 }
 
 function notRunning(capsule: SimulatedCapsule): ConnectError {
