@@ -15,9 +15,6 @@ import { StreamWire } from "./stream-wire.ts";
 const HANDSHAKE_TIMEOUT_MS = 10_000;
 /** Of one HTTP/2 connection. */
 const STREAMS_MAX = 250;
-/** What a client may send ahead on one stream, and on all of a connection: uploads wait less. */
-const STREAM_WINDOW_BYTES = 1024 * 1024;
-const CONNECTION_WINDOW_BYTES = 4 * STREAM_WINDOW_BYTES;
 
 export interface TlsFiles {
   readonly certFile: string;
@@ -30,10 +27,8 @@ export class TlsListener {
   readonly #sockets = new Set<TLSSocket>();
 
   private constructor(front: Front, pem: { cert: Buffer; key: Buffer }) {
-    this.#http2 = createHttp2Server({
-      settings: { maxConcurrentStreams: STREAMS_MAX, initialWindowSize: STREAM_WINDOW_BYTES },
-    });
-    this.#http2.on("session", (session) => session.setLocalWindowSize(CONNECTION_WINDOW_BYTES));
+    // Windows stay at their defaults: with larger ones uploads of Bun 1.4.5 come to a stop.
+    this.#http2 = createHttp2Server({ settings: { maxConcurrentStreams: STREAMS_MAX } });
     this.#http2.on("stream", (stream, headers) => {
       if (!isServerStream(stream)) return;
       const address = stream.session?.socket.remoteAddress ?? "unknown";
