@@ -1,10 +1,14 @@
-// Where a guest's RAM lies: a file of its own in the run directory, which is a tmpfs. Snapshots will
-// decide anew between this and a file on a reflink file system; here is the only place to change.
+// Where a booted guest's RAM lies: a file of its own in the run directory, which is a tmpfs. On a file
+// system with reflinks it could be cloned by the kernel, at the price of writing the memory of guests
+// that run to the disk all the time.
 
 import { chown, open } from "node:fs/promises";
 import { join } from "node:path";
 
 const MIB = 1024 * 1024;
+
+/** The flat file that a guest was restored from by mapping, in the capsule's base directory. */
+export const FLAT_LINK = "flat";
 
 /**
  * Makes the RAM file of a new guest: sparse, mode 0600, owned by the VMM's user; whoever touches a

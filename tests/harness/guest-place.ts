@@ -23,7 +23,7 @@ const TOKEN = "t".repeat(32);
 export interface GuestPlace extends AsyncDisposable {
   readonly kernel: Kernel;
   readonly vmm: Vmm;
-  /** On a disk. */
+  /** On a disk, with reflinks. */
   readonly dir: string;
   /** A new run directory, with a slot, a cgroup and, unless `rootDisk` is given, a fresh disk. */
   makeSpec(capsuleId: string, shape: CapsuleShape, rootDisk?: string): Promise<VmmSpec>;
@@ -55,8 +55,11 @@ export async function openGuestPlace(tag: string): Promise<GuestPlace> {
   // What was made before a step failed goes at once.
   await using stack = new AsyncDisposableStack();
   const kernel = stack.use(await Kernel.open(NATIVE_DIR));
-  const dir = await mkdtemp("/var/tmp/wrenn-guests-");
-  stack.defer(() => rm(dir, { recursive: true }));
+  const home = await mkdtemp("/var/tmp/wrenn-guests-");
+  stack.defer(() => rm(home, { recursive: true }));
+  const dir = join(home, "xfs");
+  await mountXfs(`${home}/image`, dir);
+  stack.defer(() => run(["umount", dir]));
   const runs = join(dir, "run");
   await mountRunDir(kernel, runs);
   stack.defer(() => unmountRunDir(kernel, runs));
@@ -70,6 +73,8 @@ export async function openGuestPlace(tag: string): Promise<GuestPlace> {
   const tscKhz = await kernel.tscKhz();
   const vmm = await openVmm({ vmm: "auto", nativeDir: NATIVE_DIR, tscKhz, cacheDir: dir });
   const guestKernel = await findGuestKernel(KERNELS_DIR);
+  const baseDisk = join(dir, "base.ext4");
+  await kernel.storage.copySparse(BASE_IMAGE, baseDisk);
   const slots = new Map<string, NetworkSlot>();
   const budget = new StreamBudget(64);
   const kept = stack.move();
@@ -80,7 +85,7 @@ export async function openGuestPlace(tag: string): Promise<GuestPlace> {
     const runDir = join(runs, capsuleId);
     await mkdir(runDir, { mode: 0o700 });
     const disk = rootDisk ?? join(dir, `${capsuleId}.ext4`);
-    if (rootDisk === undefined) await kernel.storage.copySparse(BASE_IMAGE, disk);
+    if (rootDisk === undefined) await kernel.storage.reflink(baseDisk, disk);
     await chown(disk, slot.vmmUid, slot.vmmUid);
     return {
       ...shape,
@@ -123,4 +128,18 @@ export async function openGuestPlace(tag: string): Promise<GuestPlace> {
     ...{ kernel, vmm, dir, makeSpec, awaitGuest, clear },
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   };
+}
+
+// As a host for production has it; whatever this machine's own disk can do.
+async function mountXfs(image: string, at: string): Promise<void> {
+  await mkdir(at);
+  await run(["truncate", "--size", "16G", image]);
+  await run(["mkfs.xfs", "-q", "-m", "reflink=1", image]);
+  await run(["mount", "-o", "loop,discard", image, at]);
+}
+
+async function run(command: string[]): Promise<void> {
+  const child = Bun.spawn(command, { stdio: ["ignore", "ignore", "pipe"] });
+  const [status, text] = [await child.exited, await new Response(child.stderr).text()];
+  if (status !== 0) throw new Error(`${command.join(" ")}: ${text}`);
 }

@@ -1,0 +1,58 @@
+// Files and directories that are on the disk when the promise resolves.
+
+import { link, mkdir, open, rename, rm } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import type { Kernel } from "../native/kernel.ts";
+import { hasCode } from "../native/syscall-error.ts";
+
+/** Of a file or a directory. */
+export async function sync(path: string): Promise<void> {
+  await using file = await open(path, "r");
+  await file.sync();
+}
+
+/** An empty directory, whatever was there. */
+export async function makeAnew(directory: string): Promise<void> {
+  await rm(directory, { recursive: true, force: true });
+  await mkdir(directory, { mode: 0o700 });
+}
+
+/** The directory's content must be synced already. Replaces nothing: ENOTEMPTY, EEXIST. */
+export async function renameDurably(from: string, to: string): Promise<void> {
+  await rename(from, to);
+  await sync(dirname(to));
+}
+
+/** Puts a directory out of sight at once, then removes it; nothing happens if there is none. */
+export async function removeDirectory(directory: string): Promise<void> {
+  const aside = `${directory}${REMOVED_SUFFIX}`;
+  await rm(aside, { recursive: true, force: true });
+  try {
+    await rename(directory, aside);
+  } catch (error) {
+    if (hasCode(error, "ENOENT")) return;
+    throw error;
+  }
+  await rm(aside, { recursive: true, force: true });
+}
+export const REMOVED_SUFFIX = ".removed";
+
+/** Hard links: the file system counts who still needs a file. */
+export async function linkFiles(
+  names: readonly string[],
+  directories: { from: string; to: string },
+): Promise<void> {
+  await Promise.all(
+    names.map((name) => link(join(directories.from, name), join(directories.to, name))),
+  );
+}
+
+/** A file that shares extents with its source where the file system can, else a sparse copy. */
+export async function cloneFile(kernel: Kernel, source: string, target: string): Promise<void> {
+  try {
+    await kernel.storage.reflink(source, target);
+  } catch (error) {
+    if (!hasCode(error, "EOPNOTSUPP", "EINVAL", "ENOTTY", "EXDEV")) throw error;
+    await kernel.storage.copySparse(source, target);
+  }
+}

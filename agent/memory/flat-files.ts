@@ -1,0 +1,98 @@
+// Flat files of memory, to be mapped: made from a generation's layers when they are first wanted,
+// and checked byte by byte while that happens. They are of one start of the host: the next one makes
+// them anew, so no file is ever mapped that was not checked since the host started, and no resume
+// waits for a check. All of them can be made again, so what is too much is removed, oldest use first.
+
+import { chmod, mkdir, readdir, rename, rm, stat, utimes } from "node:fs/promises";
+import { join } from "node:path";
+import type { Kernel } from "../native/kernel.ts";
+import { hasCode } from "../native/syscall-error.ts";
+import { type Generation, MEMORY_HEADER } from "./generations.ts";
+
+const GIB = 1024 ** 3;
+/** What all flat files may take: some hundred templates of an idle guest, a few of busy ones. */
+const FLAT_BYTES_MAX = 16 * GIB;
+const BLOCK_BYTES = 512;
+
+export class FlatFiles {
+  readonly #dir: string;
+  readonly #kernel: Kernel;
+  readonly #making = new Map<string, Promise<string>>();
+
+  private constructor(dir: string, kernel: Kernel) {
+    this.#dir = dir;
+    this.#kernel = kernel;
+  }
+
+  /** Removes the files of earlier starts of the host and what was half made. */
+  static async open(options: { dir: string; bootId: string; kernel: Kernel }): Promise<FlatFiles> {
+    await mkdir(options.dir, { recursive: true, mode: 0o700 });
+    for (const name of await readdir(options.dir)) {
+      if (name !== options.bootId) {
+        await rm(join(options.dir, name), { recursive: true, force: true });
+      }
+    }
+    const dir = join(options.dir, options.bootId);
+    await mkdir(dir, { recursive: true, mode: 0o700 });
+    for (const name of await readdir(dir)) {
+      if (name.endsWith(".partial")) await rm(join(dir, name), { force: true });
+    }
+    return new FlatFiles(dir, options.kernel);
+  }
+
+  /** Whether the generation's flat file is there already. */
+  async has(generation: Generation): Promise<boolean> {
+    const path = this.#path(generation);
+    return (await stat(path).catch(() => null)) !== null;
+  }
+
+  /**
+   * The generation's flat file, readable by all; made if it is missing. It may be removed at any
+   * time: who needs it longer gives it a name of its own. Throws SyscallError EBADMSG, ENOSPC.
+   */
+  async obtain(generation: Generation): Promise<string> {
+    const path = this.#path(generation);
+    try {
+      const now = new Date();
+      await utimes(path, now, now);
+      return path;
+    } catch (error) {
+      if (!hasCode(error, "ENOENT")) throw error;
+    }
+    const { buildId } = generation.manifest;
+    const making = this.#making.get(buildId) ?? this.#make(generation, path);
+    this.#making.set(buildId, making);
+    return making.finally(() => this.#making.delete(buildId));
+  }
+
+  #path(generation: Generation): string {
+    return join(this.#dir, `${generation.manifest.buildId}.flat`);
+  }
+
+  async #make(generation: Generation, path: string): Promise<string> {
+    const partial = `${path}.partial`;
+    await rm(partial, { force: true });
+    await this.#makeRoom();
+    const header = join(generation.directory, MEMORY_HEADER);
+    await this.#kernel.memory.flatten(header, [generation.directory], partial);
+    await chmod(partial, 0o444);
+    await rename(partial, path);
+    return path;
+  }
+
+  async #makeRoom(): Promise<void> {
+    const files = await Promise.all(
+      (await readdir(this.#dir)).map(async (name) => {
+        const path = join(this.#dir, name);
+        const { blocks, mtimeMs } = await stat(path);
+        return { path, bytes: blocks * BLOCK_BYTES, mtimeMs };
+      }),
+    );
+    files.sort((a, b) => b.mtimeMs - a.mtimeMs);
+    let total = 0;
+    for (const { path, bytes } of files) {
+      total += bytes;
+      if (total > FLAT_BYTES_MAX) await rm(path, { force: true });
+    }
+  }
+}

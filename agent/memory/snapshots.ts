@@ -1,0 +1,371 @@
+/**
+ * Pausing and resuming capsules, below everything that a capsule is besides its VMM.
+ *
+ * A pause is answered when the guest is stopped and its device state, some 53 KB, is written: the
+ * time to answer does not grow with memory. Its memory stays where it is, in the stopped VMM or its
+ * RAM file, until sealing has made a generation of it. So a capsule that is paused is either held by
+ * its stopped VMM, and resumed by letting that run, or durable, and its VMM can be ended.
+ *
+ * No state is kept here but which capsules are being sealed: everything else is in the run directory
+ * and the snapshots directory, and each call can be repeated, by a later agent too.
+ */
+
+import { existsSync } from "node:fs";
+import { link, mkdir, readdir, readFile, statfs } from "node:fs/promises";
+import { join } from "node:path";
+import type { Kernel } from "../native/kernel.ts";
+import { hasCode } from "../native/syscall-error.ts";
+import type { GuestMemory, Vmm, VmmProcess, VmmSpec } from "../vmm/vmm.ts";
+import { CapsuleDir } from "./capsule-dir.ts";
+import { makeAnew, removeDirectory } from "./durable-files.ts";
+import { FlatFiles } from "./flat-files.ts";
+import { type Generation, Generations, MEMORY_HEADER } from "./generations.ts";
+import { FLAT_LINK } from "./guest-ram.ts";
+import { readHostFacts } from "./host-facts.ts";
+import { writeMemorySource } from "./memory-source.ts";
+import { type PauseNote, readPauseNote, removePauseNote, writePauseNote } from "./pause-note.ts";
+import { type LiveCapsule, sealPaused } from "./seal.ts";
+import { SnapshotError, toSnapshotError } from "./snapshot-error.ts";
+
+export type { Generation } from "./generations.ts";
+export type { LiveCapsule } from "./seal.ts";
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+/** Left free on the disk by a pause, for journals, logs and the disks of guests that run. */
+const FREE_BYTES_MIN = 512 * MIB;
+/** The one that a crash falls back to while the newest is in use, and the newest. */
+const GENERATIONS_KEPT = 2;
+/** A VMM that ended is known as such once its keeper has ended, too. */
+const EXIT_NOTICE_MS = 100;
+/** The pager's user is nobody else's: those of VMMs end below. */
+const PAGER_UID_OFFSET = 32_768;
+
+export type RestoreMode = "map" | "uffd";
+
+interface Sealing {
+  isAbandoned: boolean;
+  readonly ended: Promise<void>;
+}
+
+export class Snapshots {
+  readonly #dir: string;
+  readonly #kernel: Kernel;
+  readonly #vmm: Vmm;
+  readonly #generations: Generations;
+  readonly #flatFiles: FlatFiles;
+  readonly #sealing = new Map<string, Sealing>();
+
+  private constructor(options: {
+    dir: string;
+    kernel: Kernel;
+    vmm: Vmm;
+    generations: Generations;
+    flatFiles: FlatFiles;
+  }) {
+    this.#dir = options.dir;
+    this.#kernel = options.kernel;
+    this.#vmm = options.vmm;
+    this.#generations = options.generations;
+    this.#flatFiles = options.flatFiles;
+  }
+
+  /**
+   * `dir` is $WRENN_DIR/snapshots, `flatDir` $WRENN_DIR/flat; both are made if missing and MUST be
+   * on one file system, with the root disks. Removes what a crash left half removed.
+   */
+  static async open(options: {
+    dir: string;
+    flatDir: string;
+    kernel: Kernel;
+    vmm: Vmm;
+  }): Promise<Snapshots> {
+    const { dir, flatDir, kernel, vmm } = options;
+    const host = await readHostFacts(vmm);
+    await mkdir(dir, { recursive: true, mode: 0o700 });
+    const flatFiles = await FlatFiles.open({ dir: flatDir, bootId: host.bootId, kernel });
+    const generations = new Generations(kernel, host);
+    const snapshots = new Snapshots({ dir, kernel, vmm, generations, flatFiles });
+    for (const capsuleId of await snapshots.list()) await snapshots.#of(capsuleId).sweep();
+    return snapshots;
+  }
+
+  /** The ids of capsules that have anything here. */
+  async list(): Promise<string[]> {
+    return readdir(this.#dir);
+  }
+
+  /**
+   * Stops the guest and saves its device state: then the capsule is paused, and not yet durable.
+   * Throws SnapshotError: the guest runs on, except with vmm_lost.
+   */
+  async pause(capsule: LiveCapsule): Promise<{ generation: number }> {
+    const dir = this.#of(capsule.capsuleId);
+    await this.#sealing.get(capsule.capsuleId)?.ended;
+    const generation = await this.#preparePause(capsule, dir);
+    try {
+      await this.#vmm.pause(capsule.runDir);
+      const pausedAt = new Date().toISOString();
+      await this.#vmm.saveState(capsule.runDir, { dir: dir.unfinished });
+      await writePauseNote(capsule.runDir, { generation, pausedAt });
+      return { generation };
+    } catch (error) {
+      await this.#undoPause(capsule, error);
+      throw await this.#explain(capsule, "pause", error);
+    }
+  }
+
+  /**
+   * Makes a paused capsule durable. Its VMM MUST stay stopped meanwhile, but for resumeLive. May be
+   * called again after a failure or a restart of the agent. Throws SnapshotError: no_space and others
+   * leave the capsule paused as it was, abandoned means that it was resumed, vmm_lost that the VMM
+   * ended, not_paused that there is nothing to seal.
+   */
+  async seal(capsule: LiveCapsule): Promise<Generation> {
+    const { capsuleId } = capsule;
+    if (this.#sealing.has(capsuleId)) {
+      throw new SnapshotError("failed", `${capsuleId} is being sealed already`);
+    }
+    const { promise, resolve } = Promise.withResolvers<void>();
+    const sealing: Sealing = { isAbandoned: false, ended: promise };
+    this.#sealing.set(capsuleId, sealing);
+    try {
+      return await this.#seal(capsule, sealing);
+    } finally {
+      this.#sealing.delete(capsuleId);
+      resolve();
+    }
+  }
+
+  /**
+   * Lets a paused guest run on, at once: sealing under way is given up, what was sealed stays. Throws
+   * SnapshotError vmm_lost or failed; may be called again.
+   */
+  async resumeLive(capsule: LiveCapsule): Promise<void> {
+    const sealing = this.#sealing.get(capsule.capsuleId);
+    if (sealing !== undefined) sealing.isAbandoned = true;
+    try {
+      await this.#vmm.resume(capsule.runDir);
+    } catch (error) {
+      throw await this.#explain(capsule, "resume", error);
+    }
+    await removePauseNote(capsule.runDir);
+    if (sealing === undefined) await this.#of(capsule.capsuleId).forgetUnfinished();
+  }
+
+  /**
+   * running; paused: seal again, or resumeLive; stopped: by a pause or a restore that was not
+   * finished. Throws VmmError if the VMM does not answer.
+   */
+  async state(capsule: LiveCapsule): Promise<"running" | "paused" | "stopped"> {
+    if (await this.#vmm.isRunning(capsule.runDir)) return "running";
+    return (await readPauseNote(capsule.runDir)) === null ? "stopped" : "paused";
+  }
+
+  /** The newest generation that is whole, and why newer ones are refused. */
+  async latest(
+    capsuleId: string,
+  ): Promise<{ generation: Generation | null; refused: SnapshotError[] }> {
+    const dir = this.#of(capsuleId);
+    const refused: SnapshotError[] = [];
+    for (const number of await dir.numbers()) {
+      try {
+        return { generation: await this.load(dir.generation(number)), refused };
+      } catch (error) {
+        refused.push(toSnapshotError(`Cannot load generation ${number} of ${capsuleId}`, error));
+      }
+    }
+    return { generation: null, refused };
+  }
+
+  /** Checks a generation anywhere. Throws SnapshotError: not_found, damaged, incompatible. */
+  load(directory: string): Promise<Generation> {
+    return this.#generations.load(directory);
+  }
+
+  /**
+   * Starts a VMM with a generation's guest, which runs on. `spec` is as for a boot, of the shape and
+   * with the guest kernel that the generation names, and the root disk a copy of the generation's or
+   * what the capsule was paused with. Throws SnapshotError; then no process is left.
+   */
+  async restore(options: {
+    spec: VmmSpec;
+    generation: Generation;
+    mode?: RestoreMode;
+  }): Promise<VmmProcess> {
+    const { spec, generation } = options;
+    checkFits(spec, generation);
+    const dir = this.#of(spec.capsuleId);
+    try {
+      await mkdir(dir.path, { recursive: true, mode: 0o700 });
+      await makeAnew(dir.base);
+      await this.#generations.linkMemory(generation, dir.base);
+      const mode = options.mode ?? (await this.#bestMode(generation));
+      const memory = await this.#memoryOf(mode, options, dir);
+      await writeMemorySource(spec.runDir, { kind: mode });
+      const process = await this.#vmm.restore(spec, { dir: generation.directory, memory });
+      await this.#run(spec, process);
+      return process;
+    } catch (error) {
+      await removeDirectory(dir.base);
+      throw toSnapshotError(`Cannot restore ${spec.capsuleId}`, error);
+    }
+  }
+
+  /** Makes the flat file that restoring by `map` wants, ahead of time. Throws SnapshotError. */
+  async prepareMap(generation: Generation): Promise<void> {
+    try {
+      await this.#flatFiles.obtain(generation);
+    } catch (error) {
+      throw toSnapshotError(`Cannot make ${generation.directory} flat`, error);
+    }
+  }
+
+  /**
+   * Copies a generation to a directory on the same file system, such as a template's: it shares the
+   * memory's layers and the disk's extents. Throws SnapshotError: exists, no_space, failed.
+   */
+  async publish(options: { from: Generation; directory: string }): Promise<Generation> {
+    return this.#generations.copy(options.from, options.directory);
+  }
+
+  /** Removes a generation, such as a template's; VMs that were restored from it go on. Idempotent. */
+  async remove(directory: string): Promise<void> {
+    await removeDirectory(directory);
+  }
+
+  /** Removes all that a capsule has here; its VMM must have ended. Idempotent. */
+  async removeCapsule(capsuleId: string): Promise<void> {
+    await this.#sealing.get(capsuleId)?.ended;
+    await removeDirectory(this.#of(capsuleId).path);
+  }
+
+  #of(capsuleId: string): CapsuleDir {
+    return new CapsuleDir(this.#dir, capsuleId);
+  }
+
+  async #seal(capsule: LiveCapsule, sealing: Sealing): Promise<Generation> {
+    const dir = this.#of(capsule.capsuleId);
+    const pause = await readPauseNote(capsule.runDir);
+    if (pause === null) throw new SnapshotError("not_paused", `${capsule.capsuleId} is not paused`);
+    const checkStopped = () => {
+      if (sealing.isAbandoned) throw new SnapshotError("abandoned", "The capsule was resumed");
+    };
+    try {
+      if (await this.#vmm.isRunning(capsule.runDir)) {
+        throw new SnapshotError("not_paused", `${capsule.capsuleId} runs`);
+      }
+      const sealed = await this.#find(dir, pause);
+      if (sealed !== null) return sealed;
+      const parts = { kernel: this.#kernel, generations: this.#generations, dir, checkStopped };
+      const generation = await sealPaused(capsule, pause, parts);
+      await dir.prune(GENERATIONS_KEPT);
+      return generation;
+    } catch (error) {
+      if (sealing.isAbandoned) {
+        await dir.forgetUnfinished();
+        checkStopped();
+      }
+      throw await this.#explain(capsule, "seal", error);
+    }
+  }
+
+  /** What an agent sealed that died before it could say so. */
+  async #find(dir: CapsuleDir, pause: PauseNote): Promise<Generation | null> {
+    const directory = dir.generation(pause.generation);
+    if (!existsSync(directory)) return null;
+    const generation = await this.load(directory);
+    return generation.manifest.pausedAt === pause.pausedAt ? generation : null;
+  }
+
+  /** After a failure that may have come from the VMM's end. */
+  async #explain(capsule: LiveCapsule, what: string, error: unknown): Promise<SnapshotError> {
+    const exit = await Promise.race([capsule.process.exited, Bun.sleep(EXIT_NOTICE_MS)]);
+    const message = `Cannot ${what} ${capsule.capsuleId}`;
+    if (exit === undefined) return toSnapshotError(message, error);
+    return new SnapshotError("vmm_lost", `${message}: its VMM ended: ${exit.detail}`, {
+      cause: error,
+    });
+  }
+
+  async #undoPause(capsule: LiveCapsule, cause: unknown): Promise<void> {
+    try {
+      await this.#vmm.resume(capsule.runDir);
+    } catch {
+      const exit = await capsule.process.kill();
+      const message = `Cannot pause ${capsule.capsuleId}, nor let it run on: ${exit.detail}`;
+      throw new SnapshotError("vmm_lost", message, { cause });
+    } finally {
+      await removePauseNote(capsule.runDir);
+      await this.#of(capsule.capsuleId).forgetUnfinished();
+    }
+  }
+
+  async #preparePause(capsule: LiveCapsule, dir: CapsuleDir): Promise<number> {
+    try {
+      await this.#checkSpace(capsule);
+      return await dir.begin();
+    } catch (error) {
+      throw await this.#explain(capsule, "pause", error);
+    }
+  }
+
+  /** So that sealing finds room: memory that the guest has touched, at most. */
+  async #checkSpace(capsule: LiveCapsule): Promise<void> {
+    const { bavail, bsize } = await statfs(this.#dir);
+    const needed = (await residentBytes(capsule.process.pid)) + FREE_BYTES_MIN;
+    if (bavail * bsize >= needed) return;
+    const message = `${needed} bytes are needed on the disk of ${this.#dir} and ${bavail * bsize} free`;
+    throw new SnapshotError("no_space", message);
+  }
+
+  async #bestMode(generation: Generation): Promise<RestoreMode> {
+    return (await this.#flatFiles.has(generation)) ? "map" : "uffd";
+  }
+
+  async #memoryOf(
+    mode: RestoreMode,
+    { spec, generation }: { spec: VmmSpec; generation: Generation },
+    dir: CapsuleDir,
+  ): Promise<GuestMemory> {
+    if (mode === "map") {
+      // A name of its own: the flat file may be removed while the VMM lives.
+      const file = join(dir.base, FLAT_LINK);
+      await link(await this.#flatFiles.obtain(generation), file);
+      return { kind: "map", file };
+    }
+    const pager = {
+      header: join(dir.base, MEMORY_HEADER),
+      layerDirectories: [dir.base],
+      uid: spec.uid + PAGER_UID_OFFSET,
+      workingSet: generation.workingSet,
+    };
+    return { kind: "uffd", pager };
+  }
+
+  async #run(spec: VmmSpec, process: VmmProcess): Promise<void> {
+    try {
+      await this.#vmm.resume(spec.runDir);
+    } catch (error) {
+      await process.kill();
+      throw error;
+    }
+  }
+}
+
+function checkFits(spec: VmmSpec, { directory, manifest }: Generation): void {
+  const { shape, guestKernel } = manifest;
+  const its = `${shape.vcpus} CPUs, ${shape.memoryMib} MiB, kernel ${guestKernel}`;
+  const wanted = `${spec.vcpus} CPUs, ${spec.memoryMib} MiB, kernel ${spec.kernel.version}`;
+  if (its === wanted) return;
+  throw new SnapshotError("incompatible", `${directory} is of ${its}, and not of ${wanted}`);
+}
+
+/** 0 if the process has ended. */
+async function residentBytes(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, "latin1").catch((error: unknown) => {
+    if (hasCode(error, "ENOENT", "ESRCH")) return "";
+    throw error;
+  });
+  return Number(/^VmRSS:\s*(\d+) kB$/m.exec(status)?.[1] ?? 0) * KIB;
+}
