@@ -1,0 +1,197 @@
+// The directories of generations, made of real memory of a mebibyte: no VMM, no privilege.
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { existsSync } from "node:fs";
+import { mkdir, mkdtemp, open, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { Kernel } from "../native/kernel.ts";
+import { CapsuleDir } from "./capsule-dir.ts";
+import { DEVICE_STATE, DISK, type Generation, Generations, MEMORY_HEADER } from "./generations.ts";
+
+const NATIVE_DIR = join(import.meta.dirname, "../../build/native");
+const MIB = 1024 * 1024;
+const HOST = {
+  vmm: { name: "qemu", version: "7.2", accel: "tcg" },
+  cpu: "emulated",
+  kernel: "6.1.0",
+  bootId: "b",
+};
+
+let kernel: Kernel;
+let generations: Generations;
+let dir = "";
+let count = 0;
+
+beforeAll(async () => {
+  kernel = await Kernel.open(NATIVE_DIR);
+  generations = new Generations(kernel, HOST);
+  dir = await mkdtemp(join(tmpdir(), "wrenn-generations-"));
+});
+afterAll(async () => {
+  await kernel.close();
+  await rm(dir, { recursive: true });
+});
+
+async function failureOf(promise: Promise<unknown>): Promise<unknown> {
+  return promise.then(
+    () => "no failure",
+    (error) => error,
+  );
+}
+
+async function make(capsule = `cl-${count++}`): Promise<Generation> {
+  const own = new CapsuleDir(dir, capsule);
+  const number = await own.begin();
+  const ram = join(dir, "ram");
+  const memory = Buffer.alloc(MIB);
+  memory.fill(`${capsule} ${number} `, 0, MIB / 2);
+  await writeFile(ram, memory);
+  await writeFile(join(own.unfinished, DEVICE_STATE), `state of ${capsule}`);
+  await writeFile(join(own.unfinished, DISK), "disk");
+  const buildId = crypto.randomUUID();
+  const target = { directory: own.unfinished, parentHeader: "", layerDirectories: [], id: buildId };
+  await kernel.memory.sealFile(ram, MIB, target);
+  return generations.complete(own.unfinished, own.generation(number), {
+    capsuleId: capsule,
+    generation: number,
+    buildId,
+    pausedAt: "2026-11-22T12:00:00.000Z",
+    guestKernel: "6.1.0",
+    shape: { vcpus: 1, memoryMib: 1 },
+  });
+}
+
+async function flip(path: string, at: number): Promise<void> {
+  await using file = await open(path, "r+");
+  const byte = Buffer.alloc(1);
+  await file.read(byte, 0, 1, at);
+  await file.write(Buffer.from([(byte[0] ?? 0) ^ 1]), 0, 1, at);
+}
+
+describe("a generation", () => {
+  test("is found whole as it was made, and again", async () => {
+    const made = await make();
+
+    const loaded = await generations.load(made.directory);
+
+    expect(loaded).toEqual(made);
+    expect(loaded.manifest.layers).toEqual([`memory.${made.manifest.buildId}`]);
+    expect(loaded.disk).toMatchObject({ sizeBytes: 4, path: join(made.directory, DISK) });
+  });
+
+  for (const name of ["manifest.json", DEVICE_STATE, MEMORY_HEADER]) {
+    test(`with any bit of ${name} flipped is damaged`, async () => {
+      const { directory } = await make();
+      const path = join(directory, name);
+      const { size } = await stat(path);
+      for (let i = 0; i < 20; i++) {
+        const at = Math.floor((i * (size - 1)) / 19);
+        await flip(path, at);
+
+        expect(await failureOf(generations.load(directory))).toMatchObject({ code: "damaged" });
+        await flip(path, at);
+      }
+      await generations.load(directory);
+    });
+
+    test(`with ${name} cut short is damaged`, async () => {
+      const { directory } = await make();
+      const path = join(directory, name);
+      await writeFile(path, (await readFile(path)).subarray(0, -5));
+
+      expect(await failureOf(generations.load(directory))).toMatchObject({ code: "damaged" });
+    });
+  }
+
+  for (const name of [DEVICE_STATE, MEMORY_HEADER, DISK, "layer"]) {
+    test(`without its ${name} is damaged`, async () => {
+      const { directory, manifest } = await make();
+      await rm(join(directory, name === "layer" ? (manifest.layers[0] ?? "") : name));
+
+      expect(await failureOf(generations.load(directory))).toMatchObject({ code: "damaged" });
+    });
+  }
+
+  test("without a manifest is none", async () => {
+    const { directory } = await make();
+    await rm(join(directory, "manifest.json"));
+
+    expect(await failureOf(generations.load(directory))).toMatchObject({ code: "not_found" });
+    expect(await failureOf(generations.load(join(dir, "none")))).toMatchObject({
+      code: "not_found",
+    });
+  });
+
+  test("of another VMM is refused as such", async () => {
+    const { directory } = await make();
+    const later = new Generations(kernel, { ...HOST, vmm: { ...HOST.vmm, version: "8.0" } });
+
+    expect(await failureOf(later.load(directory))).toMatchObject({ code: "incompatible" });
+  });
+
+  test("has copies that share its layers and outlive it", async () => {
+    const from = await make();
+    const layer = from.manifest.layers[0] ?? "";
+    const directory = join(dir, "template");
+
+    const copy = await generations.copy(from, directory);
+    expect((await stat(join(directory, layer))).nlink).toBe(2);
+    expect(await failureOf(generations.copy(from, directory))).toMatchObject({ code: "exists" });
+    await rm(from.directory, { recursive: true });
+
+    expect(await generations.load(directory)).toEqual(copy);
+    expect(existsSync(`${directory}.partial`)).toBe(false);
+    await rm(directory, { recursive: true });
+  });
+
+  test("that cannot be completed does not get its name", async () => {
+    const own = new CapsuleDir(dir, "cl-incomplete");
+    await own.begin();
+    const facts = { capsuleId: "cl-incomplete", generation: 0, buildId: crypto.randomUUID() };
+    const more = { pausedAt: "", guestKernel: "", shape: { vcpus: 1, memoryMib: 1 } };
+
+    const failure = await failureOf(
+      generations.complete(own.unfinished, own.generation(0), { ...facts, ...more }),
+    );
+
+    expect(failure).toMatchObject({ code: "failed" });
+    expect(existsSync(own.generation(0))).toBe(false);
+  });
+});
+
+describe("a capsule's directory", () => {
+  test("numbers generations from 0, and keeps the newest", async () => {
+    for (let i = 0; i < 4; i++) await make("cl-numbers");
+    const own = new CapsuleDir(dir, "cl-numbers");
+
+    expect(await own.numbers()).toEqual([3, 2, 1, 0]);
+    await own.prune(2);
+    expect(await own.numbers()).toEqual([3, 2]);
+    expect(await readdir(own.path)).toHaveLength(2);
+  });
+
+  test("forgets an unfinished generation when the next begins", async () => {
+    const own = new CapsuleDir(dir, "cl-again");
+    await own.begin();
+    await writeFile(join(own.unfinished, DEVICE_STATE), "old");
+
+    expect(await own.begin()).toBe(0);
+    expect(await readdir(own.unfinished)).toEqual([]);
+  });
+
+  test("is swept of what was half removed", async () => {
+    const own = new CapsuleDir(dir, "cl-sweep");
+    await own.begin();
+    await mkdir(join(own.path, "3.removed"));
+
+    await own.sweep();
+
+    expect(await readdir(own.path)).toEqual(["paused.partial"]);
+  });
+
+  test("is nowhere but in the directory of snapshots", () => {
+    for (const id of ["", "..", "a/b", "A", "-a"]) {
+      expect(() => new CapsuleDir(dir, id)).toThrow("Cannot use capsule id");
+    }
+  });
+});
