@@ -1,0 +1,213 @@
+// Both halves of the proxy with the real database between them: what the control plane remembers, and
+// how the agent sets it right.
+
+import { afterEach, beforeEach, expect, test } from "bun:test";
+import { eq } from "drizzle-orm";
+import { AgentError } from "../../agent/errors.ts";
+import { Guest } from "../../agent/guest/guest.ts";
+import { StreamBudget } from "../../agent/guest/stream-budget.ts";
+import { GuestRouter } from "../../agent/proxy/guest-router.ts";
+import { EnvdTokens } from "../../cp/capsules/envd-tokens.ts";
+import { capsules, hosts, teams } from "../../cp/db/tables.ts";
+import { AgentPools } from "../../cp/proxy/agent-pools.ts";
+import { OwnCredentials } from "../../cp/proxy/credentials.ts";
+import { Placements } from "../../cp/proxy/placements.ts";
+import { ProxyRouter } from "../../cp/proxy/proxy-router.ts";
+import { Front } from "../../proto/http1/listener.ts";
+import { encodeId, newId } from "../../proto/ids.ts";
+import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+
+const DOMAIN = "wrenn.test";
+const ENVD_TOKENS = new EnvdTokens(new Uint8Array(32));
+/** Longer than a capsule that does not run is remembered. */
+const FORGOTTEN_MS = 300;
+
+let resources: AsyncDisposableStack;
+let database: TestDatabase;
+let cpPort: number;
+let guestPort: number;
+/** Where each capsule runs, by agent. */
+let running: Map<string, Guest>[];
+let agentPorts: number[];
+
+const id = newId("capsule");
+const text = encodeId("capsule", id);
+
+beforeEach(async () => {
+  resources = new AsyncDisposableStack();
+  database = resources.use(await cloneDatabase());
+  const server = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: (r) => new Response(r.url) });
+  resources.defer(() => server.stop(true));
+  guestPort = server.port ?? 0;
+  running = [new Map(), new Map()];
+  agentPorts = running.map(startAgent);
+  cpPort = startControlPlane();
+  await insertRows();
+});
+
+afterEach(() => resources.disposeAsync());
+
+function startAgent(guests: Map<string, Guest>): number {
+  const router = new GuestRouter({
+    use(capsuleId) {
+      const guest = guests.get(capsuleId);
+      if (guest) return { guest, [Symbol.dispose]() {} };
+      throw new AgentError("not_found", "it is not here", { subject: "capsule" });
+    },
+  });
+  resources.defer(() => router.close());
+  return startFront((request) => {
+    return router.route(request) ?? { status: 404, headers: [], body: "" };
+  });
+}
+
+function startControlPlane(): number {
+  const pools = resources.adopt(new AgentPools(), (pools) => pools.close());
+  const router = new ProxyRouter({
+    domain: DOMAIN,
+    placements: new Placements(database.db),
+    pools,
+    envdTokens: ENVD_TOKENS,
+    ownCredentials: new OwnCredentials("s".repeat(32)),
+  });
+  return startFront((request, peer) => {
+    return router.route(request, peer) ?? { status: 404, headers: [], body: "the API" };
+  });
+}
+
+function startFront(router: ConstructorParameters<typeof Front>[0]["router"]): number {
+  const failed = (error: unknown) => {
+    throw error;
+  };
+  const front = resources.use(new Front({ router, connectionsMax: 100, failed }));
+  return front.listen({ hostname: "127.0.0.1", port: 0 });
+}
+
+async function insertRows(): Promise<void> {
+  const { db } = database;
+  const teamId = newId("team");
+  await db.insert(teams).values({ id: teamId, name: "t", slug: "t" });
+  const hostId = await insertHost(agentPorts[0] ?? 0);
+  const operationId = crypto.randomUUID();
+  await db.insert(capsules).values({ id, teamId, hostId, operationId, status: "running" });
+}
+
+async function insertHost(port: number) {
+  const hostId = newId("host");
+  const address = `127.0.0.1:${port}`;
+  await database.db.insert(hosts).values({ id: hostId, status: "online", address });
+  return hostId;
+}
+
+/** The capsule runs at the agent from now on. */
+function run(agent: number): Guest {
+  const budget = new StreamBudget(1);
+  const guest = new Guest({ hostIp: "127.0.0.1", accessToken: "t", budget });
+  running[agent]?.set(text, guest);
+  return guest;
+}
+
+function end(agent: number): void {
+  running[agent]?.get(text)?.close();
+  running[agent]?.delete(text);
+}
+
+async function change(set: Partial<typeof capsules.$inferInsert>): Promise<void> {
+  await database.db.update(capsules).set(set).where(eq(capsules.id, id));
+}
+
+async function ask(headers: Record<string, string> = {}, port = guestPort) {
+  const response = await fetch(`http://127.0.0.1:${cpPort}/x?y`, {
+    headers: { host: `${port}-${text}.${DOMAIN}`, ...headers },
+  });
+  return { status: response.status, body: await response.text() };
+}
+
+test("a request reaches the server in the guest, and the rest is the API's", async () => {
+  run(0);
+
+  expect(await ask()).toEqual({ status: 200, body: `http://127.0.0.1:${guestPort}/x?y` });
+  expect(await ask({ host: `api.${DOMAIN}` })).toEqual({ status: 404, body: "the API" });
+});
+
+test("a capsule that ended answers 502 at once, whatever is remembered", async () => {
+  run(0);
+  await ask();
+  end(0);
+  await change({ status: "stopped" });
+
+  const { status, body } = await ask();
+
+  expect(status).toBe(502);
+  expect(JSON.parse(body)).toEqual({
+    sandboxId: text,
+    message: "The sandbox was not found",
+    code: 502,
+  });
+});
+
+test("a capsule that came up elsewhere is found after one refusal", async () => {
+  run(0);
+  await ask();
+  end(0);
+  run(1);
+  await change({ hostId: await insertHost(agentPorts[1] ?? 0) });
+
+  expect((await ask()).status).toBe(502);
+  expect((await ask()).status).toBe(200);
+});
+
+test.each(["pending", "starting", "pausing", "resuming"] as const)(
+  "a capsule that is %s is told to be in transition",
+  async (status) => {
+    await change({ status });
+
+    expect((await ask()).status).toBe(409);
+
+    run(0);
+    await change({ status: "running" });
+    await Bun.sleep(FORGOTTEN_MS);
+    expect((await ask()).status).toBe(200);
+  },
+);
+
+test("a running capsule is looked up once, not for every request", async () => {
+  run(0);
+  await ask();
+  await change({ status: "stopped" });
+
+  expect((await ask()).status).toBe(200);
+});
+
+test("private ports ask for the capsule's traffic token", async () => {
+  run(0);
+  await change({ privatePorts: true });
+
+  expect((await ask()).status).toBe(403);
+  expect((await ask({ "x-wrenn-traffic-token": ENVD_TOKENS.of(id) })).status).toBe(403);
+  expect((await ask({ "x-wrenn-traffic-token": ENVD_TOKENS.trafficOf(id) })).status).toBe(200);
+});
+
+test("a closed port, an unknown capsule and an agent that is away have their answers", async () => {
+  run(0);
+  const closed = await ask({}, 1);
+  const unknown = await ask({ host: `80-${encodeId("capsule", newId("capsule"))}.${DOMAIN}` });
+  await change({ hostId: await insertHost(1) });
+  end(0);
+  await ask();
+
+  expect([closed.status, JSON.parse(closed.body).port]).toEqual([502, 1]);
+  expect(unknown.status).toBe(502);
+  expect((await ask()).status).toBe(502);
+});
+
+test("while the database is away, capsules that are remembered still answer", async () => {
+  run(0);
+  await ask();
+  await database.close();
+
+  expect((await ask()).status).toBe(200);
+  expect(
+    (await ask({ host: `80-${encodeId("capsule", newId("capsule"))}.${DOMAIN}` })).status,
+  ).toBe(503);
+});
