@@ -43,6 +43,9 @@ beforeAll(async () => {
     WRENN_CP_LISTEN_ADDR: `127.0.0.1:${port}`,
     CP_PUBLIC_URL: baseUrl,
     WRENN_MAIL_DIR: join(dir, "mail"),
+    // The platform beside it listens there.
+    WRENN_TLS_CERT: "",
+    WRENN_TLS_KEY: "",
   };
 }, TIMEOUT_MS);
 
