@@ -92,23 +92,28 @@ export async function runCreate(
       throw new AppError("service_unavailable", "the control plane is stopping: try again");
     }
     const failure = error instanceof AppError ? error : agentFailure(error, "place");
-    if (isJoining && isUndecided(error, failure)) {
+    const isAtIt = isUndecided(error, failure);
+    if (isJoining && isAtIt) {
       throw new AppError("service_unavailable", "the host is still at it", { cause: error });
     }
-    await failCreate(deps, operation, failure);
+    await failCreate(deps, operation, { failure, isAtIt });
     throw failure;
   }
   return await recordCreated(deps, operation, told);
 }
 
-/** Nothing may be left of it; what is, because the host does not answer, is removed later. */
+/**
+ * Nothing may be left of it. What the host may still be making (`isAtIt`) is removed once it must
+ * have come to an end: a removal before that would find nothing.
+ */
 export async function failCreate(
   deps: SnapshotDeps,
   operation: OperationRow,
-  failure: AppError,
+  { failure, isAtIt }: { failure: AppError; isAtIt: boolean },
 ): Promise<void> {
   const removal = await deps.db.transaction(async (tx) => {
-    const updated = await updateToDelete(tx, operation, REMOVAL_LEASE_SEC);
+    const leaseSec = isAtIt ? DEADLINE_SEC : REMOVAL_LEASE_SEC;
+    const updated = await updateToDelete(tx, operation, leaseSec);
     if (updated !== undefined) {
       const { teamId, name, actor } = operation;
       await recordSnapshotEvent(tx, {
@@ -121,7 +126,7 @@ export async function failCreate(
     }
     return updated;
   });
-  if (removal !== undefined) await removeFiles(deps, removal);
+  if (removal !== undefined && !isAtIt) await removeFiles(deps, removal);
 }
 
 async function askHost(deps: SnapshotDeps, operation: OperationRow, timeoutMs: number) {
@@ -157,7 +162,7 @@ async function recordCreated(
   } catch (error) {
     if (!isUniqueViolation(error)) throw error;
     const failure = nameTaken(name, error);
-    await failCreate(deps, operation, failure);
+    await failCreate(deps, operation, { failure, isAtIt: false });
     throw failure;
   }
   return await settledTemplate(deps, operation);

@@ -31,7 +31,8 @@ export async function settleTemplates(
 
 async function settleCreate(deps: SnapshotDeps, row: OperationRow): Promise<boolean> {
   if (Date.now() - row.createdAt.getTime() > OVERDUE_MS) {
-    await failCreate(deps, row, new AppError("agent_error", "the host did not end the snapshot"));
+    const failure = new AppError("agent_error", "the host did not end the snapshot");
+    await failCreate(deps, row, { failure, isAtIt: true });
     return true;
   }
   try {

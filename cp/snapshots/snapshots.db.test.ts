@@ -213,6 +213,24 @@ test("a snapshot that the host fails leaves nothing", async () => {
   expect([onHost(), await underWay(), await names("?type=snapshot")]).toEqual([0, 0, []]);
 });
 
+// The host may be at it still: removed at once, it would come to an end after that and stay.
+test("a snapshot that the host did not answer in time is removed once it must be over", async () => {
+  const id = await platform.create();
+  platform.agent.faultAfter("createSnapshot", () => {
+    throw new ConnectError("late", Code.DeadlineExceeded);
+  });
+
+  const answer = await create({ sandbox_id: id, name: "ours" });
+  const early = await settle();
+  const before = onHost();
+  await platform.database.db.update(templateOperations).set({ deadline: sql`now()` });
+  const late = await settle();
+
+  expect([...code(answer), before]).toEqual([502, "agent_error", 1]);
+  expect([early.claimed, late.settled]).toEqual([0, 1]);
+  expect([onHost(), await underWay(), await names("?type=snapshot")]).toEqual([0, 0, []]);
+});
+
 test("a destroy during a snapshot wins, and leaves no template", async () => {
   const id = await platform.create();
   platform.agent.rest.takesMs = 100;
@@ -360,6 +378,7 @@ test("a host that is still at it is waited for, and not for ever", async () => {
     .set({ deadline: sql`now()`, createdAt: sql`now() - interval '1 hour'` });
   expect(await settle()).toEqual({ claimed: 1, settled: 1 });
 
-  expect([id === "", await underWay(), await names("?type=snapshot")]).toEqual([false, 0, []]);
+  const [left] = await platform.database.db.select().from(templateOperations);
+  expect([id === "", left?.kind, await names("?type=snapshot")]).toEqual([false, "delete", []]);
   expect(await recorded()).toEqual([["template.snapshot.create", "error", "ours"]]);
 });

@@ -23,7 +23,18 @@ export class SimulatedRest {
   takesMs = 0;
   /** Whether sealing succeeds: what is paused becomes durable at once. */
   isSealing = true;
+  readonly #deleted = new Set<string>();
   readonly #making = new Map<string, Promise<void>>();
+
+  /** The files that a capsule of the template starts with; undefined for a base template. */
+  filesOf(templateId: string): SimulatedFiles | undefined {
+    if (this.#deleted.has(templateId)) {
+      throw new ConnectError("the host does not have the template", Code.NotFound, {
+        "wrenn-reason": "template",
+      });
+    }
+    return this.templates.get(templateId)?.files;
+  }
 
   /** As its inactivity timer does. */
   expire(capsule: SimulatedCapsule): void {
@@ -67,6 +78,7 @@ export class SimulatedRest {
   async deleteSnapshot(templateId: string): Promise<Record<string, never>> {
     await this.#making.get(templateId)?.catch(() => {});
     this.templates.delete(templateId);
+    this.#deleted.add(templateId);
     return {};
   }
 

@@ -310,7 +310,7 @@ export class SimulatedAgent implements AsyncDisposable {
 
   #begin(
     request: CreateSandboxRequest,
-    files = this.rest.templates.get(request.templateId)?.files,
+    files = this.rest.filesOf(request.templateId),
   ): SimulatedCapsule {
     if (!/^cl-[0-9a-z]{25}$/.test(request.sandboxId)) throw invalid("sandbox_id is malformed");
     if (request.vcpus < 1) throw invalid("vcpus must be at least 1");
