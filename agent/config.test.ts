@@ -17,6 +17,7 @@ test("what is not set has its default, empty variables included", () => {
     cow: "auto",
     nativeDir: null,
     networkPoolSize: 4,
+    isWarm: true,
     logLevel: "info",
     metricsToken: null,
     guestStreamsMax: 200,

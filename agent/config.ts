@@ -26,6 +26,8 @@ export interface Config {
   /** Null: beside the program, wherever that is. */
   readonly nativeDir: string | null;
   readonly networkPoolSize: number;
+  /** Creates restore guests that have booted before. */
+  readonly isWarm: boolean;
   readonly logLevel: LogLevel;
   /** What a reader of the agent's own metrics must show; null: nobody may read them. */
   readonly metricsToken: string | null;
@@ -55,6 +57,7 @@ export function loadConfig(env: Environment, args: readonly string[]): Config {
     cow: oneOf("WRENN_COW", env.WRENN_COW || "auto", COWS),
     nativeDir: env.WRENN_NATIVE_DIR ? resolve(env.WRENN_NATIVE_DIR) : null,
     networkPoolSize: integer("WRENN_NETWORK_POOL", env.WRENN_NETWORK_POOL || "4", 0, 256),
+    isWarm: oneOf("WRENN_WARM", env.WRENN_WARM || "on", ["off", "on"] as const) === "on",
     logLevel: oneOf("LOG_LEVEL", env.LOG_LEVEL || "info", LOG_LEVELS),
     metricsToken: metricsToken(env.WRENN_METRICS_TOKEN),
     guestStreamsMax: guestStreamsMax(env.BUN_CONFIG_MAX_HTTP_REQUESTS),

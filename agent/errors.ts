@@ -14,7 +14,14 @@ export type AgentErrorCode =
   | "unavailable";
 
 /** What the error is about; tells a missing file from a missing capsule. */
-export type ErrorSubject = "capsule" | "file" | "guest" | "host" | "process" | "request";
+export type ErrorSubject =
+  | "capsule"
+  | "file"
+  | "generation"
+  | "guest"
+  | "host"
+  | "process"
+  | "request";
 
 /** The message goes to the control plane: one sentence, without paths of the host. */
 export class AgentError extends Error {

@@ -16,6 +16,11 @@ export interface HostDir {
   readonly logsDir: string;
   readonly imagesDir: string;
   readonly sandboxesDir: string;
+  readonly snapshotsDir: string;
+  /** Memory made flat, of this start of the host only. */
+  readonly flatDir: string;
+  /** Guests that have just booted, kept for creates to restore. */
+  readonly warmDir: string;
   readonly kernelsDir: string;
   readonly cacheDir: string;
   readonly journalPath: string;
@@ -35,6 +40,9 @@ export async function openHostDir(path: string, kernel: Kernel): Promise<HostDir
     logsDir: join(path, "logs"),
     imagesDir: join(path, "images"),
     sandboxesDir: join(path, "sandboxes"),
+    snapshotsDir: join(path, "snapshots"),
+    flatDir: join(path, "flat"),
+    warmDir: join(path, "warm"),
     kernelsDir: join(path, "kernels"),
     cacheDir: join(path, "cache"),
     journalPath: join(path, "journal.db"),

@@ -45,6 +45,10 @@ export const UNARY_ANSWER_BYTES_MAX = 16 * MIB;
 export const SMALL_ANSWER_BYTES_MAX = 64 * 1024;
 /** A unary call to envd, and the time in which a stream must start. */
 export const GUEST_CALL_TIMEOUT_MS = 30_000;
+/** For a guest's processes to stand still; one that waits for a disk does not until it has it. */
+export const FREEZE_WAIT_MS = 5_000;
+/** As much as the kernel's generator takes in at once. */
+export const ENTROPY_BYTES = 32;
 /** How often a silent stream of a process tells that it lives; without it the call times out. */
 export const GUEST_KEEPALIVE_SEC = 10;
 /** One message of terminal input; the control plane joins what waits up to a quarter of it. */
@@ -81,6 +85,27 @@ export const RPC_MESSAGE_BYTES_MAX = FILE_MESSAGE_BYTES_MAX + MIB;
 export const FILE_CHUNK_BYTES = 256 * 1024;
 /** One file streamed in or out: the largest disk. */
 export const FILE_BYTES_MAX = DISK_MIB_MAX * MIB;
+
+// Pauses.
+/** Sealing is bound by memory bandwidth and the disk. */
+export const SEALS_AT_ONCE_MAX = 2;
+/** A seal that failed is tried again: space may have been made. */
+export const SEAL_RETRY_MS = 5_000;
+/** Of one capsule in one call; each is a create with all that it takes. */
+export const FORKS_MAX = 100;
+/** Between looks for capsules that nobody uses. */
+export const EXPIRY_CHECK_MS = 2_000;
+/** A pause at the end of a timeout that failed is not tried again for so long. */
+export const EXPIRY_RETRY_MS = 30_000;
+
+// Warm snapshots: of 256 MiB of an idle guest some 100 MiB are stored, and its image once more where the
+// disk cannot share extents.
+export const WARM_SNAPSHOTS_MAX = 16;
+export const WARM_BYTES_MAX = 16 * 1024 * MIB;
+/** Kinds that wait to be made; callers choose shapes. */
+export const WARM_QUEUED_MAX = 8;
+/** One that could not be made is not tried again for so long. */
+export const WARM_RETRY_MS = 600_000;
 
 /** Outcomes of finished operations are remembered so that a late duplicate cannot run again. */
 export const OUTCOMES_KEPT_MS = 24 * 3600 * 1000;

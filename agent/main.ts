@@ -3,10 +3,13 @@
 import { availableParallelism } from "node:os";
 import { dirname, resolve } from "node:path";
 import { Capsules } from "./capsules/capsules.ts";
+import { ExpiryTimer } from "./capsules/expiry-timer.ts";
 import { Failpoints } from "./capsules/failpoints.ts";
 import { FlushTimer } from "./capsules/flush-timer.ts";
 import { Journal } from "./capsules/journal.ts";
+import { MemoryTemplates } from "./capsules/memory-templates.ts";
 import { recover } from "./capsules/recover.ts";
+import { WarmSnapshots } from "./capsules/warm-snapshots.ts";
 import { Cgroups } from "./cgroups/cgroups.ts";
 import { loadConfig } from "./config.ts";
 import { StreamBudget } from "./guest/stream-budget.ts";
@@ -14,6 +17,7 @@ import { openHostDir } from "./host-dir.ts";
 import { STOP_GRACE_MS } from "./limits.ts";
 import { Log } from "./log.ts";
 import { mountRunDir, unmountRunDir } from "./memory/run-dir.ts";
+import { Snapshots } from "./memory/snapshots.ts";
 import { AgentMetrics } from "./metrics/agent-metrics.ts";
 import { CapsuleMetrics } from "./metrics/capsule-metrics.ts";
 import { Kernel } from "./native/kernel.ts";
@@ -67,6 +71,8 @@ async function serve(): Promise<void> {
     tscKhz: await kernel.tscKhz(),
     cacheDir,
   });
+  const { snapshotsDir, flatDir } = dir;
+  const snapshots = await Snapshots.open({ dir: snapshotsDir, flatDir, kernel, vmm });
   const network = await NetworkPool.open({
     kernel,
     tag,
@@ -96,13 +102,18 @@ async function serve(): Promise<void> {
   );
   const parts = {
     metrics,
-    ...{ journal, network, cgroups, images, disks, vmm, guestKernel, streamBudget },
-    ...{ runDir, logsDir, failpoints, log, now },
+    ...{ journal, network, cgroups, images, disks, vmm, snapshots, guestKernel },
+    ...{ streamBudget, runDir, logsDir, failpoints, log, now },
   };
-  const capsules = new Capsules(parts, { bootsAtOnceMax: availableParallelism() });
+  const warm = new WarmSnapshots(parts, { dir: dir.warmDir, isOn: config.isWarm });
+  const templates = new MemoryTemplates({ imagesDir: dir.imagesDir, snapshots });
+  const starts = { bootsAtOnceMax: availableParallelism(), warm, templates };
+  const capsules = new Capsules(parts, starts);
   // What is being removed needs the journal and the network until it is done, on every way out.
   resources.defer(() => capsules.close());
+  resources.defer(() => warm.close());
   resources.use(new FlushTimer(capsules));
+  resources.use(new ExpiryTimer(capsules, log));
   await recover(parts, capsules);
   const capsuleMetrics = resources.use(
     new CapsuleMetrics({
@@ -118,6 +129,7 @@ async function serve(): Promise<void> {
   const credentials = await obtainCredentials({ controlPlane, dir: dir.path, address, token });
   const server = await startRpcServer(config.listen, {
     capsules,
+    templates,
     capsuleMetrics,
     metrics,
     metricsToken: config.metricsToken,
@@ -128,7 +140,7 @@ async function serve(): Promise<void> {
       vmm: vmm.name,
       vmm_version: vmm.version,
     },
-    terminate: () => shutdown.request("terminate"),
+    terminate: (isPausing) => shutdown.request(isPausing ? "rest" : "terminate"),
     log,
   });
   resources.defer(() => server.stop(STOP_GRACE_MS));
@@ -144,13 +156,14 @@ async function serve(): Promise<void> {
 
   const ending = await shutdown.requested;
   log.info("agent.ending", { ending });
-  if (ending !== "terminate") {
+  if (ending === "stop" || ending === "forget") {
     capsules.refuseCreates();
     await server.stop(STOP_GRACE_MS);
     if (ending === "forget") await removeCredentials(dir.path);
     return;
   }
-  await capsules.destroyAll();
+  await warm.close();
+  await (ending === "rest" ? capsules.restAll() : capsules.destroyAll());
   await server.stop(STOP_GRACE_MS);
   await network.removeAll();
   await cgroups.removeAll();

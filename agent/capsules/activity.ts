@@ -1,6 +1,5 @@
 // When each capsule was last used. The agent owns this clock because it sees all traffic, with the
-// control plane up or down. Pausing at the end of a capsule's timeout is for the pause to come; until
-// then the clock only reports.
+// control plane up or down, and pauses by it what nobody has used for its timeout.
 
 export class ActivityClock {
   readonly #now: () => Date;

@@ -1,16 +1,37 @@
-// Makes a capsule step by step. Each step is journalled before it acts; what a failure leaves behind
-// is for takeDown, which needs no more than the journal knows.
+// Makes a capsule run step by step, a new one or a paused one. Each step is journalled before it acts;
+// what a failure leaves behind is for takeDown or freeHost, which need no more than the journal knows.
 
-import { mkdir } from "node:fs/promises";
+import { chown, mkdir } from "node:fs/promises";
 import { AgentError } from "../errors.ts";
-import { Guest } from "../guest/guest.ts";
+import { Guest, type GuestIdentity } from "../guest/guest.ts";
 import { BOOT_POLL_MS, BOOT_TIMEOUT_MS } from "../limits.ts";
+import type { Generation } from "../memory/snapshots.ts";
 import type { NetworkSlot } from "../network/network-pool.ts";
-import type { VmmProcess } from "../vmm/vmm.ts";
+import type { VmmProcess, VmmSpec } from "../vmm/vmm.ts";
 import { capsuleRunDir, consoleLogPath } from "./capsule-paths.ts";
 import type { CapsuleSpec } from "./capsule-spec.ts";
 import type { HostParts } from "./host-parts.ts";
 import { waitForGuest } from "./wait-for-guest.ts";
+
+/** What a capsule starts from. */
+export type CapsuleSource =
+  /** The base image of its template, booted. */
+  | { readonly kind: "image" }
+  /** The same, but the guest is told nothing: whoever is restored from it gets a name of its own. */
+  | { readonly kind: "nameless" }
+  /** The disk that it has, booted. */
+  | { readonly kind: "disk" }
+  | {
+      readonly kind: "memory";
+      readonly generation: Generation;
+      /** Its disk is still the generation's, byte for byte; otherwise it is made anew from that. */
+      readonly isDiskKept: boolean;
+      /** The token that envd had then; null: none. */
+      readonly savedToken: string | null;
+    };
+
+/** The operation, for its failpoints. */
+export type BuildVerb = "create" | "resume" | "warm";
 
 /** What the steps hand back as they succeed, so that a failure finds it. */
 export interface BuildProgress {
@@ -29,9 +50,15 @@ export interface BuildProgress {
 export async function buildCapsule(
   parts: HostParts,
   spec: CapsuleSpec,
-  options: { progress: BuildProgress; signal: AbortSignal },
+  options: {
+    verb: BuildVerb;
+    source: CapsuleSource;
+    progress: BuildProgress;
+    signal: AbortSignal;
+  },
 ): Promise<void> {
-  const { progress, signal } = options;
+  const { verb, source, progress, signal } = options;
+  const { failpoints } = parts;
   const step = async <T>(name: string, run: () => Promise<T>): Promise<T> => {
     signal.throwIfAborted();
     parts.journal.beginStep(spec.id, name);
@@ -43,16 +70,17 @@ export async function buildCapsule(
     }
   };
 
-  const slot = await step("network", () => takeSlot(parts, spec, progress));
-  parts.failpoints.reach("create.after-network");
+  const slot = await step("network", () => takeSlot(parts, spec, { verb, progress }));
+  failpoints.reach(`${verb}.after-network`);
   const cgroup = await step("cgroup", () => makeCgroup(parts, spec));
-  parts.failpoints.reach("create.after-cgroup");
-  const disk = await step("disk", () => makeDisk(parts, spec, slot));
-  parts.failpoints.reach("create.after-disk");
-  const vmm = await step("vmm", () => startVmm(parts, spec, { slot, cgroup, disk, progress }));
-  parts.failpoints.reach("create.after-vmm");
-  await step("guest", () => meetGuest(parts, spec, { slot, vmm, progress, signal }));
-  parts.failpoints.reach("create.after-guest");
+  failpoints.reach(`${verb}.after-cgroup`);
+  const disk = await step("disk", () => prepareDisk(parts, spec, { slot, source }));
+  failpoints.reach(`${verb}.after-disk`);
+  const made = { slot, cgroup, disk, source, progress, verb };
+  const vmm = await step("vmm", () => startVmm(parts, spec, made));
+  failpoints.reach(`${verb}.after-vmm`);
+  await step("guest", () => meetGuest(parts, spec, { slot, vmm, source, progress, signal }));
+  failpoints.reach(`${verb}.after-guest`);
 }
 
 /** The connection to the guest of a capsule, new or adopted. */
@@ -68,12 +96,12 @@ export function connectGuest(parts: HostParts, spec: CapsuleSpec, slot: NetworkS
 async function takeSlot(
   parts: HostParts,
   spec: CapsuleSpec,
-  progress: BuildProgress,
+  { verb, progress }: { verb: BuildVerb; progress: BuildProgress },
 ): Promise<NetworkSlot> {
   const slot = await parts.network.acquire();
   progress.slot = slot.index;
   // A crash here loses no slot: the pool removes, at its next opening, those that no row names.
-  parts.failpoints.reach("create.after-acquire");
+  parts.failpoints.reach(`${verb}.after-acquire`);
   parts.journal.setSlot(spec.id, slot.index);
   return slot;
 }
@@ -82,14 +110,20 @@ function makeCgroup(parts: HostParts, spec: CapsuleSpec) {
   return parts.cgroups.create({ capsuleId: spec.id, ...parts.vmm.limits(spec) });
 }
 
-async function makeDisk(parts: HostParts, spec: CapsuleSpec, slot: NetworkSlot): Promise<string> {
-  const ids = { teamId: spec.templateTeamId, templateId: spec.templateId };
-  const base = await parts.images.resolve(ids);
-  if (base === null) {
-    throw new AgentError("failed_precondition", "The host does not have the template's image", {
-      subject: "host",
-    });
+async function prepareDisk(
+  parts: HostParts,
+  spec: CapsuleSpec,
+  { slot, source }: { slot: NetworkSlot; source: CapsuleSource },
+): Promise<string> {
+  const isKept = source.kind === "disk" || (source.kind === "memory" && source.isDiskKept);
+  if (isKept) {
+    const path = parts.disks.path(spec.id);
+    // It was another VMM's user's before the pause.
+    await chown(path, slot.vmmUid, slot.vmmUid);
+    return path;
   }
+  const base = source.kind === "memory" ? source.generation.disk : await baseImage(parts, spec);
+  await parts.disks.remove(spec.id);
   const disk = await parts.disks.create({
     capsuleId: spec.id,
     base,
@@ -99,6 +133,15 @@ async function makeDisk(parts: HostParts, spec: CapsuleSpec, slot: NetworkSlot):
   return disk.path;
 }
 
+async function baseImage(parts: HostParts, spec: CapsuleSpec) {
+  const ids = { teamId: spec.templateTeamId, templateId: spec.templateId };
+  const base = await parts.images.resolve(ids);
+  if (base !== null) return base;
+  throw new AgentError("failed_precondition", "The host does not have the template's image", {
+    subject: "host",
+  });
+}
+
 async function startVmm(
   parts: HostParts,
   spec: CapsuleSpec,
@@ -106,13 +149,15 @@ async function startVmm(
     slot: NetworkSlot;
     cgroup: Awaited<ReturnType<typeof makeCgroup>>;
     disk: string;
+    source: CapsuleSource;
     progress: BuildProgress;
+    verb: BuildVerb;
   },
 ): Promise<VmmProcess> {
-  const { slot, cgroup, disk, progress } = made;
+  const { slot, cgroup, disk, source, progress, verb } = made;
   const runDir = capsuleRunDir(parts.runDir, spec.id);
   await mkdir(runDir, { mode: 0o700 });
-  const vmm = await parts.vmm.boot({
+  const vmmSpec: VmmSpec = {
     capsuleId: spec.id,
     runDir,
     vcpus: spec.vcpus,
@@ -125,9 +170,13 @@ async function startVmm(
     uid: slot.vmmUid,
     consoleLog: consoleLogPath(parts.logsDir, spec.id),
     cgroup,
-  });
+  };
+  const vmm =
+    source.kind === "memory"
+      ? await parts.snapshots.restore({ spec: vmmSpec, generation: source.generation })
+      : await parts.vmm.boot(vmmSpec);
   progress.vmm = vmm;
-  parts.failpoints.reach("create.after-boot");
+  parts.failpoints.reach(`${verb}.after-boot`);
   const { pid, startTime, keeperPid, keeperStartTime } = vmm;
   parts.journal.setProcess(spec.id, { pid, startTime, keeperPid, keeperStartTime });
   return vmm;
@@ -136,9 +185,15 @@ async function startVmm(
 async function meetGuest(
   parts: HostParts,
   spec: CapsuleSpec,
-  made: { slot: NetworkSlot; vmm: VmmProcess; progress: BuildProgress; signal: AbortSignal },
+  made: {
+    slot: NetworkSlot;
+    vmm: VmmProcess;
+    source: CapsuleSource;
+    progress: BuildProgress;
+    signal: AbortSignal;
+  },
 ): Promise<void> {
-  const { slot, vmm, progress, signal } = made;
+  const { slot, vmm, source, progress, signal } = made;
   const guest = connectGuest(parts, spec, slot);
   progress.guest = guest;
   const { accel } = parts.vmm;
@@ -148,11 +203,17 @@ async function meetGuest(
     pollMs: BOOT_POLL_MS[accel],
     signal,
   });
-  const identity = {
+  if (source.kind === "nameless") return;
+  const renewal = source.kind === "memory" ? { savedToken: source.savedToken } : null;
+  await guest.init(identityOf(spec), parts.now(), renewal);
+}
+
+/** What envd of the capsule is to know. */
+export function identityOf(spec: CapsuleSpec): GuestIdentity {
+  return {
     capsuleId: spec.id,
     templateId: spec.templateId,
     defaultUser: spec.defaultUser,
     envs: spec.defaultEnvs,
   };
-  await guest.init(identity, parts.now());
 }

@@ -2,21 +2,52 @@
 
 import type { BuildProgress } from "./build-capsule.ts";
 import type { CapsuleSpec } from "./capsule-spec.ts";
+import type { PauseRecord } from "./pause-record.ts";
 
 /** error: its VMM ended by itself, or it could not be removed; `reason` says which. */
-export type CapsuleStatus = "starting" | "running" | "stopping" | "error";
+export type CapsuleStatus =
+  | "starting"
+  | "running"
+  | "pausing"
+  | "paused"
+  | "resuming"
+  | "stopping"
+  | "error";
+
+/** A pause, a resume, or the making of a generation, under way. */
+export interface Transition {
+  readonly kind: "pause" | "resume" | "capture";
+  readonly operationId: string;
+  /** Settles with it. */
+  readonly done: Promise<unknown>;
+}
+
+/** The work that makes a pause durable, and then frees what the capsule had on the host. */
+export interface Sealing {
+  /** Once aborted it ends without touching the VMM again. */
+  readonly abort: AbortController;
+  /** It is sealed: the VMM ends and cannot be resumed any more. */
+  isFreeing: boolean;
+  /** Never rejects. */
+  done: Promise<void>;
+}
 
 export interface Capsule {
-  readonly spec: CapsuleSpec;
+  /** A resume may change timeout, user, environment and token. */
+  spec: CapsuleSpec;
   readonly createdAt: Date;
   /** What it has on the host so far. */
-  readonly progress: BuildProgress;
-  /** Cuts its create off, with the reason that the create's callers get. */
-  readonly abort: AbortController;
+  progress: BuildProgress;
+  /** Cuts its create or resume off, with the reason that the callers get. */
+  abort: AbortController;
   status: CapsuleStatus;
   reason: string;
+  /** Of one that is pausing, paused or resuming. */
+  pause: PauseRecord | null;
   /** Settles with the create, which runs at most once. */
   creating: Promise<void> | null;
+  transition: Transition | null;
+  sealing: Sealing | null;
   destroying: Promise<void> | null;
 }
 
@@ -26,16 +57,24 @@ export function newCapsule(options: {
   slot: number | null;
   envdVersion: string;
   createdAt: Date;
+  pause: PauseRecord | null;
 }): Capsule {
-  const { spec, status, slot, envdVersion, createdAt } = options;
+  const { spec, status, slot, envdVersion, createdAt, pause } = options;
   return {
     spec,
     createdAt,
-    progress: { slot, vmm: null, guest: null, envdVersion, timings: {} },
+    progress: newProgress({ slot, envdVersion }),
     abort: new AbortController(),
     status,
     reason: "",
+    pause,
     creating: null,
+    transition: null,
+    sealing: null,
     destroying: null,
   };
+}
+
+export function newProgress(known: { slot: number | null; envdVersion: string }): BuildProgress {
+  return { ...known, vmm: null, guest: null, timings: {} };
 }

@@ -6,42 +6,26 @@
 
 import { AgentError, unknownCapsule } from "../errors.ts";
 import type { Guest } from "../guest/guest.ts";
-import {
-  BOOTS_QUEUED_MAX,
-  HOST_MEMORY_RESERVE_MIB,
-  OUTCOMES_KEPT_MS,
-  REMOVALS_AT_ONCE_MAX,
-} from "../limits.ts";
-import type { ProcessIdentity } from "../vmm/process-identity.ts";
+import { BOOTS_QUEUED_MAX, OUTCOMES_KEPT_MS, REMOVALS_AT_ONCE_MAX } from "../limits.ts";
+import type { Generation } from "../memory/snapshots.ts";
 import type { VmmProcess } from "../vmm/vmm.ts";
 import { ActivityClock } from "./activity.ts";
-import { availableMemoryMib } from "./available-memory.ts";
-import { connectGuest } from "./build-capsule.ts";
+import { assertMemory } from "./available-memory.ts";
+import { type CapsuleSource, connectGuest } from "./build-capsule.ts";
 import { type Capsule, type CapsuleStatus, newCapsule } from "./capsule.ts";
+import { agentStopping, capsuleFailed, notRunning } from "./capsule-errors.ts";
 import type { CapsuleSpec } from "./capsule-spec.ts";
-import { createCapsule } from "./create-capsule.ts";
+import { type CapsuleView, type RunningVmm, viewOf } from "./capsule-view.ts";
+import { type CreateOptions, createCapsule } from "./create-capsule.ts";
 import type { HostParts } from "./host-parts.ts";
 import type { CapsuleRow } from "./journal.ts";
+import { Lifecycle, type Unfinished } from "./lifecycle.ts";
+import type { MemoryTemplates } from "./memory-templates.ts";
+import type { ResumedFrom, ResumeRequest } from "./resumes.ts";
+import { settleAll } from "./settle-all.ts";
 import { takeDown } from "./take-down.ts";
 import { TurnQueue } from "./turn-queue.ts";
-
-export interface CapsuleView {
-  readonly spec: CapsuleSpec;
-  readonly status: CapsuleStatus;
-  readonly reason: string;
-  /** Empty until the capsule has a network slot. */
-  readonly hostIp: string;
-  readonly envdVersion: string;
-  readonly createdAt: Date;
-  readonly lastActiveAt: Date;
-}
-
-/** A running capsule's VMM, for whoever measures it. */
-export interface RunningVmm {
-  readonly id: string;
-  readonly vcpus: number;
-  readonly vmm: ProcessIdentity;
-}
+import type { WarmSnapshots } from "./warm-snapshots.ts";
 
 /** The use of a running capsule; disposed at the end of the call. */
 export interface CapsuleLease extends Disposable {
@@ -57,14 +41,15 @@ export class Capsules {
    * out. Removing is bound by netlink and the disk.
    */
   readonly #boots: TurnQueue;
-  readonly #removals = new TurnQueue({
-    atOnceMax: REMOVALS_AT_ONCE_MAX,
-    queuedMax: Number.POSITIVE_INFINITY,
-    refusal: "",
-  });
+  readonly #removals = TurnQueue.endless(REMOVALS_AT_ONCE_MAX);
+  readonly #lifecycle: Lifecycle;
+  readonly #starts: Omit<CreateOptions, "source">;
   #isClosing = false;
 
-  constructor(parts: HostParts, options: { bootsAtOnceMax: number }) {
+  constructor(
+    parts: HostParts,
+    options: { bootsAtOnceMax: number; warm: WarmSnapshots; templates: MemoryTemplates },
+  ) {
     this.#parts = parts;
     this.#activity = new ActivityClock(parts.now);
     this.#boots = new TurnQueue({
@@ -72,6 +57,9 @@ export class Capsules {
       queuedMax: BOOTS_QUEUED_MAX,
       refusal: "Too many capsules wait for their start",
     });
+    const { warm, templates } = options;
+    this.#starts = { boots: this.#boots, warm, templates };
+    this.#lifecycle = new Lifecycle(parts, { boots: this.#boots });
   }
 
   /**
@@ -80,8 +68,8 @@ export class Capsules {
    * meanwhile), unavailable (the guest did not come up), failed_precondition (no image), internal. On
    * failure nothing is left on the host.
    */
-  async create(spec: CapsuleSpec): Promise<CapsuleView> {
-    const capsule = this.#capsules.get(spec.id) ?? this.#begin(spec);
+  async create(spec: CapsuleSpec, source: CapsuleSource | null = null): Promise<CapsuleView> {
+    const capsule = this.#capsules.get(spec.id) ?? this.#begin(spec, source);
     if (capsule.spec.operationId !== spec.operationId) {
       throw new AgentError("already_exists", "sandbox_id is taken by another create", {
         subject: "capsule",
@@ -106,6 +94,49 @@ export class Capsules {
       capsule.destroying = null;
     });
     await capsule.destroying;
+  }
+
+  /** Stops the capsule; its memory is made durable behind the answer. Throws as Lifecycle.pause. */
+  async pause(id: string, operationId: string): Promise<void> {
+    const capsule = this.#known(id);
+    if (this.#isClosing) throw agentStopping();
+    await this.#lifecycle.pause(capsule, { reason: "requested", operationId });
+  }
+
+  /** Brings a paused capsule back, or one whose VMM ended. Throws as Lifecycle.resume. */
+  async resume(
+    id: string,
+    request: ResumeRequest,
+  ): Promise<{ view: CapsuleView; from: ResumedFrom }> {
+    const capsule = this.#known(id);
+    if (capsule.status === "paused") assertMemory(capsule.spec.memoryMib);
+    const from = await this.#lifecycle.resume(capsule, request);
+    if (from !== null) {
+      this.#activity.start(id, this.#parts.now());
+      if (capsule.progress.vmm) this.#watch(capsule, capsule.progress.vmm);
+    }
+    if (capsule.status !== "running") throw notRunning(capsule);
+    return { view: this.#view(capsule), from: from ?? "memory" };
+  }
+
+  /** A generation of the capsule as it is now. Throws AgentError; it goes on as it was. */
+  async capture(
+    id: string,
+    operationId: string,
+  ): Promise<{ spec: CapsuleSpec; generation: Generation }> {
+    const capsule = this.#known(id);
+    const generation = await this.#lifecycle.capture(capsule, operationId);
+    return { spec: capsule.spec, generation };
+  }
+
+  /** Pauses what nobody has used for its timeout. */
+  async expire(): Promise<void> {
+    const nowMs = this.#parts.now().getTime();
+    const expired = [...this.#capsules.values()].filter(({ spec: { id, timeoutSec }, status }) => {
+      const idleMs = nowMs - this.#activity.lastActiveAt(id).getTime();
+      return status === "running" && timeoutSec > 0 && idleMs >= timeoutSec * 1000;
+    });
+    await Promise.all(expired.map((capsule) => this.#lifecycle.expire(capsule)));
   }
 
   list(): CapsuleView[] {
@@ -146,6 +177,19 @@ export class Capsules {
     this.#watch(capsule, vmm);
   }
 
+  /** Goes on with a capsule that was paused when an agent ended, or half-way there or back. */
+  finish(row: CapsuleRow, state: Unfinished, vmm: VmmProcess | null): void {
+    const status = state === "running" ? "pausing" : state;
+    const capsule = this.#restore(row, { status, reason: row.reason });
+    capsule.progress.vmm = vmm;
+    if (row.slot !== null && vmm !== null) {
+      const slot = this.#parts.network.slot(row.slot);
+      capsule.progress.guest = connectGuest(this.#parts, row.spec, slot);
+      this.#watch(capsule, vmm);
+    }
+    this.#lifecycle.finish(capsule, state);
+  }
+
   /** Keeps a capsule that does not run: as an error until it is destroyed, or for the destroy at hand. */
   keep(row: CapsuleRow, state: { status: "error" | "stopping"; reason: string }): void {
     this.#restore(row, state);
@@ -179,8 +223,9 @@ export class Capsules {
   /** Refuses creates from now on and begins to undo those under way. */
   refuseCreates(): void {
     this.#isClosing = true;
+    this.#lifecycle.refuse();
     for (const { creating, abort } of this.#capsules.values())
-      if (creating) abort.abort(stopping());
+      if (creating) abort.abort(agentStopping());
   }
 
   /** Waits for what is being undone or destroyed, and leaves running capsules alone. */
@@ -188,8 +233,15 @@ export class Capsules {
     this.refuseCreates();
     const capsules = [...this.#capsules.values()];
     await Promise.allSettled(
-      capsules.flatMap(({ creating, destroying }) => [creating, destroying]),
+      capsules.flatMap(({ creating, destroying, transition }) => [
+        creating,
+        destroying,
+        transition?.done,
+      ]),
     );
+    // Whatever is not sealed yet is sealed by the next agent.
+    for (const { sealing } of capsules) sealing?.abort.abort();
+    await Promise.allSettled(capsules.map(({ sealing }) => sealing?.done));
     for (const { progress } of capsules) progress.guest?.close();
     this.flush();
   }
@@ -197,39 +249,52 @@ export class Capsules {
   /** Refuses creates from now on and destroys everything. AggregateError: some could not be. */
   async destroyAll(): Promise<void> {
     this.#isClosing = true;
-    const ends = await Promise.allSettled([...this.#capsules.keys()].map((id) => this.destroy(id)));
-    const failures = ends.flatMap((end) => (end.status === "rejected" ? [end.reason] : []));
-    if (failures.length > 0) throw new AggregateError(failures, "Some capsules are left");
+    const ends = [...this.#capsules.keys()].map((id) => this.destroy(id));
+    await settleAll(ends, "Some capsules are left");
+  }
+
+  /**
+   * Pauses what runs and waits until it is durable; what cannot be paused keeps its disk only.
+   * Nothing runs afterwards, or AggregateError.
+   */
+  async restAll(): Promise<void> {
+    this.refuseCreates();
+    const rests = [...this.#capsules.values()].map(async (capsule) => {
+      await Promise.allSettled([capsule.creating, capsule.destroying]);
+      if (this.#capsules.get(capsule.spec.id) === capsule) await this.#lifecycle.rest(capsule);
+    });
+    await settleAll(rests, "Some capsules still run");
+  }
+
+  #known(id: string): Capsule {
+    const capsule = this.#capsules.get(id);
+    if (!capsule) throw unknownCapsule(id);
+    return capsule;
   }
 
   #guestOf(id: string): Guest {
-    const capsule = this.#capsules.get(id);
-    if (!capsule) throw unknownCapsule(id);
+    const capsule = this.#known(id);
     const { guest } = capsule.progress;
     if (capsule.status !== "running" || guest === null) throw notRunning(capsule);
     return guest;
   }
 
-  #begin(spec: CapsuleSpec): Capsule {
+  #begin(spec: CapsuleSpec, source: CapsuleSource | null): Capsule {
     const { journal, failpoints } = this.#parts;
-    if (this.#isClosing) throw stopping();
+    if (this.#isClosing) throw agentStopping();
     const outcome = journal.outcome(spec);
     if (outcome) throw new AgentError(outcome.code, outcome.message, { subject: "capsule" });
-    if (availableMemoryMib() - spec.memoryMib < HOST_MEMORY_RESERVE_MIB) {
-      throw new AgentError("resource_exhausted", "The host has too little memory left", {
-        subject: "host",
-      });
-    }
+    assertMemory(spec.memoryMib);
 
     const createdAt = this.#parts.now();
     journal.claim(spec, createdAt);
     failpoints.reach("create.after-claim");
     const started = { spec, status: "starting", slot: null, envdVersion: "", createdAt } as const;
-    const capsule = newCapsule(started);
+    const capsule = newCapsule({ ...started, pause: null });
     this.#capsules.set(spec.id, capsule);
     this.#activity.start(spec.id, createdAt);
     capsule.creating = this.#settle(capsule, async () => {
-      await createCapsule(this.#parts, capsule, this.#boots);
+      await createCapsule(this.#parts, capsule, { ...this.#starts, source });
       capsule.status = "running";
       if (capsule.progress.vmm) this.#watch(capsule, capsule.progress.vmm);
     });
@@ -248,7 +313,7 @@ export class Capsules {
       capsule.status = "error";
       capsule.reason = "its failed create could not be undone";
       this.#parts.log.error("capsule.stuck", { capsule: capsule.spec.id, error });
-      throw internal(capsule.reason, error);
+      throw capsuleFailed(capsule.reason, error);
     } finally {
       capsule.creating = null;
     }
@@ -271,12 +336,13 @@ export class Capsules {
     // A create that is cut off removes what it made. If that fails, it is tried again below.
     await capsule.creating?.catch(() => {});
     try {
+      await this.#endTransition(capsule);
       if (this.#capsules.get(spec.id) === capsule) await this.#remove(capsule);
     } catch (error) {
       log.error("capsule.destroy-failed", { capsule: spec.id, error });
       capsule.status = "error";
       capsule.reason = "it could not be destroyed";
-      throw internal(capsule.reason, error);
+      throw capsuleFailed(capsule.reason, error);
     }
     journal.finishDestroy(spec.id, this.#parts.now());
     failpoints.reach("destroy.after-finish");
@@ -284,11 +350,22 @@ export class Capsules {
     log.info("capsule.destroyed", { capsule: spec.id });
   }
 
+  /** Sealing needs the VMM, and nothing may write into the capsule's snapshots while they go. */
+  async #endTransition(capsule: Capsule): Promise<void> {
+    await capsule.transition?.done.catch(() => {});
+    const { sealing } = capsule;
+    if (!sealing) return;
+    sealing.abort.abort();
+    if (!sealing.isFreeing) await capsule.progress.vmm?.kill();
+    await sealing.done;
+  }
+
   /** Notes the end of a VMM that nobody asked to end. */
   #watch(capsule: Capsule, vmm: VmmProcess): void {
     void vmm.exited.then((exit) => {
       this.#parts.log.info("vmm.exited", { capsule: capsule.spec.id, ...exit });
-      if (capsule.status !== "running") return;
+      // One that is paused is looked after by its sealing, one that is on its way by that.
+      if (capsule.status !== "running" || capsule.progress.vmm !== vmm) return;
       capsule.status = "error";
       capsule.reason = `its VMM ended (${exit.reason}, ${exit.status})`;
       capsule.progress.guest?.close();
@@ -310,25 +387,10 @@ export class Capsules {
   }
 
   #view(capsule: Capsule): CapsuleView {
-    const { spec, status, reason, createdAt, progress } = capsule;
-    const { slot, envdVersion } = progress;
-    const hostIp = slot === null ? "" : this.#parts.network.slot(slot).hostIp;
-    const lastActiveAt = this.#activity.lastActiveAt(spec.id);
-    return { spec, status, reason, hostIp, envdVersion, createdAt, lastActiveAt };
+    const { slot } = capsule.progress;
+    return viewOf(capsule, {
+      hostIp: slot === null ? "" : this.#parts.network.slot(slot).hostIp,
+      lastActiveAt: this.#activity.lastActiveAt(capsule.spec.id),
+    });
   }
-}
-
-function stopping(): AgentError {
-  return new AgentError("unavailable", "The agent is stopping", { subject: "host" });
-}
-
-function notRunning({ status, reason }: Capsule): AgentError {
-  const why = reason ? `: ${reason}` : "";
-  return new AgentError("failed_precondition", `The capsule is ${status}${why}`, {
-    subject: "capsule",
-  });
-}
-
-function internal(what: string, cause: unknown): AgentError {
-  return new AgentError("internal", `The capsule failed: ${what}`, { subject: "capsule", cause });
 }

@@ -1,17 +1,28 @@
 // A create from its place in the queue to the running capsule, or back to nothing.
 
+import { AgentError } from "../errors.ts";
 import { CONSOLE_TAIL_BYTES } from "../limits.ts";
-import { buildCapsule } from "./build-capsule.ts";
-import type { Capsule } from "./capsule.ts";
+import { buildCapsule, type CapsuleSource } from "./build-capsule.ts";
+import { type Capsule, newProgress } from "./capsule.ts";
+import { isGenerationUnusable, snapshotFailure } from "./capsule-errors.ts";
 import { consoleLogPath } from "./capsule-paths.ts";
-import { createFailure } from "./create-failure.ts";
 import type { HostParts } from "./host-parts.ts";
+import type { MemoryTemplates } from "./memory-templates.ts";
 import { takeDown } from "./take-down.ts";
 import type { TurnQueue } from "./turn-queue.ts";
+import type { WarmSnapshots } from "./warm-snapshots.ts";
 
 /** A create failed and what it had made could not be removed: the row stays in the journal. */
 export class StuckCreate extends Error {
   override readonly name = "StuckCreate";
+}
+
+export interface CreateOptions {
+  readonly boots: TurnQueue;
+  readonly warm: WarmSnapshots;
+  readonly templates: MemoryTemplates;
+  /** Null: what its template is. */
+  readonly source: CapsuleSource | null;
 }
 
 /**
@@ -21,33 +32,93 @@ export class StuckCreate extends Error {
 export async function createCapsule(
   parts: HostParts,
   capsule: Capsule,
-  boots: TurnQueue,
+  options: CreateOptions,
 ): Promise<void> {
-  const { spec, progress } = capsule;
   const { signal } = capsule.abort;
   const startedAt = performance.now();
   const sinceStart = () => Math.round(performance.now() - startedAt);
+  let origin = "";
   try {
-    using _place = await boots.enter(signal);
-    progress.timings.queued_ms = sinceStart();
-    await buildCapsule(parts, spec, { progress, signal });
+    using _place = await options.boots.enter(signal);
+    capsule.progress.timings.queued_ms = sinceStart();
+    origin = await build(parts, capsule, options);
     // Nothing is awaited from here on: a destroy comes before this line or finds the capsule running.
     signal.throwIfAborted();
-    parts.journal.markRunning(spec.id, progress.envdVersion);
+    parts.journal.markRunning(capsule.spec, capsule.progress.envdVersion);
   } catch (error) {
     await undo(parts, capsule, error);
   }
-  const timings = { ...progress.timings, total_ms: sinceStart() };
-  parts.log.info("capsule.created", { capsule: spec.id, ...timings });
+  const timings = { ...capsule.progress.timings, total_ms: sinceStart() };
+  parts.log.info("capsule.created", { capsule: capsule.spec.id, source: origin, ...timings });
   parts.metrics.observeCreated(timings);
   parts.failpoints.reach("create.after-running");
+}
+
+async function build(
+  parts: HostParts,
+  capsule: Capsule,
+  { source, warm, templates }: CreateOptions,
+): Promise<"memory" | "warm" | "image"> {
+  const { signal } = capsule.abort;
+  const memory = source ?? (await templateSource(capsule, templates));
+  if (memory === null && (await buildWarm(parts, capsule, warm))) return "warm";
+  const { spec, progress } = capsule;
+  const from = memory ?? ({ kind: "image" } as const);
+  await buildCapsule(parts, spec, { verb: "create", source: from, progress, signal });
+  if (memory !== null) return "memory";
+  warm.makeLater(spec);
+  return "image";
+}
+
+/** A template that holds memory also says how many processors and how much memory there are. */
+async function templateSource(
+  capsule: Capsule,
+  templates: MemoryTemplates,
+): Promise<CapsuleSource | null> {
+  const { templateTeamId: teamId, templateId, diskMib } = capsule.spec;
+  const template = await templates.find({ teamId, templateId });
+  if (template === null) return null;
+  const { generation, facts } = template;
+  const { vcpus, memoryMib, savedToken } = facts;
+  const shape = { vcpus, memoryMib, diskMib: Math.max(diskMib, facts.diskMib) };
+  capsule.spec = { ...capsule.spec, ...shape };
+  return { kind: "memory", generation, isDiskKept: false, savedToken };
+}
+
+/** Whether a warm snapshot became the capsule. If not, nothing of it is left, as before. */
+async function buildWarm(
+  parts: HostParts,
+  capsule: Capsule,
+  warm: WarmSnapshots,
+): Promise<boolean> {
+  const { spec, progress } = capsule;
+  const { signal } = capsule.abort;
+  const generation = await warm.find(spec);
+  if (generation === null) return false;
+  try {
+    const source = { kind: "memory", generation, isDiskKept: false, savedToken: null } as const;
+    await buildCapsule(parts, spec, { verb: "create", source, progress, signal });
+    return true;
+  } catch (error) {
+    // A boot would not know that user either.
+    if (signal.aborted || (error instanceof AgentError && error.code === "invalid_argument")) {
+      throw error;
+    }
+    parts.log.warn("warm.fallback", { capsule: spec.id, error, ...progress.timings });
+    warm.counts.fallbacks += 1;
+    progress.guest?.close();
+    await takeDown(parts, { id: spec.id, slot: progress.slot, vmm: progress.vmm });
+    capsule.progress = newProgress({ slot: null, envdVersion: "" });
+    if (isGenerationUnusable(error)) await warm.discard(generation.directory, error);
+    return false;
+  }
 }
 
 async function undo(parts: HostParts, capsule: Capsule, error: unknown): Promise<never> {
   const { spec, progress } = capsule;
   // What a part says when it is cut off is not the reason.
   const { signal } = capsule.abort;
-  const failure = createFailure(signal.aborted ? signal.reason : error);
+  const failure = snapshotFailure(signal.aborted ? signal.reason : error);
   parts.metrics.observeCreateFailed(failure.code);
   parts.log.warn("capsule.create-failed", {
     capsule: spec.id,

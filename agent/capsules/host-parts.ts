@@ -3,6 +3,7 @@
 import type { Cgroups } from "../cgroups/cgroups.ts";
 import type { StreamBudget } from "../guest/stream-budget.ts";
 import type { Log } from "../log.ts";
+import type { Snapshots } from "../memory/snapshots.ts";
 import type { AgentMetrics } from "../metrics/agent-metrics.ts";
 import type { NetworkPool } from "../network/network-pool.ts";
 import type { Images } from "../rootfs/images.ts";
@@ -19,6 +20,7 @@ export interface HostParts {
   readonly images: Images;
   readonly disks: RootDisks;
   readonly vmm: Vmm;
+  readonly snapshots: Snapshots;
   readonly guestKernel: GuestKernel;
   readonly streamBudget: StreamBudget;
   /** On tmpfs: a directory per capsule, for its RAM, sockets and pid files. */

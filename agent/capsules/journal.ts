@@ -5,36 +5,21 @@ import { Database } from "bun:sqlite";
 import { closeSync, openSync } from "node:fs";
 import type { AgentErrorCode } from "../errors.ts";
 import { type CapsuleSpec, parseSpec } from "./capsule-spec.ts";
+import { prepareSchema } from "./journal-schema.ts";
+import { type PauseRecord, parsePause } from "./pause-record.ts";
 
-const SCHEMA_VERSION = 1;
-const SCHEMA = `
-  CREATE TABLE capsules (
-    id TEXT PRIMARY KEY,
-    state TEXT NOT NULL CHECK (state IN ('creating', 'running', 'destroying', 'failed')),
-    step TEXT NOT NULL,
-    spec TEXT NOT NULL,
-    slot INTEGER,
-    process TEXT,
-    envd_version TEXT NOT NULL DEFAULT '',
-    reason TEXT NOT NULL DEFAULT '',
-    created_at INTEGER NOT NULL,
-    last_active_at INTEGER NOT NULL
-  ) STRICT;
-  CREATE TABLE outcomes (
-    capsule_id TEXT NOT NULL,
-    operation_id TEXT NOT NULL,
-    code TEXT NOT NULL,
-    message TEXT NOT NULL,
-    finished_at INTEGER NOT NULL,
-    PRIMARY KEY (capsule_id, operation_id)
-  ) STRICT;
-  PRAGMA user_version = ${SCHEMA_VERSION};
-`;
 /** In place of an operation id: every create of that capsule. */
 const ANY_OPERATION = "";
 
-/** creating and destroying are half done; failed is a capsule whose VMM ended by itself. */
-export type JournalState = "creating" | "running" | "destroying" | "failed";
+/** Those in -ing are half done; failed is a capsule whose VMM ended by itself. */
+export type JournalState =
+  | "creating"
+  | "running"
+  | "pausing"
+  | "paused"
+  | "resuming"
+  | "destroying"
+  | "failed";
 
 /** Pids with their start times, for whoever reads the journal after a crash. */
 export interface ProcessIdentity {
@@ -47,13 +32,15 @@ export interface ProcessIdentity {
 export interface CapsuleRow {
   readonly spec: CapsuleSpec;
   readonly state: JournalState;
-  /** The step of the create that was begun last. */
+  /** The step of the create or resume that was begun last. */
   readonly step: string;
   readonly slot: number | null;
   readonly envdVersion: string;
   readonly reason: string;
   readonly createdAt: Date;
   readonly lastActiveAt: Date;
+  /** Of one that is pausing, paused or resuming; null otherwise. */
+  readonly pause: PauseRecord | null;
 }
 
 /** How a create ended that left no capsule. */
@@ -71,6 +58,7 @@ interface StoredRow {
   reason: string;
   created_at: number;
   last_active_at: number;
+  pause: string | null;
 }
 
 export class Journal implements Disposable {
@@ -83,13 +71,7 @@ export class Journal implements Disposable {
     this.#db = new Database(path, { strict: true });
     this.#db.run("PRAGMA journal_mode = WAL");
     this.#db.run("PRAGMA synchronous = FULL");
-    const version = this.#db.query<{ user_version: number }, []>("PRAGMA user_version").get();
-    if (version?.user_version === 0) this.#db.transaction(() => this.#db.run(SCHEMA))();
-    else if (version?.user_version !== SCHEMA_VERSION) {
-      throw new Error(
-        `Journal ${path} is of version ${version?.user_version}, not ${SCHEMA_VERSION}`,
-      );
-    }
+    prepareSchema(this.#db, path);
   }
 
   rows(): CapsuleRow[] {
@@ -123,10 +105,27 @@ export class Journal implements Disposable {
     this.#db.query("UPDATE capsules SET process = $text WHERE id = $id").run({ id, text });
   }
 
-  markRunning(id: string, envdVersion: string): void {
+  /** Its create or resume succeeded; it is what the spec says from now on. */
+  markRunning(spec: CapsuleSpec, envdVersion: string): void {
     this.#db
-      .query("UPDATE capsules SET state = 'running', envd_version = $envdVersion WHERE id = $id")
-      .run({ id, envdVersion });
+      .query(
+        `UPDATE capsules SET state = 'running', envd_version = $envdVersion, spec = $text,
+           pause = NULL, reason = '' WHERE id = $id`,
+      )
+      .run({ id: spec.id, envdVersion, text: JSON.stringify(spec) });
+  }
+
+  /** The capsule is on its way into or out of a pause, or rests in one. */
+  markPause(id: string, state: "pausing" | "paused" | "resuming", pause: PauseRecord): void {
+    const text = JSON.stringify(pause);
+    this.#db
+      .query("UPDATE capsules SET state = $state, pause = $text WHERE id = $id")
+      .run({ id, state, text });
+  }
+
+  /** It has no VMM, control group and network slot any more. */
+  clearHost(id: string): void {
+    this.#db.query("UPDATE capsules SET slot = NULL, process = NULL WHERE id = $id").run({ id });
   }
 
   markDestroying(id: string): void {
@@ -137,6 +136,11 @@ export class Journal implements Disposable {
     this.#db
       .query("UPDATE capsules SET state = 'failed', reason = $reason WHERE id = $id")
       .run({ id, reason });
+  }
+
+  /** Nothing of it is left, and nobody ever knew of it. */
+  forget(id: string): void {
+    this.#db.query("DELETE FROM capsules WHERE id = $id").run({ id });
   }
 
   /** Nothing of the capsule is left; its create had this outcome. */
@@ -208,5 +212,6 @@ function toRow(row: StoredRow): CapsuleRow {
     reason: row.reason,
     createdAt: new Date(row.created_at),
     lastActiveAt: new Date(row.last_active_at),
+    pause: row.pause === null ? null : parsePause(row.pause),
   };
 }

@@ -7,6 +7,7 @@ import { capsuleRunDir } from "./capsule-paths.ts";
 import type { Capsules } from "./capsules.ts";
 import type { HostParts } from "./host-parts.ts";
 import type { CapsuleRow } from "./journal.ts";
+import { liveCapsule } from "./live-capsule.ts";
 import { planRecovery } from "./recovery-plan.ts";
 
 const CAPSULE_ID = /^cl-[0-9a-z]{25}$/;
@@ -28,8 +29,12 @@ export async function recover(parts: HostParts, capsules: Capsules): Promise<voi
 
   for (const row of plan.adopt) {
     const vmm = alive.get(row.spec.id);
-    if (vmm) capsules.adopt(row, vmm);
+    if (!vmm) continue;
+    // A snapshot stops a running capsule for a moment.
+    if (await isStopped(parts, row, vmm)) capsules.finish(row, "running", vmm);
+    else capsules.adopt(row, vmm);
   }
+  for (const row of plan.pauses) capsules.finish(row, row.state, alive.get(row.spec.id) ?? null);
   for (const row of plan.died) keepDead(parts, capsules, row);
   for (const { spec, step } of [...plan.undo, ...plan.finish]) {
     parts.log.info("recovery.removing", { capsule: spec.id, step });
@@ -44,6 +49,7 @@ export async function recover(parts: HostParts, capsules: Capsules): Promise<voi
   for (const id of plan.unknownDisks) parts.log.warn("recovery.unknown-disk", { capsule: id });
   parts.log.info("recovery.done", {
     adopted: plan.adopt.length,
+    pauses: plan.pauses.length,
     undone: plan.undo.length,
     finished: plan.finish.length,
     died: plan.died.length,
@@ -56,11 +62,25 @@ async function findAlive(
 ): Promise<Map<string, VmmProcess>> {
   const alive = new Map<string, VmmProcess>();
   for (const { spec, state } of rows) {
-    if (state !== "running") continue;
+    if (state === "creating" || state === "destroying" || state === "failed") continue;
     const vmm = await parts.vmm.adopt(capsuleRunDir(parts.runDir, spec.id));
     if (vmm) alive.set(spec.id, vmm);
   }
   return alive;
+}
+
+async function isStopped(
+  parts: HostParts,
+  { spec }: CapsuleRow,
+  vmm: VmmProcess,
+): Promise<boolean> {
+  try {
+    return (await parts.snapshots.state(liveCapsule(parts, spec, vmm))) !== "running";
+  } catch (error) {
+    // A VMM that does not answer is found out by its guest.
+    parts.log.warn("recovery.unclear", { capsule: spec.id, error });
+    return false;
+  }
 }
 
 function keepDead(parts: HostParts, capsules: Capsules, row: CapsuleRow): void {

@@ -25,11 +25,13 @@ function row(id: string, state: JournalState): CapsuleRow {
     reason: "",
     createdAt: new Date(0),
     lastActiveAt: new Date(0),
+    pause: null,
   };
 }
 
 const NOTHING = {
   adopt: [],
+  pauses: [],
   undo: [],
   finish: [],
   died: [],
@@ -44,6 +46,11 @@ describe("what becomes of a row", () => {
     ["creating", true, "undo"],
     ["running", true, "adopt"],
     ["running", false, "died"],
+    ["pausing", true, "pauses"],
+    ["paused", true, "pauses"],
+    ["paused", false, "pauses"],
+    ["resuming", true, "pauses"],
+    ["resuming", false, "pauses"],
     ["destroying", false, "finish"],
     ["destroying", true, "finish"],
     ["failed", false, "died"],

@@ -13,9 +13,15 @@ export interface ObservedHost {
   readonly disks: readonly string[];
 }
 
+export interface PausedRow extends CapsuleRow {
+  readonly state: "pausing" | "paused" | "resuming";
+}
+
 export interface RecoveryPlan {
   /** Running, and so is its VMM: taken up again. */
   readonly adopt: readonly CapsuleRow[];
+  /** Paused, or on the way there or back: looked after, whether its VMM lives or not. */
+  readonly pauses: readonly PausedRow[];
   /** Its create was cut off: nothing of it may stay. */
   readonly undo: readonly CapsuleRow[];
   /** Its destroy was cut off: it goes on. */
@@ -33,6 +39,7 @@ export function planRecovery(rows: readonly CapsuleRow[], host: ObservedHost): R
   const inState = (...states: string[]) => rows.filter((row) => states.includes(row.state));
   return {
     adopt: inState("running").filter((row) => host.alive.has(row.spec.id)),
+    pauses: rows.filter(isPaused),
     undo: inState("creating"),
     finish: inState("destroying"),
     died: [
@@ -42,4 +49,8 @@ export function planRecovery(rows: readonly CapsuleRow[], host: ObservedHost): R
     strangers: host.traces.filter((id) => !known.has(id)),
     unknownDisks: host.disks.filter((id) => !known.has(id)),
   };
+}
+
+function isPaused(row: CapsuleRow): row is PausedRow {
+  return row.state === "pausing" || row.state === "paused" || row.state === "resuming";
 }

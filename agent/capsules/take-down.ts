@@ -1,5 +1,5 @@
-// Removes everything that a capsule has on the host, whatever of it there is: after a destroy, a create
-// that failed, or a crash in the middle of either. Each part is idempotent, so it may run again.
+// Removes what a capsule has on the host, whatever of it there is: after a destroy, a pause, a create or
+// resume that failed, or a crash in the middle of them. Each part is idempotent, so it may run again.
 
 import { readdir, rm } from "node:fs/promises";
 import { basename, dirname, join } from "node:path";
@@ -15,27 +15,53 @@ export interface CapsuleRemains {
 }
 
 /**
- * Ends the VMM, then removes disk, cgroup, run directory, console logs and network slot, in the
+ * Ends the VMM, then removes memory, disk, cgroup, run directory, console logs and network slot, in the
  * reverse order of a create. Throws at the first part that cannot be removed; the rest stays, so that
  * nothing is removed under a VMM that lives.
  */
 export async function takeDown(parts: HostParts, remains: CapsuleRemains): Promise<void> {
   const { id, slot } = remains;
-  const runDir = capsuleRunDir(parts.runDir, id);
-  const vmm = remains.vmm ?? (await parts.vmm.adopt(runDir));
-  await vmm?.kill();
-  parts.failpoints.reach("destroy.after-vmm");
+  const { failpoints } = parts;
+  await endVmm(parts, remains);
+  failpoints.reach("destroy.after-vmm");
 
+  await parts.snapshots.removeCapsule(id);
+  failpoints.reach("destroy.after-memory");
   await parts.disks.remove(id);
-  parts.failpoints.reach("destroy.after-disk");
+  failpoints.reach("destroy.after-disk");
 
-  await parts.cgroups.remove(id);
-  await rm(runDir, { recursive: true, force: true });
+  await removeRunning(parts, id);
   await removeConsoleLogs(consoleLogPath(parts.logsDir, id));
-  parts.failpoints.reach("destroy.after-cgroup");
+  failpoints.reach("destroy.after-cgroup");
 
   if (slot !== null) await parts.network.release(slot);
-  parts.failpoints.reach("destroy.after-network");
+  failpoints.reach("destroy.after-network");
+}
+
+/**
+ * The same for a capsule that is to rest: disk, memory on disk and console logs stay. The journal knows
+ * then that it has nothing else.
+ */
+export async function freeHost(parts: HostParts, remains: CapsuleRemains): Promise<void> {
+  const { id, slot } = remains;
+  const { failpoints } = parts;
+  await endVmm(parts, remains);
+  failpoints.reach("seal.after-vmm");
+  await removeRunning(parts, id);
+  failpoints.reach("seal.after-cgroup");
+  if (slot !== null) await parts.network.release(slot);
+  failpoints.reach("seal.after-network");
+  parts.journal.clearHost(id);
+}
+
+async function endVmm(parts: HostParts, { id, vmm }: CapsuleRemains): Promise<void> {
+  const alive = vmm ?? (await parts.vmm.adopt(capsuleRunDir(parts.runDir, id)));
+  await alive?.kill();
+}
+
+async function removeRunning(parts: HostParts, id: string): Promise<void> {
+  await parts.cgroups.remove(id);
+  await rm(capsuleRunDir(parts.runDir, id), { recursive: true, force: true });
 }
 
 /** The log and what its rotation left beside it. */

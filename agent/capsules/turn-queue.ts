@@ -19,6 +19,11 @@ export class TurnQueue {
     this.#refusal = options.refusal;
   }
 
+  /** One in which any number may wait. */
+  static endless(atOnceMax: number): TurnQueue {
+    return new TurnQueue({ atOnceMax, queuedMax: Number.POSITIVE_INFINITY, refusal: "" });
+  }
+
   /**
    * Waits for its turn, in order of arrival; the place is given back by disposing it. Throws
    * resource_exhausted if too many wait, or the signal's reason.

@@ -10,6 +10,8 @@ import { AgentError } from "../errors.ts";
 // minutes, since every call has its own. The type of `proxy` does not name `false`, hence `object`.
 const FETCH_OPTIONS: object = { proxy: false, decompress: false, timeout: false };
 
+export const TOKEN_HEADER = "X-Access-Token";
+
 export interface GuestRequest {
   readonly method: "GET" | "POST";
   /** Path and query. */
@@ -30,8 +32,7 @@ export class GuestHttp {
 
   /** Answers with the response once its headers are there; throws what fetch throws. */
   async send(request: GuestRequest): Promise<Response> {
-    const headers = new Headers({ ...request.headers });
-    headers.set("X-Access-Token", this.#token);
+    const headers = new Headers({ [TOKEN_HEADER]: this.#token, ...request.headers });
     headers.set("Accept-Encoding", "identity");
     const response = await fetch(this.baseUrl + request.path, {
       ...FETCH_OPTIONS,

@@ -1,11 +1,14 @@
 // The agent's connection to one guest: what it may call, with which token, until when.
 
+import { randomBytes } from "node:crypto";
 import { type CallOptions, type Client, createClient } from "@connectrpc/connect";
 import { createTransport } from "@connectrpc/connect/protocol-connect";
 import { Filesystem } from "../../proto/gen/envd/filesystem_pb.js";
 import { Process } from "../../proto/gen/envd/process_pb.js";
 import { AgentError, invalidField } from "../errors.ts";
 import {
+  ENTROPY_BYTES,
+  FREEZE_WAIT_MS,
   GUEST_CALL_TIMEOUT_MS,
   INPUTS_PER_CAPSULE_MAX,
   SMALL_ANSWER_BYTES_MAX,
@@ -14,7 +17,7 @@ import {
   UNARY_ANSWER_BYTES_MAX,
 } from "../limits.ts";
 import { type GuestCall, guestError, guestText } from "./guest-errors.ts";
-import { badAnswer, GuestHttp, readText } from "./guest-http.ts";
+import { badAnswer, GuestHttp, readText, TOKEN_HEADER } from "./guest-http.ts";
 import type { StreamBudget } from "./stream-budget.ts";
 
 export interface GuestOptions {
@@ -33,6 +36,12 @@ export interface GuestIdentity {
   readonly templateId: string;
   readonly defaultUser: string;
   readonly envs: Readonly<Record<string, string>>;
+}
+
+/** What a restored guest must not share with others that were restored from the same memory. */
+export interface GuestRenewal {
+  /** The token that envd had when its memory was saved; null: none. */
+  readonly savedToken: string | null;
 }
 
 export class Guest {
@@ -67,11 +76,9 @@ export class Guest {
     return this.#closed.signal;
   }
 
-  /** Ends every call under way; later ones fail with failed_precondition. */
-  close(): void {
-    this.#closed.abort(
-      new AgentError("failed_precondition", "The capsule ended", { subject: "capsule" }),
-    );
+  /** Ends every call under way; later ones fail with failed_precondition and that sentence. */
+  close(why = "The capsule ended"): void {
+    this.#closed.abort(new AgentError("failed_precondition", why, { subject: "capsule" }));
   }
 
   /** Ends when the capsule ends, the time is up, or one of the others does. */
@@ -149,20 +156,34 @@ export class Guest {
     return guestText(String(parsed.version));
   }
 
-  /** Gives envd its token, environment, default user and the time. invalid_argument: it knows no such user. */
-  async init(identity: GuestIdentity, now: Date): Promise<void> {
+  /**
+   * Gives envd its token, environment, default user and the time, and a restored one fresh entropy and
+   * names, before what was frozen runs. invalid_argument: it knows no such user.
+   */
+  async init(
+    identity: GuestIdentity,
+    now: Date,
+    renewal: GuestRenewal | null = null,
+  ): Promise<void> {
     try {
+      // The guest learns the time that it is when the message comes: a round trip and a half from now.
+      const latencyMs = renewal === null ? 0 : (await this.#roundTripMs()) * 1.5;
       const response = await this.http.send({
         method: "POST",
         path: "/init",
-        headers: { "Content-Type": "application/json" },
+        headers: {
+          "Content-Type": "application/json",
+          ...(renewal?.savedToken ? { [TOKEN_HEADER]: renewal.savedToken } : {}),
+        },
         body: JSON.stringify({
           accessToken: this.#accessToken,
           envVars: identity.envs,
           defaultUser: identity.defaultUser,
-          timestamp: now.toISOString(),
+          timestamp: new Date(now.getTime() + latencyMs).toISOString(),
           capsuleId: identity.capsuleId,
           templateId: identity.templateId,
+          hostname: identity.capsuleId,
+          ...(renewal === null ? {} : { entropy: randomBytes(ENTROPY_BYTES).toString("hex") }),
         }),
         signal: this.signal(GUEST_CALL_TIMEOUT_MS),
       });
@@ -173,6 +194,33 @@ export class Guest {
         throw invalidField("default_user", guestText(text));
       }
       throw badAnswer(`status ${response.status} for /init`, guestText(text));
+    } catch (error) {
+      throw guestError(error, { subject: "guest", closed: this.closed });
+    }
+  }
+
+  /**
+   * Stops the user's processes and returns once they stand still; they run again by init, or by
+   * themselves after a minute. Throws AgentError: unavailable, also when they do not.
+   */
+  async freeze(): Promise<void> {
+    await this.#control(`/freeze?maxWaitMs=${FREEZE_WAIT_MS}`);
+  }
+
+  async #roundTripMs(): Promise<number> {
+    const startedAt = performance.now();
+    await this.health(this.signal(GUEST_CALL_TIMEOUT_MS));
+    return performance.now() - startedAt;
+  }
+
+  async #control(path: string): Promise<void> {
+    try {
+      const signal = this.signal(GUEST_CALL_TIMEOUT_MS);
+      const response = await this.http.send({ method: "POST", path, signal });
+      const text = await readText(response, SMALL_ANSWER_BYTES_MAX);
+      if (response.status !== 204) {
+        throw badAnswer(`status ${response.status} for ${path}`, guestText(text));
+      }
     } catch (error) {
       throw guestError(error, { subject: "guest", closed: this.closed });
     }

@@ -2,7 +2,7 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import type { RunningVmm } from "../capsules/capsules.ts";
+import type { RunningVmm } from "../capsules/capsule-view.ts";
 import { Log } from "../log.ts";
 import { CapsuleMetrics } from "./capsule-metrics.ts";
 import { readProcUnits } from "./process-usage.ts";

@@ -4,7 +4,7 @@
 // them, so adopted ones are measured with what the journal says of them, and those that ended are
 // forgotten. A pass never overlaps the one before; a host that is too busy samples less often.
 
-import type { RunningVmm } from "../capsules/capsules.ts";
+import type { RunningVmm } from "../capsules/capsule-view.ts";
 import type { Log } from "../log.ts";
 import type { RootDisks } from "../rootfs/root-disks.ts";
 import { MetricHistory, type MetricRange, SAMPLE_EVERY_MS } from "./metric-history.ts";

@@ -3,19 +3,21 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { EntryInfo } from "../../proto/gen/envd/filesystem_pb.js";
 import type { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
-import type { CapsuleLease, Capsules, CapsuleView } from "../capsules/capsules.ts";
+import type { CapsuleLease, Capsules } from "../capsules/capsules.ts";
+import type { MemoryTemplates } from "../capsules/memory-templates.ts";
 import { exec, startBackground } from "../guest/exec.ts";
 import { entryType, listDir, makeDir, readFile, removePath, writeFile } from "../guest/files.ts";
 import { listProcesses, signalProcess } from "../guest/processes.ts";
 import { FILE_MESSAGE_BYTES_MAX } from "../limits.ts";
 import type { Log } from "../log.ts";
 import type { CapsuleMetrics } from "../metrics/capsule-metrics.ts";
+import { copyMethods } from "./copy-methods.ts";
 import { receiveFile, rechunk, wholeFile } from "./file-messages.ts";
+import { lifecycleMethods } from "./lifecycle-methods.ts";
 import { metricMethods } from "./metric-methods.ts";
 import {
   parseCapsuleId,
   parseCommand,
-  parseCreate,
   parseDepth,
   parseExecTimeout,
   parseKill,
@@ -27,11 +29,12 @@ import { streamMethods } from "./stream-methods.ts";
 
 export interface HostAgentDeps {
   readonly capsules: Capsules;
+  readonly templates: MemoryTemplates;
   readonly capsuleMetrics: CapsuleMetrics;
   /** kernel_version, vmm, vmm_version, agent_version: the same for every capsule. */
   readonly metadata: Readonly<Record<string, string>>;
   /** Begins the end of the agent; the answer goes out first. */
-  readonly terminate: () => void;
+  readonly terminate: (isPausing: boolean) => void;
   readonly log: Log;
 }
 
@@ -61,21 +64,8 @@ export function hostAgentService(
   return {
     ...streamMethods(deps),
     ...metricMethods(deps),
-    createSandbox: (request) =>
-      answer("CreateSandbox", async () => {
-        const view = await capsules.create(parseCreate(request));
-        const { sandboxId, status, hostIp, metadata } = toInfo(view, deps);
-        return { sandboxId, status, hostIp, metadata };
-      }),
-    destroySandbox: ({ sandboxId }) =>
-      answer("DestroySandbox", async () => {
-        await capsules.destroy(parseCapsuleId(sandboxId));
-        return {};
-      }),
-    listSandboxes: () =>
-      answer("ListSandboxes", () => ({
-        sandboxes: capsules.list().map((view) => toInfo(view, deps)),
-      })),
+    ...lifecycleMethods(deps),
+    ...copyMethods(deps),
     pingSandbox: ({ sandboxId }) => withGuest("PingSandbox", sandboxId, async () => ({})),
 
     exec: (request, context) =>
@@ -144,29 +134,10 @@ export function hostAgentService(
         return {};
       }),
 
-    terminate: () => {
-      deps.terminate();
+    terminate: ({ pause }) => {
+      deps.terminate(pause);
       return {};
     },
-  };
-}
-
-function toInfo(view: CapsuleView, { metadata }: HostAgentDeps) {
-  const { spec } = view;
-  return {
-    sandboxId: spec.id,
-    status: view.status,
-    vcpus: spec.vcpus,
-    memoryMb: spec.memoryMib,
-    hostIp: view.hostIp,
-    createdAtUnix: unixSeconds(view.createdAt),
-    lastActiveAtUnix: unixSeconds(view.lastActiveAt),
-    timeoutSec: spec.timeoutSec,
-    teamId: spec.teamId,
-    templateId: spec.templateId,
-    metadata: { ...metadata, envd_version: view.envdVersion },
-    operationId: spec.operationId,
-    reason: view.reason,
   };
 }
 
@@ -184,8 +155,4 @@ function toFileEntry(entry: EntryInfo) {
     modifiedAt: entry.modifiedTime?.seconds ?? 0n,
     ...(symlinkTarget === undefined ? {} : { symlinkTarget }),
   };
-}
-
-function unixSeconds(date: Date): bigint {
-  return BigInt(Math.floor(date.getTime() / 1000));
 }

@@ -3,11 +3,18 @@
 import type {
   ConnectProcessRequest,
   CreateSandboxRequest,
+  CreateSnapshotRequest,
+  DeleteSnapshotRequest,
   ExecRequest,
+  ForkSandboxRequest,
   KillProcessRequest,
+  ResumeSandboxRequest,
 } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { decodeId } from "../../proto/ids.ts";
 import type { CapsuleSpec } from "../capsules/capsule-spec.ts";
+import type { ForkRequest, SnapshotRequest } from "../capsules/copies.ts";
+import type { TemplateIds } from "../capsules/memory-templates.ts";
+import type { ResumeRequest } from "../capsules/resumes.ts";
 import { invalidField } from "../errors.ts";
 import type { Command } from "../guest/exec.ts";
 import type { TerminalSize } from "../guest/process-streams.ts";
@@ -22,6 +29,7 @@ import {
   ENVS_MAX,
   EXEC_TIMEOUT_SEC_DEFAULT,
   EXEC_TIMEOUT_SEC_MAX,
+  FORKS_MAX,
   LIST_DEPTH_MAX,
   MEMORY_MIB_MAX,
   MEMORY_MIB_MIN,
@@ -41,7 +49,7 @@ const USER_NAME = /^[A-Za-z0-9_][A-Za-z0-9_.-]*\$?$/;
 export function parseCreate(request: CreateSandboxRequest): CapsuleSpec {
   return {
     id: parseCapsuleId(request.sandboxId),
-    operationId: uuid("operation_id", request.operationId),
+    operationId: parseOperationId(request.operationId),
     vcpus: integer("vcpus", request.vcpus, { min: 1, max: VCPUS_MAX }),
     memoryMib: integer("memory_mb", request.memoryMb, { min: MEMORY_MIB_MIN, max: MEMORY_MIB_MAX }),
     diskMib: integer("disk_size_mb", request.diskSizeMb || DISK_MIB_DEFAULT, {
@@ -56,6 +64,56 @@ export function parseCreate(request: CreateSandboxRequest): CapsuleSpec {
     defaultEnvs: envs("default_env", request.defaultEnv),
     accessToken: accessToken(request.envdAccessToken),
   };
+}
+
+/** Settings that are not given are as in a create without them. */
+export function parseResume(request: ResumeSandboxRequest): ResumeRequest {
+  return {
+    operationId: parseOperationId(request.operationId),
+    isCold: request.cold,
+    settings: {
+      timeoutSec: integer("timeout_sec", request.timeoutSec, { min: 0, max: TIMEOUT_SEC_MAX }),
+      defaultUser: userName("default_user", request.defaultUser),
+      defaultEnvs: envs("default_env", request.defaultEnv),
+      accessToken: accessToken(request.envdAccessToken),
+    },
+  };
+}
+
+export function parseTemplateIds(request: DeleteSnapshotRequest): TemplateIds {
+  return {
+    teamId: uuid("team_id", request.teamId),
+    templateId: uuid("template_id", request.templateId),
+  };
+}
+
+export function parseSnapshot(request: CreateSnapshotRequest): SnapshotRequest {
+  const { teamId, templateId } = request;
+  return {
+    id: parseCapsuleId(request.sandboxId),
+    operationId: parseOperationId(request.operationId),
+    teamId: uuid("team_id", teamId),
+    templateId: uuid("template_id", templateId),
+  };
+}
+
+export function parseFork(request: ForkSandboxRequest): ForkRequest {
+  if (request.children.length > FORKS_MAX) {
+    throw invalidField("children", `must be at most ${FORKS_MAX}`);
+  }
+  return {
+    id: parseCapsuleId(request.sandboxId),
+    timeoutSec: integer("timeout_sec", request.timeoutSec, { min: 0, max: TIMEOUT_SEC_MAX }),
+    children: request.children.map((child) => ({
+      id: parseCapsuleId(child.sandboxId),
+      operationId: parseOperationId(child.operationId),
+      accessToken: accessToken(child.envdAccessToken),
+    })),
+  };
+}
+
+export function parseOperationId(text: string): string {
+  return uuid("operation_id", text);
 }
 
 export function parseCapsuleId(text: string): string {

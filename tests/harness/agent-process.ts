@@ -64,7 +64,7 @@ export class AgentProcess implements AsyncDisposable {
   }
 
   /** Starts the program and waits until it answers. */
-  async restart(options: { failpoint?: string } = {}): Promise<void> {
+  async restart(options: { failpoint?: string; warm?: "on" } = {}): Promise<void> {
     // Appended to: the log tells of all the agents that ran here.
     const log = openSync(join(this.dir, "agent.log"), "a");
     this.#child = Bun.spawn(
@@ -81,6 +81,8 @@ export class AgentProcess implements AsyncDisposable {
           WRENN_NETWORK_POOL: "0",
           WRENN_COW: "copy",
           LOG_LEVEL: "debug",
+          // Nothing is made that was not asked for, unless that is what is tested.
+          WRENN_WARM: options.warm ?? "off",
           WRENN_FAILPOINT: options.failpoint ?? "",
         },
         stdio: ["ignore", "ignore", log],
@@ -129,6 +131,16 @@ export class AgentProcess implements AsyncDisposable {
     };
   }
 
+  /** A new operation on the capsule. */
+  operation(sandboxId: string) {
+    return { sandboxId, operationId: crypto.randomUUID() };
+  }
+
+  resumeRequest(sandboxId: string) {
+    const { defaultUser, envdAccessToken } = this.createRequest(sandboxId);
+    return { ...this.operation(sandboxId), defaultUser, envdAccessToken };
+  }
+
   /** Makes a capsule and answers its id. */
   async create(): Promise<string> {
     return (await this.client.createSandbox(this.createRequest())).sandboxId;
@@ -154,7 +166,7 @@ export class AgentProcess implements AsyncDisposable {
   async leftovers(): Promise<Leftovers> {
     const tag = (await readFile(join(this.dir, "tag"), "utf8")).trim();
     const files = await Promise.all(
-      ["run", "sandboxes", "logs"].map(async (name) =>
+      ["run", "sandboxes", "snapshots", "logs"].map(async (name) =>
         (await names(join(this.dir, name))).map((file) => `${name}/${file}`),
       ),
     );

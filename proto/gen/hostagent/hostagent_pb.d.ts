@@ -1829,6 +1829,12 @@ export declare const ForkSandboxResponse_ResultSchema: GenMessage<ForkSandboxRes
  * @generated from message hostagent.v1.TerminateRequest
  */
 export declare type TerminateRequest = Message<"hostagent.v1.TerminateRequest"> & {
+  /**
+   * Capsules that run are paused and are there again, paused, after the agent's next start.
+   *
+   * @generated from field: bool pause = 20;
+   */
+  pause: boolean;
 };
 
 /**
@@ -2097,7 +2103,8 @@ export declare const HostAgentService: GenService<{
     output: typeof ForkSandboxResponseSchema;
   },
   /**
-   * Answers, then destroys every capsule and ends the agent.
+   * Answers, then destroys every capsule, or pauses those that run, and ends the agent. Nothing of it
+   * stays on the machine but the files of paused capsules.
    *
    * @generated from rpc hostagent.v1.HostAgentService.Terminate
    */

@@ -1,0 +1,131 @@
+// Capsules made from capsules: what was in the memory of one is in that of the others, and no more than that.
+
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { encodeId, newId } from "../../proto/ids.ts";
+import { AgentProcess, NOTHING, PLATFORM_TEAM } from "../../tests/harness/agent-process.ts";
+
+setDefaultTimeout(300_000);
+
+let agent: AgentProcess;
+
+beforeAll(async () => {
+  agent = await AgentProcess.start();
+});
+
+afterAll(async () => {
+  await agent[Symbol.asyncDispose]();
+});
+
+async function codeOf(call: Promise<unknown>): Promise<string> {
+  try {
+    await call;
+    return "none";
+  } catch (error) {
+    return Code[ConnectError.from(error).code] ?? "";
+  }
+}
+
+async function sourceCapsule(): Promise<string> {
+  const id = await agent.create();
+  await agent.sh(id, "echo before > /dev/shm/word; echo before > /root/word");
+  await agent.client.startBackground({
+    sandboxId: id,
+    cmd: "/bin/sleep",
+    args: ["600"],
+    tag: "job",
+  });
+  return id;
+}
+
+async function destroyAll(): Promise<void> {
+  for (const sandboxId of Object.keys(await agent.statuses())) {
+    await agent.client.destroySandbox({ sandboxId });
+  }
+}
+
+const WORDS = "cat /dev/shm/word /root/word";
+const NAMES = "cat /proc/sys/kernel/hostname /etc/machine-id";
+
+test("forks begin where their source is, and go ways of their own", async () => {
+  const id = await sourceCapsule();
+  const children = Array.from({ length: 2 }, (_, i) => ({
+    sandboxId: encodeId("capsule", newId("capsule")),
+    operationId: crypto.randomUUID(),
+    envdAccessToken: `${i}`.repeat(64),
+  }));
+  // One that cannot be: another operation has its id.
+  const taken = { ...children[0], sandboxId: id, operationId: crypto.randomUUID() };
+
+  const request = { sandboxId: id, children: [...children, taken], timeoutSec: 60 };
+  const { results } = await agent.client.forkSandbox(request);
+
+  expect(results.map(({ errorCode }) => errorCode)).toEqual(["", "", "already_exists"]);
+  const names = new Set<string>();
+  for (const { sandboxId } of [...children, { sandboxId: id }]) {
+    expect(await agent.sh(sandboxId, WORDS)).toBe("before\nbefore\n");
+    await agent.sh(sandboxId, `echo ${sandboxId} > /dev/shm/word; echo ${sandboxId} > /root/word`);
+    names.add(await agent.sh(sandboxId, NAMES));
+    const { processes } = await agent.client.listProcesses({ sandboxId });
+    expect(processes).toMatchObject([{ tag: "job" }]);
+  }
+  for (const { sandboxId } of [...children, { sandboxId: id }]) {
+    expect(await agent.sh(sandboxId, WORDS)).toBe(`${sandboxId}\n${sandboxId}\n`);
+  }
+  expect(names.size).toBe(3);
+  await destroyAll();
+  expect(await agent.leftovers()).toEqual(NOTHING);
+});
+
+test("a snapshot of a running or paused capsule starts others until it is deleted", async () => {
+  const id = await sourceCapsule();
+  const snapshot = {
+    ...agent.operation(id),
+    teamId: PLATFORM_TEAM,
+    templateId: crypto.randomUUID(),
+  };
+  const made = await agent.client.createSnapshot(snapshot);
+  expect(made).toMatchObject({ vcpus: 1, memoryMb: 256 });
+  expect(made.sizeBytes).toBeGreaterThan(0n);
+  expect(await agent.sh(id, WORDS)).toBe("before\nbefore\n");
+  await agent.client.pauseSandbox(agent.operation(id));
+  const { templateId } = snapshot;
+  const taken = { ...snapshot, operationId: crypto.randomUUID() };
+  expect(await codeOf(agent.client.createSnapshot(taken))).toBe("AlreadyExists");
+  expect(await codeOf(agent.client.createSnapshot(snapshot))).toBe("none");
+  await agent.client.destroySandbox({ sandboxId: id });
+
+  const request = { ...agent.createRequest(), templateId, vcpus: 2, memoryMb: 512 };
+  const other = { ...request, envdAccessToken: "f".repeat(64) };
+  const { sandboxId } = await agent.client.createSandbox(other);
+  await agent.client.deleteSnapshot({ teamId: PLATFORM_TEAM, templateId });
+
+  expect(await agent.sh(sandboxId, WORDS)).toBe("before\nbefore\n");
+  const { sandboxes } = await agent.client.listSandboxes({});
+  expect(sandboxes).toMatchObject([{ vcpus: 1, memoryMb: 256 }]);
+  const late = { ...agent.createRequest(), templateId };
+  expect(await codeOf(agent.client.createSandbox(late))).toBe("FailedPrecondition");
+  await destroyAll();
+  expect(await agent.leftovers()).toEqual(NOTHING);
+});
+
+test("a capsule that nobody uses is paused at the end of its timeout, and says so until it is resumed", async () => {
+  const request = { ...agent.createRequest(), timeoutSec: 3 };
+  const { sandboxId } = await agent.client.createSandbox(request);
+  // A command is activity all along.
+  expect(await agent.sh(sandboxId, "sleep 6; echo on")).toBe("on\n");
+  while ((await agent.statuses())[sandboxId] !== "paused") await Bun.sleep(50);
+
+  for (let i = 0; i < 2; i += 1) {
+    const list = await agent.client.listSandboxes({});
+    expect(list.autoPausedSandboxIds).toEqual([sandboxId]);
+    expect(list.sandboxes).toMatchObject([{ pauseReason: "ttl_expired" }]);
+    await agent.kill();
+    await agent.restart();
+  }
+  await agent.client.resumeSandbox(agent.resumeRequest(sandboxId));
+
+  expect((await agent.client.listSandboxes({})).autoPausedSandboxIds).toEqual([]);
+  await destroyAll();
+  expect(await agent.leftovers()).toEqual(NOTHING);
+});

@@ -1,0 +1,149 @@
+// The agent is killed at every journalled step of a pause, of its sealing, of a resume and of a destroy
+// of a paused capsule. One capsule goes through it all and must always be there again, the same boot
+// with the same program in its memory, and at the end there must be nothing else.
+
+import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { AgentProcess, NOTHING } from "../../tests/harness/agent-process.ts";
+import { FAILPOINTS } from "./failpoints.ts";
+
+const pointsOf = (verb: string) => FAILPOINTS.filter((point) => point.startsWith(`${verb}.`));
+/** At once what runs and what is kept of it: a page of it that was lost would show. */
+const STATE = "cat /proc/sys/kernel/random/boot_id /dev/shm/nonce";
+
+setDefaultTimeout(240_000);
+
+let agent: AgentProcess;
+let id: string;
+let state: string;
+
+beforeAll(async () => {
+  agent = await AgentProcess.start();
+  id = await agent.create();
+  await agent.sh(id, "head -c 16 /dev/urandom | base64 > /dev/shm/nonce");
+  state = await agent.sh(id, STATE);
+});
+
+afterAll(async () => {
+  await agent[Symbol.asyncDispose]();
+});
+
+async function arm(failpoint: string): Promise<void> {
+  await agent.kill("SIGTERM");
+  await agent.restart({ failpoint });
+}
+
+async function codeOf(call: Promise<unknown>): Promise<string> {
+  try {
+    await call;
+    return "none";
+  } catch (error) {
+    return Code[ConnectError.from(error).code] ?? "";
+  }
+}
+
+async function untilStatus(status: string): Promise<void> {
+  while ((await agent.statuses())[id] !== status) await Bun.sleep(20);
+}
+
+async function untilDurable(): Promise<void> {
+  for (;;) {
+    const { sandboxes } = await agent.client.listSandboxes({});
+    if (sandboxes[0]?.durableAtUnix && !sandboxes[0].hostIp) return;
+    await Bun.sleep(20);
+  }
+}
+
+async function resume(): Promise<string> {
+  return (await agent.client.resumeSandbox(agent.resumeRequest(id))).resumedFrom;
+}
+
+/** Dies while the call is under way. */
+async function killedDuring(call: () => Promise<unknown>): Promise<void> {
+  const code = codeOf(call());
+  await agent.exited();
+  await code;
+  await agent.restart();
+}
+
+describe("killed during a pause", () => {
+  test.each(pointsOf("pause"))("at %s: it runs on, or is paused", async (point) => {
+    await arm(`${point}:kill`);
+
+    await killedDuring(() => agent.client.pauseSandbox(agent.operation(id)));
+
+    if (point === "pause.after-paused") {
+      expect(await agent.statuses()).toEqual({ [id]: "paused" });
+      expect(await resume()).toBe("memory");
+    } else await untilStatus("running");
+    expect(await agent.sh(id, STATE)).toBe(state);
+  });
+});
+
+describe("failed during a pause", () => {
+  const points = pointsOf("pause").filter((point) => point !== "pause.after-paused");
+  test.each(points)("at %s: it runs on", async (point) => {
+    await arm(`${point}:fail`);
+
+    expect(await codeOf(agent.client.pauseSandbox(agent.operation(id)))).toBe("Internal");
+
+    expect(await agent.statuses()).toEqual({ [id]: "running" });
+    expect(await agent.sh(id, STATE)).toBe(state);
+  });
+});
+
+describe("killed while a pause is made durable", () => {
+  test.each(pointsOf("seal"))("at %s: it is paused, and durable in the end", async (point) => {
+    await arm(`${point}:kill`);
+
+    await killedDuring(() => agent.client.pauseSandbox(agent.operation(id)));
+
+    expect(await agent.statuses()).toEqual({ [id]: "paused" });
+    await untilDurable();
+    expect(await resume()).toBe("memory");
+    expect(await agent.sh(id, STATE)).toBe(state);
+  });
+});
+
+describe("killed during a resume", () => {
+  test.each(pointsOf("resume"))("at %s: it runs, or can be resumed again", async (point) => {
+    await arm(`${point}:kill`);
+    await agent.client.pauseSandbox(agent.operation(id));
+    await untilDurable();
+
+    await killedDuring(resume);
+
+    const isWhole = point === "resume.after-running";
+    expect(await agent.statuses()).toEqual({ [id]: isWhole ? "running" : "paused" });
+    expect(await resume()).toBe("memory");
+    expect(await agent.sh(id, STATE)).toBe(state);
+  });
+});
+
+describe("failed during a resume", () => {
+  const points = pointsOf("resume").filter((point) => point !== "resume.after-running");
+  test.each(points)("at %s: it is paused as before", async (point) => {
+    await arm(`${point}:fail`);
+    await agent.client.pauseSandbox(agent.operation(id));
+    await untilDurable();
+
+    expect(await codeOf(resume())).toBe("Internal");
+
+    expect(await agent.statuses()).toEqual({ [id]: "paused" });
+    const { processes, netns, cgroups, claims } = await agent.leftovers();
+    expect([processes, netns, cgroups, claims]).toEqual([[], [], [], []]);
+    await arm("");
+    expect(await resume()).toBe("memory");
+    expect(await agent.sh(id, STATE)).toBe(state);
+  });
+});
+
+test("killed after its disk and memory were removed, a destroy goes on", async () => {
+  await agent.client.pauseSandbox(agent.operation(id));
+  await arm("destroy.after-memory:kill");
+
+  await killedDuring(() => agent.client.destroySandbox({ sandboxId: id }));
+
+  while (Object.keys(await agent.statuses()).length > 0) await Bun.sleep(20);
+  expect(await agent.leftovers()).toEqual(NOTHING);
+});

@@ -1,0 +1,167 @@
+// Paused capsules come back as they were: the same boot, the same processes, the same files.
+
+import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { readdir, truncate } from "node:fs/promises";
+import { join } from "node:path";
+import { Code, ConnectError } from "@connectrpc/connect";
+import { AgentProcess, NOTHING } from "../../tests/harness/agent-process.ts";
+
+setDefaultTimeout(300_000);
+/** How far the guest's clock may be off at its first instruction. */
+const CLOCK_OFF_MS_MAX = 50;
+
+let agent: AgentProcess;
+
+beforeAll(async () => {
+  agent = await AgentProcess.start();
+});
+
+afterAll(async () => {
+  await agent[Symbol.asyncDispose]();
+});
+
+async function codeOf(call: Promise<unknown>): Promise<string> {
+  try {
+    await call;
+    return "none";
+  } catch (error) {
+    return Code[ConnectError.from(error).code] ?? "";
+  }
+}
+
+function infoOf(id: string) {
+  return agent.client
+    .listSandboxes({})
+    .then(({ sandboxes }) => sandboxes.find(({ sandboxId }) => sandboxId === id));
+}
+
+async function untilDurable(id: string): Promise<void> {
+  while (!((await infoOf(id))?.durableAtUnix ?? 0n)) await Bun.sleep(20);
+  while ((await infoOf(id))?.hostIp) await Bun.sleep(20);
+}
+
+/** A program that counts in memory, so that only a resume can go on with its number. */
+async function startTicker(id: string): Promise<void> {
+  const script =
+    "exec 3>/tmp/open; n=0; while :; do n=$((n+1)); echo $n >/dev/shm/ticks; sleep 0.1; done";
+  const command = { cmd: "/bin/sh", args: ["-c", script], tag: "ticker" };
+  await agent.client.startBackground({ sandboxId: id, ...command });
+  while (!(await agent.sh(id, "cat /dev/shm/ticks 2>/dev/null || true"))) await Bun.sleep(50);
+}
+
+const BOOT_NONCE = "cat /proc/sys/kernel/random/boot_id";
+
+test("a capsule goes on after each pause, sealed or not", async () => {
+  const id = await agent.create();
+  await startTicker(id);
+  const nonce = await agent.sh(id, BOOT_NONCE);
+  const uuids = new Set<string>();
+  const ids = new Set<string>();
+
+  for (const isSealed of [true, false, true]) {
+    const before = Number(await agent.sh(id, "cat /dev/shm/ticks"));
+    await agent.client.pauseSandbox(agent.operation(id));
+    expect(await agent.statuses()).toEqual({ [id]: "paused" });
+    expect(await codeOf(agent.sh(id, "true"))).toBe("FailedPrecondition");
+    if (isSealed) {
+      await untilDurable(id);
+      const { processes, netns, cgroups, claims } = await agent.leftovers();
+      expect({ processes, netns, cgroups, claims }).toEqual({
+        processes: [],
+        netns: [],
+        cgroups: [],
+        claims: [],
+      });
+    }
+    const { resumedFrom, status } = await agent.client.resumeSandbox(agent.resumeRequest(id));
+    expect({ resumedFrom, status }).toEqual({ resumedFrom: "memory", status: "running" });
+
+    const sentAt = Date.now();
+    const clockMs = Number(await agent.sh(id, "date +%s%3N"));
+    expect(clockMs).toBeGreaterThan(sentAt - CLOCK_OFF_MS_MAX);
+    expect(clockMs).toBeLessThan(Date.now() + CLOCK_OFF_MS_MAX);
+    expect(await agent.sh(id, BOOT_NONCE)).toBe(nonce);
+    const after = Number(await agent.sh(id, "sleep 0.5; cat /dev/shm/ticks"));
+    expect(after).toBeGreaterThan(before);
+    uuids.add(await agent.sh(id, "cat /proc/sys/kernel/random/uuid"));
+    ids.add(await agent.sh(id, "cat /etc/machine-id"));
+    expect(await agent.sh(id, "hostname")).toBe(`${id}\n`);
+    expect((await agent.client.listProcesses({ sandboxId: id })).processes).toMatchObject([
+      { tag: "ticker" },
+    ]);
+  }
+
+  expect([uuids.size, ids.size]).toEqual([3, 3]);
+  await agent.client.destroySandbox({ sandboxId: id });
+  expect(await agent.leftovers()).toEqual(NOTHING);
+});
+
+test("two resumes at once give one VM, and a damaged generation is passed over for the one before", async () => {
+  const id = await agent.create();
+  for (const word of ["first", "second"]) {
+    await agent.sh(id, `echo ${word} | tee /dev/shm/word > /root/word; sync`);
+    await agent.client.pauseSandbox(agent.operation(id));
+    await untilDurable(id);
+    const codes = await Promise.all(
+      [1, 2].map(() => codeOf(agent.client.resumeSandbox(agent.resumeRequest(id)))),
+    );
+    expect(codes.sort()).toEqual(["FailedPrecondition", "none"]);
+    const { processes } = await agent.leftovers();
+    expect(processes.filter((name) => name.includes("qemu")).length).toBe(1);
+  }
+  await agent.client.pauseSandbox(agent.operation(id));
+  await untilDurable(id);
+  const generations = (await readdir(join(agent.dir, "snapshots", id))).filter((n) =>
+    /^\d+$/.test(n),
+  );
+  const newest = Math.max(...generations.map(Number));
+  await truncate(join(agent.dir, "snapshots", id, String(newest), "device-state"), 100);
+
+  const { resumedFrom } = await agent.client.resumeSandbox(agent.resumeRequest(id));
+
+  expect(resumedFrom).toBe("previous_memory");
+  expect(await agent.sh(id, "cat /dev/shm/word /root/word")).toBe("second\nsecond\n");
+  await agent.client.destroySandbox({ sandboxId: id });
+  expect(await agent.leftovers()).toEqual(NOTHING);
+});
+
+test("a cold resume boots the disk as it is, also after the memory was lost", async () => {
+  const id = await agent.create();
+  const nonce = await agent.sh(id, `${BOOT_NONCE}; echo kept > /root/word; sync`);
+  await agent.client.pauseSandbox(agent.operation(id));
+  await untilDurable(id);
+  const cold = { ...agent.resumeRequest(id), cold: true };
+
+  expect((await agent.client.resumeSandbox(cold)).resumedFrom).toBe("disk");
+
+  expect(await agent.sh(id, BOOT_NONCE)).not.toBe(nonce);
+  expect(await agent.sh(id, "cat /root/word")).toBe("kept\n");
+  process.kill((await agent.pids(id)).pid, "SIGKILL");
+  while ((await agent.statuses())[id] !== "error") await Bun.sleep(20);
+  expect(await codeOf(agent.client.resumeSandbox(agent.resumeRequest(id)))).toBe(
+    "FailedPrecondition",
+  );
+  expect(
+    (await agent.client.resumeSandbox({ ...agent.resumeRequest(id), cold: true })).resumedFrom,
+  ).toBe("disk");
+  expect(await agent.sh(id, "cat /root/word")).toBe("kept\n");
+  await agent.client.destroySandbox({ sandboxId: id });
+  expect(await agent.leftovers()).toEqual(NOTHING);
+});
+
+test("an agent that is told to rest pauses what runs, and it is there again after the next start", async () => {
+  const id = await agent.create();
+  const nonce = await agent.sh(id, BOOT_NONCE);
+
+  await agent.client.terminate({ pause: true });
+  expect(await agent.exited()).toBe(0);
+
+  const { processes, netns, links, cgroups, claims } = await agent.leftovers();
+  expect([processes, netns, links, cgroups, claims]).toEqual([[], [], [], [], []]);
+  await agent.restart();
+  expect(await agent.statuses()).toEqual({ [id]: "paused" });
+  await agent.client.resumeSandbox(agent.resumeRequest(id));
+  expect(await agent.sh(id, BOOT_NONCE)).toBe(nonce);
+  await agent.client.destroySandbox({ sandboxId: id });
+  expect(await agent.leftovers()).toEqual(NOTHING);
+});

@@ -1,0 +1,263 @@
+// Pausing: the guest is stopped and its device state saved, then the caller has its answer. Behind it the
+// memory is sealed into a generation, and only then the VMM ends. Until the answer every failure lets the
+// guest run on; until the end of sealing a resume lets it run on, too, and the unfinished generation is
+// dropped. docs/memory.md says what sealing costs.
+
+import type { AgentError } from "../errors.ts";
+import { SEAL_RETRY_MS, SEALS_AT_ONCE_MAX } from "../limits.ts";
+import { SnapshotError } from "../memory/snapshot-error.ts";
+import type { Generation, LiveCapsule } from "../memory/snapshots.ts";
+import type { VmmProcess } from "../vmm/vmm.ts";
+import { identityOf } from "./build-capsule.ts";
+import { type Capsule, newProgress, type Sealing } from "./capsule.ts";
+import { noGeneration, snapshotFailure } from "./capsule-errors.ts";
+import type { HostParts } from "./host-parts.ts";
+import { liveCapsule } from "./live-capsule.ts";
+import { newPause, type PauseReason, type PauseRecord } from "./pause-record.ts";
+import { freeHost } from "./take-down.ts";
+import { TurnQueue } from "./turn-queue.ts";
+
+/** For the end of a VMM to be seen, after what was asked of it failed. */
+const EXIT_NOTICE_MS = 1_000;
+/** For all memory of a host to reach its disk. */
+const SEAL_WAIT_MS = 600_000;
+
+export class Pauses {
+  readonly #parts: HostParts;
+  readonly #seals = TurnQueue.endless(SEALS_AT_ONCE_MAX);
+
+  constructor(parts: HostParts) {
+    this.#parts = parts;
+  }
+
+  /** Of a running capsule. Throws AgentError; it runs on then, or is in error if it cannot. */
+  async pause(
+    capsule: Capsule,
+    options: { reason: PauseReason; operationId: string },
+  ): Promise<void> {
+    const { journal, failpoints, log } = this.#parts;
+    const { id } = capsule.spec;
+    const { signal } = capsule.abort;
+    const startedAt = performance.now();
+    const pause = newPause(options.reason, options.operationId);
+    journal.markPause(id, "pausing", pause);
+    capsule.status = "pausing";
+    capsule.pause = pause;
+    try {
+      failpoints.reach("pause.after-mark");
+      const { guest, vmm } = capsule.progress;
+      await guest?.freeze();
+      failpoints.reach("pause.after-freeze");
+      const { generation } = await this.#parts.snapshots.pause(
+        liveCapsule(this.#parts, capsule.spec, vmm),
+      );
+      failpoints.reach("pause.after-stop");
+      signal.throwIfAborted();
+      this.#settle(capsule, { ...pause, generation });
+    } catch (error) {
+      signal.throwIfAborted();
+      throw await this.runOn(capsule, error);
+    }
+    log.info("capsule.paused", {
+      capsule: id,
+      reason: pause.reason,
+      total_ms: Math.round(performance.now() - startedAt),
+    });
+    this.startSealing(capsule);
+  }
+
+  /** Undoes a pause before its answer; answers with what its caller gets for the error. */
+  async runOn(capsule: Capsule, error: unknown): Promise<AgentError> {
+    const { journal, log, snapshots } = this.#parts;
+    const { spec, progress } = capsule;
+    log.warn("capsule.pause-failed", { capsule: spec.id, error });
+    try {
+      await snapshots.resumeLive(liveCapsule(this.#parts, spec, progress.vmm));
+    } catch (cause) {
+      log.error("capsule.stuck", { capsule: spec.id, error: cause });
+      capsule.status = "error";
+      capsule.reason = "it could not go on after a pause that failed";
+      capsule.pause = null;
+      journal.markFailed(spec.id, capsule.reason);
+      return snapshotFailure(error);
+    }
+    journal.markRunning(spec, progress.envdVersion);
+    capsule.status = "running";
+    capsule.pause = null;
+    await this.#wake(capsule);
+    return snapshotFailure(error);
+  }
+
+  /** Makes a generation of a capsule as it is now. Throws AgentError; it goes on as it was. */
+  async capture(capsule: Capsule): Promise<Generation> {
+    const { snapshots } = this.#parts;
+    const { spec, progress, abort } = capsule;
+    if (capsule.status === "paused") {
+      await capsule.sealing?.done;
+      const { generation } = await snapshots.latest(spec.id);
+      if (generation?.manifest.generation === capsule.pause?.generation && generation) {
+        return generation;
+      }
+      throw noGeneration();
+    }
+    try {
+      await progress.guest?.freeze();
+      const live = liveCapsule(this.#parts, spec, progress.vmm);
+      await snapshots.pause(live);
+      const generation = await this.#inTurn(abort.signal, () => snapshots.seal(live));
+      await snapshots.resumeLive(live);
+      await this.#wake(capsule);
+      return generation;
+    } catch (error) {
+      abort.signal.throwIfAborted();
+      throw await this.runOn(capsule, error);
+    }
+  }
+
+  /** Tells a guest that stood still the time, and lets its processes run. */
+  async #wake({ spec, progress }: Capsule): Promise<void> {
+    const { log, now } = this.#parts;
+    // If this is lost, they run by themselves a minute after the freeze.
+    await progress.guest?.init(identityOf(spec), now()).catch((error: unknown) => {
+      log.warn("capsule.wake-failed", { capsule: spec.id, error });
+    });
+  }
+
+  /** Makes a paused capsule durable behind everything else, then frees what it has on the host. */
+  startSealing(capsule: Capsule): void {
+    const sealing: Sealing = {
+      abort: new AbortController(),
+      isFreeing: false,
+      done: Promise.resolve(),
+    };
+    capsule.sealing = sealing;
+    sealing.done = this.#sealUntilDone(capsule, sealing).finally(() => {
+      if (capsule.sealing === sealing) capsule.sealing = null;
+    });
+  }
+
+  /** Waits until a paused capsule is durable, or it has taken too long. */
+  async seal(capsule: Capsule): Promise<void> {
+    const { sealing } = capsule;
+    if (!sealing) return;
+    await Promise.race([sealing.done, Bun.sleep(SEAL_WAIT_MS)]);
+    sealing.abort.abort();
+    await sealing.done;
+  }
+
+  /** Frees slot, control group, run directory and VMM of a capsule whose pause is durable. */
+  async free(capsule: Capsule): Promise<void> {
+    const { spec, progress } = capsule;
+    progress.guest?.close("The capsule is paused");
+    await freeHost(this.#parts, { id: spec.id, slot: progress.slot, vmm: progress.vmm });
+    capsule.progress = newProgress({ slot: null, envdVersion: progress.envdVersion });
+  }
+
+  /**
+   * A paused capsule's VMM is gone. If that was before its memory was durable, an older generation or
+   * the disk is what a resume has.
+   */
+  async settleLost(capsule: Capsule): Promise<void> {
+    const { spec, pause } = capsule;
+    const { log, snapshots } = this.#parts;
+    if (pause === null || pause.durableAtMs !== null) return;
+    const { generation, refused } = await snapshots.latest(spec.id);
+    const isSealed = generation !== null && generation.manifest.generation === pause.generation;
+    if (!isSealed) {
+      capsule.reason = "its memory was lost before it was durable";
+      log.error("capsule.memory-lost", { capsule: spec.id, refused });
+    }
+    const diskGeneration = isSealed ? generation.manifest.generation : null;
+    this.#settle(capsule, { ...pause, durableAtMs: this.#parts.now().getTime(), diskGeneration });
+    await this.free(capsule);
+  }
+
+  async #sealUntilDone(capsule: Capsule, sealing: Sealing): Promise<void> {
+    const { signal } = sealing.abort;
+    const { failpoints, log } = this.#parts;
+    while (!signal.aborted) {
+      try {
+        failpoints.reach("pause.after-paused");
+        await this.#seal(capsule, sealing);
+        return;
+      } catch (error) {
+        if (signal.aborted) return;
+        log.error("capsule.seal-failed", { capsule: capsule.spec.id, error });
+        // What could not be freed is for the next resume or destroy.
+        if (sealing.isFreeing) return;
+        if (await hasEnded(capsule.progress.vmm)) {
+          sealing.isFreeing = true;
+          await this.settleLost(capsule);
+          return;
+        }
+      }
+      await sleep(SEAL_RETRY_MS, signal);
+    }
+  }
+
+  async #seal(capsule: Capsule, sealing: Sealing): Promise<void> {
+    const { failpoints, log, now } = this.#parts;
+    const { signal } = sealing.abort;
+    const { spec, pause, progress } = capsule;
+    if (pause === null) throw new Error(`unreachable: ${spec.id} is not paused`);
+    const startedAt = performance.now();
+    const live = liveCapsule(this.#parts, spec, progress.vmm);
+    const generation = await this.#inTurn(signal, () => this.#sealAgain(live, pause));
+    failpoints.reach("seal.after-seal");
+    // From here on a resume restores: nothing is awaited between this look and the mark.
+    signal.throwIfAborted();
+    sealing.isFreeing = true;
+    const number = generation.manifest.generation;
+    const sealed = { generation: number, diskGeneration: number, durableAtMs: now().getTime() };
+    this.#settle(capsule, { ...pause, ...sealed });
+    failpoints.reach("seal.after-durable");
+    log.info("capsule.durable", {
+      capsule: spec.id,
+      generation: number,
+      total_ms: Math.round(performance.now() - startedAt),
+    });
+    await this.free(capsule);
+  }
+
+  /** Seals, or finds that an agent had done it, or was killed with half of it done. */
+  async #sealAgain(live: LiveCapsule, pause: PauseRecord): Promise<Generation> {
+    const { snapshots } = this.#parts;
+    try {
+      return await snapshots.seal(live);
+    } catch (error) {
+      if (!(error instanceof SnapshotError) || error.code !== "not_paused") throw error;
+      const { generation } = await snapshots.latest(live.capsuleId);
+      if (generation?.manifest.generation === pause.generation) return generation;
+      if ((await snapshots.state(live)) === "running") throw error;
+      await snapshots.pause(live);
+      return await snapshots.seal(live);
+    }
+  }
+
+  async #inTurn<T>(signal: AbortSignal, run: () => Promise<T>): Promise<T> {
+    using _turn = await this.#seals.enter(signal);
+    return await run();
+  }
+
+  #settle(capsule: Capsule, pause: PauseRecord): void {
+    this.#parts.journal.markPause(capsule.spec.id, "paused", pause);
+    capsule.pause = pause;
+    capsule.status = "paused";
+    capsule.progress.guest?.close("The capsule is paused");
+  }
+}
+
+async function hasEnded(vmm: VmmProcess | null): Promise<boolean> {
+  const ended = vmm?.exited.then(() => true);
+  return await Promise.race([ended ?? true, Bun.sleep(EXIT_NOTICE_MS).then(() => false)]);
+}
+
+async function sleep(ms: number, signal: AbortSignal): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const timer = setTimeout(resolve, ms);
+  const stop = () => resolve();
+  signal.addEventListener("abort", stop, { once: true });
+  await promise;
+  signal.removeEventListener("abort", stop);
+  clearTimeout(timer);
+}

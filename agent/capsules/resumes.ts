@@ -1,0 +1,257 @@
+// Resuming: the VMM that is still there runs on if its memory was not yet sealed; otherwise a new one
+// starts from the newest whole generation, or boots the disk if that is asked for. The guest gets fresh
+// entropy, the time, its names and token before its user's processes run. A failure leaves the capsule
+// paused as it was.
+
+import { readdir } from "node:fs/promises";
+import { dirname, join } from "node:path";
+import type { Generation } from "../memory/snapshots.ts";
+import { buildCapsule, type CapsuleSource, connectGuest, identityOf } from "./build-capsule.ts";
+import { type Capsule, newProgress } from "./capsule.ts";
+import { isGenerationUnusable, noGeneration, snapshotFailure } from "./capsule-errors.ts";
+import type { CapsuleSpec } from "./capsule-spec.ts";
+import type { HostParts } from "./host-parts.ts";
+import { liveCapsule } from "./live-capsule.ts";
+import { newPause, type PauseRecord } from "./pause-record.ts";
+import type { Pauses } from "./pauses.ts";
+import type { TurnQueue } from "./turn-queue.ts";
+
+/** More than are ever kept of a capsule. */
+const GENERATIONS_MAX = 16;
+
+/** memory: of its last pause. previous_memory: of an older one. disk: booted. */
+export type ResumedFrom = "memory" | "previous_memory" | "disk";
+
+export interface ResumeRequest {
+  readonly operationId: string;
+  /** Boots the disk and drops the memory. */
+  readonly isCold: boolean;
+  /** What the capsule's spec is to say from now on. */
+  readonly settings: Pick<
+    CapsuleSpec,
+    "timeoutSec" | "defaultUser" | "defaultEnvs" | "accessToken"
+  >;
+}
+
+export class Resumes {
+  readonly #parts: HostParts;
+  readonly #pauses: Pauses;
+  readonly #boots: TurnQueue;
+
+  constructor(parts: HostParts, options: { pauses: Pauses; boots: TurnQueue }) {
+    this.#parts = parts;
+    this.#pauses = options.pauses;
+    this.#boots = options.boots;
+  }
+
+  /** Of a paused capsule, or of one whose VMM ended. Throws AgentError; it is paused then. */
+  async resume(capsule: Capsule, request: ResumeRequest): Promise<ResumedFrom> {
+    const { sealing } = capsule;
+    capsule.status = "resuming";
+    // The pause is done for good, or its VMM is lost: either way its last word is awaited.
+    if (sealing?.isFreeing) await sealing.done;
+    const pause = { ...(capsule.pause ?? this.#lostPause()), operationId: request.operationId };
+    capsule.abort = new AbortController();
+    this.#parts.journal.markPause(capsule.spec.id, "resuming", pause);
+    capsule.status = "resuming";
+    capsule.pause = pause;
+    const startedAt = performance.now();
+    const isLive = pause.durableAtMs === null && !request.isCold;
+    const from = isLive
+      ? await this.#runOn(capsule, { ...capsule.spec, ...request.settings })
+      : await this.#restart(capsule, request);
+    this.#parts.log.info("capsule.resumed", {
+      capsule: capsule.spec.id,
+      from,
+      isLive,
+      ...capsule.progress.timings,
+      total_ms: Math.round(performance.now() - startedAt),
+    });
+    this.#parts.failpoints.reach("resume.after-running");
+    return from;
+  }
+
+  /** Its VMM was stopped, or was about to run on, when an agent ended. */
+  async finishLive(capsule: Capsule): Promise<void> {
+    await this.#runOn(capsule, capsule.spec);
+  }
+
+  #lostPause(): PauseRecord {
+    return { ...newPause("requested", ""), durableAtMs: this.#parts.now().getTime() };
+  }
+
+  async #runOn(capsule: Capsule, spec: CapsuleSpec): Promise<ResumedFrom> {
+    const { failpoints, snapshots } = this.#parts;
+    const { progress, sealing, abort } = capsule;
+    const live = liveCapsule(this.#parts, capsule.spec, progress.vmm);
+    sealing?.abort.abort();
+    try {
+      failpoints.reach("resume.after-mark");
+      await snapshots.resumeLive(live);
+      await sealing?.done;
+      if (progress.slot === null) throw new Error(`unreachable: ${spec.id} has no slot`);
+      progress.guest = connectGuest(this.#parts, spec, this.#parts.network.slot(progress.slot));
+      const renewal = { savedToken: capsule.spec.accessToken };
+      await progress.guest.init(identityOf(spec), this.#parts.now(), renewal);
+      failpoints.reach("resume.after-guest");
+      abort.signal.throwIfAborted();
+    } catch (error) {
+      abort.signal.throwIfAborted();
+      await this.#stopAgain(capsule, error);
+      throw snapshotFailure(error);
+    }
+    this.#markRunning(capsule, spec);
+    return "memory";
+  }
+
+  /** A guest that ran on but did not answer goes back to where it was. */
+  async #stopAgain(capsule: Capsule, error: unknown): Promise<void> {
+    const { snapshots, journal, log } = this.#parts;
+    const { spec, pause, progress } = capsule;
+    log.warn("capsule.resume-failed", { capsule: spec.id, error });
+    progress.guest?.close("The capsule is paused");
+    if (pause === null) throw new Error(`unreachable: ${spec.id} is not paused`);
+    const { generation } = await snapshots
+      .pause(liveCapsule(this.#parts, spec, progress.vmm))
+      .catch((cause: unknown) => {
+        // Sealing tells what can be done: its VMM may be gone.
+        log.error("capsule.stuck", { capsule: spec.id, error: cause });
+        return { generation: pause.generation };
+      });
+    capsule.pause = { ...pause, generation };
+    journal.markPause(spec.id, "paused", capsule.pause);
+    capsule.status = "paused";
+    this.#pauses.startSealing(capsule);
+  }
+
+  async #restart(capsule: Capsule, request: ResumeRequest): Promise<ResumedFrom> {
+    const { failpoints } = this.#parts;
+    const { signal } = capsule.abort;
+    const spec = { ...capsule.spec, ...request.settings };
+    try {
+      failpoints.reach("resume.after-mark");
+      await this.#endPause(capsule);
+      const sources = await this.#sources(capsule, request.isCold);
+      using _place = await this.#boots.enter(signal);
+      const from = await this.#start(capsule, spec, sources);
+      // Nothing is awaited from here on: a destroy comes before this line or finds it running.
+      signal.throwIfAborted();
+      this.#markRunning(capsule, spec);
+      if (from === "disk") await this.#dropMemory(spec.id);
+      return from;
+    } catch (error) {
+      const failure = snapshotFailure(signal.aborted ? signal.reason : error);
+      await this.#undo(capsule, error);
+      throw failure;
+    }
+  }
+
+  /** What the pause left running is ended: its memory is durable, or is to be dropped. */
+  async #endPause(capsule: Capsule): Promise<void> {
+    const { sealing, pause } = capsule;
+    if (sealing && !sealing.isFreeing) {
+      sealing.abort.abort();
+      await capsule.progress.vmm?.kill();
+    }
+    await sealing?.done;
+    await this.#pauses.free(capsule);
+    if (pause === null || pause.durableAtMs !== null) return;
+    // The disk has what the guest had flushed.
+    capsule.pause = { ...pause, durableAtMs: this.#parts.now().getTime(), diskGeneration: null };
+  }
+
+  /** What to try, best first. */
+  async #sources(capsule: Capsule, isCold: boolean): Promise<CapsuleSource[]> {
+    const { spec, pause } = capsule;
+    const { disks, snapshots, log } = this.#parts;
+    const hasDisk = (await disks.list()).includes(spec.id);
+    if (isCold && hasDisk) return [{ kind: "disk" }];
+    const { generation, refused } = await snapshots.latest(spec.id);
+    for (const error of refused) log.error("capsule.refused", { capsule: spec.id, error });
+    if (generation === null) throw noGeneration(refused[0]);
+    const generations = [generation, ...(await this.#older(generation))];
+    return generations.map((generation) => ({
+      kind: "memory",
+      generation,
+      isDiskKept: hasDisk && pause?.diskGeneration === generation.manifest.generation,
+      savedToken: spec.accessToken,
+    }));
+  }
+
+  async #older(generation: Generation): Promise<Generation[]> {
+    const dir = dirname(generation.directory);
+    const numbers = (await readdir(dir))
+      .filter((name) => /^\d+$/.test(name))
+      .map(Number)
+      .filter((number) => number < generation.manifest.generation)
+      .sort((a, b) => b - a);
+    const loads = numbers.map((number) => this.#parts.snapshots.load(join(dir, String(number))));
+    const loaded = await Promise.allSettled(loads);
+    return loaded.flatMap((load) => (load.status === "fulfilled" ? [load.value] : []));
+  }
+
+  async #start(
+    capsule: Capsule,
+    spec: CapsuleSpec,
+    sources: readonly CapsuleSource[],
+  ): Promise<ResumedFrom> {
+    const { log, journal } = this.#parts;
+    const newest = capsule.pause?.generation ?? null;
+    let refusal: unknown;
+    for (const source of sources) {
+      // Once the guest runs, its disk is no generation's any more.
+      if (capsule.pause) capsule.pause = { ...capsule.pause, diskGeneration: null };
+      if (capsule.pause) journal.markPause(spec.id, "resuming", capsule.pause);
+      capsule.progress = newProgress(capsule.progress);
+      const { progress } = capsule;
+      try {
+        const { signal } = capsule.abort;
+        await buildCapsule(this.#parts, spec, { verb: "resume", source, progress, signal });
+        if (source.kind !== "memory") return "disk";
+        return source.generation.manifest.generation === newest ? "memory" : "previous_memory";
+      } catch (error) {
+        if (!isGenerationUnusable(error)) throw error;
+        log.error("capsule.refused", { capsule: spec.id, error });
+        refusal = error;
+        await this.#pauses.free(capsule);
+      }
+    }
+    throw noGeneration(refusal);
+  }
+
+  /** A disk that went on alone has no memory to go with it. */
+  async #dropMemory(id: string): Promise<void> {
+    const { log, snapshots } = this.#parts;
+    try {
+      for (let left = GENERATIONS_MAX; left > 0; left -= 1) {
+        const { generation } = await snapshots.latest(id);
+        if (generation === null) return;
+        await snapshots.remove(generation.directory);
+      }
+    } catch (error) {
+      log.warn("capsule.memory-kept", { capsule: id, error });
+    }
+  }
+
+  async #undo(capsule: Capsule, error: unknown): Promise<void> {
+    const { journal, log } = this.#parts;
+    const { spec, pause } = capsule;
+    log.warn("capsule.resume-failed", { capsule: spec.id, error, ...capsule.progress.timings });
+    // A destroy removes what there is.
+    if (capsule.status !== "resuming") return;
+    await this.#pauses.free(capsule).catch((cause: unknown) => {
+      log.error("capsule.stuck", { capsule: spec.id, error: cause });
+    });
+    if (capsule.status !== "resuming" || pause === null) return;
+    journal.markPause(spec.id, "paused", capsule.pause ?? pause);
+    capsule.status = "paused";
+  }
+
+  #markRunning(capsule: Capsule, spec: CapsuleSpec): void {
+    this.#parts.journal.markRunning(spec, capsule.progress.envdVersion);
+    capsule.spec = spec;
+    capsule.status = "running";
+    capsule.reason = "";
+    capsule.pause = null;
+  }
+}
