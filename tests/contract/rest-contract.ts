@@ -1,0 +1,164 @@
+// What every agent answers about pausing, resuming, snapshots and forks.
+
+import { expect, test } from "bun:test";
+import type { AgentClient } from "../../cp/agents/agent-clients.ts";
+import { encodeId, newId } from "../../proto/ids.ts";
+import { codeOf, failureOf } from "./rpc-failure.ts";
+
+export interface RestUnderTest {
+  readonly client: AgentClient;
+  /** A running capsule, which runs again after each test. */
+  readonly id: string;
+  readonly teamId: string;
+  createRequest(sandboxId: string): { readonly sandboxId: string };
+}
+
+/** Registers the tests; `subject` is called within them. */
+export function testRestContract(subject: () => RestUnderTest): void {
+  const operation = (sandboxId: string) => ({ sandboxId, operationId: crypto.randomUUID() });
+
+  async function listed(sandboxId: string) {
+    const { sandboxes } = await subject().client.listSandboxes({});
+    return sandboxes.find((sandbox) => sandbox.sandboxId === sandboxId);
+  }
+
+  function resumeRequest(sandboxId: string) {
+    const settings = { defaultUser: "root", defaultEnv: { WRENN_CONTRACT: "kept" } };
+    return { ...operation(sandboxId), ...settings, envdAccessToken: "0123456789abcdef".repeat(4) };
+  }
+
+  test("a paused capsule is listed as such, refuses work, and runs again with its files", async () => {
+    const { client, id } = subject();
+    await client.writeFile({ sandboxId: id, path: "/root/kept", content: bytes("kept") });
+
+    await client.pauseSandbox(operation(id));
+    const paused = await listed(id);
+    const refused = await codeOf(client.exec({ sandboxId: id, cmd: "true" }));
+    const resumed = await client.resumeSandbox(resumeRequest(id));
+    const { content } = await client.readFile({ sandboxId: id, path: "/root/kept" });
+
+    expect(paused).toMatchObject({ status: "paused", pauseReason: "requested" });
+    expect(refused).toBe("FailedPrecondition");
+    expect(resumed).toMatchObject({ sandboxId: id, status: "running", resumedFrom: "memory" });
+    expect(resumed.hostIp).toMatch(/^10\.11\.\d+\.\d+$/);
+    expect(text(content)).toBe("kept");
+    expect(await listed(id)).toMatchObject({
+      status: "running",
+      pauseReason: "",
+      durableAtUnix: 0n,
+    });
+  });
+
+  test("a pause becomes durable by itself, and is resumed from memory then too", async () => {
+    const { client, id } = subject();
+    await client.pauseSandbox(operation(id));
+
+    await until(async () => ((await listed(id))?.durableAtUnix ?? 0n) > 0n);
+    const resumed = await client.resumeSandbox(resumeRequest(id));
+
+    expect(resumed.resumedFrom).toBe("memory");
+  });
+
+  test("pausing what is paused and resuming what runs succeed and change nothing", async () => {
+    const { client, id } = subject();
+    await client.resumeSandbox(resumeRequest(id));
+
+    await client.pauseSandbox(operation(id));
+    await client.pauseSandbox(operation(id));
+    const paused = await listed(id);
+    await client.resumeSandbox(resumeRequest(id));
+    await client.resumeSandbox(resumeRequest(id));
+
+    expect([paused?.status, (await listed(id))?.status]).toEqual(["paused", "running"]);
+  });
+
+  test("pausing and resuming an unknown capsule say that it is missing", async () => {
+    const { client } = subject();
+    const unknown = encodeId("capsule", newId("capsule"));
+
+    const failures = await Promise.all(
+      [client.pauseSandbox(operation(unknown)), client.resumeSandbox(resumeRequest(unknown))].map(
+        failureOf,
+      ),
+    );
+
+    expect(failures).toEqual(failures.map(() => ({ code: "NotFound", reason: "capsule" })));
+  });
+
+  test("a capsule starts from a snapshot with the source's files, which goes on", async () => {
+    const { client, id, teamId, createRequest } = subject();
+    await client.writeFile({ sandboxId: id, path: "/root/kept", content: bytes("snapshot") });
+    const templateId = crypto.randomUUID();
+    const request = { sandboxId: id, teamId, templateId, operationId: templateId };
+    const made = await client.createSnapshot(request);
+    const again = await client.createSnapshot(request);
+    const child = encodeId("capsule", newId("capsule"));
+
+    const template = { teamId, templateId, templateTeamId: teamId };
+    await client.createSandbox({ ...createRequest(child), ...template });
+    await client.deleteSnapshot({ teamId, templateId });
+    await client.deleteSnapshot({ teamId, templateId });
+    const { content } = await client.readFile({ sandboxId: child, path: "/root/kept" });
+    await client.destroySandbox({ sandboxId: child });
+
+    expect(made).toMatchObject({ vcpus: 1, memoryMb: 256 });
+    expect(Number(made.sizeBytes)).toBeGreaterThan(0);
+    expect(again).toMatchObject({ vcpus: 1, memoryMb: 256 });
+    expect(text(content)).toBe("snapshot");
+    expect((await listed(id))?.status).toBe("running");
+  });
+
+  test("a delete of a snapshot that is being made leaves nothing of it", async () => {
+    const { client, id, teamId, createRequest } = subject();
+    const templateId = crypto.randomUUID();
+    const making = codeOf(
+      client.createSnapshot({ sandboxId: id, teamId, templateId, operationId: templateId }),
+    );
+
+    await client.deleteSnapshot({ teamId, templateId });
+    await making;
+    await client.deleteSnapshot({ teamId, templateId });
+    const child = encodeId("capsule", newId("capsule"));
+    const template = { teamId, templateId, templateTeamId: teamId };
+    const started = await codeOf(client.createSandbox({ ...createRequest(child), ...template }));
+
+    expect(started).not.toBe("none");
+    expect(await listed(child)).toBeUndefined();
+  });
+
+  test("forks run with the source's files, each with its own outcome", async () => {
+    const { client, id } = subject();
+    await client.writeFile({ sandboxId: id, path: "/root/kept", content: bytes("forked") });
+    const children = [1, 2].map(() => ({
+      sandboxId: encodeId("capsule", newId("capsule")),
+      envdAccessToken: "fedcba9876543210".repeat(4),
+      operationId: crypto.randomUUID(),
+    }));
+
+    const { results } = await client.forkSandbox({ sandboxId: id, children, timeoutSec: 0 });
+    const contents = [];
+    for (const { sandboxId } of children) {
+      contents.push(text((await client.readFile({ sandboxId, path: "/root/kept" })).content));
+      await client.destroySandbox({ sandboxId });
+    }
+
+    expect(results.map(({ errorCode }) => errorCode)).toEqual(["", ""]);
+    expect(results.map(({ sandboxId }) => sandboxId).toSorted()).toEqual(
+      children.map(({ sandboxId }) => sandboxId).toSorted(),
+    );
+    expect(contents).toEqual(["forked", "forked"]);
+    expect((await listed(id))?.status).toBe("running");
+  });
+}
+
+function bytes(content: string): Uint8Array {
+  return new TextEncoder().encode(content);
+}
+
+function text(content: Uint8Array): string {
+  return new TextDecoder().decode(content);
+}
+
+async function until(condition: () => Promise<boolean>): Promise<void> {
+  while (!(await condition())) await Bun.sleep(5);
+}

@@ -1,0 +1,196 @@
+// Pausing and resuming through the public API, on real microVMs.
+
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { apiError, type Capsule, type Client, until } from "../harness/client.ts";
+import { adminClient } from "../harness/platform.ts";
+
+/** Guests are emulated here: a boot takes tens of seconds. */
+const TEST_TIMEOUT_MS = 240_000;
+/** Of the guest's clock from ours once a resume is answered; a round trip is part of it. */
+const CLOCK_SKEW_SEC_MAX = 2;
+/** A shell that counts in its own memory, and knows when it was started. */
+const TICKER = "n=0; while :; do n=$((n+1)); echo $n > /root/ticks; sleep 0.2; done";
+
+interface Rested extends Capsule {
+  readonly durable_at?: string;
+  readonly metadata?: Record<string, string>;
+}
+
+let client: Client;
+let id: string;
+
+beforeAll(async () => {
+  client = await adminClient();
+  id = (await client.create({ memory_mb: 256 })).id;
+}, TEST_TIMEOUT_MS);
+
+afterAll(async () => {
+  await client.destroy(id);
+}, TEST_TIMEOUT_MS);
+
+const pause = () => client.json<Rested>("POST", `/v1/capsules/${id}/pause`);
+const resume = (body?: unknown) => client.json<Rested>("POST", `/v1/capsules/${id}/resume`, body);
+const sh = async (line: string) => (await client.sh(id, line)).stdout.trim();
+
+test(
+  "files, processes and what they count survive a pause; the clock is right again",
+  async () => {
+    await client.exec(id, {
+      cmd: "/bin/sh",
+      args: ["-c", TICKER],
+      background: true,
+      tag: "ticker",
+    });
+    await client.write(id, "/root/kept", "kept\n");
+    await until(
+      "ticks",
+      () => sh("cat /root/ticks"),
+      (ticks) => Number(ticks) > 2,
+    );
+    const bootId = await sh("cat /proc/sys/kernel/random/boot_id");
+
+    const paused = await pause();
+    const refused = await apiError(client.sh(id, "true"));
+    const ticksBefore = paused.status;
+    const resumed = await resume();
+    const clock = Number(await sh("date +%s"));
+    const now = Date.now() / 1000;
+    const ticks = Number(await sh("cat /root/ticks"));
+
+    expect([ticksBefore, refused.status, refused.code]).toEqual(["paused", 409, "invalid_state"]);
+    expect([resumed.status, resumed.metadata?.resumed_from]).toEqual(["running", "memory"]);
+    expect(Math.abs(now - clock)).toBeLessThan(CLOCK_SKEW_SEC_MAX);
+    expect(await sh("cat /root/kept; cat /proc/sys/kernel/random/boot_id")).toBe(`kept\n${bootId}`);
+    await until(
+      "more ticks",
+      () => sh("cat /root/ticks"),
+      (later) => Number(later) > ticks,
+    );
+    const { processes } = await client.json<{ processes: { tag?: string }[] }>(
+      "GET",
+      `/v1/capsules/${id}/processes`,
+    );
+    expect(processes.map(({ tag }) => tag)).toContain("ticker");
+  },
+  TEST_TIMEOUT_MS,
+);
+
+test(
+  "a durable pause is resumed from what was written, with the same memory",
+  async () => {
+    const ticks = Number(await sh("cat /root/ticks"));
+
+    await pause();
+    await until(
+      "durable",
+      () => client.json<Rested>("GET", `/v1/capsules/${id}`),
+      ({ durable_at }) => durable_at !== undefined,
+      120_000,
+    );
+    const resumed = await resume();
+
+    expect([resumed.metadata?.resumed_from, resumed.durable_at]).toEqual(["memory", undefined]);
+    await until(
+      "more ticks",
+      () => sh("cat /root/ticks"),
+      (later) => Number(later) > ticks,
+    );
+  },
+  TEST_TIMEOUT_MS,
+);
+
+test(
+  "of two resumes at once one succeeds and one is refused",
+  async () => {
+    await pause();
+
+    const resumes = await Promise.allSettled([resume(), resume()]);
+
+    expect(resumes.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "rejected"]);
+    expect(await sh("echo alive")).toBe("alive");
+  },
+  TEST_TIMEOUT_MS,
+);
+
+test(
+  "without its memory a paused capsule boots its disk",
+  async () => {
+    await sh("sync");
+    const bootId = await sh("cat /proc/sys/kernel/random/boot_id");
+    await pause();
+
+    const resumed = await resume({ memory: false });
+
+    expect(resumed.metadata?.resumed_from).toBe("disk");
+    expect(await sh("cat /root/kept")).toBe("kept");
+    expect(await sh("cat /proc/sys/kernel/random/boot_id")).not.toBe(bootId);
+  },
+  TEST_TIMEOUT_MS,
+);
+
+test(
+  "a capsule starts from a snapshot with its source's files and processes, which goes on",
+  async () => {
+    await client.exec(id, { cmd: "/bin/sh", args: ["-c", TICKER], background: true, tag: "ticks" });
+    const name = `e2e-${crypto.randomUUID().slice(0, 8)}`;
+
+    const made = await client.json("POST", "/v1/snapshots", { sandbox_id: id, name });
+    const child = (await client.create({ template: name })).id;
+    const boot = "cat /proc/sys/kernel/random/boot_id";
+    const [own, childs] = [await sh(boot), (await client.sh(child, boot)).stdout.trim()];
+    const ticks = (await client.sh(child, "cat /root/ticks")).stdout;
+    await until(
+      "ticks of the child",
+      async () => (await client.sh(child, "cat /root/ticks")).stdout,
+      (later) => Number(later) > Number(ticks),
+    );
+    await client.json("DELETE", `/v1/snapshots/${name}`);
+    const kept = (await client.sh(child, "cat /root/kept")).stdout;
+    await client.destroy(child);
+
+    expect(made).toMatchObject({ name, type: "snapshot", vcpus: 1, memory_mb: 256 });
+    expect([childs, kept]).toEqual([own, "kept\n"]);
+  },
+  TEST_TIMEOUT_MS,
+);
+
+test(
+  "forks go on from the same instant, each with what the source had",
+  async () => {
+    await sh("echo forked > /dev/shm/memory");
+
+    const forks = await client.json<{ capsule?: Capsule; error?: { code: string } }[]>(
+      "POST",
+      `/v1/capsules/${id}/fork`,
+      { count: 2 },
+    );
+    const answers = [];
+    for (const { capsule } of forks) {
+      if (capsule === undefined) continue;
+      answers.push((await client.sh(capsule.id, "cat /dev/shm/memory")).stdout);
+      await client.destroy(capsule.id);
+    }
+
+    expect(forks.map(({ error }) => error)).toEqual([undefined, undefined]);
+    expect(answers).toEqual(["forked\n", "forked\n"]);
+    expect(await sh("cat /dev/shm/memory")).toBe("forked");
+  },
+  TEST_TIMEOUT_MS,
+);
+
+test(
+  "an unused capsule is paused after its timeout, and the record says so",
+  async () => {
+    const short = await client.create({ memory_mb: 256, timeout_sec: 3 });
+
+    await until(
+      "paused",
+      () => client.get(short.id),
+      ({ status }) => status === "paused",
+      60_000,
+    );
+
+    await client.destroy(short.id);
+  },
+  TEST_TIMEOUT_MS,
+);
