@@ -24,8 +24,8 @@ let snapshots: Snapshots;
 beforeAll(async () => {
   place = await openGuestPlace("tsn0");
   snapshots = await openSnapshots("snapshots");
-});
-afterAll(() => place[Symbol.asyncDispose]());
+}, TIMEOUT_MS);
+afterAll(() => place[Symbol.asyncDispose](), TIMEOUT_MS);
 
 function openSnapshots(name: string): Promise<Snapshots> {
   const dir = join(place.dir, name);

@@ -27,8 +27,8 @@ let before = { nonce: "", ticks: 0 };
 
 beforeAll(async () => {
   place = await openGuestPlace("tqr0");
-});
-afterAll(() => place[Symbol.asyncDispose]());
+}, TIMEOUT_MS);
+afterAll(() => place[Symbol.asyncDispose](), TIMEOUT_MS);
 
 async function readTicks(): Promise<{ nonce: string; ticks: number }> {
   const [nonce = "", ticks = ""] = (await guest.run("cat /dev/shm/tick")).split(" ");
