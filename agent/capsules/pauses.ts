@@ -140,7 +140,10 @@ export class Pauses {
   async seal(capsule: Capsule): Promise<void> {
     const { sealing } = capsule;
     if (!sealing) return;
-    await Promise.race([sealing.done, Bun.sleep(SEAL_WAIT_MS)]);
+    // A timer that is left would keep the agent from ending.
+    const waiting = new AbortController();
+    await Promise.race([sealing.done, sleep(SEAL_WAIT_MS, waiting.signal)]);
+    waiting.abort();
     sealing.abort.abort();
     await sealing.done;
   }
