@@ -336,7 +336,7 @@ test("paused while the control plane was away, a missing capsule is paused and r
   const id = await platform.create({});
   await platform.database.db.update(capsules).set({ status: "missing" });
   const client = platform.controlPlane.deps.agents.at(platform.agent.address);
-  await client.terminate({});
+  await client.terminate({ pause: true });
 
   await monitor();
 

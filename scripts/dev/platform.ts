@@ -11,7 +11,7 @@ import { closeDevDir, type DevDir, findDevDir, openDevDir } from "./dev-dir.ts";
 import { installGuestFiles } from "./guest-files.ts";
 import { choosePorts, type Ports } from "./ports.ts";
 import { Processes, type StartOptions } from "./processes.ts";
-import { run, startPostgres, startRedis, waitFor } from "./services.ts";
+import { GaveUp, run, startPostgres, startRedis, waitFor } from "./services.ts";
 import { makeCertificates, tlsPaths } from "./tls.ts";
 
 const ADMIN_EMAIL = "admin@wrenn.localhost";
@@ -136,17 +136,20 @@ function describe(dir: DevDir, ports: Ports, secrets: Secrets, urls: Urls) {
 }
 
 /**
- * Stops everything in order: the agent destroys its capsules and removes every kernel object, then the
- * programs end, then the mounts go. Works on what an interrupted start or a crash left, too.
+ * Stops everything in order: the agent pauses its capsules, or destroys them, and removes every kernel
+ * object, then the programs end, then the mounts go. Works on what an interrupted start or a crash left, too.
  */
-export async function stopPlatform(home: string): Promise<void> {
+export async function stopPlatform(
+  home: string,
+  capsules: "pause" | "destroy" = "destroy",
+): Promise<void> {
   const dir = await findDevDir(home);
   if (!dir) return;
   const processes = new Processes(dir.path);
   const ports = await choosePortsOfRunning(dir.path);
 
   await processes.stop("cp", { signal: "SIGTERM", graceMs: 35_000 });
-  await terminateAgent(dir, processes, ports);
+  await terminateAgent({ dir, processes, ports }, capsules);
   await Promise.all([
     processes.stop("postgres", { signal: "SIGINT", graceMs: 20_000 }),
     processes.stop("redis", { signal: "SIGTERM", graceMs: 10_000 }),
@@ -195,14 +198,15 @@ async function answers(processes: Processes, name: string, url: string): Promise
   await waitFor(`${name} (log: ${processes.logPath(name)})`, async () => {
     const response = await fetch(url, { signal: AbortSignal.timeout(2_000) }).catch(() => null);
     if (response?.ok) return;
-    if (!(await processes.running(name))) throw new Ended(await processes.explainExit(name));
+    if (!(await processes.running(name))) throw new GaveUp(await processes.explainExit(name));
     throw new Error(`${url}: ${response?.status ?? "no answer"}`);
   });
 }
 
-class Ended extends Error {}
-
-async function terminateAgent(dir: DevDir, processes: Processes, ports: Ports): Promise<void> {
+async function terminateAgent(
+  { dir, processes, ports }: Pick<Platform, "dir" | "processes" | "ports">,
+  capsules: "pause" | "destroy",
+): Promise<void> {
   const credentials = join(dir.agentDir, "host-credentials.json");
   let record = await processes.running("agent");
   if (!record && (await Bun.file(credentials).exists())) {
@@ -218,7 +222,7 @@ async function terminateAgent(dir: DevDir, processes: Processes, ports: Ports): 
   const transport = createConnectTransport({ baseUrl: `http://127.0.0.1:${ports.agent}` });
   const client = createClient(HostAgentService, transport);
   try {
-    await client.terminate({}, { timeoutMs: 10_000 });
+    await client.terminate({ pause: true }, { timeoutMs: 10_000 });
     if (await processes.ended(record, TERMINATE_TIMEOUT_MS)) return;
     throw new Error(`it still runs after ${TERMINATE_TIMEOUT_MS / 1000} s`);
   } catch (cause) {

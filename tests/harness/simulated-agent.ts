@@ -232,8 +232,12 @@ export class SimulatedAgent implements AsyncDisposable {
           this.#active(sandboxId).files.remove(path);
           return {};
         }),
-      terminate: () =>
+      terminate: ({ pause }) =>
         call("terminate", async () => {
+          if (!pause) {
+            await Promise.all([...this.capsules.keys()].map((id) => this.#destroy(id)));
+            return {};
+          }
           const running = [...this.capsules.values()].filter(({ status }) => status === "running");
           await Promise.all(running.map((capsule) => this.rest.pause(capsule)));
           return {};
