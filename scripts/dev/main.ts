@@ -33,7 +33,7 @@ async function main(command: string | undefined): Promise<number> {
       await up();
       return 0;
     case "down":
-      await stopPlatform(home);
+      await stopPlatform(home, "pause");
       return 0;
     case "cp":
     case "agent":
@@ -98,7 +98,7 @@ async function foreground(): Promise<number> {
   console.log("    Ctrl-C stops it.");
   const end = await Promise.race([interrupt.promise, firstEnd(platform)]);
   console.log(end === "interrupted" ? "\n==> stopping" : `\n${end}\n==> stopping the rest`);
-  await stopPlatform(home);
+  await stopPlatform(home, "pause");
   return end === "interrupted" ? 0 : 1;
 }
 

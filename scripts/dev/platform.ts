@@ -222,7 +222,7 @@ async function terminateAgent(
   const transport = createConnectTransport({ baseUrl: `http://127.0.0.1:${ports.agent}` });
   const client = createClient(HostAgentService, transport);
   try {
-    await client.terminate({ pause: true }, { timeoutMs: 10_000 });
+    await client.terminate({ pause: capsules === "pause" }, { timeoutMs: 10_000 });
     if (await processes.ended(record, TERMINATE_TIMEOUT_MS)) return;
     throw new Error(`it still runs after ${TERMINATE_TIMEOUT_MS / 1000} s`);
   } catch (cause) {

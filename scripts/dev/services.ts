@@ -105,6 +105,9 @@ export async function startRedis(options: ServiceOptions): Promise<string> {
   return url;
 }
 
+/** Thrown by an attempt that knows that further ones are in vain. */
+export class GaveUp extends Error {}
+
 /** Tries until it does not throw; after 30 s says what is not there, with the last error as cause. */
 export async function waitFor(
   what: string,
@@ -116,6 +119,7 @@ export async function waitFor(
     try {
       return await attempt();
     } catch (cause) {
+      if (cause instanceof GaveUp) throw cause;
       if (Date.now() > deadline) {
         throw new Error(`${what} does not answer after ${timeoutMs / 1000} s: ${cause}`, { cause });
       }

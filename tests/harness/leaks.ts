@@ -83,7 +83,10 @@ async function processesOf(agentDir: string, tag: string): Promise<string[]> {
 }
 
 async function capsuleFiles(agentDir: string): Promise<string[]> {
-  const glob = new Bun.Glob("{run,sandboxes}/*");
-  const files = await Array.fromAsync(glob.scan({ cwd: agentDir, onlyFiles: false }));
+  const glob = new Bun.Glob("{run,sandboxes,snapshots}/*");
+  // The directory is gone when the platform's file system is unmounted.
+  const files = await Array.fromAsync(glob.scan({ cwd: agentDir, onlyFiles: false })).catch(
+    (): string[] => [],
+  );
   return files.filter((file) => file.includes("cl-")).sort();
 }
