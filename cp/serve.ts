@@ -4,9 +4,6 @@
 // requests for ports of capsules to the agents and the rest there. So one address serves both, and what
 // passes through to a guest is not touched by a web framework.
 
-import { mkdtemp, rm } from "node:fs/promises";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
 import { Front } from "../proto/http1/listener.ts";
 import type { App } from "./app.ts";
 import { ApiUpstream } from "./front/api-upstream.ts";
@@ -42,33 +39,30 @@ export async function serveUntilSignal(app: App, options: ServeOptions): Promise
   const signal = Promise.withResolvers<string>();
   for (const name of ["SIGTERM", "SIGINT"] as const) process.on(name, () => signal.resolve(name));
 
-  const socketDir = await mkdtemp(join(tmpdir(), "wrenn-cp-"));
-  try {
-    const unix = join(socketDir, "api.sock");
-    // Bun obeys the idle timeout on a unix socket, too, but its types do not know it there.
-    const idle: object = { idleTimeout: IDLE_TIMEOUT_SEC };
-    const maxRequestBodySize = REQUEST_BODY_BYTES_MAX;
-    const websocket = { maxPayloadLength: MESSAGE_BYTES_MAX };
-    app.listen({ unix, maxRequestBodySize, websocket, development: false, ...idle });
-    const { server } = app;
-    if (server === null) throw new Error("unreachable: listen makes a server");
-    await using front = openFront(options, unix);
-    const tls = options.tls === null ? null : await TlsListener.open(front, options.tls);
-    const port = front.listen(options);
-    const tlsPort = await tls?.listen(options.tls?.listen ?? options);
-    log.info("listening", {
-      url: urlOf("http", options.hostname, port),
-      ...(tlsPort === undefined ? {} : { tlsUrl: urlOf("https", options.hostname, tlsPort) }),
-    });
+  // In the abstract namespace (unix(7)): it ends with the process, however that ends. It is as open to
+  // this machine's users as a loopback address is.
+  const unix = `\0wrenn-cp-${crypto.randomUUID()}`;
+  // Bun obeys the idle timeout on a unix socket, too, but its types do not know it there.
+  const idle: object = { idleTimeout: IDLE_TIMEOUT_SEC };
+  const maxRequestBodySize = REQUEST_BODY_BYTES_MAX;
+  const websocket = { maxPayloadLength: MESSAGE_BYTES_MAX };
+  app.listen({ unix, maxRequestBodySize, websocket, development: false, ...idle });
+  const { server } = app;
+  if (server === null) throw new Error("unreachable: listen makes a server");
+  await using front = openFront(options, unix);
+  const tls = options.tls === null ? null : await TlsListener.open(front, options.tls);
+  const port = front.listen(options);
+  const tlsPort = await tls?.listen(options.tls?.listen ?? options);
+  log.info("listening", {
+    url: urlOf("http", options.hostname, port),
+    ...(tlsPort === undefined ? {} : { tlsUrl: urlOf("https", options.hostname, tlsPort) }),
+  });
 
-    log.info("stopping", { signal: await signal.promise });
-    options.stopping();
-    tls?.stop();
-    await front.stop(SHUTDOWN_GRACE_MS);
-    await server.stop(true);
-  } finally {
-    await rm(socketDir, { recursive: true, force: true });
-  }
+  log.info("stopping", { signal: await signal.promise });
+  options.stopping();
+  tls?.stop();
+  await front.stop(SHUTDOWN_GRACE_MS);
+  await server.stop(true);
   log.info("stopped");
 }
 
