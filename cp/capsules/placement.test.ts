@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { idFromUuid } from "../../proto/ids.ts";
-import { type HostLoad, rankHosts } from "./placement.ts";
+import { countRoom, type HostLoad, rankHosts } from "./placement.ts";
 
 const SMALL = { vcpus: 1, memoryMb: 512, diskSizeMb: 5120 };
 
@@ -63,4 +63,15 @@ test("a small machine keeps a quarter for itself and offers the rest", () => {
   const filled = { ...laptop, usedMemoryMb: 6144 - 511 };
 
   expect([rank([laptop]).length, rank([filled]).length]).toEqual([1, 0]);
+});
+
+test("as many capsules fit as the scarcest resource allows, never more than asked for", () => {
+  const memoryForTwo = host(1, { usedMemoryMb: 262_144 - 8192 - 1300 });
+  const diskForOne = host(2, { usedDiskMb: 2000 * 1024 - 30_720 - 6000 });
+  const overFull = host(3, { usedMemoryMb: 300_000 });
+
+  const rooms = [memoryForTwo, diskForOne, overFull, host(4)].map((one) =>
+    countRoom(one, SMALL, 5),
+  );
+  expect(rooms).toEqual([2, 1, 0, 5]);
 });
