@@ -292,6 +292,8 @@ function agentEnv(o: { dir: DevDir; ports: Ports; baseUrl: string }): Record<str
     WRENN_HOST_LISTEN_ADDR: `127.0.0.1:${o.ports.agent}`,
     WRENN_CP_URL: o.baseUrl,
     WRENN_NATIVE_DIR: join(REPOSITORY, "build/native"),
+    // The caller's choice; the agent knows the default.
+    WRENN_WARM: process.env.WRENN_WARM ?? "",
   };
 }
 
