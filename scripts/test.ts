@@ -7,6 +7,7 @@
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { agentTag, kernelObjects } from "../tests/harness/leaks.ts";
+import { closeDevDir, openDevDir } from "./dev/dev-dir.ts";
 import { deletePlatform, startPlatform, stopPlatform } from "./dev/platform.ts";
 import { freePort } from "./dev/ports.ts";
 import { Processes } from "./dev/processes.ts";
@@ -44,7 +45,10 @@ if (mode !== "unit") {
     await suite("database", async () => bunTest(await testFiles("db"), env));
   });
   await suite("host", async () => bunTest(await testFiles("host"), soak));
-  await suite("microVM", async () => bunTest(await testFiles("vm"), soak, GUEST_TEST_RETRIES));
+  await withReflinks(async (env) => {
+    await suite("microVM", async () =>
+      bunTest(await testFiles("vm"), { ...env, ...soak }, GUEST_TEST_RETRIES));
+  });
   await withPlatform(async (env) => {
     await suite("end to end", async () =>
       bunTest(await testFiles("e2e"), { ...env, ...soak }, GUEST_TEST_RETRIES));
@@ -148,6 +152,18 @@ async function withServices(body: (env: Record<string, string>) => Promise<void>
     await processes.stop("postgres", { signal: "SIGINT", graceMs: 10_000 });
     await processes.stop("redis", { signal: "SIGTERM", graceMs: 10_000 });
     await rm(dir, { recursive: true, force: true });
+  }
+}
+
+/** Temporary files on a file system with reflinks: each pause clones a root disk, which else is copied. */
+async function withReflinks(body: (env: Record<string, string>) => Promise<void>): Promise<void> {
+  const home = join(ROOT, "build/vm-tests");
+  const dir = await openDevDir(home);
+  try {
+    await body({ TMPDIR: dir.agentDir });
+  } finally {
+    await closeDevDir(dir);
+    await rm(home, { recursive: true, force: true });
   }
 }
 
