@@ -28,6 +28,7 @@ struct seal {
   int source;          /* a file, or -1: the process */
   int32_t pid;
   uint64_t address;
+  bool is_tracked; /* only what was written since is looked at */
   bool has_parent;
   struct memory parent;
   struct page_list removed;
@@ -146,7 +147,7 @@ static int32_t save_range(struct seal *seal, uint64_t start, uint64_t end) {
   return 0;
 }
 
-static int32_t save_private_run(void *context, uint64_t start, uint64_t end) {
+static int32_t save_run(void *context, uint64_t start, uint64_t end) {
   struct seal *seal = context;
   int32_t result = pass_over(seal, start - seal->address);
   return result < 0 ? result : save_range(seal, start - seal->address, end - seal->address);
@@ -158,8 +159,10 @@ static int32_t save_process(struct seal *seal) {
   (void)snprintf(path, sizeof path, "/proc/%" PRId32 "/pagemap", seal->pid);
   AUTO_FD pagemap = open(path, O_RDONLY | O_CLOEXEC);
   if (pagemap < 0) return fail(&seal->failure, -errno, "pagemap: %m");
-  int32_t result =
-      pages_private(pagemap, seal->address, seal->address + total, save_private_run, seal);
+  uint64_t end = seal->address + total;
+  int32_t result = seal->is_tracked
+                       ? pages_written(pagemap, seal->address, end, save_run, seal)
+                       : pages_private(pagemap, seal->address, end, save_run, seal);
   if (result < 0 && seal->failure.text[0] == '\0') {
     return fail(&seal->failure, result, "the process's pages cannot be listed");
   }
@@ -289,5 +292,12 @@ int32_t wrenn_pages_seal_process(int32_t pid, uint64_t address, uint64_t total_b
     }
     page_list_sort(&seal.removed);
   }
+  return run_seal(&seal, total_bytes, target, ret_counts, ret_text, text_size);
+}
+
+int32_t wrenn_pages_seal_written(int32_t pid, uint64_t address, uint64_t total_bytes,
+                                 const struct wrenn_pages_target *target, uint64_t *ret_counts,
+                                 char *ret_text, uint32_t text_size) {
+  struct seal seal = {.source = -1, .pid = pid, .address = address, .is_tracked = true};
   return run_seal(&seal, total_bytes, target, ret_counts, ret_text, text_size);
 }

@@ -129,25 +129,21 @@ struct scan_request {
 };
 
 #define SCAN_PAGEMAP _IOWR('f', 16, struct scan_request)
-enum { IS_FILE = 1 << 2, IS_PRESENT = 1 << 3, IS_SWAPPED = 1 << 4 };
+enum { IS_WRITTEN = 1 << 1, IS_FILE = 1 << 2, IS_PRESENT = 1 << 3, IS_SWAPPED = 1 << 4 };
+enum { PROTECT_MATCHING = 1 << 0, CHECK_TRACKED = 1 << 1 };
 
-int32_t pages_private(int pagemap, uint64_t start, uint64_t end, pages_each *each,
-                      void *context) {
+/* Calls `each` with runs of the pages that `wanted` describes. */
+static int32_t scan(int pagemap, uint64_t start, uint64_t end, const struct scan_request *wanted,
+                    pages_each *each, void *context) {
   struct scan_region regions[REGIONS_PER_SCAN];
   while (start < end) {
-    struct scan_request request = {.size = sizeof request,
-                                   .start = start,
-                                   .end = end,
-                                   .regions = (uintptr_t)regions,
-                                   .regions_length = REGIONS_PER_SCAN,
-                                   .inverted = IS_FILE,
-                                   .all_of = IS_FILE,
-                                   .any_of = IS_PRESENT | IS_SWAPPED,
-                                   .returned = IS_FILE};
+    struct scan_request request = *wanted;
+    request.size = sizeof request;
+    request.start = start;
+    request.end = end;
+    request.regions = (uintptr_t)regions;
+    request.regions_length = REGIONS_PER_SCAN;
     int count = ioctl(pagemap, SCAN_PAGEMAP, &request);
-    if (count < 0 && (errno == ENOTTY || errno == EINVAL)) {
-      return pages_private_by_entry(pagemap, start, end, each, context);
-    }
     if (count < 0) return -errno;
     for (int i = 0; i < count; i++) {
       int32_t result = each(context, regions[i].start, regions[i].end);
@@ -157,6 +153,47 @@ int32_t pages_private(int pagemap, uint64_t start, uint64_t end, pages_each *eac
     start = request.walk_end;
   }
   return 0;
+}
+
+int32_t pages_private(int pagemap, uint64_t start, uint64_t end, pages_each *each,
+                      void *context) {
+  const struct scan_request own = {.inverted = IS_FILE,
+                                   .all_of = IS_FILE,
+                                   .any_of = IS_PRESENT | IS_SWAPPED,
+                                   .returned = IS_FILE};
+  int32_t result = scan(pagemap, start, end, &own, each, context);
+  if (result != -ENOTTY && result != -EINVAL) return result;
+  return pages_private_by_entry(pagemap, start, end, each, context);
+}
+
+/*
+ * Only of pages that are there: one that comes later is unprotected, so it counts as written. And
+ * those that are not would each get an entry in the page tables, 2 MiB of them for 1 GiB.
+ */
+static const struct scan_request WRITTEN = {.flags = CHECK_TRACKED,
+                                            .all_of = IS_WRITTEN,
+                                            .any_of = IS_PRESENT | IS_SWAPPED,
+                                            .returned = IS_WRITTEN};
+
+int32_t pages_written(int pagemap, uint64_t start, uint64_t end, pages_each *each,
+                      void *context) {
+  return scan(pagemap, start, end, &WRITTEN, each, context);
+}
+
+static int32_t ignore(void *context, uint64_t start, uint64_t end) {
+  (void)context, (void)start, (void)end;
+  return 0;
+}
+
+int32_t wrenn_pages_track(int32_t pid, uint64_t address, uint64_t size) {
+  char path[64];
+  (void)snprintf(path, sizeof path, "/proc/%" PRId32 "/pagemap", pid);
+  AUTO_FD pagemap = open(path, O_RDONLY | O_CLOEXEC);
+  if (pagemap < 0) return errno == ENOENT ? -ESRCH : -errno;
+  struct scan_request protect = WRITTEN;
+  protect.flags |= PROTECT_MATCHING;
+  int32_t result = scan(pagemap, address, address + size, &protect, ignore, NULL);
+  return result == -ENOTTY || result == -EINVAL || result == -EPERM ? -EOPNOTSUPP : result;
 }
 
 static const uint64_t ENTRY_PRESENT = UINT64_C(1) << 63;

@@ -286,6 +286,24 @@ WRENN_API int32_t wrenn_pages_seal_process(int32_t pid, uint64_t address, uint64
                                            uint32_t text_size);
 
 /*
+ * From now on the kernel notes which pages of [address, address + size) the process writes, where
+ * wrenn-preload.so registered them for it. Blocks: some 5 ms per GiB that is there. A first write to
+ * each page costs a fault more, once. -EOPNOTSUPP: not registered, or the kernel is older than 6.7;
+ * -ESRCH. See PAGEMAP_SCAN in the kernel's admin-guide/mm/pagemap.rst.
+ */
+WRENN_API int32_t wrenn_pages_track(int32_t pid, uint64_t address, uint64_t size);
+
+/*
+ * As wrenn_pages_seal_process, over a parent that was saved from the running process after
+ * wrenn_pages_track: only pages written since then are looked at, so that the process stands still for
+ * these alone. MUST NOT be used if pages were given back meanwhile: they would be the parent's.
+ */
+WRENN_API int32_t wrenn_pages_seal_written(int32_t pid, uint64_t address, uint64_t total_bytes,
+                                           const struct wrenn_pages_target *target,
+                                           uint64_t *ret_counts, char *ret_text,
+                                           uint32_t text_size);
+
+/*
  * Checks a generation's header, and that each layer it names is there, whole by its footer and
  * table; chunks of data are checked when they are read. ret_text gets the names of the layers'
  * files, each ended by a newline, or why it failed. Blocks: for reading a header. -ENOENT: a file is

@@ -42,6 +42,8 @@ const SIGNATURES = {
   wrenn_pages_find_mapping: ["i32", "text", "words"],
   wrenn_pages_seal_file: ["text", "u64", "target", "words", "answer"],
   wrenn_pages_seal_process: ["i32", "u64", "u64", "text", "target", "words", "answer"],
+  wrenn_pages_track: ["i32", "u64", "u64"],
+  wrenn_pages_seal_written: ["i32", "u64", "u64", "target", "words", "answer"],
   wrenn_pages_check: ["text", "text", "words", "answer"],
   wrenn_pages_flatten: ["text", "text", "text", "answer"],
   wrenn_pages_merge: ["target", "answer"],

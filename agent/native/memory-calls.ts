@@ -11,6 +11,15 @@ export interface PagesCounts {
   readonly unchangedBytes: number;
 }
 
+/** A guest's memory in its VMM. */
+export interface ProcessMemory {
+  readonly pid: number;
+  readonly address: bigint;
+  readonly totalBytes: number;
+  /** The pager's list of pages given back, "" if there is none. */
+  readonly removed: string;
+}
+
 export class MemoryCalls {
   readonly #lane: Lane;
 
@@ -37,19 +46,44 @@ export class MemoryCalls {
   }
 
   /**
-   * Saves what a stopped process changed in memory that it has at `address`. `removed` is the
-   * pager's list of pages given back, "" if there is none. EEXIST, ENOSPC, EBADMSG (the parent is
-   * damaged), E2BIG (too many layers), ESRCH; on failure nothing is left.
+   * Saves what a process changed in its memory: of one that runs, as it is at no one instant. EEXIST,
+   * ENOSPC, EBADMSG (the parent is damaged), E2BIG (too many layers), ESRCH; on failure nothing is
+   * left.
    */
-  async sealProcess(
-    source: { pid: number; address: bigint; totalBytes: number; removed: string },
-    target: PagesTarget,
-  ): Promise<PagesCounts> {
+  async sealProcess(source: ProcessMemory, target: PagesTarget): Promise<PagesCounts> {
     const { pid, address, totalBytes, removed } = source;
     const answer = await callOn(this.#lane, {
       operation: `save memory of process ${pid}`,
       name: "wrenn_pages_seal_process",
       args: [pid, address, BigInt(totalBytes), removed, target],
+    });
+    return toCounts(answer);
+  }
+
+  /**
+   * Has the kernel note what a process that runs writes to memory at `address`, for sealWritten.
+   * EOPNOTSUPP: it was not registered for that, or this kernel cannot; ESRCH.
+   */
+  async track(process: Omit<ProcessMemory, "removed">): Promise<void> {
+    const { pid, address, totalBytes } = process;
+    const operation = `follow the writes of process ${pid}`;
+    const args = [pid, address, BigInt(totalBytes)];
+    await callOn(this.#lane, { operation, name: "wrenn_pages_track", args });
+  }
+
+  /**
+   * Saves what a stopped process wrote since `track`, over what sealProcess saved of it meanwhile.
+   * Throws as that. MUST NOT be used if the guest has given pages back.
+   */
+  async sealWritten(
+    source: Omit<ProcessMemory, "removed">,
+    target: PagesTarget,
+  ): Promise<PagesCounts> {
+    const { pid, address, totalBytes } = source;
+    const answer = await callOn(this.#lane, {
+      operation: `save what process ${pid} wrote`,
+      name: "wrenn_pages_seal_written",
+      args: [pid, address, BigInt(totalBytes), target],
     });
     return toCounts(answer);
   }

@@ -27,16 +27,44 @@ static int open_userfault(int device) {
   return uffd < 0 ? -error : uffd;
 }
 
+/* linux/userfaultfd.h since 6.7: who writes to a page is noted, and nobody waits. */
+enum { FEATURE_WP_ASYNC = 1 << 15 };
+
+/* A kernel that does not know a feature refuses them all, and can be asked again. */
+static int start_userfault(int uffd, uint64_t features) {
+  struct uffdio_api api = {.api = UFFD_API, .features = features};
+  return ioctl(uffd, UFFDIO_API, &api) < 0 ? -errno : 0;
+}
+
+static int register_range(int uffd, void *address, size_t size, uint64_t mode) {
+  struct uffdio_register range = {.range = {.start = (uintptr_t)address, .len = size},
+                                  .mode = mode};
+  return ioctl(uffd, UFFDIO_REGISTER, &range) < 0 ? -errno : 0;
+}
+
 int userfault_register(int device, void *address, size_t size) {
   int uffd = open_userfault(device);
   if (uffd < 0) return uffd;
-  struct uffdio_api api = {.api = UFFD_API, .features = UFFD_FEATURE_EVENT_REMOVE};
-  struct uffdio_register range = {.range = {.start = (uintptr_t)address, .len = size},
-                                  .mode = UFFDIO_REGISTER_MODE_MISSING};
-  if (ioctl(uffd, UFFDIO_API, &api) == 0 && ioctl(uffd, UFFDIO_REGISTER, &range) == 0) return uffd;
-  int error = errno;
+  uint64_t mode = UFFDIO_REGISTER_MODE_MISSING | UFFDIO_REGISTER_MODE_WP;
+  int result = start_userfault(uffd, UFFD_FEATURE_EVENT_REMOVE | FEATURE_WP_ASYNC);
+  if (result == -EINVAL) {
+    mode = UFFDIO_REGISTER_MODE_MISSING;
+    result = start_userfault(uffd, UFFD_FEATURE_EVENT_REMOVE);
+  }
+  if (result == 0) result = register_range(uffd, address, size, mode);
+  if (result == 0) return uffd;
   (void)close(uffd);
-  return -error;
+  return result;
+}
+
+int userfault_track(void *address, size_t size) {
+  int uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK | UFFD_USER_MODE_ONLY);
+  if (uffd < 0) return -errno;
+  int result = start_userfault(uffd, FEATURE_WP_ASYNC);
+  if (result == 0) result = register_range(uffd, address, size, UFFDIO_REGISTER_MODE_WP);
+  if (result == 0) return uffd;
+  (void)close(uffd);
+  return result;
 }
 
 static int32_t send_with_descriptor(int socket, const char *text, size_t size, int descriptor) {

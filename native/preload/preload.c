@@ -86,6 +86,15 @@ static void *map_by_pager(void *address, size_t size, int protection, int flags,
   return refuse(uffd < 0 ? "userfaultfd" : "the pager's socket", -result);
 }
 
+static void *map_privately(void *address, size_t size, int protection, int flags, int fd,
+                           off_t offset) {
+  int private = (flags & ~(MAP_SHARED | MAP_SHARED_VALIDATE | MAP_SYNC)) | MAP_PRIVATE;
+  void *memory = map_plainly(address, size, protection, private | MAP_NORESERVE, fd, offset);
+  /* On an older kernel nothing is noted, and a snapshot of the running guest stops it for longer. */
+  if (memory != MAP_FAILED && kept_uffd < 0) kept_uffd = userfault_track(memory, size);
+  return memory;
+}
+
 EXPORTED void *mmap64(void *address, size_t size, int protection, int flags, int fd,
                       off_t offset) {
   if ((flags & MAP_ANONYMOUS) != 0 || !is_ram_file(fd)) {
@@ -98,8 +107,7 @@ EXPORTED void *mmap64(void *address, size_t size, int protection, int flags, int
   if (mode == NULL || strcmp(mode, "private") != 0) {
     return refuse("WRENN_RAM_MODE is neither private nor uffd", EINVAL);
   }
-  int private = (flags & ~(MAP_SHARED | MAP_SHARED_VALIDATE | MAP_SYNC)) | MAP_PRIVATE;
-  return map_plainly(address, size, protection, private | MAP_NORESERVE, fd, offset);
+  return map_privately(address, size, protection, flags, fd, offset);
 }
 
 EXPORTED void *mmap(void *address, size_t size, int protection, int flags, int fd, off_t offset) {

@@ -13,6 +13,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "hand-over.h"
 #include "memory.h"
 #include "page-list.h"
 #include "run.h"
@@ -44,6 +45,8 @@ struct guest {
 };
 
 enum { REWRITTEN = 11, CHANGED = 500, ZEROED = 900, RUN_LENGTH = 40 };
+/* What it does once it goes on. */
+enum { LATER = 1200, LATER_BY_KERNEL = 1300, LATER_ZEROED = 510, LATER_PAGES = 12 };
 
 static void change_memory(const struct guest *guest, uint8_t *memory) {
   const uint8_t *expected = guest->snapshot.expected;
@@ -53,6 +56,21 @@ static void change_memory(const struct guest *guest, uint8_t *memory) {
     memset(memory + (size_t)(CHANGED + i) * PAGE, 0x5a, PAGE);
     memset(memory + (size_t)(ZEROED + i) * PAGE, 0, PAGE);
   }
+}
+
+static void change_memory_later(uint8_t *memory) {
+  memset(memory + (size_t)LATER * PAGE, 0x77, 10 * PAGE);
+  memset(memory + (size_t)LATER_ZEROED * PAGE, 0, PAGE);
+  int pipe_fds[2];
+  assert(pipe(pipe_fds) == 0 && write(pipe_fds[1], "system call", 11) == 11);
+  assert(read(pipe_fds[0], memory + (size_t)LATER_BY_KERNEL * PAGE, 11) == 11);
+  (void)close(pipe_fds[0]);
+  (void)close(pipe_fds[1]);
+}
+
+static void await_stop(const struct guest *guest) {
+  int status;
+  assert(waitpid(guest->process, &status, WUNTRACED) == guest->process && WIFSTOPPED(status));
 }
 
 static void start_guest(struct guest *guest) {
@@ -66,15 +84,17 @@ static void start_guest(struct guest *guest) {
   (void)fflush(stdout);
   guest->process = fork();
   if (guest->process == 0) {
+    (void)userfault_track(guest->memory, guest->snapshot.total_bytes);
     change_memory(guest, guest->memory);
     for (size_t page = 1000; page < PAGES; page++) {
       if (guest->memory[page * PAGE] != guest->snapshot.expected[page * PAGE]) _exit(1);
     }
     (void)raise(SIGSTOP);
+    change_memory_later(guest->memory);
+    (void)raise(SIGSTOP);
     _exit(0);
   }
-  int status;
-  assert(waitpid(guest->process, &status, WUNTRACED) == guest->process && WIFSTOPPED(status));
+  await_stop(guest);
   char path[64];
   (void)snprintf(path, sizeof path, "/proc/%d/pagemap", (int)guest->process);
   guest->pagemap = open(path, O_RDONLY | O_CLOEXEC);
@@ -214,6 +234,65 @@ static void pages_given_back_are_saved_as_zeros_unless_touched_again(void) {
   end_guest(&guest);
 }
 
+static bool kernel_notes_writes(const struct guest *guest) {
+  int32_t result = wrenn_pages_track(guest->process, address_of(guest), guest->snapshot.total_bytes);
+  assert(result == 0 || result == -EOPNOTSUPP);
+  if (result < 0) (void)printf("# this kernel does not note writes: Linux 6.7 does\n");
+  return result == 0;
+}
+
+static void a_guest_that_runs_on_stands_still_for_what_it_writes_meanwhile_only(void) {
+  struct guest guest;
+  char draft[160];
+  char final[160];
+  char text[256];
+  char header[192];
+  char layers[256];
+  uint64_t counts[WRENN_PAGES_COUNTS];
+  start_guest(&guest);
+  uint64_t size = guest.snapshot.total_bytes;
+  if (kernel_notes_writes(&guest)) {
+    struct wrenn_pages_target target = target_of(&guest.snapshot, "draft", draft);
+    assert(wrenn_pages_seal_process(guest.process, address_of(&guest), size, "", &target, counts,
+                                    text, sizeof text) == 0);
+    assert(kill(guest.process, SIGCONT) == 0);
+    await_stop(&guest);
+    (void)snprintf(header, sizeof header, "%.160s/memory.header", draft);
+    (void)snprintf(layers, sizeof layers, "%.150s\n%.64s", draft, guest.snapshot.directory);
+    target = target_of(&guest.snapshot, "final", final);
+    target.parent_header = header;
+    target.layer_directories = layers;
+    target.id[0] = 0xac;
+
+    assert(wrenn_pages_seal_written(guest.process, address_of(&guest), size, &target, counts, text,
+                                    sizeof text) == 0);
+
+    assert(counts[WRENN_PAGES_READ] == LATER_PAGES * PAGE);
+    uint8_t *expected = malloc(size);
+    assert(expected != NULL);
+    memcpy(expected, guest.snapshot.expected, size);
+    change_memory(&guest, expected);
+    change_memory_later(expected);
+    char layer[MEMORY_NAME_BYTES];
+    memory_layer_name("memory", (const uint8_t[MEMORY_ID_BYTES]){0xab, 0xcd}, layer);
+    (void)snprintf(header, sizeof header, "%.140s/%.50s", draft, layer);
+    (void)snprintf(layers, sizeof layers, "%.140s/%.50s", final, layer);
+    assert(link(header, layers) == 0);
+    expect_memory(final, &guest.snapshot, expected);
+    free(expected);
+  }
+  end_guest(&guest);
+}
+
+static void memory_that_is_not_registered_cannot_be_followed(void) {
+  uint8_t *memory = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+                         -1, 0);
+  assert(memory != MAP_FAILED);
+  memset(memory, 1, PAGES * PAGE);
+  assert(wrenn_pages_track(getpid(), (uintptr_t)memory, PAGES * PAGE) == -EOPNOTSUPP);
+  assert(munmap(memory, PAGES * PAGE) == 0);
+}
+
 static void a_whole_file_is_saved_with_its_holes_and_zeros(void) {
   struct snapshot snapshot;
   char directory[160];
@@ -318,6 +397,8 @@ int main(void) {
   RUN(a_mapping_is_found_by_its_file);
   RUN(a_second_pause_stores_what_changed_and_zeroed_pages_stay_zero);
   RUN(pages_given_back_are_saved_as_zeros_unless_touched_again);
+  RUN(a_guest_that_runs_on_stands_still_for_what_it_writes_meanwhile_only);
+  RUN(memory_that_is_not_registered_cannot_be_followed);
   RUN(a_whole_file_is_saved_with_its_holes_and_zeros);
   RUN(many_layers_merge_into_one_and_into_a_flat_file);
   RUN(a_damaged_parent_is_refused_and_nothing_is_left_behind);
