@@ -221,9 +221,9 @@ describe("a running control plane", () => {
     await lock;
 
     expect(await underWay).toEqual([401, "unauthorized"]);
-    expect(await program.exited).toBe(0);
+    const status = await program.exited;
     await ended;
-    expect(lines.at(-1)).toContain('"stopped"');
+    expect([status, lines.at(-1)]).toEqual([0, expect.stringContaining('"stopped"')]);
   }, 20_000);
 });
 
