@@ -16,6 +16,7 @@ test("what must be set is enough, the rest has defaults", () => {
     jwtSecret: COMPLETE.JWT_SECRET,
     encryptionKey: new Uint8Array(32).fill(0x0f),
     publicUrl: "http://localhost:8080",
+    ownOrigins: new Set(["http://localhost:8080"]),
     defaultTemplate: "minimal-ubuntu",
     proxyDomain: "wrenn.localhost",
     tls: null,
@@ -75,6 +76,20 @@ test("a slash at the end of the public URL is none of it", () => {
   expect(publicUrl).toBe("https://wrenn.example");
 });
 
+test("our pages come from the public URL and what else is named", () => {
+  const { ownOrigins } = loadConfig({
+    ...COMPLETE,
+    CP_PUBLIC_URL: "https://wrenn.example/api/",
+    WRENN_OWN_ORIGINS: "https://app.example:8443/, http://localhost:3000",
+  });
+
+  expect([...ownOrigins]).toEqual([
+    "https://wrenn.example",
+    "https://app.example:8443",
+    "http://localhost:3000",
+  ]);
+});
+
 test.each([
   ["DATABASE_URL", "", "DATABASE_URL is not set"],
   ["WRENN_METRICS_TOKEN", "too short", "WRENN_METRICS_TOKEN must have at least 16 characters"],
@@ -85,6 +100,11 @@ test.each([
   ["WRENN_CP_LISTEN_ADDR", "8080", "WRENN_CP_LISTEN_ADDR must be host:port or :port"],
   ["WRENN_CP_LISTEN_ADDR", ":99999", "WRENN_CP_LISTEN_ADDR must be host:port or :port"],
   ["CP_PUBLIC_URL", "secret", "CP_PUBLIC_URL must be a URL that begins with http:// or https://"],
+  [
+    "WRENN_OWN_ORIGINS",
+    "https://a.example,secret",
+    "WRENN_OWN_ORIGINS must be origins like https://host:port, with commas between",
+  ],
   ["LOG_LEVEL", "loud", "LOG_LEVEL must be one of debug, info, warn, error"],
 ])("%s=%p is refused without being repeated", (name, value, message) => {
   expect(() => loadConfig({ ...COMPLETE, [name]: value })).toThrow(new Error(message));

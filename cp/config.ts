@@ -15,6 +15,8 @@ export interface Config {
   readonly encryptionKey: Uint8Array;
   /** Where people reach the control plane, without a trailing slash. */
   readonly publicUrl: string;
+  /** Of the public URL, and of other addresses that our pages are served at. */
+  readonly ownOrigins: ReadonlySet<string>;
   /** What an omitted template and the old name `minimal` mean. */
   readonly defaultTemplate: string;
   /** Ports of capsules are hosts below it: `{port}-{capsule id}.{domain}`. */
@@ -49,13 +51,15 @@ export function loadDatabaseUrl(env: Environment): string {
 /** Throws an error that names the variable and says what it must be; never what it was. */
 export function loadConfig(env: Environment): Config {
   const listen = parseListenAddress(env, "WRENN_CP_LISTEN_ADDR", ":8080");
+  const publicUrl = parsePublicUrl(env, listen.port);
   return {
     databaseUrl: loadDatabaseUrl(env),
     redisUrl: parseUrl(env, "REDIS_URL", ["redis:", "rediss:"]),
     listen,
     jwtSecret: parseSecret(env),
     encryptionKey: parseEncryptionKey(env),
-    publicUrl: parsePublicUrl(env, listen.port),
+    publicUrl,
+    ownOrigins: parseOwnOrigins(env, publicUrl),
     defaultTemplate: env.WRENN_DEFAULT_TEMPLATE || "minimal-ubuntu",
     proxyDomain: parseProxyDomain(env),
     tls: parseTls(env),
@@ -123,6 +127,20 @@ function parsePublicUrl(env: Environment, port: number): string {
     throw new Error("CP_PUBLIC_URL must be a URL that begins with http:// or https://");
   }
   return text.replace(/\/+$/, "");
+}
+
+function parseOwnOrigins(env: Environment, publicUrl: string): ReadonlySet<string> {
+  const others = (env.WRENN_OWN_ORIGINS ?? "").split(",").filter((text) => text.trim() !== "");
+  const origins = others.map((text) => {
+    const url = URL.parse(text.trim());
+    if (url === null || !["http:", "https:"].includes(url.protocol) || url.pathname !== "/") {
+      throw new Error(
+        "WRENN_OWN_ORIGINS must be origins like https://host:port, with commas between",
+      );
+    }
+    return url.origin;
+  });
+  return new Set([new URL(publicUrl).origin, ...origins]);
 }
 
 function parseMail(env: Environment): MailConfig {

@@ -83,7 +83,7 @@ async function serve(): Promise<void> {
   const tokens = createTokens({ secret: config.jwtSecret, clock });
   const oneTimeTokens = new OneTimeTokens({ redis });
   const rateLimiter = new RateLimiter({ redis });
-  const authenticator = new Authenticator({ db, tokens, clock });
+  const authenticator = new Authenticator({ db, tokens, clock, ownOrigins: config.ownOrigins });
   const teams = new Teams({ db, clock, mailer });
   const users = new Users({ db });
   const { publicUrl } = config;

@@ -48,12 +48,15 @@ export interface MemberCaller extends UserCaller {
 
 /** Turns credentials into callers. Every method throws `unauthorized` when they are no good. */
 export class Authenticator {
+  /** Where our pages come from. */
+  readonly ownOrigins: ReadonlySet<string>;
   readonly #db: Db;
   readonly #queries: AuthQueries;
   readonly #tokens: Tokens;
   readonly #clock: Clock;
 
-  constructor(deps: { db: Db; tokens: Tokens; clock: Clock }) {
+  constructor(deps: { db: Db; tokens: Tokens; clock: Clock; ownOrigins: ReadonlySet<string> }) {
+    this.ownOrigins = deps.ownOrigins;
     this.#db = deps.db;
     this.#queries = prepareAuthQueries(deps.db);
     this.#tokens = deps.tokens;

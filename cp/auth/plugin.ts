@@ -6,11 +6,14 @@
 // are told 401 whatever they sent. Elysia runs a route's hooks as parse → transform → validation →
 // resolve; parse doesn't run for GET, nor where a route reads its body itself (`parse: "none"`).
 // Hence the check runs in the first of parse and transform, and resolve only hands out its result.
+//
+// Every guard looks at the Origin of upgrades before it looks at credentials, those of cookies included.
 
 import { Elysia } from "elysia";
 import { AppError } from "../errors.ts";
 import { readJsonBody } from "../request-body.ts";
 import type { Authenticator, Credentials, TeamCaller } from "./authenticator.ts";
+import { assertOwnOrigin, isUpgrade } from "./own-origin.ts";
 
 export interface AuthDeps {
   readonly authenticator: Authenticator;
@@ -18,11 +21,13 @@ export interface AuthDeps {
 
 /** The guards as Elysia macros. A guarded route's JSON body is read by `readJsonBody`. */
 export function authPlugin({ authenticator }: AuthDeps) {
-  const team = guard((credentials) => authenticator.team(credentials));
-  const user = guard((credentials) => authenticator.user(credentials));
-  const member = guard((credentials) => authenticator.member(credentials));
-  const admin = guard((credentials) => authenticator.admin(credentials));
-  const host = guard((credentials) => authenticator.host(credentials));
+  const { ownOrigins } = authenticator;
+  const guarded = <Caller>(authenticate: Authenticate<Caller>) => guard(authenticate, ownOrigins);
+  const team = guarded((credentials) => authenticator.team(credentials));
+  const user = guarded((credentials) => authenticator.user(credentials));
+  const member = guarded((credentials) => authenticator.member(credentials));
+  const admin = guarded((credentials) => authenticator.admin(credentials));
+  const host = guarded((credentials) => authenticator.host(credentials));
   const teamOrUpgrade = async (request: Request): Promise<TeamCaller | null> => {
     if (!isUpgrade(request)) return await team(request);
     return await team(request).catch(nullWithoutCredentials);
@@ -63,21 +68,22 @@ export function authPlugin({ authenticator }: AuthDeps) {
 }
 
 type Guard = (request: Request) => Promise<unknown>;
+type Authenticate<Caller> = (credentials: Credentials) => Promise<Caller>;
 
-/** Checks a request once, however many hooks ask. */
-function guard<Caller>(authenticate: (credentials: Credentials) => Promise<Caller>) {
+/**
+ * Checks a request once, however many hooks ask. A wrong Origin is thrown, not rejected with: it is no
+ * lack of credentials that a client could make up for.
+ */
+function guard<Caller>(authenticate: Authenticate<Caller>, ownOrigins: ReadonlySet<string>) {
   const callers = new WeakMap<Request, Promise<Caller>>();
   return (request: Request): Promise<Caller> => {
     const known = callers.get(request);
     if (known !== undefined) return known;
+    assertOwnOrigin(request, ownOrigins);
     const caller = authenticate(credentialsOf(request.headers));
     callers.set(request, caller);
     return caller;
   };
-}
-
-function isUpgrade({ headers }: Request): boolean {
-  return headers.get("upgrade")?.toLowerCase() === "websocket";
 }
 
 /** Bad credentials count as none where there is another way to show some; an outage does not. */

@@ -7,6 +7,7 @@
 
 import { createHmac, timingSafeEqual } from "node:crypto";
 import type { Header } from "../../proto/http1/head.ts";
+import { isOwnCookie } from "../auth/own-origin.ts";
 
 const OWN_HEADERS = new Set([
   "x-api-key",
@@ -14,7 +15,6 @@ const OWN_HEADERS = new Set([
   "e2b-traffic-access-token",
   "x-wrenn-traffic-token",
 ]);
-const OWN_COOKIES = /^(?:__host-|__secure-)?wrenn_(?:session|csrf)$/i;
 const API_KEY = /(?:^|[^0-9A-Za-z])(?:wrn|e2b)_[0-9a-f]{8}/i;
 const JWT = /[\w-]+\.[\w-]+\.[\w-]+/;
 
@@ -63,8 +63,7 @@ export class OwnCredentials {
 
 /** Whether a response's Set-Cookie would replace a cookie of ours in the browser. */
 export function setsOwnCookie(line: Header): boolean {
-  if (line.key !== "set-cookie") return false;
-  return OWN_COOKIES.test(line.value.split("=", 1)[0]?.trim() ?? "");
+  return line.key === "set-cookie" && isOwnCookie(line.value);
 }
 
 /** In constant time, whatever was sent. */
@@ -76,6 +75,5 @@ export function isSame(given: string, expected: string): boolean {
 
 function withoutOwnCookies(value: string): string {
   const cookies = value.split(";").map((cookie) => cookie.trim());
-  const kept = cookies.filter((cookie) => !OWN_COOKIES.test(cookie.split("=", 1)[0]?.trim() ?? ""));
-  return kept.join("; ");
+  return cookies.filter((cookie) => !isOwnCookie(cookie)).join("; ");
 }

@@ -3,7 +3,12 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { newId } from "../../proto/ids.ts";
 import { RawWebSocket } from "../../tests/harness/raw-websocket.ts";
-import { addTeam, JWT_SECRET, TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
+import {
+  addTeam,
+  JWT_SECRET,
+  OWN_ORIGINS,
+  TestPlatform,
+} from "../../tests/harness/simulated-agent-platform.ts";
 import { StreamClient } from "../../tests/harness/stream-client.ts";
 import { createTokens } from "../auth/tokens.ts";
 import { systemClock } from "../clock.ts";
@@ -82,6 +87,35 @@ describe("a client without headers", () => {
   });
 });
 
+test.each(ROUTES)("a page of somebody else does not get %s with our cookie", async (route) => {
+  const [own = ""] = OWN_ORIGINS;
+  const cookie = "theme=dark; wrenn_session=s3cret";
+  const refused = await Promise.all(
+    [{ origin: "https://evil.example" }, { origin: "null" }, {}].map((headers) =>
+      refusalOf(RawWebSocket.open(base, pathTo(route), { ...headers, cookie, ...key() })),
+    ),
+  );
+  await using ours = await open(route, { cookie, origin: own, ...key() });
+  await using bare = await open(route, { origin: "https://evil.example", ...key() });
+  ours.send({ type: "start", cmd: "/bin/echo" });
+  bare.send({ type: "start", cmd: "/bin/echo" });
+
+  expect(refused).toEqual(Array(3).fill("HTTP/1.1 403 Forbidden"));
+  expect((await ours.rest()).map(({ code }) => code)).not.toContain("forbidden");
+  expect((await bare.rest()).map(({ code }) => code)).not.toContain("forbidden");
+});
+
+/** The status line that an upgrade is refused with. */
+async function refusalOf(opened: Promise<RawWebSocket>): Promise<string> {
+  try {
+    await using _socket = await opened;
+    return "switched";
+  } catch (error) {
+    return error instanceof Error ? (error.message.split("\r\n", 1)[0] ?? "") : "";
+  }
+}
+
+const pathTo = (route: string) => `/v1/capsules/${id}/${route}`;
 const pathOf = (route: string) => `http://localhost/v1/capsules/${id}/${route}`;
 
 test("a request with credentials that is no upgrade is told so", async () => {

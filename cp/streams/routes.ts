@@ -18,7 +18,7 @@ export interface StreamRouteDeps extends AuthDeps {
 
 const RESPONSES = {
   101: t.Void({ description: "A WebSocket." }),
-  ...errors("unauthorized", "invalid_request", "service_unavailable"),
+  ...errors("unauthorized", "forbidden", "invalid_request", "service_unavailable"),
 };
 
 export function streamRoutes(deps: StreamRouteDeps) {

@@ -104,7 +104,7 @@ export class AccountsPlatform implements AsyncDisposable {
     this.tokens = tokens;
     this.mailDir = mailDir;
     this.#resources = resources;
-    const authenticator = new Authenticator({ db, tokens, clock });
+    const authenticator = new Authenticator({ db, tokens, clock, ownOrigins: new Set() });
     const capsules = resources.use(new Capsules(capsuleDeps));
     const version = "0.0.0-test";
     const loops = () => [];

@@ -24,6 +24,8 @@ import { cloneDatabase, type TestDatabase } from "./database.ts";
 import { SimulatedAgent } from "./simulated-agent.ts";
 
 export const ENCRYPTION_KEY = "00112233445566778899aabbccddeeff".repeat(2);
+/** Where pages that may open WebSockets with cookies come from. */
+export const OWN_ORIGINS: ReadonlySet<string> = new Set(["https://app.wrenn.test"]);
 export const JWT_SECRET = "a secret for tests of at least 32 characters";
 
 export interface TestTeam {
@@ -45,7 +47,12 @@ export class TestControlPlane implements AsyncDisposable {
     this.capsules = new Capsules(deps);
     this.snapshots = new Snapshots({ ...deps, capsules: this.capsules });
     const tokens = createTokens({ secret: JWT_SECRET, clock: systemClock });
-    const authenticator = new Authenticator({ db: deps.db, tokens, clock: systemClock });
+    const authenticator = new Authenticator({
+      db: deps.db,
+      tokens,
+      clock: systemClock,
+      ownOrigins: OWN_ORIGINS,
+    });
     const streams = new Streams({ authenticator, capsules: this.capsules, log: deps.log });
     this.#app = new Elysia({ systemRouter: false, normalize: true })
       .onError({ as: "global" }, createErrorHandler({ log: deps.log, requestIds: new WeakMap() }))
