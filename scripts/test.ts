@@ -25,6 +25,9 @@ const TEST_TIMEOUT_MS = 30_000;
  */
 const GUEST_TEST_RETRIES = process.argv[2] === "soak" ? 0 : 1;
 
+/** Files of microVM tests at once: a guest's processor is a thread, and half of a test is waiting. */
+const VM_TEST_LANES = process.argv[2] === "soak" ? 1 : 2;
+
 interface Counts {
   readonly passed: number;
   readonly failed: number;
@@ -47,7 +50,8 @@ if (mode !== "unit") {
   await suite("host", async () => bunTest(await testFiles("host"), soak));
   await withReflinks(async (env) => {
     await suite("microVM", async () =>
-      bunTest(await testFiles("vm"), { ...env, ...soak }, GUEST_TEST_RETRIES));
+      inLanes(await testFiles("vm"), (file) =>
+        bunTest([file], { ...env, ...soak }, GUEST_TEST_RETRIES)));
   });
   await withPlatform(async (env) => {
     await suite("end to end", async () =>
@@ -88,8 +92,7 @@ async function testFiles(kind: Kind): Promise<string[]> {
 /** One `bun test` over the files; its counts are read from the JUnit report. */
 async function bunTest(files: string[], env: Record<string, string>, retries = 0): Promise<Counts> {
   if (files.length === 0) throw new Error("no test files");
-  const report = join(ROOT, "build/junit.xml");
-  await rm(report, { force: true });
+  const report = join(ROOT, `build/junit-${crypto.randomUUID()}.xml`);
   await mkdir(join(ROOT, "build"), { recursive: true });
   const child = Bun.spawn(
     [
@@ -106,6 +109,7 @@ async function bunTest(files: string[], env: Record<string, string>, retries = 0
   );
   const status = await child.exited;
   const xml = await Bun.file(report).text();
+  await rm(report);
   const attributes = /<testsuites[^>]*>/.exec(xml)?.[0] ?? "";
   const count = (name: string) =>
     Number(new RegExp(` ${name}="(\\d+)"`).exec(attributes)?.[1] ?? 0);
@@ -114,6 +118,25 @@ async function bunTest(files: string[], env: Record<string, string>, retries = 0
   const passed = count("tests") - failed - skipped;
   // A file that can't be loaded fails the run but is no test of the report.
   return { passed, failed: status !== 0 && failed === 0 ? 1 : failed, skipped };
+}
+
+/** Tests each file by itself, VM_TEST_LANES of them side by side. */
+async function inLanes(
+  files: readonly string[],
+  test: (file: string) => Promise<Counts>,
+): Promise<Counts> {
+  const waiting = [...files];
+  const all: Counts[] = [];
+  const lane = async () => {
+    for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
+      const startedAt = Date.now();
+      all.push(await test(file));
+      console.log(`    ${file}: ${((Date.now() - startedAt) / 1000).toFixed(1)} s`);
+    }
+  };
+  await Promise.all(Array.from({ length: VM_TEST_LANES }, lane));
+  const sum = (count: keyof Counts) => all.reduce((total, counts) => total + counts[count], 0);
+  return { passed: sum("passed"), failed: sum("failed"), skipped: sum("skipped") };
 }
 
 /** C tests print a line `ok <sentence>` each; the make target fails when one of them does. */
