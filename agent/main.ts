@@ -72,7 +72,8 @@ async function serve(): Promise<void> {
     cacheDir,
   });
   const { snapshotsDir, flatDir } = dir;
-  const snapshots = await Snapshots.open({ dir: snapshotsDir, flatDir, kernel, vmm });
+  const places = { dir: snapshotsDir, flatDir };
+  const snapshots = await Snapshots.open({ ...places, kernel, vmm, failpoints });
   const network = await NetworkPool.open({
     kernel,
     tag,

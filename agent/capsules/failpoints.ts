@@ -25,8 +25,17 @@ export const FAILPOINTS = [
   "warm.after-publish",
   "pause.after-mark",
   "pause.after-freeze",
+  "pause.after-begin",
+  "pause.after-state",
   "pause.after-stop",
   "pause.after-paused",
+  "seal.after-memory",
+  "seal.after-disk",
+  "seal.after-layers",
+  "seal.after-manifest",
+  "seal.after-sync",
+  "seal.after-rename",
+  "seal.after-prune",
   "seal.after-seal",
   "seal.after-durable",
   "seal.after-vmm",
@@ -41,6 +50,18 @@ export const FAILPOINTS = [
   "resume.after-vmm",
   "resume.after-guest",
   "resume.after-running",
+  "capture.after-freeze",
+  "capture.after-stop",
+  "capture.after-seal",
+  "capture.after-hold",
+  "capture.after-wake",
+  "snapshot.after-facts",
+  "publish.after-partial",
+  "publish.after-sync",
+  "publish.after-rename",
+  "snapshot.after-publish",
+  "fork.after-hold",
+  "fork.after-children",
   "destroy.after-mark",
   "destroy.after-vmm",
   "destroy.after-memory",
@@ -56,12 +77,15 @@ export class Failpoints {
   readonly #name: Failpoint | null;
   readonly #action: string;
 
-  /** `<name>:kill` or `<name>:fail`, or null. Throws if there is no such point. */
+  /**
+   * `<name>:kill`, `<name>:fail` or `<name>:stop` (the program stands still until it gets SIGCONT, as
+   * somebody may want to end another one just then), or null. Throws if there is no such point.
+   */
   constructor(setting: string | null) {
     const [name, action = ""] = (setting ?? "").split(":");
     this.#name = FAILPOINTS.find((point) => point === name) ?? null;
     this.#action = action;
-    if (setting !== null && (!this.#name || !["kill", "fail"].includes(action))) {
+    if (setting !== null && (!this.#name || !["kill", "fail", "stop"].includes(action))) {
       throw new Error(`WRENN_FAILPOINT ${JSON.stringify(setting)}: no such point or action`);
     }
   }
@@ -69,6 +93,10 @@ export class Failpoints {
   reach(point: Failpoint): void {
     if (point !== this.#name) return;
     if (this.#action === "kill") process.kill(process.pid, "SIGKILL");
+    if (this.#action === "stop") {
+      process.kill(process.pid, "SIGSTOP");
+      return;
+    }
     throw new Error(`Failpoint ${point}`);
   }
 }

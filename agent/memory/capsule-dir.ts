@@ -1,14 +1,19 @@
 // What lies where in a capsule's directory of snapshots.
 
-import { existsSync } from "node:fs";
 import { mkdir, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { hasCode } from "../native/syscall-error.ts";
-import { REMOVED_SUFFIX, removeDirectory } from "./durable-files.ts";
+import { removeDirectory } from "./durable-files.ts";
 
 const CAPSULE_ID = /^[0-9a-z][0-9a-z-]{0,63}$/;
 const GENERATION = /^(0|[1-9][0-9]{0,9})$/;
 const UNFINISHED = "paused.partial";
+const REMOVED = /\.removed$/;
+
+/** Whether the name of a directory can be a capsule's. */
+export function isCapsuleId(name: string): boolean {
+  return CAPSULE_ID.test(name);
+}
 
 export class CapsuleDir {
   readonly path: string;
@@ -19,7 +24,7 @@ export class CapsuleDir {
 
   /** Throws unless the id can be a file's name. */
   constructor(snapshotsDir: string, capsuleId: string) {
-    if (!CAPSULE_ID.test(capsuleId)) {
+    if (!isCapsuleId(capsuleId)) {
       throw new Error(`Cannot use capsule id ${JSON.stringify(capsuleId)} in a file name`);
     }
     this.path = join(snapshotsDir, capsuleId);
@@ -64,18 +69,27 @@ export class CapsuleDir {
     }
   }
 
-  /** Removes all but the newest generations. */
-  async prune(kept: number): Promise<void> {
-    const numbers = await this.numbers();
-    for (const number of numbers.slice(kept)) await removeDirectory(this.generation(number));
+  /** Removes all generations but the newest of those that are whole. */
+  async prune(kept: number, isWhole: (directory: string) => Promise<boolean>): Promise<void> {
+    let left = kept;
+    for (const number of await this.numbers()) {
+      const directory = this.generation(number);
+      if (left > 0 && (await isWhole(directory))) left -= 1;
+      else await removeDirectory(directory);
+    }
   }
 
-  /** Removes what a crash left of removals. */
+  /** Removes what a crash left of removals; an unfinished generation may be a living capsule's. */
   async sweep(): Promise<void> {
-    if (!existsSync(this.path)) return;
     for (const name of await readdir(this.path)) {
-      if (!name.endsWith(REMOVED_SUFFIX)) continue;
+      if (!REMOVED.test(name)) continue;
       await rm(join(this.path, name), { recursive: true, force: true });
     }
+  }
+
+  /** Removes what only a living VMM needs here. */
+  async forgetVmm(): Promise<void> {
+    await this.forgetUnfinished();
+    await removeDirectory(this.base);
   }
 }

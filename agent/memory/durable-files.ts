@@ -1,6 +1,6 @@
 // Files and directories that are on the disk when the promise resolves.
 
-import { link, mkdir, open, rename, rm } from "node:fs/promises";
+import { link, mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { Kernel } from "../native/kernel.ts";
 import { hasCode } from "../native/syscall-error.ts";
@@ -35,7 +35,26 @@ export async function removeDirectory(directory: string): Promise<void> {
   }
   await rm(aside, { recursive: true, force: true });
 }
-export const REMOVED_SUFFIX = ".removed";
+const REMOVED_SUFFIX = ".removed";
+/** Of a directory that is written aside until it is whole. */
+export const PARTIAL_SUFFIX = ".partial";
+
+/**
+ * Removes what a crash left in a directory of things half written or half removed, and what has the
+ * prefix of things that no crash survives. MUST NOT be called while anything is written or removed
+ * there; nothing happens if there is no such directory.
+ */
+export async function sweepUnfinished(directory: string, prefix?: string): Promise<void> {
+  const names = await readdir(directory).catch((error: unknown) => {
+    if (hasCode(error, "ENOENT")) return [];
+    throw error;
+  });
+  for (const name of names) {
+    const isUnfinished = name.endsWith(REMOVED_SUFFIX) || name.endsWith(PARTIAL_SUFFIX);
+    if (!isUnfinished && !(prefix && name.startsWith(prefix))) continue;
+    await rm(join(directory, name), { recursive: true, force: true });
+  }
+}
 
 /** Hard links: the file system counts who still needs a file. */
 export async function linkFiles(

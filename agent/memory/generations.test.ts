@@ -165,8 +165,9 @@ describe("a capsule's directory", () => {
     const own = new CapsuleDir(dir, "cl-numbers");
 
     expect(await own.numbers()).toEqual([3, 2, 1, 0]);
-    await own.prune(2);
-    expect(await own.numbers()).toEqual([3, 2]);
+    await own.prune(2, async (directory) => directory !== own.generation(2));
+    // What is not whole is nothing to fall back to.
+    expect(await own.numbers()).toEqual([3, 1]);
     expect(await readdir(own.path)).toHaveLength(2);
   });
 
@@ -177,6 +178,16 @@ describe("a capsule's directory", () => {
 
     expect(await own.begin()).toBe(0);
     expect(await readdir(own.unfinished)).toEqual([]);
+  });
+
+  test("keeps nothing of a VMM that has ended", async () => {
+    const own = new CapsuleDir(dir, "cl-ended");
+    await own.begin();
+    await mkdir(own.base);
+
+    for (let i = 0; i < 2; i++) await own.forgetVmm();
+
+    expect(await readdir(own.path)).toEqual([]);
   });
 
   test("is swept of what was half removed", async () => {

@@ -17,6 +17,7 @@
 import { existsSync } from "node:fs";
 import { chmod, copyFile, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
+import { Failpoints } from "../capsules/failpoints.ts";
 import type { Kernel } from "../native/kernel.ts";
 import { hasCode } from "../native/syscall-error.ts";
 import type { BaseImage } from "../rootfs/images.ts";
@@ -24,19 +25,20 @@ import {
   cloneFile,
   linkFiles,
   makeAnew,
+  PARTIAL_SUFFIX,
   removeDirectory,
   renameDurably,
   sync,
 } from "./durable-files.ts";
 import type { HostFacts } from "./host-facts.ts";
-import { type Manifest, readManifest, writeManifest } from "./manifest.ts";
+import { MANIFEST, type Manifest, readManifest, writeManifest } from "./manifest.ts";
 import { WORKING_SET } from "./pager.ts";
 import { SnapshotError, toSnapshotError } from "./snapshot-error.ts";
 
 export const DEVICE_STATE = "device-state";
 export const MEMORY_HEADER = "memory.header";
 export const DISK = "disk.ext4";
-const PARTIAL_SUFFIX = ".partial";
+const ALWAYS_THERE = [MANIFEST, DEVICE_STATE, MEMORY_HEADER, DISK] as const;
 const MIB = 1024 * 1024;
 // Some 53 KB with QEMU, at most some MB; it is read whole.
 const STATE_BYTES_MAX = 256 * MIB;
@@ -53,10 +55,12 @@ export interface Generation {
 export class Generations {
   readonly #kernel: Kernel;
   readonly #host: HostFacts;
+  readonly #failpoints: Failpoints;
 
-  constructor(kernel: Kernel, host: HostFacts) {
+  constructor(kernel: Kernel, host: HostFacts, failpoints: Failpoints = new Failpoints(null)) {
     this.#kernel = kernel;
     this.#host = host;
+    this.#failpoints = failpoints;
   }
 
   /**
@@ -85,10 +89,13 @@ export class Generations {
         layers,
         disk: { name: DISK, sizeBytes: (await stat(disk)).size },
       });
+      this.#failpoints.reach("seal.after-manifest");
       // The header and the layers were synced as they were written.
       await Promise.all([sync(join(partial, DEVICE_STATE)), sync(disk)]);
       await sync(partial);
+      this.#failpoints.reach("seal.after-sync");
       await renameDurably(partial, directory);
+      this.#failpoints.reach("seal.after-rename");
       return await toGeneration(directory);
     } catch (error) {
       throw toSnapshotError(`Cannot complete ${directory}`, error);
@@ -132,6 +139,7 @@ export class Generations {
     const partial = `${directory}${PARTIAL_SUFFIX}`;
     try {
       await makeAnew(partial);
+      this.#failpoints.reach("publish.after-partial");
       await this.linkMemory(from, partial);
       await linkFiles([DEVICE_STATE], { from: from.directory, to: partial });
       if (from.workingSet !== null) await copyFile(from.workingSet, join(partial, WORKING_SET));
@@ -141,11 +149,30 @@ export class Generations {
       await writeManifest(partial, from.manifest);
       await sync(disk);
       await sync(partial);
+      this.#failpoints.reach("publish.after-sync");
       await renameDurably(partial, directory);
+      this.#failpoints.reach("publish.after-rename");
       return await toGeneration(directory);
     } catch (error) {
       await removeDirectory(partial);
       throw toSnapshotError(`Cannot copy ${from.directory}`, error);
+    }
+  }
+
+  /**
+   * Gives all of the generation a second name at `directory`, which nobody may write to: it stays
+   * there when the generation goes. Throws SnapshotError; nothing is left then.
+   */
+  async link(from: Generation, directory: string): Promise<Generation> {
+    try {
+      await makeAnew(directory);
+      const names = [...ALWAYS_THERE, ...from.manifest.layers];
+      if (from.workingSet !== null) names.push(WORKING_SET);
+      await linkFiles(names, { from: from.directory, to: directory });
+      return await toGeneration(directory);
+    } catch (error) {
+      await removeDirectory(directory);
+      throw toSnapshotError(`Cannot hold ${from.directory}`, error);
     }
   }
 

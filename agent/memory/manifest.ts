@@ -7,7 +7,7 @@ import { Value } from "@sinclair/typebox/value";
 import { hasCode } from "../native/syscall-error.ts";
 import { SnapshotError } from "./snapshot-error.ts";
 
-const MANIFEST = "manifest.json";
+export const MANIFEST = "manifest.json";
 // Ids and file names: a manifest is about a kilobyte.
 const MANIFEST_BYTES_MAX = 64 * 1024;
 const LAYERS_MAX = 64;

@@ -17,6 +17,8 @@ export const PAGER_SOCKET = "memory.sock";
 export const REMOVED_LIST = "removed";
 /** The list of pages in the order in which the guest wanted them. */
 export const WORKING_SET = "working-set";
+/** Why it ended its VMM. */
+export const PAGER_REASON = "reason";
 const CONTROL_SOCKET = "control.sock";
 
 // 256 regions of some 90 bytes; it has one.
@@ -28,7 +30,7 @@ export function pagerCommand(program: string, spec: PagerSpec & { vmmUid: number
     program,
     ...["--header", spec.header],
     ...spec.layerDirectories.flatMap((directory) => ["--layers", directory]),
-    ...["--socket", PAGER_SOCKET, "--control", CONTROL_SOCKET, "--reason", "reason"],
+    ...["--socket", PAGER_SOCKET, "--control", CONTROL_SOCKET, "--reason", PAGER_REASON],
     ...["--record", WORKING_SET, "--removed", REMOVED_LIST],
     ...(spec.workingSet === null ? [] : ["--prefetch", spec.workingSet]),
     ...["--vmm-uid", String(spec.vmmUid), "--uid", String(spec.uid)],

@@ -4,6 +4,7 @@
 import { existsSync } from "node:fs";
 import { chmod, copyFile, mkdir, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
+import type { Failpoints } from "../capsules/failpoints.ts";
 import type { Kernel } from "../native/kernel.ts";
 import type { PagesTarget } from "../native/library.ts";
 import type { CapsuleShape, VmmProcess } from "../vmm/vmm.ts";
@@ -44,6 +45,7 @@ export interface SealParts {
   readonly kernel: Kernel;
   readonly generations: Generations;
   readonly dir: CapsuleDir;
+  readonly failpoints: Failpoints;
   /** Throws when the guest runs again, after which nothing that was read can be trusted. */
   readonly checkStopped: () => void;
 }
@@ -54,14 +56,14 @@ export async function sealPaused(
   pause: PauseNote,
   parts: SealParts,
 ): Promise<Generation> {
-  const { kernel, generations, dir, checkStopped } = parts;
+  const { kernel, generations, dir, failpoints, checkStopped } = parts;
   await dir.keepOnly([DEVICE_STATE]);
   let buildId: string = crypto.randomUUID();
   // The disk has its own worker.
   const disk = join(dir.unfinished, DISK);
   const copied = await Promise.allSettled([
-    sealMemory(capsule, parts, buildId),
-    cloneFile(kernel, capsule.rootDisk, disk),
+    sealMemory(capsule, parts, buildId).then(() => failpoints.reach("seal.after-memory")),
+    cloneFile(kernel, capsule.rootDisk, disk).then(() => failpoints.reach("seal.after-disk")),
   ]);
   checkStopped();
   for (const part of copied) {
@@ -70,6 +72,7 @@ export async function sealPaused(
   await chmod(disk, 0o400);
   const layers = await linkParentLayers(parts);
   if (layers.length > LAYERS_MAX) buildId = await mergeLayers(parts, layers);
+  failpoints.reach("seal.after-layers");
   return generations.complete(dir.unfinished, dir.generation(pause.generation), {
     capsuleId: capsule.capsuleId,
     generation: pause.generation,

@@ -11,29 +11,27 @@
  */
 
 import { existsSync } from "node:fs";
-import { link, mkdir, readdir, readFile, statfs } from "node:fs/promises";
+import { link, mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
+import { Failpoints } from "../capsules/failpoints.ts";
 import type { Kernel } from "../native/kernel.ts";
-import { hasCode } from "../native/syscall-error.ts";
 import type { GuestMemory, Vmm, VmmProcess, VmmSpec } from "../vmm/vmm.ts";
-import { CapsuleDir } from "./capsule-dir.ts";
-import { makeAnew, removeDirectory } from "./durable-files.ts";
+import { CapsuleDir, isCapsuleId } from "./capsule-dir.ts";
+import { makeAnew, removeDirectory, sweepUnfinished } from "./durable-files.ts";
 import { FlatFiles } from "./flat-files.ts";
 import { type Generation, Generations, MEMORY_HEADER } from "./generations.ts";
 import { FLAT_LINK } from "./guest-ram.ts";
 import { readHostFacts } from "./host-facts.ts";
 import { writeMemorySource } from "./memory-source.ts";
+import { isMemoryDamaged } from "./pager-verdict.ts";
 import { type PauseNote, readPauseNote, removePauseNote, writePauseNote } from "./pause-note.ts";
+import { assertPauseSpace } from "./pause-space.ts";
 import { type LiveCapsule, sealPaused } from "./seal.ts";
 import { SnapshotError, toSnapshotError } from "./snapshot-error.ts";
 
 export type { Generation } from "./generations.ts";
 export type { LiveCapsule } from "./seal.ts";
 
-const KIB = 1024;
-const MIB = 1024 * KIB;
-/** Left free on the disk by a pause, for journals, logs and the disks of guests that run. */
-const FREE_BYTES_MIN = 512 * MIB;
 /** The one that a crash falls back to while the newest is in use, and the newest. */
 const GENERATIONS_KEPT = 2;
 /** A VMM that ended is known as such once its keeper has ended, too. */
@@ -42,6 +40,13 @@ const EXIT_NOTICE_MS = 100;
 const PAGER_UID_OFFSET = 32_768;
 
 export type RestoreMode = "map" | "uffd";
+
+/** Of generations that somebody reads, whatever becomes of their capsule. */
+const HELD_PREFIX = "held.";
+
+export interface HeldGeneration extends AsyncDisposable {
+  readonly generation: Generation;
+}
 
 interface Sealing {
   isAbandoned: boolean;
@@ -54,6 +59,7 @@ export class Snapshots {
   readonly #vmm: Vmm;
   readonly #generations: Generations;
   readonly #flatFiles: FlatFiles;
+  readonly #failpoints: Failpoints;
   readonly #sealing = new Map<string, Sealing>();
 
   private constructor(options: {
@@ -62,37 +68,42 @@ export class Snapshots {
     vmm: Vmm;
     generations: Generations;
     flatFiles: FlatFiles;
+    failpoints: Failpoints;
   }) {
     this.#dir = options.dir;
     this.#kernel = options.kernel;
     this.#vmm = options.vmm;
     this.#generations = options.generations;
     this.#flatFiles = options.flatFiles;
+    this.#failpoints = options.failpoints;
   }
 
   /**
    * `dir` is $WRENN_DIR/snapshots, `flatDir` $WRENN_DIR/flat; both are made if missing and MUST be
-   * on one file system, with the root disks. Removes what a crash left half removed.
+   * on one file system, with the root disks. Removes what a crash left half removed, and what was held.
    */
   static async open(options: {
     dir: string;
     flatDir: string;
     kernel: Kernel;
     vmm: Vmm;
+    failpoints?: Failpoints;
   }): Promise<Snapshots> {
-    const { dir, flatDir, kernel, vmm } = options;
+    const { dir, flatDir, kernel, vmm, failpoints = new Failpoints(null) } = options;
     const host = await readHostFacts(vmm);
     await mkdir(dir, { recursive: true, mode: 0o700 });
     const flatFiles = await FlatFiles.open({ dir: flatDir, bootId: host.bootId, kernel });
-    const generations = new Generations(kernel, host);
-    const snapshots = new Snapshots({ dir, kernel, vmm, generations, flatFiles });
+    const generations = new Generations(kernel, host, failpoints);
+    const parts = { dir, kernel, vmm, generations, flatFiles, failpoints };
+    const snapshots = new Snapshots(parts);
+    await sweepUnfinished(dir, HELD_PREFIX);
     for (const capsuleId of await snapshots.list()) await snapshots.#of(capsuleId).sweep();
     return snapshots;
   }
 
   /** The ids of capsules that have anything here. */
   async list(): Promise<string[]> {
-    return readdir(this.#dir);
+    return (await readdir(this.#dir)).filter(isCapsuleId);
   }
 
   /**
@@ -104,9 +115,11 @@ export class Snapshots {
     await this.#sealing.get(capsule.capsuleId)?.ended;
     const generation = await this.#preparePause(capsule, dir);
     try {
+      this.#failpoints.reach("pause.after-begin");
       await this.#vmm.pause(capsule.runDir);
       const pausedAt = new Date().toISOString();
       await this.#vmm.saveState(capsule.runDir, { dir: dir.unfinished });
+      this.#failpoints.reach("pause.after-state");
       await writePauseNote(capsule.runDir, { generation, pausedAt });
       return { generation };
     } catch (error) {
@@ -208,8 +221,20 @@ export class Snapshots {
       return process;
     } catch (error) {
       await removeDirectory(dir.base);
-      throw toSnapshotError(`Cannot restore ${spec.capsuleId}`, error);
+      const what = `Cannot restore ${spec.capsuleId}`;
+      if (!(await isMemoryDamaged(spec.runDir))) throw toSnapshotError(what, error);
+      throw new SnapshotError("damaged", `${what}: ${String(error)}`, { cause: error });
     }
+  }
+
+  /**
+   * The generation under a name of its own, which stays whatever becomes of the capsule that it is
+   * of; until it is disposed, or the next start. Throws SnapshotError.
+   */
+  async hold(generation: Generation): Promise<HeldGeneration> {
+    const directory = join(this.#dir, `${HELD_PREFIX}${crypto.randomUUID()}`);
+    const held = await this.#generations.link(generation, directory);
+    return { generation: held, [Symbol.asyncDispose]: () => removeDirectory(directory) };
   }
 
   /** Makes the flat file that restoring by `map` wants, ahead of time. Throws SnapshotError. */
@@ -232,6 +257,11 @@ export class Snapshots {
   /** Removes a generation, such as a template's; VMs that were restored from it go on. Idempotent. */
   async remove(directory: string): Promise<void> {
     await removeDirectory(directory);
+  }
+
+  /** Removes what only the capsule's VMM needed here, which MUST have ended. Idempotent. */
+  async forgetVmm(capsuleId: string): Promise<void> {
+    await this.#of(capsuleId).forgetVmm();
   }
 
   /** Removes all that a capsule has here; its VMM must have ended. Idempotent. */
@@ -257,9 +287,14 @@ export class Snapshots {
       }
       const sealed = await this.#find(dir, pause);
       if (sealed !== null) return sealed;
-      const parts = { kernel: this.#kernel, generations: this.#generations, dir, checkStopped };
-      const generation = await sealPaused(capsule, pause, parts);
-      await dir.prune(GENERATIONS_KEPT);
+      const generation = await sealPaused(capsule, pause, {
+        ...{ kernel: this.#kernel, generations: this.#generations, failpoints: this.#failpoints },
+        ...{ dir, checkStopped },
+      });
+      await dir.prune(GENERATIONS_KEPT, async (directory) => {
+        return directory === generation.directory || !(await this.#isDamaged(directory));
+      });
+      this.#failpoints.reach("seal.after-prune");
       return generation;
     } catch (error) {
       if (sealing.isAbandoned) {
@@ -267,6 +302,16 @@ export class Snapshots {
         checkStopped();
       }
       throw await this.#explain(capsule, "seal", error);
+    }
+  }
+
+  /** One that only another VMM or processor can use, or that cannot be looked at now, is not. */
+  async #isDamaged(directory: string): Promise<boolean> {
+    try {
+      await this.load(directory);
+      return false;
+    } catch (error) {
+      return error instanceof SnapshotError && ["damaged", "not_found"].includes(error.code);
     }
   }
 
@@ -303,20 +348,11 @@ export class Snapshots {
 
   async #preparePause(capsule: LiveCapsule, dir: CapsuleDir): Promise<number> {
     try {
-      await this.#checkSpace(capsule);
+      await assertPauseSpace(this.#dir, capsule.process.pid);
       return await dir.begin();
     } catch (error) {
       throw await this.#explain(capsule, "pause", error);
     }
-  }
-
-  /** So that sealing finds room: memory that the guest has touched, at most. */
-  async #checkSpace(capsule: LiveCapsule): Promise<void> {
-    const { bavail, bsize } = await statfs(this.#dir);
-    const needed = (await residentBytes(capsule.process.pid)) + FREE_BYTES_MIN;
-    if (bavail * bsize >= needed) return;
-    const message = `${needed} bytes are needed on the disk of ${this.#dir} and ${bavail * bsize} free`;
-    throw new SnapshotError("no_space", message);
   }
 
   async #bestMode(generation: Generation): Promise<RestoreMode> {
@@ -359,13 +395,4 @@ function checkFits(spec: VmmSpec, { directory, manifest }: Generation): void {
   const wanted = `${spec.vcpus} CPUs, ${spec.memoryMib} MiB, kernel ${spec.kernel.version}`;
   if (its === wanted) return;
   throw new SnapshotError("incompatible", `${directory} is of ${its}, and not of ${wanted}`);
-}
-
-/** 0 if the process has ended. */
-async function residentBytes(pid: number): Promise<number> {
-  const status = await readFile(`/proc/${pid}/status`, "latin1").catch((error: unknown) => {
-    if (hasCode(error, "ENOENT", "ESRCH")) return "";
-    throw error;
-  });
-  return Number(/^VmRSS:\s*(\d+) kB$/m.exec(status)?.[1] ?? 0) * KIB;
 }

@@ -73,6 +73,43 @@ describe.each([
     expect((await openDisks()).disks.kind).toBe(kind);
   });
 
+  test("a disk that is replaced can be put back, until it is dropped", async () => {
+    const { dir, disks, base } = await openDisks();
+    const disk = { capsuleId: "cl-replaced", base, sizeMib: 32, uid: UID };
+    const { path } = await disks.create(disk);
+    await writeFile(path, "the first");
+
+    // Twice, as when the first replacement was of no use; and nobody is to put back the second.
+    for (let i = 0; i < 2; i++) await disks.replace(disk);
+    expect((await stat(path)).size).toBe(32 * MIB);
+    expect(await disks.list()).toEqual(["cl-replaced"]);
+    for (let i = 0; i < 2; i++) await disks.putBack("cl-replaced");
+    expect(await readFile(path, "utf8")).toBe("the first");
+    expect(await readdir(dir)).toEqual(["cl-replaced.ext4"]);
+
+    await disks.replace(disk);
+    for (let i = 0; i < 2; i++) await disks.dropReplaced("cl-replaced");
+    await disks.putBack("cl-replaced");
+    expect((await stat(path)).size).toBe(32 * MIB);
+    await disks.replace(disk);
+    await disks.remove("cl-replaced");
+    expect(await readdir(dir)).toEqual([]);
+  });
+
+  test("a replacement that fails leaves the disk where it was", async () => {
+    const { dir, disks, base } = await openDisks();
+    const disk = { capsuleId: "cl-kept", base, sizeMib: 32, uid: UID };
+    const { path } = await disks.create(disk);
+    await writeFile(path, "kept");
+
+    const missing = { ...base, path: join(dir, "missing.ext4") };
+    expect(await failureOf(disks.replace({ ...disk, base: missing }))).toContain("ENOENT");
+
+    expect(await readFile(path, "utf8")).toBe("kept");
+    expect(await readdir(dir)).toEqual(["cl-kept.ext4"]);
+    await disks.remove("cl-kept");
+  });
+
   test("a disk has its base's bytes, its own size and one owner", async () => {
     const { disks, base } = await openDisks();
 

@@ -1,6 +1,6 @@
 // The root disks of capsules: each a copy-on-write child of a base image. One interface, three ways
 // to copy.
-import { chown, link, mkdir, readdir, rm, stat, truncate } from "node:fs/promises";
+import { chown, link, mkdir, readdir, rename, rm, stat, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import type { Kernel } from "../native/kernel.ts";
 import { hasCode } from "../native/syscall-error.ts";
@@ -11,6 +11,7 @@ import { canReflink, PROBE_PREFIX } from "./probe-reflink.ts";
 const MIB = 1024 * 1024;
 const SUFFIX = ".ext4";
 const PARTIAL_SUFFIX = ".ext4.partial";
+const REPLACED_SUFFIX = ".ext4.replaced";
 // A capsule's id as it appears in file and device names.
 const CAPSULE_ID_PATTERN = /^[0-9a-z][0-9a-z-]{0,63}$/;
 
@@ -79,17 +80,47 @@ export class RootDisks {
     if (this.#mapped !== null) return { path: await this.#mapped.create(disk) };
 
     const path = this.path(disk.capsuleId);
-    const partial = join(this.#dir, disk.capsuleId + PARTIAL_SUFFIX);
-    await this.#copy(disk.base.path, partial);
-    try {
-      await truncate(partial, Math.max(disk.base.sizeBytes, disk.sizeMib * MIB));
-      await chown(partial, disk.uid, disk.uid);
-      // Not rename, which would replace a disk that is there.
-      await link(partial, path);
-    } finally {
-      await rm(partial, { force: true });
-    }
+    // Not rename, which would replace a disk that is there.
+    await this.#withCopy(disk, (copy) => link(copy, path));
     return { path };
+  }
+
+  /**
+   * Makes the capsule's disk, in place of one that it may have, which is kept beside it until
+   * `dropReplaced` or `putBack`; on failure the disk that was there is still in its place. Where disks
+   * are mapped, nothing is kept.
+   */
+  async replace(disk: CreateRootDisk): Promise<{ path: string }> {
+    const { capsuleId } = disk;
+    const path = this.path(capsuleId);
+    if (this.#mapped !== null) {
+      await this.#mapped.remove(capsuleId);
+      return this.create(disk);
+    }
+    await this.#withCopy(disk, async (copy) => {
+      // Of several in a row the first is the one that the capsule had.
+      await link(path, this.#replacedPath(capsuleId)).catch((error: unknown) => {
+        if (!hasCode(error, "EEXIST", "ENOENT")) throw error;
+      });
+      await rename(copy, path);
+    });
+    return { path };
+  }
+
+  /** Gives the capsule the disk back that was replaced; nothing happens if none was. */
+  async putBack(capsuleId: string): Promise<void> {
+    const replaced = this.#replacedPath(capsuleId);
+    await rename(replaced, this.path(capsuleId)).catch((error: unknown) => {
+      if (!hasCode(error, "ENOENT")) throw error;
+    });
+    // Two names of one file, after a crash in the middle of a replacement, are left as they were.
+    await rm(replaced, { force: true });
+  }
+
+  /** Removes the disk that was replaced; nothing happens if none was. */
+  async dropReplaced(capsuleId: string): Promise<void> {
+    checkCapsuleId(capsuleId);
+    await rm(this.#replacedPath(capsuleId), { force: true });
   }
 
   /** Where the capsule's disk is, if it has one. */
@@ -102,7 +133,9 @@ export class RootDisks {
   async remove(capsuleId: string): Promise<void> {
     checkCapsuleId(capsuleId);
     if (this.#mapped !== null) return this.#mapped.remove(capsuleId);
-    await rm(join(this.#dir, capsuleId + PARTIAL_SUFFIX), { force: true });
+    for (const path of [this.#partialPath(capsuleId), this.#replacedPath(capsuleId)]) {
+      await rm(path, { force: true });
+    }
     await rm(this.path(capsuleId), { force: true });
   }
 
@@ -119,6 +152,26 @@ export class RootDisks {
   async allocatedBytes(capsuleId: string): Promise<number> {
     if (this.#mapped !== null) return this.#mapped.allocatedBytes(capsuleId);
     return (await stat(this.path(capsuleId))).blocks * 512;
+  }
+
+  async #withCopy(disk: CreateRootDisk, place: (copy: string) => Promise<void>): Promise<void> {
+    const partial = this.#partialPath(disk.capsuleId);
+    try {
+      await this.#copy(disk.base.path, partial);
+      await truncate(partial, Math.max(disk.base.sizeBytes, disk.sizeMib * MIB));
+      await chown(partial, disk.uid, disk.uid);
+      await place(partial);
+    } finally {
+      await rm(partial, { force: true });
+    }
+  }
+
+  #partialPath(capsuleId: string): string {
+    return join(this.#dir, capsuleId + PARTIAL_SUFFIX);
+  }
+
+  #replacedPath(capsuleId: string): string {
+    return join(this.#dir, capsuleId + REPLACED_SUFFIX);
   }
 
   async #copy(source: string, target: string): Promise<void> {
