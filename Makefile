@@ -72,8 +72,8 @@ test-unit: bootstrap ## What needs neither root nor microVMs
 soak: artifacts build ## Everything with the full counts and sizes
 	@$(SUDO) bun scripts/test.ts soak
 
-bench: artifacts ## Measure, each figure beside its baseline in the same run
-	@$(SUDO) bun tests/bench/main.ts
+bench: artifacts ## Measure, each figure beside its baseline in the same run (BENCH="pause fork": these only)
+	@$(SUDO) bun tests/bench/main.ts $(BENCH)
 
 .PHONY: build kernel proto migrate-up clean
 build: bootstrap ## Programs that run without the repository, into builds/

@@ -3,21 +3,29 @@
 
 import { mkdtemp, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { createClient } from "@connectrpc/connect";
-import { createConnectTransport } from "@connectrpc/connect-web";
+import { mountRunDir, unmountRunDir } from "../../agent/memory/run-dir.ts";
+import { DescriptorSender } from "../../agent/native/descriptor-sender.ts";
 import { Kernel } from "../../agent/native/kernel.ts";
 import { NetworkPool, type NetworkSlot } from "../../agent/network/network-pool.ts";
 import { findGuestKernel, type GuestKernel } from "../../agent/vmm/guest-kernel.ts";
-import { qemuCommand } from "../../agent/vmm/qemu-command.ts";
+import { JAIL_FILE, preloadEnvironment, qemuCommand } from "../../agent/vmm/qemu-command.ts";
 import { VMM_FD } from "../../agent/vmm/start-keeper.ts";
-import { Process } from "../../proto/gen/envd/process_pb.js";
 import type { Capsule } from "../harness/client.ts";
 import { platform } from "../harness/platform.ts";
-import { runDirectly } from "./guest-baseline.ts";
+import { BareMachine } from "./bare-machine.ts";
 import { timed } from "./rows.ts";
 
 const NATIVE_DIR = resolve(import.meta.dirname, "../../build/native");
 const TAG = "bnch";
+const RUN = "run";
+
+export type BareShape = Pick<Capsule, "vcpus" | "memory_mb">;
+
+/** A guest that has run a first command, saved as the agent saves a warm one: RAM in a flat file. */
+export interface BareSnapshot {
+  readonly shape: BareShape;
+  readonly dir: string;
+}
 
 export class BareVmm implements AsyncDisposable {
   readonly #kernel: Kernel;
@@ -26,6 +34,7 @@ export class BareVmm implements AsyncDisposable {
   readonly #agentDir: string;
   readonly #guestKernel: GuestKernel;
   readonly #tscKhz: number;
+  readonly #sender = new DescriptorSender(NATIVE_DIR);
 
   private constructor(parts: {
     kernel: Kernel;
@@ -43,46 +52,94 @@ export class BareVmm implements AsyncDisposable {
     this.#tscKhz = parts.tscKhz;
   }
 
-  static async open(): Promise<BareVmm> {
+  /** `ready`: how many machines are started at once without waiting for a network. */
+  static async open(ready = 1): Promise<BareVmm> {
     const { agentDir } = (await platform()).dir;
     const kernel = await Kernel.open(NATIVE_DIR);
     // Beside the platform's root disks, so that both sides clone on one file system.
     const dir = await mkdtemp(join(agentDir, "bench-"));
-    const network = await NetworkPool.open({ kernel, tag: TAG, owner: dir, ready: 1, keep: [] });
+    // The RAM of a guest that boots lies on a tmpfs, as the platform's does.
+    await mountRunDir(kernel, join(dir, RUN));
+    const network = await NetworkPool.open({ kernel, tag: TAG, owner: dir, ready, keep: [] });
     const guestKernel = await findGuestKernel(join(agentDir, "kernels"));
     const tscKhz = await kernel.tscKhz();
     return new BareVmm({ kernel, network, dir, agentDir, guestKernel, tscKhz });
   }
 
   /** Milliseconds from starting QEMU to the end of a first `/bin/true` in the guest. */
-  async bootAndExec(shape: Pick<Capsule, "vcpus" | "memory_mb">): Promise<number> {
+  async bootAndExec(shape: BareShape): Promise<number> {
+    await using stack = new AsyncDisposableStack();
+    return await timed(async () => {
+      const machine = stack.use(await this.#boot(shape));
+      await machine.awaitEnvd();
+      await machine.init();
+      await machine.execTrue();
+    });
+  }
+
+  /** A machine that has booted and run a first command; its owner disposes of it. */
+  async boot(shape: BareShape): Promise<BareMachine> {
+    const machine = await this.#boot(shape);
+    await machine.awaitEnvd();
+    await machine.execTrue();
+    return machine;
+  }
+
+  /** What restores are measured with; it goes with this object. */
+  async makeSnapshot(shape: BareShape): Promise<BareSnapshot> {
+    await using machine = await this.boot(shape);
+    const dir = await mkdtemp(join(this.#dir, "snapshot-"));
+    await machine.stopAndSave(dir);
+    await this.#kernel.storage.reflink(machine.disk, join(dir, "disk"));
+    await Bun.$`cp --reflink=auto --sparse=always ${machine.ram} ${dir}/ram`.quiet();
+    await Bun.$`sync -f ${dir}/ram`.quiet();
+    return { shape, dir };
+  }
+
+  /** From nothing to a guest that runs; its owner disposes of it. */
+  async restore(from: BareSnapshot): Promise<BareMachine> {
     const slot = await this.#network.acquire();
-    const base = join(this.#agentDir, "images/teams", "0".repeat(25), `${"0".repeat(24)}4`);
-    let qemu: Bun.Subprocess | undefined;
-    try {
-      return await timed(async () => {
-        await Bun.$`cp --reflink=auto --sparse=always ${base}/rootfs.ext4 ${this.#dir}/disk`.quiet();
-        await Bun.$`truncate -s ${shape.memory_mb}M ${this.#dir}/ram`.quiet();
-        qemu = this.#start(slot, shape);
-        await this.#execTrue(slot);
-      });
-    } finally {
-      qemu?.kill("SIGKILL");
-      await qemu?.exited;
-      await this.#network.release(slot.index);
-      await rm(join(this.#dir, "disk"), { force: true });
-      await rm(join(this.#dir, "ram"), { force: true });
-    }
+    const dir = await mkdtemp(join(this.#dir, "machine-"));
+    const disk = join(dir, "disk");
+    await this.#kernel.storage.reflink(join(from.dir, "disk"), disk);
+    const ram = join(from.dir, "ram");
+    const machine = this.#start({ shape: from.shape, slot, dir, disk, ram, isIncoming: true });
+    await machine.load(from.dir);
+    return machine;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#network.removeAll();
     await this.#network.close();
+    await unmountRunDir(this.#kernel, this.#runDir);
     await this.#kernel.close();
     await rm(this.#dir, { recursive: true, force: true });
   }
 
-  #start(slot: NetworkSlot, shape: Pick<Capsule, "vcpus" | "memory_mb">): Bun.Subprocess {
+  get #runDir(): string {
+    return join(this.#dir, RUN);
+  }
+
+  async #boot(shape: BareShape): Promise<BareMachine> {
+    const slot = await this.#network.acquire();
+    const base = join(this.#agentDir, "images/teams", "0".repeat(25), `${"0".repeat(24)}4`);
+    const dir = await mkdtemp(join(this.#dir, "machine-"));
+    const disk = join(dir, "disk");
+    const ram = join(this.#runDir, `ram-${slot.index}`);
+    await Bun.$`cp --reflink=auto --sparse=always ${base}/rootfs.ext4 ${disk}`.quiet();
+    await Bun.$`truncate -s ${shape.memory_mb}M ${ram}`.quiet();
+    return this.#start({ shape, slot, dir, disk, ram, isIncoming: false });
+  }
+
+  #start(options: {
+    shape: BareShape;
+    slot: NetworkSlot;
+    dir: string;
+    disk: string;
+    ram: string;
+    isIncoming: boolean;
+  }): BareMachine {
+    const { shape, slot, dir, disk, ram, isIncoming } = options;
     const command = qemuCommand({
       program: "qemu-system-x86_64",
       capsuleId: "bench",
@@ -92,49 +149,31 @@ export class BareVmm implements AsyncDisposable {
       tscKhz: this.#tscKhz,
       vcpus: shape.vcpus,
       memoryMib: shape.memory_mb,
+      isIncoming,
     });
     // The jail's names become real ones, the keeper's descriptors a device and a socket.
     const names: [string, string][] = [
-      ["/vm/kernel", this.#guestKernel.vmlinux],
-      ["/vm/initrd", this.#guestKernel.initrd ?? ""],
-      ["/vm/disk", join(this.#dir, "disk")],
-      ["/vm/ram", join(this.#dir, "ram")],
+      [`/vm/${JAIL_FILE.preload}`, join(NATIVE_DIR, "wrenn-preload.so")],
+      [`/vm/${JAIL_FILE.kernel}`, this.#guestKernel.vmlinux],
+      [`/vm/${JAIL_FILE.initrd}`, this.#guestKernel.initrd ?? ""],
+      [`/vm/${JAIL_FILE.disk}`, disk],
+      [`/vm/${JAIL_FILE.ram}`, ram],
       [`tap,id=net0,fd=${VMM_FD.tap}`, `tap,id=net0,ifname=${slot.tap},script=no,downscript=no`],
-      [`socket,id=qmp,fd=${VMM_FD.control}`, `socket,id=qmp,path=${join(this.#dir, "qmp.sock")}`],
+      [`socket,id=qmp,fd=${VMM_FD.control}`, `socket,id=qmp,path=${join(dir, "qmp.sock")}`],
     ];
-    const bare = command.map((word) =>
-      names.reduce((text, [from, to]) => text.replaceAll(from, to), word),
+    const real = (word: string) =>
+      names.reduce((text, [from, to]) => text.replaceAll(from, to), word);
+    const preload = isIncoming ? Object.entries(preloadEnvironment("private")) : [];
+    const env = preload.map(([name, value]) => `${name}=${real(value)}`);
+    const qemu = Bun.spawn(
+      ["nsenter", `--net=/run/netns/${slot.netns}`, "env", ...env, ...command.map(real)],
+      { stdio: ["ignore", "ignore", "inherit"] },
     );
-    return Bun.spawn(["ip", "netns", "exec", slot.netns, ...bare], {
-      stdio: ["ignore", "ignore", "inherit"],
-    });
-  }
-
-  async #execTrue(slot: NetworkSlot): Promise<void> {
-    const baseUrl = `http://${slot.hostIp}:49983`;
-    for (;;) {
-      const signal = AbortSignal.timeout(500);
-      const health = await fetch(`${baseUrl}/health`, { signal }).catch(() => null);
-      if (health?.ok) break;
-      await Bun.sleep(10);
-    }
-    const token = crypto.randomUUID();
-    const init = await fetch(`${baseUrl}/init`, {
-      method: "POST",
-      headers: { "content-type": "application/json", "x-access-token": token },
-      body: JSON.stringify({ accessToken: token, timestamp: new Date().toISOString() }),
-    });
-    if (!init.ok) throw new Error(`/init answered ${init.status}`);
-    const transport = createConnectTransport({
-      baseUrl,
-      useBinaryFormat: true,
-      interceptors: [
-        (next) => (request) => {
-          request.header.set("X-Access-Token", token);
-          return next(request);
-        },
-      ],
-    });
-    await runDirectly(createClient(Process, transport), "/bin/true");
+    const free = async () => {
+      await this.#network.release(slot.index);
+      await rm(dir, { recursive: true, force: true });
+      if (!isIncoming) await rm(ram, { force: true });
+    };
+    return new BareMachine({ qemu, dir, disk, ram, sender: this.#sender, free, slot });
   }
 }

@@ -2,7 +2,7 @@
 
 export interface Row {
   readonly name: string;
-  readonly unit: "ms" | "MB/s" | "req/s";
+  readonly unit: "ms" | "MB/s" | "req/s" | "MiB" | "pages/s" | "faults";
   readonly ours: number;
   readonly baseline: number;
   readonly baselineIs: string;
