@@ -32,8 +32,13 @@ enum { KILL_MS_MAX = 5000 };
 
 int32_t pager_save_working_set(const struct pager *pager, uint64_t *ret_bytes) {
   if (pager->record.directory < 0) return -ENOENT;
-  *ret_bytes = pager->server.touched.bytes;
-  return page_list_save(&pager->server.touched, pager->record.directory, pager->record.name);
+  struct page_list list = {0};
+  int32_t result = server_working_set(&pager->server, &list);
+  if (result < 0) return result;
+  *ret_bytes = list.bytes;
+  result = page_list_save(&list, pager->record.directory, pager->record.name);
+  page_list_free(&list);
+  return result;
 }
 
 int32_t pager_save_removed(const struct pager *pager, uint64_t *ret_bytes) {

@@ -186,7 +186,9 @@ static int32_t serve_fault(struct server *server, uint64_t address) {
   server->stats.faults++;
   server->last_run_end = end;
   /* A list that is full, or for which there is no memory, still holds what came first. */
-  if (server->is_recording) (void)page_list_append(&server->touched, start, end - start);
+  if (server->is_recording && server->touched.bytes < WORKING_SET_BYTES_MAX) {
+    (void)page_list_append(&server->touched, start, end - start);
+  }
   return 0;
 }
 
@@ -253,6 +255,28 @@ int32_t server_prefetch(struct server *server) {
     server->prefetch_done = 0;
   }
   return server->prefetch_next < server->prefetch.count ? 1 : 0;
+}
+
+static int32_t append_all(struct page_list *list, const struct page_list *ranges) {
+  for (size_t i = 0; i < ranges->count; i++) {
+    int32_t result = page_list_append(list, ranges->ranges[i].start, ranges->ranges[i].length);
+    if (result < 0 && result != -E2BIG) return result;
+  }
+  return 0;
+}
+
+int32_t server_working_set(const struct server *server, struct page_list *ret_list) {
+  struct page_list list = {0};
+  uint64_t bytes = server->prefetch.bytes + server->touched.bytes;
+  int32_t result = 0;
+  if (bytes <= WORKING_SET_BYTES_MAX) result = append_all(&list, &server->prefetch);
+  if (result == 0) result = append_all(&list, &server->touched);
+  if (result == 0) {
+    *ret_list = list;
+  } else {
+    page_list_free(&list);
+  }
+  return result;
 }
 
 int32_t server_removed(const struct server *server, struct page_list *ret_list) {

@@ -26,6 +26,11 @@ enum {
   FAULT_WINDOW_BYTES_MAX = 512 * 1024,
   /* One read and one UFFDIO_COPY of a prefetch: larger ones gain nothing and hold up faults. */
   PREFETCH_STEP_BYTES = 1024 * 1024,
+  /*
+   * Of what is recorded. A guest that runs for long touches nearly everything, and each page that is
+   * brought ahead is private to its VM, looked at by the next sealing, and 1.3 us of the resume.
+   */
+  WORKING_SET_BYTES_MAX = 128 * 1024 * 1024,
   /* A thread has one fault at a time; no VMM has nearly as many threads. */
   FAULTS_WAITING_MAX = 4096,
 };
@@ -55,7 +60,7 @@ struct server {
   uint64_t prefetched_bytes;
 
   bool is_recording;
-  struct page_list touched; /* what faults brought, in their order */
+  struct page_list touched; /* what the first faults brought, in their order */
   struct stats stats;
   struct failure failure;
 };
@@ -87,6 +92,13 @@ int32_t server_check_regions(struct server *server);
  * Brings the next step of the list. Returns 1 while there is more, else 0; errors of server_serve.
  */
 int32_t server_prefetch(struct server *server);
+
+/*
+ * What the next resume is to bring ahead: what this one brought, and what faults had to bring
+ * besides; or the latter alone, once both are more than WORKING_SET_BYTES_MAX. -ENOMEM; the caller
+ * frees ret_list.
+ */
+int32_t server_working_set(const struct server *server, struct page_list *ret_list);
 
 /* Every range that the guest gave back. The caller frees ret_list. -ENOMEM, -E2BIG. */
 int32_t server_removed(const struct server *server, struct page_list *ret_list);

@@ -310,6 +310,31 @@ static void a_working_set_is_written_on_request(void) {
   rig_remove(&rig);
 }
 
+static void a_working_set_keeps_what_was_brought_ahead(void) {
+  struct rig rig;
+  struct page_list list = {0};
+  struct failure failure;
+  rig_make(&rig, PAGES);
+  int directory = open(rig.snapshot.directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  assert(page_list_append(&list, 9 * PAGE, PAGE) == 0);
+  assert(page_list_save(&list, directory, "ahead") == 0 && close(directory) == 0);
+  page_list_free(&list);
+  char path[256];
+  (void)snprintf(path, sizeof path, "%s/ahead", rig.snapshot.directory);
+  rig_option(&rig, "--prefetch", path);
+  rig_option(&rig, "--record", rig.record);
+  rig_option(&rig, "--window-kib", "4");
+  rig_start_pager(&rig);
+  rig_start_vmm(&rig, save_on_request);
+  assert(rig_wait(rig.vmm) == 0);
+  assert(rig_wait(rig.pager) == 0);
+  assert(page_list_load(rig.record, rig.snapshot.total_bytes, &list, &failure) == 0);
+  assert(list.count == 2 && list.bytes == 2 * PAGE);
+  assert(list.ranges[0].start == 9 * PAGE && list.ranges[1].start == 5 * PAGE);
+  page_list_free(&list);
+  rig_remove(&rig);
+}
+
 static void a_torn_working_set_only_costs_the_prefetch(void) {
   struct rig rig;
   rig_make(&rig, PAGES);
@@ -330,6 +355,7 @@ int main(void) {
   RUN(giving_back_races_with_faults_and_prefetch);
   RUN(a_recorded_working_set_is_there_before_the_next_run_starts);
   RUN(a_working_set_is_written_on_request);
+  RUN(a_working_set_keeps_what_was_brought_ahead);
   RUN(a_torn_working_set_only_costs_the_prefetch);
   return 0;
 }
