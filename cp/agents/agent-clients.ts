@@ -6,6 +6,7 @@ import { createTransport } from "@connectrpc/connect/protocol-connect";
 import { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { type AgentCallOutcome, observeCalls } from "./call-observer.ts";
 import { ANSWER_BYTES_MAX, CLIENTS_MAX, STREAM_IDLE_TIMEOUT_MS } from "./limits.ts";
+import { Silence } from "./silence.ts";
 
 export type AgentClient = Client<typeof HostAgentService>;
 
@@ -36,11 +37,21 @@ export class AgentClients {
   }
 }
 
-/** Connect over fetch, with client streams, which connect-web's transport refuses. */
-export function agentTransport(baseUrl: string, interceptors: Interceptor[] = []): Transport {
+/**
+ * Connect over fetch, with client streams, which connect-web's transport refuses. A stream whose agent
+ * moves nothing for `streamIdleMs` fails with `unavailable`; unary calls end by their own deadline.
+ */
+export function agentTransport(
+  baseUrl: string,
+  interceptors: Interceptor[] = [],
+  streamIdleMs: number = STREAM_IDLE_TIMEOUT_MS,
+): Transport {
   return createTransport({
     baseUrl,
-    httpClient: fetchClient,
+    httpClient: (request) => {
+      const isUnary = request.header.get("content-type") === UNARY_CONTENT_TYPE;
+      return isUnary ? sendUnary(request) : sendStream(request, streamIdleMs);
+    },
     useBinaryFormat: true,
     interceptors,
     acceptCompression: [],
@@ -51,43 +62,58 @@ export function agentTransport(baseUrl: string, interceptors: Interceptor[] = []
   });
 }
 
-async function fetchClient(request: UniversalClientRequest): Promise<UniversalClientResponse> {
-  const isUnary = request.header.get("content-type") === UNARY_CONTENT_TYPE;
-  const response = await fetch(request.url, {
-    method: request.method,
-    headers: request.header,
-    body: await requestBody(request.body, isUnary),
-    redirect: "error",
-    // Bun drops a connection that is silent for 5 minutes; a command may print nothing for longer.
-    // Unary calls end by their own deadline.
-    timeout: isUnary ? false : STREAM_IDLE_TIMEOUT_MS,
-    ...(request.signal === undefined ? {} : { signal: request.signal }),
-  });
-  return {
-    status: response.status,
-    header: response.headers,
-    body: iterate(response.body),
-    trailer: new Headers(),
-  };
-}
-
 /** A unary request goes out as one block: a streamed body costs a chunked encoding. */
-async function requestBody(
-  body: AsyncIterable<Uint8Array> | undefined,
-  isUnary: boolean,
-): Promise<Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array> | null> {
-  if (body === undefined) return null;
-  if (!isUnary) return streamOf(body);
-  return new Uint8Array(await new Response(streamOf(body)).arrayBuffer());
+async function sendUnary(request: UniversalClientRequest): Promise<UniversalClientResponse> {
+  const { body, signal } = request;
+  const block = body && new Uint8Array(await new Response(streamOf(body)).arrayBuffer());
+  const response = await send(request, block ?? null, signal);
+  return answerOf(response, iterate(response.body));
 }
 
-function streamOf(body: AsyncIterable<Uint8Array>): ReadableStream<Uint8Array> {
+async function sendStream(
+  request: UniversalClientRequest,
+  idleMs: number,
+): Promise<UniversalClientResponse> {
+  const silence = new Silence(idleMs);
+  const signals = [silence.signal, ...(request.signal === undefined ? [] : [request.signal])];
+  const body = request.body === undefined ? null : streamOf(request.body, silence);
+  silence.begin();
+  try {
+    const response = await send(request, body, AbortSignal.any(signals));
+    return answerOf(response, iterate(response.body, silence));
+  } catch (error) {
+    throw silence.signal.aborted ? silence.signal.reason : error;
+  } finally {
+    silence.end();
+  }
+}
+
+async function send(
+  { url, method, header }: UniversalClientRequest,
+  body: ReadableStream<Uint8Array> | Uint8Array<ArrayBuffer> | null,
+  signal: AbortSignal | undefined,
+): Promise<Response> {
+  // Without `timeout: false` Bun drops a connection that is silent for 5 minutes; commands may be.
+  const options = { method, headers: header, body, redirect: "error", timeout: false } as const;
+  return await fetch(url, signal === undefined ? options : { ...options, signal });
+}
+
+function answerOf(
+  { status, headers }: Response,
+  body: AsyncIterable<Uint8Array>,
+): UniversalClientResponse {
+  return { status, header: headers, body, trailer: new Headers() };
+}
+
+function streamOf(body: AsyncIterable<Uint8Array>, silence?: Silence): ReadableStream<Uint8Array> {
   const iterator = body[Symbol.asyncIterator]();
   return new ReadableStream({
     async pull(controller) {
+      silence?.end();
       const next = await iterator.next();
       if (next.done === true) controller.close();
       else controller.enqueue(next.value);
+      silence?.begin();
     },
     async cancel(reason) {
       await iterator.throw?.(reason).catch(() => {});
@@ -96,23 +122,32 @@ function streamOf(body: AsyncIterable<Uint8Array>): ReadableStream<Uint8Array> {
 }
 
 /** Connect ends a response early by `throw`, which a stream's own iterator lacks. */
-function iterate(stream: ReadableStream<Uint8Array> | null): AsyncIterable<Uint8Array> {
+function iterate(
+  stream: ReadableStream<Uint8Array> | null,
+  silence?: Silence,
+): AsyncIterable<Uint8Array> {
   const reader = stream?.getReader();
+  const end = async (reason?: unknown) => {
+    silence?.end();
+    await reader?.cancel(reason);
+    return { done: true, value: undefined } as const;
+  };
   const iterator: AsyncIterator<Uint8Array> = {
     async next() {
-      const read = await reader?.read();
-      return read === undefined || read.done
-        ? { done: true, value: undefined }
-        : { done: false, value: read.value };
+      silence?.begin();
+      try {
+        const read = await reader?.read();
+        return read === undefined || read.done
+          ? { done: true, value: undefined }
+          : { done: false, value: read.value };
+      } catch (error) {
+        throw silence?.signal.aborted ? silence.signal.reason : error;
+      } finally {
+        silence?.end();
+      }
     },
-    async return() {
-      await reader?.cancel();
-      return { done: true, value: undefined };
-    },
-    async throw(reason) {
-      await reader?.cancel(reason);
-      return { done: true, value: undefined };
-    },
+    return: () => end(),
+    throw: end,
   };
   return { [Symbol.asyncIterator]: () => iterator };
 }

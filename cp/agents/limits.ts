@@ -17,6 +17,8 @@ export const SNAPSHOT_TIMEOUT_MS = 300_000;
 export const SNAPSHOT_DELETE_TIMEOUT_MS = 60_000;
 /** One snapshot of the source, then as many restores. */
 export const FORK_TIMEOUT_MS = CREATE_TIMEOUT_MS;
+/** An agent that is replaced listens again within a second or two; a client waits no longer. */
+export const RESTART_TIMEOUT_MS = 2000;
 /** Answered from the agent's memory. */
 export const LIST_TIMEOUT_MS = 10_000;
 /** Answered from the agent's memory, too. */
@@ -27,7 +29,7 @@ export const GUEST_CALL_TIMEOUT_MS = 30_000;
 export const EXEC_GRACE_MS = 15_000;
 /** 100 MiB at less than 200 KiB/s. */
 export const FILE_WRITE_TIMEOUT_MS = 600_000;
-/** A stream that moves no byte for this long is dead, on whichever side. */
+/** An agent that has its turn in a stream moves it: it tells every 10 s that a silent command lives. */
 export const STREAM_IDLE_TIMEOUT_MS = 60_000;
 
 /** An agent bounds stdout and stderr to 32 MiB each; the rest is framing. */

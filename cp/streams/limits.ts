@@ -27,9 +27,6 @@ export const PEER_SILENCE_MS_MAX = 100_000;
 /** The same while it is known to be behind, for then it sees no ping either. */
 export const PEER_STALL_MS_MAX = 600_000;
 
-/** An agent tells that a stream lives every 10 seconds. */
-export const AGENT_SILENCE_MS_MAX = 60_000;
-
 /** WebSockets of one control plane. */
 export const SOCKETS_MAX = 10_000;
 
