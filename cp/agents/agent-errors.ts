@@ -60,6 +60,13 @@ export function isUnknownCapsule(error: unknown): boolean {
   return failure.code === Code.NotFound && failure.metadata.get(REASON_HEADER) === "capsule";
 }
 
+/** Whether the agent ended while it was asked, or does not listen: not whether it did the work. */
+export function isCutOff(error: unknown): boolean {
+  const failure = ConnectError.from(error);
+  if (failure.code !== Code.Unavailable) return isConnectionFailure(failure);
+  return failure.metadata.get(REASON_HEADER) === "host";
+}
+
 function unreachable(call: AgentCall, cause: unknown): AppError {
   return call === "create"
     ? new AppError("no_hosts_available", "No host is available for the capsule", { cause })

@@ -11,13 +11,14 @@ import { agentFailure } from "../agents/agent-errors.ts";
 import { CREATE_TIMEOUT_MS, DESTROY_TIMEOUT_MS } from "../agents/limits.ts";
 import { AppError } from "../errors.ts";
 import { type EventActor, recordCapsuleEvents } from "../events/outbox.ts";
-import { claimKey, type KeyedRequest, keepAnswer } from "../idempotency/service.ts";
+import { answerOnce, type Claim } from "../idempotency/answer-once.ts";
+import { type KeyedRequest, keepAnswer } from "../idempotency/service.ts";
 import { findTemplate, hostsOfTemplate, type Template } from "../templates/service.ts";
-import { firstAnswer, settledAnswer } from "./answers.ts";
+import { settledAnswer } from "./answers.ts";
 import type { OperationDeps } from "./deps.ts";
 import { ENDED_STATES } from "./lifecycle.ts";
 import { DISK_SIZE_MB, MEMORY_MB_DEFAULT, MEMORY_MB_MIN, VCPUS_DEFAULT } from "./limits.ts";
-import { insertionEvent, moveCapsule, moveCapsuleIn } from "./moves.ts";
+import { insertionEvent, moveCapsule, moveCapsuleIn, moveFromAnyIn } from "./moves.ts";
 import { type CapsuleShape, type HostLoad, hasRoom, rankHosts } from "./placement.ts";
 import {
   insertCapsule,
@@ -48,19 +49,22 @@ export interface CreateRequest {
  * `conflict` when it was destroyed meanwhile or the idempotency key belongs to another body.
  */
 export async function createCapsule(deps: OperationDeps, request: CreateRequest): Promise<Capsule> {
+  return await answerOnce(deps.db, request.key, {
+    status: 201,
+    run: async (claim) => await placeAndStart(deps, request, claim),
+    settled: async ({ capsuleId }) => await settledAnswer(deps.db, capsuleId),
+  });
+}
+
+async function placeAndStart(
+  deps: OperationDeps,
+  request: CreateRequest,
+  claim: Claim,
+): Promise<Capsule> {
   const { key, teamId } = request;
-  if (key !== undefined) {
-    const answer = await firstAnswer(deps.db, key);
-    if (answer !== undefined) return answer;
-  }
   const name = request.body.template;
   const template = await findTemplate(deps.db, { teamId, name, defaultName: deps.defaultTemplate });
-  const placed = await placeCapsule(deps, { request, template });
-  if (placed === "key taken") {
-    const answer = key === undefined ? undefined : await firstAnswer(deps.db, key);
-    if (answer === undefined) throw new AppError("conflict", "idempotency-key: is in use");
-    return answer;
-  }
+  const placed = await placeCapsule(deps, { request, template, claim });
   try {
     return await startCapsule(deps, { ...placed, template, actor: request.actor, key });
   } catch (error) {
@@ -82,8 +86,8 @@ interface Placed {
 /** Claims a place on the best host that has room, in the transaction that inserts the row. */
 async function placeCapsule(
   deps: OperationDeps,
-  { request, template }: { request: CreateRequest; template: Template },
-): Promise<Placed | "key taken"> {
+  { request, template, claim }: { request: CreateRequest; template: Template; claim: Claim },
+): Promise<Placed> {
   const shape = shapeOf(request.body, template);
   const candidates = await findCandidates(deps, request.teamId, template);
 
@@ -92,7 +96,7 @@ async function placeCapsule(
       const host = await lockHost(tx, candidate.id);
       if (host === undefined || !hasRoom(host, shape)) return null;
       const id = newId("capsule");
-      if (request.key !== undefined && !(await claimKey(tx, request.key, id))) return "key taken";
+      await claim(tx, { capsuleId: id });
       const row = await insertCapsule(tx, {
         id,
         teamId: request.teamId,
@@ -223,21 +227,17 @@ async function recordRunning(
 ): Promise<Capsule | undefined> {
   return await deps.db.transaction(async (tx) => {
     // `missing`: the host fell silent for the monitor meanwhile, but has answered us.
-    for (const from of ["starting", "missing"] as const) {
-      const moved = await moveCapsuleIn(tx, {
-        id: row.id,
-        from,
-        to: "running",
-        operationId: row.operationId,
-        set: runningColumns(told),
-        event: { type: "capsule.create", outcome: "success", actor },
-      });
-      if (moved === undefined) continue;
-      const capsule = toCapsule(moved);
-      if (key !== undefined) await keepAnswer(tx, key, { status: 201, response: capsule });
-      return capsule;
-    }
-    return undefined;
+    const moved = await moveFromAnyIn(tx, ["starting", "missing"], {
+      id: row.id,
+      to: "running",
+      operationId: row.operationId,
+      set: runningColumns(told),
+      event: { type: "capsule.create", outcome: "success", actor },
+    });
+    if (moved === undefined) return undefined;
+    const capsule = toCapsule(moved);
+    if (key !== undefined) await keepAnswer(tx, key, { status: 201, response: capsule });
+    return capsule;
   });
 }
 

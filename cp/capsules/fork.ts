@@ -4,17 +4,20 @@
 import { Code, ConnectError } from "@connectrpc/connect";
 import { codeFromString } from "@connectrpc/connect/protocol-connect";
 import type { ForkSandboxResponse_Result } from "../../proto/gen/hostagent/hostagent_pb.js";
-import { encodeId, newId } from "../../proto/ids.ts";
+import { encodeId, type Id, newId } from "../../proto/ids.ts";
 import { agentFailure } from "../agents/agent-errors.ts";
 import { FORK_TIMEOUT_MS } from "../agents/limits.ts";
+import type { Db } from "../db/client.ts";
 import { AppError } from "../errors.ts";
 import { type EventActor, recordCapsuleEvents } from "../events/outbox.ts";
+import type { Claim } from "../idempotency/answer-once.ts";
+import { settledAnswer } from "./answers.ts";
 import { failCapsule, finishStart, STARTING_DEADLINE_SEC, type StartingCapsule } from "./create.ts";
 import type { OperationDeps } from "./deps.ts";
+import { stopping } from "./host-change.ts";
 import { insertionEvent } from "./moves.ts";
-import { stopping } from "./pause.ts";
 import { countRoom } from "./placement.ts";
-import { insertCapsule, lockHost, secondsFromNow } from "./queries.ts";
+import { insertCapsule, lockHost, secondsFromNow, updateDeadline } from "./queries.ts";
 import type { RunningCapsule } from "./running.ts";
 import type { Capsule, CapsuleRow, Fork } from "./schema.ts";
 
@@ -23,6 +26,7 @@ export interface ForkRequest {
   readonly count: number;
   /** The source's when not told. */
   readonly timeoutSec: number | undefined;
+  readonly claim: Claim;
 }
 
 /** As many as were asked for, in no order: each is a capsule that runs, or why there is none. */
@@ -53,24 +57,42 @@ export async function forkCapsule(
     if (deps.ending.aborted) throw stopping();
     const failure = agentFailure(error, "place");
     const ended = await Promise.all(
-      started.map((fork) => settled(failCapsule(deps, fork, failure))),
+      started.map((fork) => outcome(deps, fork, failCapsule(deps, fork, failure))),
     );
     if (ended.every((fork) => "error" in fork)) throw failure;
-    return ended;
+    return filled(ended, request.count);
   }
   const results = new Map(told.map((result) => [result.sandboxId, result]));
   const forks = await Promise.all(
     started.map((fork) => {
       const result = results.get(encodeId("capsule", fork.row.id));
-      return settled(
+      const ending =
         result?.errorCode === ""
           ? finishStart(deps, fork, result)
-          : failCapsule(deps, fork, failureOf(result)),
-      );
+          : failCapsule(deps, fork, failureOf(result));
+      return outcome(deps, fork, ending);
     }),
   );
+  return filled(forks, request.count);
+}
+
+/**
+ * The forks that another request began, once each is over, and why there are no more of `count`.
+ * Throws `service_unavailable` when they take too long.
+ */
+export async function settledForks(
+  db: Db,
+  { forkIds, count }: { forkIds: readonly Id<"capsule">[]; count: number },
+): Promise<ForkResult[]> {
+  const forks = await Promise.all(forkIds.map((id) => settled(settledAnswer(db, id))));
+  const late = forks.find((fork) => "error" in fork && fork.error.code === "service_unavailable");
+  if (late !== undefined && "error" in late) throw late.error;
+  return filled(forks, count);
+}
+
+function filled(forks: readonly ForkResult[], count: number): ForkResult[] {
   const error = new AppError("no_hosts_available", "the capsule's host has no room for more forks");
-  return [...forks, ...Array.from({ length: request.count - forks.length }, () => ({ error }))];
+  return [...forks, ...Array.from({ length: count - forks.length }, () => ({ error }))];
 }
 
 /** How a fork is answered: exactly one of both fields. */
@@ -84,7 +106,7 @@ export function toFork(result: ForkResult): Fork {
 async function placeForks(
   deps: OperationDeps,
   source: CapsuleRow,
-  { actor, count, timeoutSec }: ForkRequest,
+  { actor, count, timeoutSec, claim }: ForkRequest,
 ): Promise<StartingCapsule[]> {
   return await deps.db.transaction(async (tx) => {
     const host = await lockHost(tx, source.hostId);
@@ -95,11 +117,13 @@ async function placeForks(
     if (room === 0) {
       throw new AppError("no_hosts_available", "the capsule's host has no room for a fork");
     }
+    const forkIds = Array.from({ length: room }, () => newId("capsule"));
+    await claim(tx, { capsuleId: source.id, begun: forkIds });
     const rows: CapsuleRow[] = [];
-    for (let index = 0; index < room; index++) {
+    for (const id of forkIds) {
       const row = {
         ...inherited(source),
-        id: newId("capsule"),
+        id,
         status: "starting",
         timeoutSec: timeoutSec ?? source.timeoutSec,
         operationId: deps.operations.next(),
@@ -127,6 +151,20 @@ async function settled(start: Promise<Capsule>): Promise<ForkResult> {
     return { capsule: await start };
   } catch (error) {
     if (error instanceof AppError) return { error };
+    throw error;
+  }
+}
+
+async function outcome(
+  deps: OperationDeps,
+  { row: { id, operationId } }: StartingCapsule,
+  ending: Promise<Capsule>,
+): Promise<ForkResult> {
+  try {
+    return await settled(ending);
+  } catch (error) {
+    // The database failed us: let it be settled at once instead of at its deadline.
+    await updateDeadline(deps.db, { id, operationId, afterSec: 0 }).catch(() => {});
     throw error;
   }
 }

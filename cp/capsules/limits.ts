@@ -19,9 +19,6 @@ export const FORKS_MAX = 100;
 /** Names of templates: safe as a file name, an argument and a path segment. */
 export const TEMPLATE_NAME_PATTERN = "^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$";
 
-/** Long enough for a UUID with any prefix, short enough for an index. */
-export const IDEMPOTENCY_KEY_LENGTH_MAX = 255;
-
 /** Linux's MAX_ARG_STRLEN (binfmts.h) is 131,072 bytes with the final NUL. */
 export const ARG_LENGTH_MAX = 131_071;
 /** PATH_MAX (limits.h) is 4,096 bytes with the final NUL. */

@@ -45,6 +45,36 @@ export async function moveCapsuleIn(tx: Tx, move: Move): Promise<CapsuleRow | un
   return moved;
 }
 
+/** `moveCapsule` from whichever of the states the capsule is in. */
+export async function moveFromAny(
+  db: Db,
+  states: readonly CapsuleState[],
+  move: Omit<Move, "from">,
+): Promise<CapsuleRow | undefined> {
+  return await db.transaction(async (tx) => await moveFromAnyIn(tx, states, move));
+}
+
+/** `moveFromAny` within a transaction of the caller. */
+export async function moveFromAnyIn(
+  tx: Tx,
+  states: readonly CapsuleState[],
+  move: Omit<Move, "from">,
+): Promise<CapsuleRow | undefined> {
+  for (const from of states) {
+    const moved = await moveCapsuleIn(tx, { ...move, from });
+    if (moved !== undefined) return moved;
+  }
+  return undefined;
+}
+
+/** The event of a change's end: who ended it and why, and what went wrong if it did. */
+export function toldAs(
+  { type, outcome }: Pick<MoveEvent, "type"> & { outcome: "success" | "error" },
+  { error, ...why }: Omit<MoveEvent, "type" | "outcome"> & { error: string },
+): MoveEvent {
+  return { type, outcome, ...why, ...(outcome === "error" ? { error } : {}) };
+}
+
 /** Moves all capsules of the host that are in `from`; returns how many. */
 export async function moveCapsulesOfHost(
   tx: Tx,

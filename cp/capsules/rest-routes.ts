@@ -2,6 +2,7 @@
 
 import { Elysia, t } from "elysia";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
+import { IdempotencyHeaders } from "../idempotency/schema.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { parseId } from "../wire.ts";
 import { RUNNING_ERRORS } from "./route-errors.ts";
@@ -15,27 +16,31 @@ export function restRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
     .use(authPlugin(deps))
     .post(
       "/:id/pause",
-      async ({ caller, params, request, server }) => {
+      async ({ caller, params, headers, request, server }) => {
         // None of these is bound to how long a connection may be idle.
         server?.timeout(request, 0);
-        return await capsules.pause(caller, parseId("capsule", params.id, "id"));
+        const id = parseId("capsule", params.id, "id");
+        return await capsules.pause(caller, id, headers["idempotency-key"]);
       },
       {
         team: true,
         params: CapsuleParams,
+        headers: IdempotencyHeaders,
         response: { 200: Capsule, ...errors(...RUNNING_ERRORS, "conflict", "no_hosts_available") },
         detail: { summary: "Pause a running capsule: memory and disk stay as they are" },
       },
     )
     .post(
       "/:id/resume",
-      async ({ caller, params, body, request, server }) => {
+      async ({ caller, params, headers, body, request, server }) => {
         server?.timeout(request, 0);
-        return await capsules.resume(caller, parseId("capsule", params.id, "id"), body ?? {});
+        const id = parseId("capsule", params.id, "id");
+        return await capsules.resume(caller, id, body ?? {}, headers["idempotency-key"]);
       },
       {
         team: true,
         params: CapsuleParams,
+        headers: IdempotencyHeaders,
         body: t.Optional(t.Nullable(ResumeCapsule)),
         response: {
           200: Capsule,
@@ -51,14 +56,16 @@ export function restRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
     )
     .post(
       "/:id/fork",
-      async ({ caller, params, body, request, server, status }) => {
+      async ({ caller, params, headers, body, request, server, status }) => {
         server?.timeout(request, 0);
         const id = parseId("capsule", params.id, "id");
-        return status(201, await capsules.fork(caller, id, body ?? {}));
+        const key = headers["idempotency-key"];
+        return status(201, await capsules.fork(caller, id, body ?? {}, key));
       },
       {
         team: true,
         params: CapsuleParams,
+        headers: IdempotencyHeaders,
         body: t.Optional(t.Nullable(ForkCapsule)),
         response: {
           201: ForkList,

@@ -3,28 +3,31 @@
 
 import type { ResumeSandboxResponse, SandboxInfo } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { encodeId } from "../../proto/ids.ts";
-import type { AgentClient } from "../agents/agent-clients.ts";
-import { agentFailure } from "../agents/agent-errors.ts";
-import { LIST_TIMEOUT_MS, RESUME_TIMEOUT_MS } from "../agents/limits.ts";
+import { RESUME_TIMEOUT_MS } from "../agents/limits.ts";
 import { AppError } from "../errors.ts";
 import type { EventActor } from "../events/outbox.ts";
+import type { Claim } from "../idempotency/answer-once.ts";
 import type { OperationDeps } from "./deps.ts";
-import { type MoveEvent, moveCapsule, moveCapsuleIn } from "./moves.ts";
-import { askHost, type Ending, movedOn, stopping } from "./pause.ts";
+import {
+  changing,
+  type Ending,
+  type HostChange,
+  lookAgain,
+  movedOn,
+  runChange,
+  type Told,
+} from "./host-change.ts";
+import { moveCapsule, moveCapsuleIn, moveFromAny, toldAs } from "./moves.ts";
 import { hasRoom, RESTING_DISK_SHARE, RESTING_MEMORY_SHARE } from "./placement.ts";
-import { lockHost, runningColumns, secondsFromNow, updateDeadline } from "./queries.ts";
+import { lockHost, runningColumns } from "./queries.ts";
 import type { RunningCapsule } from "./running.ts";
 import type { CapsuleRow } from "./schema.ts";
-
-/** The host's answer, a question about it when there is none, and time to write it down. */
-const RESUMING_DEADLINE_SEC = (RESUME_TIMEOUT_MS + LIST_TIMEOUT_MS) / 1000 + 15;
-/** When a resume that goes on at the host, or a host that does not answer, is looked at again. */
-const AGAIN_SEC = 1;
 
 export interface ResumeRequest {
   readonly actor: EventActor;
   /** False boots the disk as it is and forgets the memory. */
   readonly memory: boolean;
+  readonly claim: Claim;
 }
 
 /**
@@ -36,30 +39,33 @@ export interface ResumeRequest {
 export async function resumeCapsule(
   deps: OperationDeps,
   { capsule, agent }: RunningCapsule,
-  { actor, memory }: ResumeRequest,
+  { actor, memory, claim }: ResumeRequest,
 ): Promise<CapsuleRow> {
-  const row = await beginResuming(deps, capsule, actor);
-  let told: ResumeSandboxResponse;
-  try {
-    const options = { timeoutMs: RESUME_TIMEOUT_MS, signal: deps.ending };
-    told = await agent.resumeSandbox({ ...toAgent(deps, row), cold: !memory }, options);
-  } catch (error) {
-    if (deps.ending.aborted) throw stopping();
-    return await afterFailure(deps, { row, agent, actor, error });
-  }
-  const running = await recordRunning(deps, row, { told, ending: { actor, error: "" } });
-  if (running === undefined) throw await movedOn(deps, row.id, ["paused"]);
-  return running;
+  const row = await beginResuming(deps, capsule, { actor, claim });
+  return await runChange(deps, resumeChange(deps, { memory }), { row, agent, actor });
 }
 
-/**
- * Ends a resume as its host tells: `told` is undefined when the host does not have the capsule. The
- * moved row, or undefined when it is not over, or not this operation's to end.
- */
-export async function settleResuming(
+/** How a resume is asked for and how it ends. */
+export function resumeChange(
+  deps: OperationDeps,
+  { memory }: Pick<ResumeRequest, "memory">,
+): HostChange<ResumeSandboxResponse> {
+  return {
+    verb: "resume",
+    from: "paused",
+    to: "running",
+    timeoutMs: RESUME_TIMEOUT_MS,
+    ask: async (agent, row, options) =>
+      await agent.resumeSandbox({ ...toAgent(deps, row), cold: !memory }, options),
+    record: async (row, told, ending) => await recordRunning(deps, row, { told, ending }),
+    settle: async (row, host) => await settleResuming(deps, row, host),
+  };
+}
+
+async function settleResuming(
   deps: OperationDeps,
   row: CapsuleRow,
-  { told, ending }: { told: SandboxInfo | undefined; ending: Ending },
+  { told, ending }: Told,
 ): Promise<CapsuleRow | undefined> {
   const { id, operationId } = row;
   switch (told?.status) {
@@ -68,14 +74,13 @@ export async function settleResuming(
     case undefined:
     case "error":
     case "paused": {
-      const { actor, error, ...why } = ending;
-      const event: MoveEvent = { type: "capsule.resume", outcome: "error", actor, error, ...why };
+      const event = toldAs({ type: "capsule.resume", outcome: "error" }, ending);
       const set = { reason: told?.reason ?? "" };
       const move = { id, from: "resuming", to: "paused", operationId, set, event } as const;
       return await moveCapsule(deps.db, move);
     }
     default:
-      await updateDeadline(deps.db, { id, operationId, afterSec: AGAIN_SEC });
+      await lookAgain(deps, row);
       return undefined;
   }
 }
@@ -83,9 +88,10 @@ export async function settleResuming(
 async function beginResuming(
   deps: OperationDeps,
   capsule: CapsuleRow,
-  actor: EventActor,
+  { actor, claim }: Pick<ResumeRequest, "actor" | "claim">,
 ): Promise<CapsuleRow> {
-  const moved = await deps.db.transaction(async (tx) => {
+  return await deps.db.transaction(async (tx) => {
+    await claim(tx, { capsuleId: capsule.id });
     const host = await lockHost(tx, capsule.hostId);
     if (host === undefined) {
       throw new AppError("host_unavailable", "the capsule's host takes no capsules at present");
@@ -100,19 +106,13 @@ async function beginResuming(
       id: capsule.id,
       from: "paused",
       to: "resuming",
-      set: {
-        operationId: deps.operations.next(),
-        stateDeadline: secondsFromNow(RESUMING_DEADLINE_SEC),
-      },
+      set: changing(deps, RESUME_TIMEOUT_MS),
       event: { type: "capsule.state.changed", outcome: "", actor },
     });
-    if (row !== undefined && !hasRoom(host, missing)) {
-      throw new AppError("no_hosts_available", "the capsule's host has no room for it at present");
-    }
-    return row;
+    if (row === undefined) throw await movedOn(tx, capsule.id, ["paused"]);
+    if (hasRoom(host, missing)) return row;
+    throw new AppError("no_hosts_available", "the capsule's host has no room for it at present");
   });
-  if (moved === undefined) throw await movedOn(deps, capsule.id, ["paused"]);
-  return moved;
 }
 
 function toAgent(deps: OperationDeps, row: CapsuleRow) {
@@ -132,43 +132,13 @@ async function recordRunning(
   { id, operationId }: CapsuleRow,
   { told, ending }: { told: ResumeSandboxResponse | SandboxInfo; ending: Ending },
 ): Promise<CapsuleRow | undefined> {
-  const { actor, error: _, ...why } = ending;
   const resumedFrom = "resumedFrom" in told ? told.resumedFrom : "";
   const columns = runningColumns(told);
   const metadata =
     resumedFrom === "" ? columns.metadata : { ...columns.metadata, resumed_from: resumedFrom };
   const set = { ...columns, metadata, durableAt: null, reason: "" };
-  const event: MoveEvent = { type: "capsule.resume", outcome: "success", actor, ...why };
+  const event = toldAs({ type: "capsule.resume", outcome: "success" }, ending);
+  const move = { id, to: "running", operationId, set, event } as const;
   // `paused`: the monitor took the host for dead meanwhile, but it has answered us.
-  for (const from of ["resuming", "paused"] as const) {
-    const move = { id, from, to: "running", operationId, set, event } as const;
-    const moved = await moveCapsule(deps.db, move);
-    if (moved !== undefined) return moved;
-  }
-  return undefined;
-}
-
-interface Failed {
-  readonly row: CapsuleRow;
-  readonly agent: AgentClient;
-  readonly actor: EventActor;
-  readonly error: unknown;
-}
-
-async function afterFailure(
-  deps: OperationDeps,
-  { row, agent, actor, error }: Failed,
-): Promise<CapsuleRow> {
-  const failure = agentFailure(error, "place");
-  const { id, operationId } = row;
-  try {
-    const told = await askHost(deps, agent, id);
-    const ending = { actor, error: failure.message };
-    const settled = await settleResuming(deps, row, { told, ending });
-    if (settled?.status === "running") return settled;
-  } catch (unanswered) {
-    deps.log.warn("a resume cannot be settled yet", { capsule: id, error: unanswered });
-    await updateDeadline(deps.db, { id, operationId, afterSec: AGAIN_SEC });
-  }
-  throw failure;
+  return await moveFromAny(deps.db, ["resuming", "paused"], move);
 }

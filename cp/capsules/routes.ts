@@ -2,6 +2,7 @@
 
 import { Elysia, t } from "elysia";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
+import { IdempotencyHeaders } from "../idempotency/schema.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { parseId } from "../wire.ts";
 import { commandRoutes } from "./command-routes.ts";
@@ -9,13 +10,7 @@ import { fileRoutes } from "./file-routes.ts";
 import { metricRoutes } from "./metric-routes.ts";
 import { restRoutes } from "./rest-routes.ts";
 import { AUTH_ERRORS, CAPSULE_ERRORS, RUNNING_ERRORS } from "./route-errors.ts";
-import {
-  Capsule,
-  CapsuleList,
-  CapsuleParams,
-  CreateCapsule,
-  CreateCapsuleHeaders,
-} from "./schema.ts";
+import { Capsule, CapsuleList, CapsuleParams, CreateCapsule } from "./schema.ts";
 import type { Capsules } from "./service.ts";
 
 export interface CapsuleRouteDeps extends AuthDeps {
@@ -36,7 +31,7 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
       {
         team: true,
         body: CreateCapsule,
-        headers: CreateCapsuleHeaders,
+        headers: IdempotencyHeaders,
         response: {
           201: Capsule,
           ...errors(

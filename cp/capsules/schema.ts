@@ -9,7 +9,6 @@ import { WIRE_STATUSES, wireStatus } from "./lifecycle.ts";
 import {
   CAPSULES_LISTED_MAX,
   FORKS_MAX,
-  IDEMPOTENCY_KEY_LENGTH_MAX,
   MEMORY_MB_MAX,
   TEMPLATE_NAME_PATTERN,
   TIMEOUT_SEC_MAX,
@@ -76,16 +75,6 @@ export const ForkCapsule = t.Object({
   ),
 });
 export type ForkCapsule = Static<typeof ForkCapsule>;
-
-export const CreateCapsuleHeaders = t.Object({
-  "idempotency-key": t.Optional(
-    t.String({
-      minLength: 1,
-      maxLength: IDEMPOTENCY_KEY_LENGTH_MAX,
-      description: "A repeated create with the same key and body gets the first one's answer.",
-    }),
-  ),
-});
 
 export const CapsuleParams = t.Object({
   id: t.String({ maxLength: 64, description: "`cl-` and 25 characters." }),

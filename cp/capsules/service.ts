@@ -1,16 +1,18 @@
 // The rules of capsules, as other parts of the control plane use them.
 
-import { decodeId, encodeId, type Id } from "../../proto/ids.ts";
+import { decodeId, encodeId, type Id, idFromUuid } from "../../proto/ids.ts";
 import { agentFailure } from "../agents/agent-errors.ts";
 import { GUEST_CALL_TIMEOUT_MS } from "../agents/limits.ts";
 import type { TeamCaller } from "../auth/authenticator.ts";
 import { AppError } from "../errors.ts";
 import type { EventActor } from "../events/outbox.ts";
+import { answerOnce, type Claim } from "../idempotency/answer-once.ts";
 import { hashRequest, type KeyedRequest } from "../idempotency/service.ts";
+import { settledChange } from "./answers.ts";
 import { createCapsule } from "./create.ts";
 import type { CapsuleDeps, OperationDeps } from "./deps.ts";
 import { destroyCapsule } from "./destroy.ts";
-import { forkCapsule, toFork } from "./fork.ts";
+import { forkCapsule, settledForks, toFork } from "./fork.ts";
 import type { CapsuleState } from "./lifecycle.ts";
 import { pauseCapsule } from "./pause.ts";
 import {
@@ -24,6 +26,7 @@ import { resumeCapsule } from "./resume.ts";
 import { capsuleNotFound, findOnHost, findRunning, type RunningCapsule } from "./running.ts";
 import {
   type Capsule,
+  type CapsuleRow,
   type CreateCapsule,
   type Fork,
   type ForkCapsule,
@@ -45,12 +48,10 @@ export class Capsules implements AsyncDisposable {
     this.#queries = prepareCapsuleQueries(deps.db);
   }
 
-  /** See `createCapsule`. A `key` makes a repeated request safe. */
+  /** See `createCapsule`. A `key` makes a repeated request safe, here and below. */
   async create(caller: TeamCaller, body: CreateCapsule, key: string | undefined): Promise<Capsule> {
     const { teamId } = caller;
-    const keyed: KeyedRequest | undefined =
-      key === undefined ? undefined : { teamId, key, requestHash: hashRequest(body) };
-    const request = { teamId, actor: toActor(caller), body, key: keyed };
+    const request = { teamId, actor: toActor(caller), body, key: keyed(caller, key, body) };
     return this.#withToken(await this.#underWay.track(createCapsule(this.#deps, request)));
   }
 
@@ -74,32 +75,48 @@ export class Capsules implements AsyncDisposable {
   }
 
   /** See `pauseCapsule`. Throws `not_found`, `invalid_state`, `host_unavailable` too. */
-  async pause(caller: TeamCaller, id: Id<"capsule">): Promise<Capsule> {
-    const running = await this.#running({ id, teamId: caller.teamId });
-    const pausing = pauseCapsule(this.#deps, running, toActor(caller));
-    return this.#withToken(toCapsule(await this.#noticingLoss(this.#underWay.track(pausing))));
+  async pause(caller: TeamCaller, id: Id<"capsule">, key?: string): Promise<Capsule> {
+    const request = keyed(caller, key, { operation: "pause", id });
+    return await this.#change(id, { request, to: "paused" }, async (claim) => {
+      const running = await this.#running({ id, teamId: caller.teamId });
+      return await pauseCapsule(this.#deps, running, { actor: toActor(caller), claim });
+    });
   }
 
   /** See `resumeCapsule`. Throws `not_found`, `invalid_state`, `host_unavailable` too. */
-  async resume(caller: TeamCaller, id: Id<"capsule">, body: ResumeCapsule): Promise<Capsule> {
-    const paused = await this.onHost({ id, teamId: caller.teamId, states: ["paused"] });
-    const request = { actor: toActor(caller), memory: body.memory ?? true };
-    const resuming = resumeCapsule(this.#deps, paused, request);
-    return this.#withToken(toCapsule(await this.#underWay.track(resuming)));
+  async resume(
+    caller: TeamCaller,
+    id: Id<"capsule">,
+    { memory = true }: ResumeCapsule,
+    key?: string,
+  ): Promise<Capsule> {
+    const request = keyed(caller, key, { operation: "resume", id, memory });
+    return await this.#change(id, { request, to: "running" }, async (claim) => {
+      const paused = await this.onHost({ id, teamId: caller.teamId, states: ["paused"] });
+      return await resumeCapsule(this.#deps, paused, { actor: toActor(caller), memory, claim });
+    });
   }
 
   /** See `forkCapsule`. Throws `not_found`, `invalid_state`, `host_unavailable` too. */
-  async fork(caller: TeamCaller, id: Id<"capsule">, body: ForkCapsule): Promise<Fork[]> {
-    const running = await this.#running({ id, teamId: caller.teamId });
-    const forking = forkCapsule(this.#deps, running, {
-      actor: toActor(caller),
-      count: body.count ?? 1,
-      timeoutSec: body.timeout_sec,
+  async fork(
+    caller: TeamCaller,
+    id: Id<"capsule">,
+    { count = 1, timeout_sec: timeoutSec }: ForkCapsule,
+    key?: string,
+  ): Promise<Fork[]> {
+    const request = keyed(caller, key, { operation: "fork", id, count, timeoutSec });
+    const forking = answerOnce(this.#deps.db, request, {
+      status: 201,
+      run: async (claim) => {
+        const running = await this.#running({ id, teamId: caller.teamId });
+        const asked = { actor: toActor(caller), count, timeoutSec, claim };
+        return (await forkCapsule(this.#deps, running, asked)).map(toFork);
+      },
+      settled: async ({ response }) =>
+        (await settledForks(this.#deps.db, { forkIds: toIds(response), count })).map(toFork),
     });
     const forks = await this.#noticingLoss(this.#underWay.track(forking));
-    return forks
-      .map(toFork)
-      .map((fork) => (fork.capsule ? { capsule: this.#withToken(fork.capsule) } : fork));
+    return forks.map((fork) => (fork.capsule ? { capsule: this.#withToken(fork.capsule) } : fork));
   }
 
   /**
@@ -147,6 +164,21 @@ export class Capsules implements AsyncDisposable {
     await this.#underWay[Symbol.asyncDispose]();
   }
 
+  async #change(
+    id: Id<"capsule">,
+    { request, to }: { request: KeyedRequest | undefined; to: "paused" | "running" },
+    run: (claim: Claim) => Promise<CapsuleRow>,
+  ): Promise<Capsule> {
+    const { db } = this.#deps;
+    const changing = answerOnce(db, request, {
+      status: 200,
+      run: async (claim) => toCapsule(await run(claim)),
+      settled: async () => await settledChange(db, id, to),
+      isUndoneByFailure: true,
+    });
+    return this.#withToken(await this.#noticingLoss(this.#underWay.track(changing)));
+  }
+
   /** Tells whoever may use the capsule what its private ports ask for. */
   #withToken(capsule: Capsule): Capsule {
     const id = capsule.private_ports === true ? decodeId("capsule", capsule.id) : null;
@@ -169,6 +201,20 @@ export class Capsules implements AsyncDisposable {
       throw error;
     }
   }
+}
+
+/** The request that a key stands for; what it says decides whether another one is the same. */
+export function keyed(
+  { teamId }: TeamCaller,
+  key: string | undefined,
+  request: Readonly<Record<string, unknown>>,
+): KeyedRequest | undefined {
+  return key === undefined ? undefined : { teamId, key, requestHash: hashRequest(request) };
+}
+
+/** What the key of a fork is bound to; ours, written by this program or an older one. */
+function toIds(begun: unknown): Id<"capsule">[] {
+  return Array.isArray(begun) ? begun.map((id) => idFromUuid("capsule", String(id))) : [];
 }
 
 /** Who an event says did it. */

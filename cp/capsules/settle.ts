@@ -7,10 +7,11 @@ import { CREATE_TIMEOUT_MS } from "../agents/limits.ts";
 import { SYSTEM_ACTOR } from "../events/outbox.ts";
 import type { OperationDeps } from "./deps.ts";
 import { finishStopping } from "./destroy.ts";
+import { askHost, lookAgain } from "./host-change.ts";
 import { type MoveEvent, moveCapsule } from "./moves.ts";
-import { askHost, settlePausing } from "./pause.ts";
-import { claimAbandoned, runningColumns, selectHost, updateDeadline } from "./queries.ts";
-import { settleResuming } from "./resume.ts";
+import { pauseChange } from "./pause.ts";
+import { claimAbandoned, runningColumns, selectHost } from "./queries.ts";
+import { resumeChange } from "./resume.ts";
 import type { CapsuleRow } from "./schema.ts";
 
 /** What one pass takes over, and works on at the same time. */
@@ -19,8 +20,6 @@ const BATCH = 32;
 const DESTROY_TIMEOUT_MS = 15_000;
 /** Longer than a pass can take, so that no other one takes the same operation over. */
 const LEASE_SEC = 60;
-/** When a start that goes on at the host, or a host that does not answer, is looked at again. */
-const AGAIN_SEC = 1;
 
 export interface SettleCounts extends Record<string, number> {
   claimed: number;
@@ -71,42 +70,42 @@ async function settleStarting(deps: OperationDeps, row: CapsuleRow): Promise<boo
   try {
     const found = await askHost(deps, agent, row.id);
     if (found?.status === "running") return await finish(deps, row, found);
-    if (found?.status === "starting" && !isOverdue(row)) return await lookAgain(deps, row);
+    if (found?.status === "starting" && !isOverdue(row)) return await waitForIt(deps, row);
 
     await agent.destroySandbox({ sandboxId }, { timeoutMs: DESTROY_TIMEOUT_MS, signal });
     return await fail(deps, row, found?.reason || "the capsule did not start on its host");
   } catch (error) {
     // The monitor makes the capsule `missing` if the host stays silent.
     deps.log.warn("a start cannot be settled yet", { capsule: sandboxId, error });
-    return await lookAgain(deps, row);
+    return await waitForIt(deps, row);
   }
 }
 
 /** A pause or a resume: whatever the host has of the capsule by now is what becomes of it. */
 async function settleRest(deps: OperationDeps, row: CapsuleRow): Promise<boolean> {
   const host = await selectHost(deps.db, row.hostId);
-  const verb = row.status === "pausing" ? "pause" : "resume";
-  const settleAs = row.status === "pausing" ? settlePausing : settleResuming;
+  const change =
+    row.status === "pausing" ? pauseChange(deps) : resumeChange(deps, { memory: true });
   try {
     // A host that was deleted took its capsules with it.
     const told =
       host === undefined ? undefined : await askHost(deps, deps.agents.at(host.address), row.id);
-    const isDone = told?.status === (row.status === "pausing" ? "paused" : "running");
-    const settled = await settleAs(deps, row, {
+    const isDone = told?.status === change.to;
+    const settled = await change.settle(row, {
       told,
       ending: {
         actor: SYSTEM_ACTOR,
         reason: isDone ? "transient_timeout_inferred" : "transient_timeout",
         isInferred: isDone,
-        error: `the ${verb} did not come to an end`,
+        error: `the ${change.verb} did not come to an end`,
       },
     });
     return settled !== undefined;
   } catch (error) {
     // The monitor decides what becomes of it if the host stays silent.
     const capsule = encodeId("capsule", row.id);
-    deps.log.warn(`a ${verb} cannot be settled yet`, { capsule, error });
-    return await lookAgain(deps, row);
+    deps.log.warn(`a ${change.verb} cannot be settled yet`, { capsule, error });
+    return await waitForIt(deps, row);
   }
 }
 
@@ -137,8 +136,8 @@ async function fail(deps: OperationDeps, row: CapsuleRow, reason: string): Promi
   return true;
 }
 
-async function lookAgain(deps: OperationDeps, { id, operationId }: CapsuleRow): Promise<boolean> {
-  await updateDeadline(deps.db, { id, operationId, afterSec: AGAIN_SEC });
+async function waitForIt(deps: OperationDeps, row: CapsuleRow): Promise<boolean> {
+  await lookAgain(deps, row);
   return false;
 }
 

@@ -18,7 +18,7 @@ export interface KeyOfTeam {
  */
 export async function insertKey(
   q: Queryable,
-  row: KeyOfTeam & { requestHash: string; capsuleId: Id<"capsule"> },
+  row: KeyOfTeam & { requestHash: string; capsuleId: Id<"capsule">; response: unknown },
 ): Promise<boolean> {
   const inserted = await q
     .insert(idempotencyKeys)
@@ -60,6 +60,13 @@ export async function deleteExpiredKey(
   ttlHours: number,
 ): Promise<void> {
   await q.delete(idempotencyKeys).where(and(isKey(key), isOlderThan(ttlHours)));
+}
+
+/** Deletes the very row, if it has no answer yet. */
+export async function deleteUnanswered(q: Queryable, row: KeyRow): Promise<void> {
+  // A Date has no microseconds.
+  const isSame = sql`date_trunc('milliseconds', ${idempotencyKeys.createdAt}) = ${row.createdAt.toISOString()}`;
+  await q.delete(idempotencyKeys).where(and(isKey(row), isNull(idempotencyKeys.status), isSame));
 }
 
 /** Deletes up to `limit` keys older than that; returns how many. */

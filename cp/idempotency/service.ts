@@ -7,6 +7,7 @@ import { AppError } from "../errors.ts";
 import {
   deleteExpiredKey,
   deleteExpiredKeys,
+  deleteUnanswered,
   insertKey,
   type KeyOfTeam,
   type KeyRow,
@@ -38,19 +39,27 @@ export function hashRequest(body: Readonly<Record<string, unknown>>): string {
 export async function findKey(q: Queryable, request: KeyedRequest): Promise<KeyRow | undefined> {
   const row = await selectLiveKey(q, request, KEY_TTL_HOURS);
   if (row !== undefined && row.requestHash !== request.requestHash) {
-    throw new AppError("conflict", "idempotency-key: was used with another request body");
+    throw new AppError("conflict", "idempotency-key: was used with another request");
   }
   return row;
 }
 
-/** Whether the key is now bound to the capsule; false when another request has it. */
+/**
+ * Whether the key is now bound to the capsule; false when another request has it. `begun` says what
+ * else its work was about, until there is an answer.
+ */
 export async function claimKey(
   tx: Tx,
   { teamId, key, requestHash }: KeyedRequest,
-  capsuleId: Id<"capsule">,
+  { capsuleId, begun = null }: { capsuleId: Id<"capsule">; begun?: unknown },
 ): Promise<boolean> {
   await deleteExpiredKey(tx, { teamId, key }, KEY_TTL_HOURS);
-  return await insertKey(tx, { teamId, key, requestHash, capsuleId });
+  return await insertKey(tx, { teamId, key, requestHash, capsuleId, response: begun });
+}
+
+/** Lets go of a key whose work came to nothing, unless it has an answer or is another's by now. */
+export async function freeKey(db: Db, row: KeyRow): Promise<void> {
+  await deleteUnanswered(db, row);
 }
 
 /** Keeps the first answer to the request; a later one changes nothing. */

@@ -12,6 +12,7 @@ import type { RunningCapsule } from "../capsules/running.ts";
 import type { Tx } from "../db/client.ts";
 import { AppError } from "../errors.ts";
 import { type EventActor, recordSnapshotEvent } from "../events/outbox.ts";
+import type { Claim } from "../idempotency/answer-once.ts";
 import { DEFAULT_ALIAS, PLATFORM_TEAM } from "../templates/service.ts";
 import type { SnapshotDeps } from "./deps.ts";
 import {
@@ -43,6 +44,7 @@ export interface SnapshotRequest {
   readonly actor: EventActor;
   readonly name: string;
   readonly isOverwriting: boolean;
+  readonly claim: Claim;
 }
 
 /**
@@ -56,9 +58,11 @@ export async function createSnapshot(
 ): Promise<TemplateRow> {
   const { capsule } = request.source;
   const operation = await deps.db.transaction(async (tx) => {
+    const templateId = crypto.randomUUID();
+    await request.claim(tx, { capsuleId: capsule.id, begun: templateId });
     await requireFreeName(tx, request);
     const inserted = await insertOperation(tx, {
-      templateId: crypto.randomUUID(),
+      templateId,
       hostId: capsule.hostId,
       kind: "create",
       operationId: deps.operations.next(),
@@ -165,21 +169,28 @@ async function recordCreated(
     await failCreate(deps, operation, { failure, isAtIt: false });
     throw failure;
   }
-  return await settledTemplate(deps, operation);
+  return await settledTemplate(deps, operation.templateId, SETTLED_WAIT_MS);
 }
 
-/** Another control plane took us for dead: its outcome is ours. */
-async function settledTemplate(
+/**
+ * The template that another control plane, or another request, is making, once it is there. Throws
+ * `conflict` when it was given up, `service_unavailable` when that takes longer than `waitMs`.
+ */
+export async function settledTemplate(
   deps: SnapshotDeps,
-  { templateId, name }: OperationRow,
+  templateId: string,
+  waitMs: number,
 ): Promise<TemplateRow> {
-  const endsAt = Date.now() + SETTLED_WAIT_MS;
-  while (Date.now() < endsAt && (await isBeingMade(deps.db, templateId))) {
+  const endsAt = Date.now() + waitMs;
+  while (await isBeingMade(deps.db, templateId)) {
+    if (Date.now() > endsAt) {
+      throw new AppError("service_unavailable", "the snapshot is still being made: try again");
+    }
     await Bun.sleep(SETTLED_POLL_MS);
   }
   const template = await selectTemplate(deps.db, templateId);
   if (template !== undefined) return template;
-  throw new AppError("conflict", `the snapshot "${name}" was given up meanwhile: try again`);
+  throw new AppError("conflict", "the snapshot was given up, or deleted meanwhile");
 }
 
 async function insertCreated(

@@ -2,6 +2,7 @@
 
 import { Elysia, t } from "elysia";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
+import { IdempotencyHeaders } from "../idempotency/schema.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { parseId } from "../wire.ts";
 import {
@@ -24,18 +25,19 @@ export function snapshotRoutes(deps: SnapshotRouteDeps) {
     .use(authPlugin(deps))
     .post(
       "",
-      async ({ caller, body, query, request, server, status }) => {
+      async ({ caller, body, headers, query, request, server, status }) => {
         // It may take longer than a connection may be idle.
         server?.timeout(request, 0);
         const capsuleId = parseId("capsule", body.sandbox_id, "sandbox_id");
         const isOverwriting = query.overwrite === "true";
-        const { name } = body;
-        return status(201, await snapshots.create(caller, { capsuleId, name, isOverwriting }));
+        const asked = { capsuleId, name: body.name, isOverwriting };
+        return status(201, await snapshots.create(caller, asked, headers["idempotency-key"]));
       },
       {
         team: true,
         body: CreateSnapshot,
         query: CreateSnapshotQuery,
+        headers: IdempotencyHeaders,
         response: {
           201: Template,
           ...errors(

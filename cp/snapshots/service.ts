@@ -1,15 +1,17 @@
 // The rules of snapshots, as other parts of the control plane use them.
 
 import type { Id } from "../../proto/ids.ts";
+import { SNAPSHOT_TIMEOUT_MS } from "../agents/limits.ts";
 import type { TeamCaller } from "../auth/authenticator.ts";
 import { randomHex } from "../auth/digest.ts";
 import type { CapsuleDeps } from "../capsules/deps.ts";
-import { type Capsules, toActor } from "../capsules/service.ts";
+import { type Capsules, keyed, toActor } from "../capsules/service.ts";
 import { UnderWay } from "../capsules/under-way.ts";
+import { answerOnce } from "../idempotency/answer-once.ts";
 import { PLATFORM_TEAM } from "../templates/service.ts";
-import { createSnapshot } from "./create.ts";
+import { createSnapshot, settledTemplate } from "./create.ts";
 import type { SnapshotDeps } from "./deps.ts";
-import { selectTemplates, type TemplateType } from "./queries.ts";
+import { selectTemplates, type TemplateRow, type TemplateType } from "./queries.ts";
 import { deleteSnapshot } from "./remove.ts";
 import { TEMPLATES_LISTED_MAX, type Template, toTemplate } from "./schema.ts";
 
@@ -31,13 +33,24 @@ export class Snapshots implements AsyncDisposable {
   async create(
     caller: TeamCaller,
     request: { capsuleId: Id<"capsule">; name: string | undefined; isOverwriting: boolean },
+    key?: string,
   ): Promise<Template> {
-    const { capsuleId: id, name = `template-${randomHex(4)}`, isOverwriting } = request;
+    const { capsuleId: id, isOverwriting } = request;
+    const name = request.name ?? `template-${randomHex(4)}`;
     const states = ["running", "paused"] as const;
-    const source = await this.#capsules.onHost({ id, teamId: caller.teamId, states });
     const actor = toActor(caller);
-    const creating = createSnapshot(this.#deps, { source, actor, name, isOverwriting });
-    return toTemplate(await this.#underWay.track(creating), { isPlatform: false });
+    const asked = { operation: "snapshot", id, name: request.name, isOverwriting };
+    const creating = answerOnce(this.#deps.db, keyed(caller, key, asked), {
+      status: 201,
+      run: async (claim) => {
+        const source = await this.#capsules.onHost({ id, teamId: caller.teamId, states });
+        const snapshot = { source, actor, name, isOverwriting, claim };
+        return toOwnTemplate(await createSnapshot(this.#deps, snapshot));
+      },
+      settled: async ({ response }) =>
+        toOwnTemplate(await settledTemplate(this.#deps, String(response), SNAPSHOT_TIMEOUT_MS)),
+    });
+    return await this.#underWay.track(creating);
   }
 
   /** The team's templates and the platform's, newest first. */
@@ -56,4 +69,8 @@ export class Snapshots implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#underWay[Symbol.asyncDispose]();
   }
+}
+
+function toOwnTemplate(row: TemplateRow): Template {
+  return toTemplate(row, { isPlatform: false });
 }

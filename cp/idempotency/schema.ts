@@ -1,0 +1,16 @@
+// The header that makes a repeated request safe.
+
+import { t } from "elysia";
+
+/** Long enough for a UUID with any prefix, short enough for an index. */
+const KEY_LENGTH_MAX = 255;
+
+export const IdempotencyHeaders = t.Object({
+  "idempotency-key": t.Optional(
+    t.String({
+      minLength: 1,
+      maxLength: KEY_LENGTH_MAX,
+      description: "A repeated request with the same key and body gets the first one's answer.",
+    }),
+  ),
+});
