@@ -161,8 +161,10 @@ function rpcRefusal(): Response {
   return Response.json({ code: "unauthenticated", message: rawMessage }, { status: httpStatus });
 }
 
+/** Tells the guest's time as well, by which the host knows how far its clock is off. */
 function health(): Response {
-  return Response.json({ version: ENVD_VERSION }, { headers: { "cache-control": "no-store" } });
+  const headers = { "cache-control": "no-store", "x-envd-time-ms": String(Date.now()) };
+  return Response.json({ version: ENVD_VERSION }, { headers });
 }
 
 async function handleInit(request: Request, deps: ServerDeps): Promise<Response> {

@@ -16,9 +16,13 @@ import {
   STREAMS_PER_CAPSULE_MAX,
   UNARY_ANSWER_BYTES_MAX,
 } from "../limits.ts";
+import { advanceUs, readClock } from "./guest-clock.ts";
 import { type GuestCall, guestError, guestText } from "./guest-errors.ts";
 import { badAnswer, GuestHttp, readText, TOKEN_HEADER } from "./guest-http.ts";
 import type { StreamBudget } from "./stream-budget.ts";
+
+const TIME_HEADER = "x-envd-time-ms";
+const TIME_MS = /^\d{1,15}$/;
 
 export interface GuestOptions {
   readonly hostIp: string;
@@ -165,35 +169,26 @@ export class Guest {
     now: Date,
     renewal: GuestRenewal | null = null,
   ): Promise<void> {
+    const calledAt = performance.now();
+    const hostMs = () => now.getTime() + performance.now() - calledAt;
+    const signal = this.signal(GUEST_CALL_TIMEOUT_MS);
     try {
-      // The guest learns the time that it is when the message comes: a round trip and a half from now.
-      const latencyMs = renewal === null ? 0 : (await this.#roundTripMs()) * 1.5;
-      const response = await this.http.send({
-        method: "POST",
-        path: "/init",
-        headers: {
-          "Content-Type": "application/json",
-          ...(renewal?.savedToken ? { [TOKEN_HEADER]: renewal.savedToken } : {}),
-        },
-        body: JSON.stringify({
-          accessToken: this.#accessToken,
-          envVars: identity.envs,
-          defaultUser: identity.defaultUser,
-          timestamp: new Date(now.getTime() + latencyMs).toISOString(),
-          capsuleId: identity.capsuleId,
-          templateId: identity.templateId,
-          hostname: identity.capsuleId,
-          ...(renewal === null ? {} : { entropy: randomBytes(ENTROPY_BYTES).toString("hex") }),
-        }),
-        signal: this.signal(GUEST_CALL_TIMEOUT_MS),
-      });
-      const text = await readText(response, SMALL_ANSWER_BYTES_MAX);
-      if (response.status === 204) return;
-      // 401 is an unknown default user: a guest that was never told a token refuses none.
-      if (response.status === 400 || response.status === 401) {
-        throw invalidField("default_user", guestText(text));
-      }
-      throw badAnswer(`status ${response.status} for /init`, guestText(text));
+      const clock = await readClock(() => this.#timeMs(signal), hostMs);
+      const clockAdvanceUs = advanceUs(clock);
+      // A guest that told no time goes by the message's own: that of its arrival, one and a half trips on.
+      const timestampMs = clockAdvanceUs === null ? hostMs() + clock.roundTripMs / 2 : hostMs();
+      const body = {
+        accessToken: this.#accessToken,
+        envVars: identity.envs,
+        defaultUser: identity.defaultUser,
+        timestamp: new Date(timestampMs).toISOString(),
+        ...(clockAdvanceUs === null ? {} : { clockAdvanceUs }),
+        capsuleId: identity.capsuleId,
+        templateId: identity.templateId,
+        hostname: identity.capsuleId,
+        ...(renewal === null ? {} : { entropy: randomBytes(ENTROPY_BYTES).toString("hex") }),
+      };
+      await this.#postInit(body, { savedToken: renewal?.savedToken ?? null, signal });
     } catch (error) {
       throw guestError(error, { subject: "guest", closed: this.closed });
     }
@@ -207,10 +202,35 @@ export class Guest {
     await this.#control(`/freeze?maxWaitMs=${FREEZE_WAIT_MS}`);
   }
 
-  async #roundTripMs(): Promise<number> {
-    const startedAt = performance.now();
-    await this.health(this.signal(GUEST_CALL_TIMEOUT_MS));
-    return performance.now() - startedAt;
+  /** The guest's own time; null: its envd does not tell it. */
+  async #timeMs(signal: AbortSignal): Promise<number | null> {
+    const response = await this.http.send({ method: "GET", path: "/health", signal });
+    await readText(response, SMALL_ANSWER_BYTES_MAX);
+    const text = response.headers.get(TIME_HEADER) ?? "";
+    return TIME_MS.test(text) ? Number(text) : null;
+  }
+
+  async #postInit(
+    body: object,
+    { savedToken, signal }: { savedToken: string | null; signal: AbortSignal },
+  ): Promise<void> {
+    const response = await this.http.send({
+      method: "POST",
+      path: "/init",
+      headers: {
+        "Content-Type": "application/json",
+        ...(savedToken ? { [TOKEN_HEADER]: savedToken } : {}),
+      },
+      body: JSON.stringify(body),
+      signal,
+    });
+    const text = await readText(response, SMALL_ANSWER_BYTES_MAX);
+    if (response.status === 204) return;
+    // 401 is an unknown default user: a guest that was never told a token refuses none.
+    if (response.status === 400 || response.status === 401) {
+      throw invalidField("default_user", guestText(text));
+    }
+    throw badAnswer(`status ${response.status} for /init`, guestText(text));
   }
 
   async #control(path: string): Promise<void> {

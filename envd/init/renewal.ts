@@ -1,15 +1,19 @@
 // What a restored guest must not keep from the one it was restored from.
-import { randomBytes } from "node:crypto";
-import { writeFile } from "node:fs/promises";
+import { readFile, writeFile } from "node:fs/promises";
 import { EnvdError } from "../errors.ts";
 
-/** The clock is left alone while it is this close: behind the host's, and before it. */
+/** A clock is left alone while it is this close behind the host's. */
 const CLOCK_BEHIND_MAX_NS = 5_000_000n;
-const CLOCK_AHEAD_MAX_NS = 5_000_000_000n;
+/** Before it: time that goes backwards is worse than time that is a little off. */
+const CLOCK_AHEAD_MAX_NS = 20_000_000n;
+/** The same when all there is to go by is a message that was under way for an unknown time. */
+const CLOCK_AHEAD_UNMEASURED_MAX_NS = 5_000_000_000n;
+/** Of the kernel's generator, just reseeded, and not of one in this process, which a snapshot holds. */
+const KERNEL_UUID = "/proc/sys/kernel/random/uuid";
 
 export interface Renewal {
-  /** How far the clock was behind the host's when the host's message came. */
-  readonly behindNs: bigint | null;
+  /** By how much to move the clock; null: it is right. */
+  readonly advanceNs: bigint | null;
   readonly hostname: string | null;
   /** Hexadecimal. */
   readonly entropy: string | null;
@@ -20,16 +24,18 @@ export async function renew(
   renewal: Renewal,
   options: { programsDir: string; etcDir: string },
 ): Promise<void> {
-  const { behindNs, hostname, entropy } = renewal;
+  const { advanceNs, hostname, entropy } = renewal;
   const steps: string[] = [];
   // Entropy goes first: what follows may already draw random numbers.
   if (entropy !== null) steps.push("entropy", entropy);
-  if (behindNs !== null && isClockOff(behindNs)) steps.push("advance", String(behindNs));
   if (hostname !== null) steps.push("hostname", hostname);
+  // The clock goes last: done twice, it would be wrong.
+  if (advanceNs !== null) steps.push("advance", String(advanceNs));
   if (steps.length > 0) await runRenew(`${options.programsDir}/renew`, steps);
   if (hostname !== null) await writeHostname(hostname, options.etcDir);
   if (entropy !== null) {
-    await writeFile(`${options.etcDir}/machine-id`, `${randomBytes(16).toString("hex")}\n`);
+    const uuid = await readFile(KERNEL_UUID, "latin1");
+    await writeFile(`${options.etcDir}/machine-id`, uuid.replaceAll("-", ""));
   }
 }
 
@@ -42,13 +48,25 @@ async function writeHostname(hostname: string, etcDir: string): Promise<void> {
   await writeFile(path, `${[...others, `127.0.1.1\t${hostname}`].join("\n")}\n`);
 }
 
-/** How far the guest's clock is behind that time. */
-export function clockBehindNs(timestampNs: bigint): bigint {
-  return timestampNs - BigInt(Date.now()) * 1_000_000n;
+/**
+ * By how much the clock is to be moved; null: not at all. What the host has measured counts, however long
+ * its message took. From a message's own time less is known: to be called as soon as it is there.
+ */
+export function clockAdvanceNs(times: {
+  readonly clockAdvanceUs?: number;
+  readonly timestampNs?: bigint;
+}): bigint | null {
+  const { clockAdvanceUs, timestampNs } = times;
+  if (clockAdvanceUs !== undefined) {
+    return unlessClose(BigInt(clockAdvanceUs) * 1000n, CLOCK_AHEAD_MAX_NS);
+  }
+  if (timestampNs === undefined) return null;
+  const behindNs = timestampNs - BigInt(Date.now()) * 1_000_000n;
+  return unlessClose(behindNs, CLOCK_AHEAD_UNMEASURED_MAX_NS);
 }
 
-function isClockOff(behindNs: bigint): boolean {
-  return behindNs > CLOCK_BEHIND_MAX_NS || -behindNs > CLOCK_AHEAD_MAX_NS;
+function unlessClose(behindNs: bigint, aheadMaxNs: bigint): bigint | null {
+  return behindNs > CLOCK_BEHIND_MAX_NS || -behindNs > aheadMaxNs ? behindNs : null;
 }
 
 async function runRenew(program: string, steps: string[]): Promise<void> {

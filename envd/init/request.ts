@@ -14,6 +14,8 @@ export interface InitRequest {
   readonly defaultUser?: string;
   readonly defaultWorkdir?: string;
   readonly timestampNs?: bigint;
+  /** How far the guest's clock is behind, as the host has measured it: microseconds, below 0 if before. */
+  readonly clockAdvanceUs?: number;
   readonly capsuleId?: string;
   readonly templateId?: string;
   readonly hostname?: string;
@@ -36,6 +38,7 @@ export function parseInitRequest(body: unknown): InitRequest {
     ...text(body, "entropy", ENTROPY_PATTERN),
     ...envVars(body),
     ...timestamp(body),
+    ...clockAdvance(body),
   };
 }
 
@@ -90,6 +93,13 @@ function timestamp(body: Fields): { timestampNs?: bigint } {
   const timestampNs = parseTimestamp(body.timestamp);
   if (timestampNs === null) throw invalid("timestamp", "must be an RFC 3339 time or seconds");
   return { timestampNs };
+}
+
+function clockAdvance(body: Fields): { clockAdvanceUs?: number } {
+  const value = body.clockAdvanceUs;
+  if (value === undefined || value === null) return {};
+  if (typeof value === "number" && Number.isSafeInteger(value)) return { clockAdvanceUs: value };
+  throw invalid("clockAdvanceUs", "must be a whole number");
 }
 
 function isObject(value: unknown): value is Fields {

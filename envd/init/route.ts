@@ -4,7 +4,7 @@ import { resolvePath } from "../paths.ts";
 import type { Cgroups } from "../process/cgroups.ts";
 import type { Users } from "../users.ts";
 import { writeIdentityFiles } from "./identity.ts";
-import { clockBehindNs, renew } from "./renewal.ts";
+import { clockAdvanceNs, renew } from "./renewal.ts";
 import { type InitRequest, parseInitRequest } from "./request.ts";
 import type { Settings } from "./settings.ts";
 
@@ -29,7 +29,7 @@ export async function init(body: unknown, headers: Headers, deps: InitDeps): Pro
   authorize(request, headers, settings);
   const { timestampNs } = request;
   // At once: what follows takes its time, above all where the processor is emulated.
-  const behindNs = timestampNs === undefined ? null : clockBehindNs(timestampNs);
+  const advanceNs = clockAdvanceNs(request);
   const { updatedAtNs } = settings;
   if (timestampNs !== undefined && updatedAtNs !== null && timestampNs <= updatedAtNs) {
     // Even a message that comes again means that the host has this guest back.
@@ -48,7 +48,7 @@ export async function init(body: unknown, headers: Headers, deps: InitDeps): Pro
   if (request.envVars !== undefined) settings.userVars = request.envVars;
   await renew(
     {
-      behindNs,
+      advanceNs,
       hostname: request.hostname ?? null,
       entropy: request.entropy ?? null,
     },
