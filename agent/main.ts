@@ -107,7 +107,9 @@ async function serve(): Promise<void> {
     ...{ streamBudget, runDir, logsDir, failpoints, log, now },
   };
   const warm = new WarmSnapshots(parts, { dir: dir.warmDir, isOn: config.isWarm });
-  const templates = new MemoryTemplates({ imagesDir: dir.imagesDir, snapshots });
+  await warm.sweep();
+  const templates = new MemoryTemplates({ imagesDir: dir.imagesDir, snapshots, failpoints });
+  await templates.sweep();
   const starts = { bootsAtOnceMax: availableParallelism(), warm, templates };
   const capsules = new Capsules(parts, starts);
   // What is being removed needs the journal and the network until it is done, on every way out.
@@ -131,6 +133,7 @@ async function serve(): Promise<void> {
   const server = await startRpcServer(config.listen, {
     capsules,
     templates,
+    failpoints,
     capsuleMetrics,
     metrics,
     metricsToken: config.metricsToken,

@@ -5,6 +5,8 @@ import { chown, mkdir } from "node:fs/promises";
 import { AgentError } from "../errors.ts";
 import { Guest, type GuestIdentity } from "../guest/guest.ts";
 import { BOOT_POLL_MS, BOOT_TIMEOUT_MS } from "../limits.ts";
+import { isMemoryDamaged } from "../memory/pager-verdict.ts";
+import { SnapshotError } from "../memory/snapshot-error.ts";
 import type { Generation } from "../memory/snapshots.ts";
 import type { NetworkSlot } from "../network/network-pool.ts";
 import type { VmmProcess, VmmSpec } from "../vmm/vmm.ts";
@@ -74,12 +76,18 @@ export async function buildCapsule(
   failpoints.reach(`${verb}.after-network`);
   const cgroup = await step("cgroup", () => makeCgroup(parts, spec));
   failpoints.reach(`${verb}.after-cgroup`);
-  const disk = await step("disk", () => prepareDisk(parts, spec, { slot, source }));
+  const disk = await step("disk", () => prepareDisk(parts, spec, { slot, source, verb }));
   failpoints.reach(`${verb}.after-disk`);
   const made = { slot, cgroup, disk, source, progress, verb };
   const vmm = await step("vmm", () => startVmm(parts, spec, made));
   failpoints.reach(`${verb}.after-vmm`);
-  await step("guest", () => meetGuest(parts, spec, { slot, vmm, source, progress, signal }));
+  await step("guest", async () => {
+    try {
+      await meetGuest(parts, spec, { slot, vmm, source, progress, signal });
+    } catch (error) {
+      throw (await damageOf(parts, spec, vmm)) ?? error;
+    }
+  });
   failpoints.reach(`${verb}.after-guest`);
 }
 
@@ -113,7 +121,7 @@ function makeCgroup(parts: HostParts, spec: CapsuleSpec) {
 async function prepareDisk(
   parts: HostParts,
   spec: CapsuleSpec,
-  { slot, source }: { slot: NetworkSlot; source: CapsuleSource },
+  { slot, source, verb }: { slot: NetworkSlot; source: CapsuleSource; verb: BuildVerb },
 ): Promise<string> {
   const isKept = source.kind === "disk" || (source.kind === "memory" && source.isDiskKept);
   if (isKept) {
@@ -123,14 +131,12 @@ async function prepareDisk(
     return path;
   }
   const base = source.kind === "memory" ? source.generation.disk : await baseImage(parts, spec);
-  await parts.disks.remove(spec.id);
-  const disk = await parts.disks.create({
-    capsuleId: spec.id,
-    base,
-    sizeMib: spec.diskMib,
-    uid: slot.vmmUid,
-  });
-  return disk.path;
+  const { id: capsuleId, diskMib: sizeMib } = spec;
+  const wanted = { capsuleId, base, sizeMib, uid: slot.vmmUid };
+  // What a capsule has of its own may be all that is left of it.
+  if (verb === "resume") return (await parts.disks.replace(wanted)).path;
+  await parts.disks.remove(capsuleId);
+  return (await parts.disks.create(wanted)).path;
 }
 
 async function baseImage(parts: HostParts, spec: CapsuleSpec) {
@@ -198,6 +204,7 @@ async function meetGuest(
   progress.guest = guest;
   const { accel } = parts.vmm;
   progress.envdVersion = await waitForGuest(guest, {
+    start: source.kind === "memory" ? "restore" : "boot",
     vmm,
     timeoutMs: BOOT_TIMEOUT_MS[accel],
     pollMs: BOOT_POLL_MS[accel],
@@ -206,6 +213,17 @@ async function meetGuest(
   if (source.kind === "nameless") return;
   const renewal = source.kind === "memory" ? { savedToken: source.savedToken } : null;
   await guest.init(identityOf(spec), parts.now(), renewal);
+}
+
+/** A guest may want only now what turns out to be damaged; its pager ends it then. */
+async function damageOf(
+  parts: HostParts,
+  { id }: CapsuleSpec,
+  vmm: VmmProcess,
+): Promise<SnapshotError | null> {
+  if (!(await isMemoryDamaged(capsuleRunDir(parts.runDir, id)))) return null;
+  const { detail } = await vmm.exited;
+  return new SnapshotError("damaged", `The memory of ${id} is damaged: ${detail}`);
 }
 
 /** What envd of the capsule is to know. */

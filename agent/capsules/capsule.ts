@@ -49,6 +49,8 @@ export interface Capsule {
   transition: Transition | null;
   sealing: Sealing | null;
   destroying: Promise<void> | null;
+  /** Its destroy was begun, or its create failed: nothing may bring it back. */
+  isDoomed: boolean;
 }
 
 export function newCapsule(options: {
@@ -72,6 +74,7 @@ export function newCapsule(options: {
     transition: null,
     sealing: null,
     destroying: null,
+    isDoomed: false,
   };
 }
 

@@ -7,7 +7,7 @@
 import { AgentError, unknownCapsule } from "../errors.ts";
 import type { Guest } from "../guest/guest.ts";
 import { BOOTS_QUEUED_MAX, OUTCOMES_KEPT_MS, REMOVALS_AT_ONCE_MAX } from "../limits.ts";
-import type { Generation } from "../memory/snapshots.ts";
+import type { HeldGeneration } from "../memory/snapshots.ts";
 import type { VmmProcess } from "../vmm/vmm.ts";
 import { ActivityClock } from "./activity.ts";
 import { assertMemory } from "./available-memory.ts";
@@ -119,14 +119,14 @@ export class Capsules {
     return { view: this.#view(capsule), from: from ?? "memory" };
   }
 
-  /** A generation of the capsule as it is now. Throws AgentError; it goes on as it was. */
+  /** A generation of the capsule as it is now, to be disposed. Throws AgentError; it goes on as it was. */
   async capture(
     id: string,
     operationId: string,
-  ): Promise<{ spec: CapsuleSpec; generation: Generation }> {
+  ): Promise<{ spec: CapsuleSpec; held: HeldGeneration }> {
     const capsule = this.#known(id);
-    const generation = await this.#lifecycle.capture(capsule, operationId);
-    return { spec: capsule.spec, generation };
+    const held = await this.#lifecycle.capture(capsule, operationId);
+    return { spec: capsule.spec, held };
   }
 
   /** Pauses what nobody has used for its timeout. */
@@ -311,6 +311,7 @@ export class Capsules {
         throw error;
       }
       capsule.status = "error";
+      capsule.isDoomed = true;
       capsule.reason = "its failed create could not be undone";
       this.#parts.log.error("capsule.stuck", { capsule: capsule.spec.id, error });
       throw capsuleFailed(capsule.reason, error);
@@ -328,6 +329,7 @@ export class Capsules {
     const { spec, progress } = capsule;
     const { journal, failpoints, log } = this.#parts;
     capsule.status = "stopping";
+    capsule.isDoomed = true;
     const gone = `Capsule "${spec.id}" was destroyed`;
     capsule.abort.abort(new AgentError("aborted", gone, { subject: "capsule" }));
     journal.markDestroying(spec.id);

@@ -1,11 +1,13 @@
 // Capsules made from capsules: templates that hold the memory of one, and forks of a running one.
 
-import { AgentError } from "../errors.ts";
+import type { AgentError } from "../errors.ts";
 import type { CapsuleSource } from "./build-capsule.ts";
 import { snapshotFailure } from "./capsule-errors.ts";
 import type { CapsuleView } from "./capsule-view.ts";
 import type { Capsules } from "./capsules.ts";
-import type { MemoryTemplates, TemplateIds } from "./memory-templates.ts";
+import { createFailure } from "./create-failure.ts";
+import type { Failpoints } from "./failpoints.ts";
+import type { MadeTemplate, MemoryTemplates, TemplateIds } from "./memory-templates.ts";
 
 export interface SnapshotRequest extends TemplateIds {
   readonly id: string;
@@ -28,20 +30,23 @@ export interface Fork {
 }
 
 /**
- * Makes a memory template of a running or paused capsule, which goes on as it was. Throws AgentError:
- * not_found, failed_precondition, already_exists (another operation's template), resource_exhausted.
+ * Makes a memory template of a running or paused capsule, which goes on as it was; the same operation
+ * again answers what it made. Throws AgentError: not_found, failed_precondition, already_exists (another
+ * operation's template), aborted (deleted meanwhile), resource_exhausted.
  */
 export async function snapshotCapsule(
   parts: { capsules: Capsules; templates: MemoryTemplates },
   request: SnapshotRequest,
-): Promise<{ sizeBytes: number; vcpus: number; memoryMib: number }> {
+): Promise<MadeTemplate> {
   const { id, operationId } = request;
-  const { spec, generation } = await parts.capsules.capture(id, operationId);
-  const { vcpus, memoryMib, diskMib, accessToken } = spec;
-  const facts = { operationId, savedToken: accessToken, vcpus, memoryMib, diskMib };
   try {
-    const sizeBytes = await parts.templates.save(request, { facts, generation });
-    return { sizeBytes, vcpus, memoryMib };
+    return await parts.templates.make(request, operationId, async (save) => {
+      const { spec, held } = await parts.capsules.capture(id, operationId);
+      await using _held = held;
+      const { vcpus, memoryMib, diskMib, accessToken } = spec;
+      const facts = { operationId, savedToken: accessToken, vcpus, memoryMib, diskMib };
+      await save({ facts, generation: held.generation });
+    });
   } catch (error) {
     throw snapshotFailure(error);
   }
@@ -52,26 +57,33 @@ export async function snapshotCapsule(
  * memory takes to save. Throws AgentError if none can be tried: not_found, failed_precondition; what
  * becomes of each child is its own.
  */
-export async function forkCapsule(capsules: Capsules, request: ForkRequest): Promise<Fork[]> {
+export async function forkCapsule(
+  { capsules, failpoints }: { capsules: Capsules; failpoints: Failpoints },
+  request: ForkRequest,
+): Promise<Fork[]> {
   const [first] = request.children;
   if (first === undefined) return [];
-  const { spec, generation } = await capsules.capture(request.id, first.operationId);
+  const { spec, held } = await capsules.capture(request.id, first.operationId);
+  // A source that is paused again and again must not take from the children what they start from.
+  await using _held = held;
+  failpoints.reach("fork.after-hold");
   const source: CapsuleSource = {
     kind: "memory",
-    generation,
+    generation: held.generation,
     isDiskKept: false,
     savedToken: spec.accessToken,
   };
   const { timeoutSec } = request;
-  return await Promise.all(
+  const forks = await Promise.all(
     request.children.map(async ({ id, accessToken, operationId }) => {
       const child = { ...spec, id, accessToken, operationId, timeoutSec };
       try {
         return { id, result: await capsules.create(child, source) };
       } catch (error) {
-        if (error instanceof AgentError) return { id, result: error };
-        throw error;
+        return { id, result: createFailure(error) };
       }
     }),
   );
+  failpoints.reach("fork.after-children");
+  return forks;
 }

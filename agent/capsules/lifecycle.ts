@@ -3,11 +3,11 @@
 
 import { AgentError } from "../errors.ts";
 import { EXPIRY_RETRY_MS } from "../limits.ts";
-import type { Generation } from "../memory/snapshots.ts";
+import type { HeldGeneration } from "../memory/snapshots.ts";
 import type { Capsule, Transition } from "./capsule.ts";
 import { agentStopping, notRunning } from "./capsule-errors.ts";
 import type { HostParts } from "./host-parts.ts";
-import type { PauseReason } from "./pause-record.ts";
+import { isEnded, type PauseReason } from "./pause-record.ts";
 import { Pauses } from "./pauses.ts";
 import { type ResumedFrom, type ResumeRequest, Resumes } from "./resumes.ts";
 import type { TurnQueue } from "./turn-queue.ts";
@@ -65,7 +65,7 @@ export class Lifecycle {
       await this.#join(capsule);
       return null;
     }
-    const isEnded = capsule.status === "error" && capsule.destroying === null;
+    const isEnded = capsule.status === "error" && !capsule.isDoomed;
     if (capsule.status !== "paused" && !isEnded) throw notRunning(capsule);
     if (this.#isClosing) throw agentStopping();
     const { operationId } = request;
@@ -75,12 +75,18 @@ export class Lifecycle {
   }
 
   /**
-   * A generation of the capsule as it is now. A running one stands still until it is made; a paused one
-   * must be durable, which is waited for. Throws AgentError: failed_precondition (neither; no whole
-   * generation), resource_exhausted, internal; the capsule goes on as it was.
+   * A generation of the capsule as it is now, held for the caller to dispose. A running one stands still
+   * until it is made; a paused one must be durable, which is waited for. Throws AgentError:
+   * failed_precondition (neither; no whole generation), unavailable (not durable in time),
+   * resource_exhausted, internal; the capsule goes on as it was.
    */
-  async capture(capsule: Capsule, operationId: string): Promise<Generation> {
-    while (capsule.transition) await capsule.transition.done.catch(() => {});
+  async capture(capsule: Capsule, operationId: string): Promise<HeldGeneration> {
+    for (;;) {
+      while (capsule.transition) await capsule.transition.done.catch(() => {});
+      if (capsule.status !== "paused" || capsule.pause?.durableAtMs) break;
+      // Not as a transition, so that a resume need not wait for it.
+      await this.#pauses.awaitDurable(capsule);
+    }
     if (capsule.status !== "running" && capsule.status !== "paused") throw notRunning(capsule);
     if (this.#isClosing) throw agentStopping();
     return await this.#begin(capsule, { kind: "capture", operationId }, () =>
@@ -128,6 +134,10 @@ export class Lifecycle {
     const { pause, progress } = capsule;
     const isDurable = pause !== null && pause.durableAtMs !== null;
     if (state === "resuming" && isDurable) {
+      if (isEnded(pause)) {
+        this.#keepEnded(capsule);
+        return;
+      }
       this.#parts.journal.markPause(capsule.spec.id, "paused", pause);
     }
     if (state === "paused" || (state === "resuming" && isDurable)) {
@@ -148,6 +158,14 @@ export class Lifecycle {
         this.#parts.log.error("recovery.failed", { capsule: capsule.spec.id, error });
       },
     );
+  }
+
+  /** The resume of one whose VMM had ended was cut off. */
+  #keepEnded(capsule: Capsule): void {
+    this.#parts.journal.markFailed(capsule.spec.id, capsule.reason);
+    capsule.status = "error";
+    this.#clearUp(capsule);
+    capsule.pause = null;
   }
 
   async #letRun(capsule: Capsule, state: Unfinished) {

@@ -11,7 +11,7 @@ const PauseRecord = Type.Object({
   reason: Type.Union([Type.Literal("requested"), Type.Literal("ttl_expired")]),
   /** UUID of the operation that paused or resumes it; empty if the agent did it by itself. */
   operationId: Type.String(),
-  /** The generation that the pause makes; null while it is made, and when its memory was lost. */
+  /** The generation that the pause makes; null until it is stopped. */
   generation: Nullable,
   /** Milliseconds since 1970; null while its memory is nowhere but with its VMM. */
   durableAtMs: Nullable,
@@ -24,6 +24,15 @@ export type PauseReason = PauseRecord["reason"];
 export function newPause(reason: PauseReason, operationId: string): PauseRecord {
   const nothing = { generation: null, durableAtMs: null, diskGeneration: null };
   return { reason, operationId, ...nothing };
+}
+
+/** For the resume of a capsule that was not paused: its VMM had ended. */
+export function endedPause(now: Date): PauseRecord {
+  return { ...newPause("requested", ""), durableAtMs: now.getTime() };
+}
+
+export function isEnded({ generation, durableAtMs }: PauseRecord): boolean {
+  return generation === null && durableAtMs !== null;
 }
 
 /** Throws if the text is not what `JSON.stringify` made of a record. */

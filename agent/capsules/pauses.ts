@@ -3,10 +3,10 @@
 // guest run on; until the end of sealing a resume lets it run on, too, and the unfinished generation is
 // dropped. docs/memory.md says what sealing costs.
 
-import type { AgentError } from "../errors.ts";
+import { AgentError } from "../errors.ts";
 import { SEAL_RETRY_MS, SEALS_AT_ONCE_MAX } from "../limits.ts";
 import { SnapshotError } from "../memory/snapshot-error.ts";
-import type { Generation, LiveCapsule } from "../memory/snapshots.ts";
+import type { Generation, HeldGeneration, LiveCapsule } from "../memory/snapshots.ts";
 import type { VmmProcess } from "../vmm/vmm.ts";
 import { identityOf } from "./build-capsule.ts";
 import { type Capsule, newProgress, type Sealing } from "./capsule.ts";
@@ -19,6 +19,8 @@ import { TurnQueue } from "./turn-queue.ts";
 
 /** For the end of a VMM to be seen, after what was asked of it failed. */
 const EXIT_NOTICE_MS = 1_000;
+/** What a caller who wants a copy of a paused capsule waits for its memory to reach the disk. */
+const CAPTURE_WAIT_MS = 60_000;
 /** For all memory of a host to reach its disk. */
 const SEAL_WAIT_MS = 600_000;
 
@@ -81,37 +83,69 @@ export class Pauses {
       journal.markFailed(spec.id, capsule.reason);
       return snapshotFailure(error);
     }
-    journal.markRunning(spec, progress.envdVersion);
     capsule.status = "running";
     capsule.pause = null;
+    try {
+      journal.markRunning(spec, progress.envdVersion);
+    } catch (cause) {
+      // A full disk: the next agent finds a pause that was cut off, and lets it run on once more.
+      log.error("capsule.unjournalled", { capsule: spec.id, error: cause });
+    }
     await this.#wake(capsule);
     return snapshotFailure(error);
   }
 
-  /** Makes a generation of a capsule as it is now. Throws AgentError; it goes on as it was. */
-  async capture(capsule: Capsule): Promise<Generation> {
+  /**
+   * Makes a generation of a capsule as it is now, held for the caller to dispose; a paused one MUST be
+   * durable. Throws AgentError; it goes on as it was.
+   */
+  async capture(capsule: Capsule): Promise<HeldGeneration> {
     const { snapshots } = this.#parts;
-    const { spec, progress, abort } = capsule;
-    if (capsule.status === "paused") {
-      await capsule.sealing?.done;
-      const { generation } = await snapshots.latest(spec.id);
-      if (generation?.manifest.generation === capsule.pause?.generation && generation) {
-        return generation;
-      }
-      throw noGeneration();
+    if (capsule.status !== "paused") return await this.#captureRunning(capsule);
+    const { generation } = await snapshots.latest(capsule.spec.id);
+    if (generation === null) throw noGeneration();
+    if (generation.manifest.generation !== capsule.pause?.generation) throw noGeneration();
+    try {
+      return await snapshots.hold(generation);
+    } catch (error) {
+      throw snapshotFailure(error);
     }
+  }
+
+  async #captureRunning(capsule: Capsule): Promise<HeldGeneration> {
+    const { snapshots, failpoints } = this.#parts;
+    const { spec, progress, abort } = capsule;
+    let held: HeldGeneration | null = null;
     try {
       await progress.guest?.freeze();
+      failpoints.reach("capture.after-freeze");
       const live = liveCapsule(this.#parts, spec, progress.vmm);
       await snapshots.pause(live);
+      failpoints.reach("capture.after-stop");
       const generation = await this.#inTurn(abort.signal, () => snapshots.seal(live));
+      failpoints.reach("capture.after-seal");
+      held = await snapshots.hold(generation);
+      failpoints.reach("capture.after-hold");
       await snapshots.resumeLive(live);
       await this.#wake(capsule);
-      return generation;
+      failpoints.reach("capture.after-wake");
+      return held;
     } catch (error) {
+      await held?.[Symbol.asyncDispose]();
       abort.signal.throwIfAborted();
       throw await this.runOn(capsule, error);
     }
+  }
+
+  /** Throws AgentError unavailable if a paused capsule is not durable in time. */
+  async awaitDurable(capsule: Capsule): Promise<void> {
+    const waiting = new AbortController();
+    await Promise.race([capsule.sealing?.done, sleep(CAPTURE_WAIT_MS, waiting.signal)]);
+    waiting.abort();
+    if (capsule.status !== "paused" || capsule.pause?.durableAtMs) return;
+    throw new AgentError("unavailable", "The capsule's memory is not yet on the disk", {
+      subject: "host",
+    });
   }
 
   /** Tells a guest that stood still the time, and lets its processes run. */
@@ -209,10 +243,10 @@ export class Pauses {
     failpoints.reach("seal.after-seal");
     // From here on a resume restores: nothing is awaited between this look and the mark.
     signal.throwIfAborted();
-    sealing.isFreeing = true;
     const number = generation.manifest.generation;
     const sealed = { generation: number, diskGeneration: number, durableAtMs: now().getTime() };
     this.#settle(capsule, { ...pause, ...sealed });
+    sealing.isFreeing = true;
     failpoints.reach("seal.after-durable");
     log.info("capsule.durable", {
       capsule: spec.id,

@@ -27,6 +27,10 @@ export async function recover(parts: HostParts, capsules: Capsules): Promise<voi
     disks: await parts.disks.list(),
   });
 
+  // What a resume replaced is wanted again if it did not succeed.
+  for (const { spec, state } of rows) {
+    await (state === "resuming" ? parts.disks.putBack(spec.id) : parts.disks.dropReplaced(spec.id));
+  }
   for (const row of plan.adopt) {
     const vmm = alive.get(row.spec.id);
     if (!vmm) continue;
@@ -85,8 +89,8 @@ async function isStopped(
 
 function keepDead(parts: HostParts, capsules: Capsules, row: CapsuleRow): void {
   const reason = row.reason || "its VMM ended while no agent ran";
-  if (row.state === "running") parts.journal.markFailed(row.spec.id, reason);
-  capsules.keep(row, { status: "error", reason });
+  if (row.state !== "failed") parts.journal.markFailed(row.spec.id, reason);
+  capsules.keep({ ...row, pause: null }, { status: "error", reason });
   parts.log.warn("recovery.died", { capsule: row.spec.id, reason });
 }
 

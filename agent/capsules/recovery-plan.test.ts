@@ -47,6 +47,7 @@ describe("what becomes of a row", () => {
     ["running", true, "adopt"],
     ["running", false, "died"],
     ["pausing", true, "pauses"],
+    ["pausing", false, "died"],
     ["paused", true, "pauses"],
     ["paused", false, "pauses"],
     ["resuming", true, "pauses"],

@@ -26,7 +26,7 @@ export interface RecoveryPlan {
   readonly undo: readonly CapsuleRow[];
   /** Its destroy was cut off: it goes on. */
   readonly finish: readonly CapsuleRow[];
-  /** Its VMM ended while no agent ran: kept as an error until it is destroyed. */
+  /** Its VMM ended while no agent ran, before a pause was answered: kept as an error until it is destroyed. */
   readonly died: readonly CapsuleRow[];
   /** Capsules with traces that the journal does not know: their VMMs belong to nobody. */
   readonly strangers: readonly string[];
@@ -36,16 +36,15 @@ export interface RecoveryPlan {
 
 export function planRecovery(rows: readonly CapsuleRow[], host: ObservedHost): RecoveryPlan {
   const known = new Set(rows.map((row) => row.spec.id));
+  const isLost = ({ state, spec }: CapsuleRow) =>
+    (state === "running" || state === "pausing") && !host.alive.has(spec.id);
   const inState = (...states: string[]) => rows.filter((row) => states.includes(row.state));
   return {
     adopt: inState("running").filter((row) => host.alive.has(row.spec.id)),
-    pauses: rows.filter(isPaused),
+    pauses: rows.filter(isPaused).filter((row) => !isLost(row)),
     undo: inState("creating"),
     finish: inState("destroying"),
-    died: [
-      ...inState("running").filter((row) => !host.alive.has(row.spec.id)),
-      ...inState("failed"),
-    ],
+    died: [...inState("running", "pausing").filter(isLost), ...inState("failed")],
     strangers: host.traces.filter((id) => !known.has(id)),
     unknownDisks: host.disks.filter((id) => !known.has(id)),
   };

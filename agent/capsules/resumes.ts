@@ -1,18 +1,20 @@
 // Resuming: the VMM that is still there runs on if its memory was not yet sealed; otherwise a new one
 // starts from the newest whole generation, or boots the disk if that is asked for. The guest gets fresh
 // entropy, the time, its names and token before its user's processes run. A failure leaves the capsule
-// paused as it was.
+// as it was, with the disk that it had.
 
 import { readdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import { isMemoryDamaged } from "../memory/pager-verdict.ts";
 import type { Generation } from "../memory/snapshots.ts";
 import { buildCapsule, type CapsuleSource, connectGuest, identityOf } from "./build-capsule.ts";
 import { type Capsule, newProgress } from "./capsule.ts";
 import { isGenerationUnusable, noGeneration, snapshotFailure } from "./capsule-errors.ts";
+import { capsuleRunDir } from "./capsule-paths.ts";
 import type { CapsuleSpec } from "./capsule-spec.ts";
 import type { HostParts } from "./host-parts.ts";
 import { liveCapsule } from "./live-capsule.ts";
-import { newPause, type PauseRecord } from "./pause-record.ts";
+import { endedPause, isEnded } from "./pause-record.ts";
 import type { Pauses } from "./pauses.ts";
 import type { TurnQueue } from "./turn-queue.ts";
 
@@ -44,13 +46,16 @@ export class Resumes {
     this.#boots = options.boots;
   }
 
-  /** Of a paused capsule, or of one whose VMM ended. Throws AgentError; it is paused then. */
+  /** Of a paused capsule, or of one whose VMM ended. Throws AgentError; it is what it was then. */
   async resume(capsule: Capsule, request: ResumeRequest): Promise<ResumedFrom> {
     const { sealing } = capsule;
     capsule.status = "resuming";
     // The pause is done for good, or its VMM is lost: either way its last word is awaited.
     if (sealing?.isFreeing) await sealing.done;
-    const pause = { ...(capsule.pause ?? this.#lostPause()), operationId: request.operationId };
+    const pause = {
+      ...(capsule.pause ?? endedPause(this.#parts.now())),
+      operationId: request.operationId,
+    };
     capsule.abort = new AbortController();
     this.#parts.journal.markPause(capsule.spec.id, "resuming", pause);
     capsule.status = "resuming";
@@ -74,10 +79,6 @@ export class Resumes {
   /** Its VMM was stopped, or was about to run on, when an agent ended. */
   async finishLive(capsule: Capsule): Promise<void> {
     await this.#runOn(capsule, capsule.spec);
-  }
-
-  #lostPause(): PauseRecord {
-    return { ...newPause("requested", ""), durableAtMs: this.#parts.now().getTime() };
   }
 
   async #runOn(capsule: Capsule, spec: CapsuleSpec): Promise<ResumedFrom> {
@@ -130,13 +131,15 @@ export class Resumes {
     const spec = { ...capsule.spec, ...request.settings };
     try {
       failpoints.reach("resume.after-mark");
+      const isDoubted = await isMemoryDamaged(capsuleRunDir(this.#parts.runDir, spec.id));
       await this.#endPause(capsule);
-      const sources = await this.#sources(capsule, request.isCold);
       using _place = await this.#boots.enter(signal);
-      const from = await this.#start(capsule, spec, sources);
+      const sources = this.#sources(capsule, request.isCold);
+      const from = await this.#start(capsule, spec, { sources, isDoubted });
       // Nothing is awaited from here on: a destroy comes before this line or finds it running.
       signal.throwIfAborted();
       this.#markRunning(capsule, spec);
+      await this.#dropReplaced(spec.id);
       if (from === "disk") await this.#dropMemory(spec.id);
       return from;
     } catch (error) {
@@ -160,22 +163,26 @@ export class Resumes {
     capsule.pause = { ...pause, durableAtMs: this.#parts.now().getTime(), diskGeneration: null };
   }
 
-  /** What to try, best first. */
-  async #sources(capsule: Capsule, isCold: boolean): Promise<CapsuleSource[]> {
+  /** What to try, best first; what is not asked for is not loaded. */
+  async *#sources(capsule: Capsule, isCold: boolean): AsyncGenerator<CapsuleSource, void, void> {
     const { spec, pause } = capsule;
     const { disks, snapshots, log } = this.#parts;
     const hasDisk = (await disks.list()).includes(spec.id);
-    if (isCold && hasDisk) return [{ kind: "disk" }];
+    if (isCold && hasDisk) {
+      yield { kind: "disk" };
+      return;
+    }
     const { generation, refused } = await snapshots.latest(spec.id);
     for (const error of refused) log.error("capsule.refused", { capsule: spec.id, error });
     if (generation === null) throw noGeneration(refused[0]);
-    const generations = [generation, ...(await this.#older(generation))];
-    return generations.map((generation) => ({
+    const toSource = (generation: Generation): CapsuleSource => ({
       kind: "memory",
       generation,
       isDiskKept: hasDisk && pause?.diskGeneration === generation.manifest.generation,
       savedToken: spec.accessToken,
-    }));
+    });
+    yield toSource(generation);
+    for (const older of await this.#older(generation)) yield toSource(older);
   }
 
   async #older(generation: Generation): Promise<Generation[]> {
@@ -193,12 +200,12 @@ export class Resumes {
   async #start(
     capsule: Capsule,
     spec: CapsuleSpec,
-    sources: readonly CapsuleSource[],
+    { sources, isDoubted }: { sources: AsyncIterable<CapsuleSource>; isDoubted: boolean },
   ): Promise<ResumedFrom> {
-    const { log, journal } = this.#parts;
+    const { log, journal, snapshots } = this.#parts;
     const newest = capsule.pause?.generation ?? null;
     let refusal: unknown;
-    for (const source of sources) {
+    for await (const source of sources) {
       // Once the guest runs, its disk is no generation's any more.
       if (capsule.pause) capsule.pause = { ...capsule.pause, diskGeneration: null };
       if (capsule.pause) journal.markPause(spec.id, "resuming", capsule.pause);
@@ -206,6 +213,8 @@ export class Resumes {
       const { progress } = capsule;
       try {
         const { signal } = capsule.abort;
+        // What was found when a guest wanted it is found again only by reading all.
+        if (isDoubted && source.kind === "memory") await snapshots.prepareMap(source.generation);
         await buildCapsule(this.#parts, spec, { verb: "resume", source, progress, signal });
         if (source.kind !== "memory") return "disk";
         return source.generation.manifest.generation === newest ? "memory" : "previous_memory";
@@ -217,6 +226,14 @@ export class Resumes {
       }
     }
     throw noGeneration(refusal);
+  }
+
+  async #dropReplaced(id: string): Promise<void> {
+    try {
+      await this.#parts.disks.dropReplaced(id);
+    } catch (error) {
+      this.#parts.log.warn("capsule.disk-kept", { capsule: id, error });
+    }
   }
 
   /** A disk that went on alone has no memory to go with it. */
@@ -239,10 +256,19 @@ export class Resumes {
     log.warn("capsule.resume-failed", { capsule: spec.id, error, ...capsule.progress.timings });
     // A destroy removes what there is.
     if (capsule.status !== "resuming") return;
-    await this.#pauses.free(capsule).catch((cause: unknown) => {
+    try {
+      await this.#pauses.free(capsule);
+      await this.#parts.disks.putBack(spec.id);
+    } catch (cause) {
       log.error("capsule.stuck", { capsule: spec.id, error: cause });
-    });
+    }
     if (capsule.status !== "resuming" || pause === null) return;
+    if (isEnded(pause)) {
+      journal.markFailed(spec.id, capsule.reason);
+      capsule.pause = null;
+      capsule.status = "error";
+      return;
+    }
     journal.markPause(spec.id, "paused", capsule.pause ?? pause);
     capsule.status = "paused";
   }

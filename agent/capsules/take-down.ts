@@ -47,6 +47,7 @@ export async function freeHost(parts: HostParts, remains: CapsuleRemains): Promi
   const { failpoints } = parts;
   await endVmm(parts, remains);
   failpoints.reach("seal.after-vmm");
+  await parts.snapshots.forgetVmm(id);
   await removeRunning(parts, id);
   failpoints.reach("seal.after-cgroup");
   if (slot !== null) await parts.network.release(slot);

@@ -4,8 +4,11 @@ import { AgentError } from "../errors.ts";
 import type { Guest } from "../guest/guest.ts";
 import type { VmmProcess } from "../vmm/vmm.ts";
 
-/** A packet to a guest whose interface is not up yet is lost, and TCP repeats it only after 1 s. */
-const FIRST_TRY_MS = 200;
+/**
+ * A packet to a guest whose interface is not up yet is lost, and TCP repeats it only after 1 s. The
+ * interface of a restored guest is up: a try that is given up early only has to be made again.
+ */
+const FIRST_TRY_MS = { boot: 200, restore: 2_000 } as const;
 /** A guest that is slow to answer, rather than not there, gets the time it needs. */
 const LONGEST_TRY_MS = 5_000;
 const TRY_GROWTH = 1.3;
@@ -16,7 +19,13 @@ const TRY_GROWTH = 1.3;
  */
 export async function waitForGuest(
   guest: Guest,
-  options: { vmm: VmmProcess; timeoutMs: number; pollMs: number; signal: AbortSignal },
+  options: {
+    start: keyof typeof FIRST_TRY_MS;
+    vmm: VmmProcess;
+    timeoutMs: number;
+    pollMs: number;
+    signal: AbortSignal;
+  },
 ): Promise<string> {
   const ended = new AbortController();
   void options.vmm.exited.then((exit) =>
@@ -26,7 +35,7 @@ export async function waitForGuest(
   );
   const deadline = AbortSignal.timeout(options.timeoutMs);
   const over = AbortSignal.any([options.signal, ended.signal]);
-  let tryMs = FIRST_TRY_MS;
+  let tryMs: number = FIRST_TRY_MS[options.start];
   let lastError: unknown;
   while (!deadline.aborted) {
     over.throwIfAborted();

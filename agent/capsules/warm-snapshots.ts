@@ -8,6 +8,7 @@
 import { mkdir, readdir, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import { WARM_BYTES_MAX, WARM_QUEUED_MAX, WARM_RETRY_MS, WARM_SNAPSHOTS_MAX } from "../limits.ts";
+import { sweepUnfinished } from "../memory/durable-files.ts";
 import type { Generation } from "../memory/snapshots.ts";
 import { hasCode } from "../native/syscall-error.ts";
 import type { CapsuleSpec } from "./capsule-spec.ts";
@@ -48,6 +49,11 @@ export class WarmSnapshots {
     this.#parts = parts;
     this.#dir = options.dir;
     this.#isOn = options.isOn;
+  }
+
+  /** Removes what crashes left half made or half removed. MUST be called before anything else. */
+  async sweep(): Promise<void> {
+    await sweepUnfinished(this.#dir);
   }
 
   /** The snapshot that a create of that spec may restore; null: there is none, or it is of no use. */

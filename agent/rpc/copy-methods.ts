@@ -3,6 +3,7 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { forkCapsule, snapshotCapsule } from "../capsules/copies.ts";
+import type { Failpoints } from "../capsules/failpoints.ts";
 import type { MemoryTemplates } from "../capsules/memory-templates.ts";
 import { AgentError } from "../errors.ts";
 import { type LifecycleDeps, toStarted } from "./lifecycle-methods.ts";
@@ -13,7 +14,7 @@ type CopyMethod = "createSnapshot" | "deleteSnapshot" | "forkSandbox";
 
 /** Throws ConnectErrors only. */
 export function copyMethods(
-  deps: LifecycleDeps & { readonly templates: MemoryTemplates },
+  deps: LifecycleDeps & { readonly templates: MemoryTemplates; readonly failpoints: Failpoints },
 ): Pick<ServiceImpl<typeof HostAgentService>, CopyMethod> {
   const answer = async <T>(method: string, work: () => Promise<T>): Promise<T> => {
     try {
@@ -37,7 +38,7 @@ export function copyMethods(
       }),
     forkSandbox: (request) =>
       answer("ForkSandbox", async () => {
-        const forks = await forkCapsule(deps.capsules, parseFork(request));
+        const forks = await forkCapsule(deps, parseFork(request));
         return {
           results: forks.map(({ id, result }) => {
             if (result instanceof AgentError) {

@@ -4,6 +4,7 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import type { EntryInfo } from "../../proto/gen/envd/filesystem_pb.js";
 import type { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
 import type { CapsuleLease, Capsules } from "../capsules/capsules.ts";
+import type { Failpoints } from "../capsules/failpoints.ts";
 import type { MemoryTemplates } from "../capsules/memory-templates.ts";
 import { exec, startBackground } from "../guest/exec.ts";
 import { entryType, listDir, makeDir, readFile, removePath, writeFile } from "../guest/files.ts";
@@ -30,6 +31,7 @@ import { streamMethods } from "./stream-methods.ts";
 export interface HostAgentDeps {
   readonly capsules: Capsules;
   readonly templates: MemoryTemplates;
+  readonly failpoints: Failpoints;
   readonly capsuleMetrics: CapsuleMetrics;
   /** kernel_version, vmm, vmm_version, agent_version: the same for every capsule. */
   readonly metadata: Readonly<Record<string, string>>;
