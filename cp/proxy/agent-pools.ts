@@ -8,6 +8,8 @@ const IDLE_CONNECTIONS_MAX = 256;
 const IDLE_MS = 60_000;
 const CONNECTIONS_PER_AGENT_MAX = 10_000;
 const DIAL_TIMEOUT_MS = 10_000;
+/** An agent that is replaced listens again within a second or two. */
+const DIAL_RETRY_AFTER_MS = [50, 100, 200, 400, 500, 750] as const;
 
 export class AgentPools {
   readonly #pools = new Map<string, UpstreamPool>();
@@ -25,7 +27,7 @@ export class AgentPools {
       idleMax: IDLE_CONNECTIONS_MAX,
       idleMs: IDLE_MS,
       connectionsMax: CONNECTIONS_PER_AGENT_MAX,
-      retryAfterMs: [],
+      retryAfterMs: DIAL_RETRY_AFTER_MS,
       dialTimeoutMs: DIAL_TIMEOUT_MS,
       isFickle: false,
     });

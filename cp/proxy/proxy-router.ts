@@ -44,6 +44,16 @@ export interface ProxyDeps {
 interface Asked extends PortOfCapsule {
   readonly request: RequestHead;
   readonly peer: Peer;
+  /** The host that did not have the capsule any more. */
+  readonly triedAddress?: string;
+}
+
+interface Failed {
+  readonly error: ProxyError;
+  /** Of the host. */
+  readonly address: string;
+  /** The request can be sent again. */
+  readonly isKept: boolean;
 }
 
 export class ProxyRouter {
@@ -75,39 +85,38 @@ export class ProxyRouter {
     if (refusal !== null) return refuse(request, refusal);
     const { pools, ownCredentials, envdTokens } = this.#deps;
     const prefix = proxyPrefix(encodeId("capsule", capsuleId), port);
+    const address = placement.hostAddress;
+    const explain = (error: ProxyError, isKept: boolean) =>
+      this.#explain(asked, { error, address, isKept });
     const headers = withoutForwarded(endToEnd(request.headers));
     return {
-      pool: pools.at(placement.hostAddress),
+      pool: pools.at(address),
       target: prefix + request.target,
       headers: [
         ...ownCredentials.strip(headers, port === ENVD_PORT ? null : envdTokens.of(capsuleId)),
         ...forwardedHeaders(request, peer),
       ],
       idleTimeoutMs: SILENCE_MS,
-      respond: (head) => this.#respond(asked, head, prefix),
-      explain: (failure) => this.#explain(asked, FAILURES[failure] ?? "not-running"),
+      respond: (head, isKept) => {
+        const error = errorOf(head);
+        return error === undefined ? worldHeaders(head, prefix) : explain(error, isKept);
+      },
+      explain: (failure, isKept) =>
+        explain(FAILURES[failure] ?? "not-running", isKept && failure === "refused"),
     };
   }
 
-  #respond(asked: Asked, head: ResponseHead, prefix: string): Header[] | Promise<Answer> {
-    const told = headerOf(head.headers, PROXY_ERROR_HEADER);
-    const error = PROXY_ERRORS.find((known) => known === told);
-    if (error !== undefined) return this.#explain(asked, error);
-    return endToEnd(head.headers)
-      .filter((line) => !setsOwnCookie(line))
-      .map((line) => {
-        const isOurs = line.key === "location" && line.value.startsWith(`${prefix}/`);
-        return isOurs ? { ...line, value: line.value.slice(prefix.length) } : line;
-      });
-  }
-
-  async #explain(asked: Asked, error: ProxyError): Promise<Answer> {
-    const { request, capsuleId, port } = asked;
+  async #explain(asked: Asked, { error, address, isKept }: Failed): Promise<Verdict> {
+    const { request, capsuleId, port, triedAddress } = asked;
     const sandboxId = encodeId("capsule", capsuleId);
     if (error === "not-running") {
       this.#deps.placements.forget(capsuleId);
       try {
         const placement = await this.#deps.placements.of(capsuleId);
+        const hasMoved = placement.hostAddress !== address && triedAddress === undefined;
+        // No guest has seen the request.
+        if (hasMoved && isKept)
+          return this.#forward({ ...asked, triedAddress: address }, placement);
         return refuse(request, absent(asked, placement) ?? notFound(sandboxId));
       } catch (error) {
         return unavailable(request, error);
@@ -147,6 +156,21 @@ export class ProxyRouter {
     if (token === null && isSignedUrl(request.target)) return null;
     return { status: 401, message: "The X-Access-Token header is missing or does not match" };
   }
+}
+
+/** What the agent says is wrong, if the response is its own. */
+function errorOf(head: ResponseHead): ProxyError | undefined {
+  const told = headerOf(head.headers, PROXY_ERROR_HEADER);
+  return PROXY_ERRORS.find((known) => known === told);
+}
+
+function worldHeaders(head: ResponseHead, prefix: string): Header[] {
+  return endToEnd(head.headers)
+    .filter((line) => !setsOwnCookie(line))
+    .map((line) => {
+      const isOurs = line.key === "location" && line.value.startsWith(`${prefix}/`);
+      return isOurs ? { ...line, value: line.value.slice(prefix.length) } : line;
+    });
 }
 
 function absent({ capsuleId }: Asked, { status, hostAddress }: Placement): Refusal | null {

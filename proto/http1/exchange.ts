@@ -13,9 +13,10 @@ import {
   type ResponseHead,
 } from "./head.ts";
 import { endToEnd } from "./hop.ts";
+import { SentBody } from "./sent-body.ts";
 import type { ServerConnection } from "./server-connection.ts";
 import type { DialFailure, Upstream } from "./upstream-pool.ts";
-import type { Answer, Forward, ForwardFailure } from "./verdict.ts";
+import { type Forward, type ForwardFailure, isForward, type Verdict } from "./verdict.ts";
 import type { WireEvents } from "./wire.ts";
 
 /** A tunnel whose one side has ended waits so long for the other. */
@@ -33,7 +34,8 @@ export class Exchange implements WireEvents {
   readonly #client: ServerConnection;
   readonly #request: RequestHead;
   readonly #forward: Forward;
-  readonly #requestBody: BodyReader;
+  readonly #sent = new SentBody();
+  #requestBody: BodyReader;
   #upstream: Upstream | null = null;
   #response: ResponseHead | null = null;
   #responseBody: BodyReader | null = null;
@@ -42,8 +44,6 @@ export class Exchange implements WireEvents {
   #headBytes: Buffer = EMPTY;
   #movedAt: number;
   #state: "dialling" | "open" | "tunnel" | "half-open" | "over" = "dialling";
-  /** The response's place is taken by an answer. */
-  #isReplaced = false;
 
   constructor(client: ServerConnection, request: RequestHead, forward: Forward) {
     this.#client = client;
@@ -59,8 +59,8 @@ export class Exchange implements WireEvents {
 
   start(): void {
     const { pool } = this.#forward;
-    const isRepeatable = REPEATABLE.has(this.#request.method) && this.#request.bodyLength === 0;
-    const mayReuse = isRepeatable || !pool.options.isFickle;
+    const { method, bodyLength } = this.#request;
+    const mayReuse = !pool.options.isFickle || (REPEATABLE.has(method) && bodyLength === 0);
     const idle = mayReuse && this.#request.upgrade === null ? pool.take() : null;
     if (idle !== null) this.#send(idle);
     else this.#dial();
@@ -90,6 +90,7 @@ export class Exchange implements WireEvents {
     }
     const end = this.#readRequestBody(bytes);
     if (end === null) return;
+    if (this.#response === null) this.#sent.add(bytes.subarray(0, end));
     if (!upstream.wire.write(end === bytes.length ? bytes : bytes.subarray(0, end))) {
       this.#client.wire.pause();
     }
@@ -153,10 +154,13 @@ export class Exchange implements WireEvents {
     }
     const upstream = this.#upstream;
     const isUntouched = this.#response === null && this.#headBytes.length === 0;
-    if (upstream?.isUsed && isUntouched && !this.#isReplaced && this.#request.bodyLength === 0) {
-      // It was closed while it was idle: the server has not seen the request.
+    const mayRepeat = REPEATABLE.has(this.#request.method) && this.#sent.isWhole;
+    if (upstream?.isUsed && isUntouched && mayRepeat) {
+      // It was most likely closed while it was idle, but the server may have seen the request.
       this.#forward.pool.drop(upstream);
       this.#upstream = null;
+      this.#requestBody = bodyReader(this.#request.bodyLength);
+      this.#client.unread(this.#sent.take());
       this.#dial();
     } else this.#fail("broken");
   }
@@ -212,7 +216,7 @@ export class Exchange implements WireEvents {
 
   #openTunnel(head: ResponseHead, rest: Buffer): void {
     if (this.#request.upgrade === null) throw new MalformedHttp("unasked change of protocol");
-    const headers = this.#forward.respond(head);
+    const headers = this.#forward.respond(head, false);
     if (headers instanceof Promise) throw new MalformedHttp("it is no answer");
     const upgrade = head.headers.filter(({ key }) => key === "upgrade");
     this.#client.wire.write(
@@ -232,11 +236,12 @@ export class Exchange implements WireEvents {
 
   #takeResponse(head: ResponseHead, bytes: Buffer, start: number): void {
     this.#response = head;
-    const headers = this.#forward.respond(head);
+    const headers = this.#forward.respond(head, this.#sent.isWhole);
     if (headers instanceof Promise) {
       this.#replace(headers);
       return;
     }
+    this.#sent.forget();
     const { minor } = this.#request;
     this.#responseBody = bodyReader(head.bodyLength);
     this.#transfer = transferOf(head, minor);
@@ -287,11 +292,13 @@ export class Exchange implements WireEvents {
     return this.#client.keepsAlive(this.#request) && this.#requestBody.isDone && !this.#mustClose();
   }
 
-  #replace(answer: Promise<Answer>): void {
-    this.#isReplaced = true;
+  #replace(verdict: Promise<Verdict>): void {
     this.#end("drop");
-    answer.then(
-      (settled) => this.#client.answer(settled),
+    verdict.then(
+      (settled) => {
+        if (isForward(settled)) this.#client.forwardAgain(settled, this.#sent.take());
+        else this.#client.answer(settled);
+      },
       (error) => this.#client.fail(error),
     );
   }
@@ -315,7 +322,7 @@ export class Exchange implements WireEvents {
       this.#client.abort();
       return;
     }
-    const answer = this.#forward.explain(reason);
+    const answer = this.#forward.explain(reason, this.#sent.isWhole);
     if (answer instanceof Promise) this.#replace(answer);
     else this.#client.answer(answer);
   }

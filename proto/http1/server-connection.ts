@@ -12,7 +12,14 @@ import {
   type RequestHead,
 } from "./head.ts";
 import type { IdleClock, Ticking } from "./idle-clock.ts";
-import { type Answer, isForward, type Peer, type Router, type Verdict } from "./verdict.ts";
+import {
+  type Answer,
+  type Forward,
+  isForward,
+  type Peer,
+  type Router,
+  type Verdict,
+} from "./verdict.ts";
 import type { Wire, WireEvents } from "./wire.ts";
 
 /** A request's head must be there in this time after its first byte. */
@@ -110,6 +117,19 @@ export class ServerConnection implements WireEvents, Ticking {
     if (this.#early.length === 0 && this.#state === "head") this.#movedAt = this.clock.nowMs;
     this.#early = this.#early.length === 0 ? bytes : Buffer.concat([this.#early, bytes]);
     if (this.#early.length > EARLY_BYTES_MAX && this.#state !== "head") this.wire.pause();
+  }
+
+  /** Takes back what was taken of a body, so that it comes again before the rest. */
+  unread(bytes: Buffer): void {
+    if (bytes.length > 0) this.#early = Buffer.concat([bytes, this.#early]);
+  }
+
+  /** Forwards the request under way to another place, with what was read of its body. */
+  forwardAgain(forward: Forward, body: Buffer): void {
+    const request = this.#request;
+    this.unread(body);
+    if (request === null) forward.lease?.[Symbol.dispose]();
+    else this.#follow(request, forward);
   }
 
   takeEarly(): Buffer {

@@ -15,7 +15,10 @@ export interface UpstreamPoolOptions {
   readonly idleMs: number;
   /** Connections at once, idle ones too. */
   readonly connectionsMax: number;
-  /** Waits between attempts to connect; their number is one less than that of the attempts. */
+  /**
+   * Waits between attempts to connect when nobody listens; their number is one less than that of the
+   * attempts. Where nobody answers at all, there is one attempt.
+   */
   readonly retryAfterMs: readonly number[];
   readonly dialTimeoutMs: number;
   /**
@@ -133,7 +136,8 @@ export class UpstreamPool {
       if (waitMs > 0) await Bun.sleep(waitMs);
       if (this.#isClosed) return "closed";
       const wire = await connect(this.options.address, this.options.dialTimeoutMs);
-      if (wire === null) continue;
+      if (wire === "silent") break;
+      if (wire === "refused") continue;
       if (this.#isClosed) {
         wire.abort();
         return "closed";
@@ -152,13 +156,16 @@ export class UpstreamPool {
   }
 }
 
-/** Null when nobody listens there or nobody answered in time. */
-function connect(address: UpstreamAddress, timeoutMs: number): Promise<SocketWire | null> {
+/** `refused` when nobody listens there, `silent` when nobody answered in time. */
+function connect(
+  address: UpstreamAddress,
+  timeoutMs: number,
+): Promise<SocketWire | "refused" | "silent"> {
   return new Promise((resolve) => {
     let isLate = false;
     const timer = setTimeout(() => {
       isLate = true;
-      resolve(null);
+      resolve("silent");
     }, timeoutMs);
     const opened = (wire: SocketWire) => {
       clearTimeout(timer);
@@ -167,7 +174,7 @@ function connect(address: UpstreamAddress, timeoutMs: number): Promise<SocketWir
     };
     const failed = () => {
       clearTimeout(timer);
-      resolve(null);
+      resolve("refused");
     };
     const socket = wireHandlers(opened, failed);
     const options = { socket, allowHalfOpen: true };

@@ -32,12 +32,13 @@ export interface Forward {
   /** Held until the exchange is over. */
   readonly lease?: Disposable;
   /**
-   * The final response's headers for the client, without those that concern one connection; an answer
-   * takes the response's place.
+   * The final response's headers for the client, without those that concern one connection. A verdict
+   * takes the response's place; it may forward the request again if that `isKept`, still whole, and the
+   * response tells that no server has acted on it.
    */
-  readonly respond: (head: ResponseHead) => readonly Header[] | Promise<Answer>;
-  /** The answer when there is no response. */
-  readonly explain: (failure: ForwardFailure) => Answer | Promise<Answer>;
+  readonly respond: (head: ResponseHead, isKept: boolean) => readonly Header[] | Promise<Verdict>;
+  /** What happens without a response. A request that `isKept` may be forwarded again if none was sent. */
+  readonly explain: (failure: ForwardFailure, isKept: boolean) => Answer | Promise<Verdict>;
 }
 
 export type Verdict = Forward | Answer;

@@ -8,6 +8,7 @@ import type { Platform } from "../../scripts/dev/platform.ts";
 import type { Capsule, Client } from "../harness/client.ts";
 import { type CapsulePort, seen, startGuestServer } from "../harness/guest-server.ts";
 import { adminClient, platform } from "../harness/platform.ts";
+import { GROWTH_MIB_MAX, programSizes } from "../harness/program-sizes.ts";
 import { rawExchange } from "../harness/raw-http.ts";
 
 const BOOT_TIMEOUT_MS = 120_000;
@@ -136,7 +137,7 @@ describe("bodies", () => {
   test.each(["", "&chunked"])(
     `${BULK_BYTES} bytes come down whole%s, and the programs stay small`,
     async (how) => {
-      const before = await programSizes();
+      const before = await programSizes(dev);
       const response = await port.fetch(`/download?bytes=${BULK_BYTES}${how}`);
       let bytes = 0;
       let crc = 0;
@@ -144,11 +145,11 @@ describe("bodies", () => {
         bytes += piece.length;
         crc = Bun.hash.crc32(piece, crc);
       }
-      const after = await programSizes();
+      const after = await programSizes(dev);
 
       expect([bytes, crc]).toEqual([BULK_BYTES, crcOfBulk()]);
-      expect(after.cpMib - before.cpMib).toBeLessThan(96);
-      expect(after.agentMib - before.agentMib).toBeLessThan(96);
+      expect(after.cpMib - before.cpMib).toBeLessThan(GROWTH_MIB_MAX);
+      expect(after.agentMib - before.agentMib).toBeLessThan(GROWTH_MIB_MAX);
     },
     isSoak ? SOAK_TIMEOUT_MS : SLOW_TIMEOUT_MS,
   );
@@ -156,14 +157,14 @@ describe("bodies", () => {
   test(
     `${BULK_BYTES} bytes go up whole in chunks, and the programs stay small`,
     async () => {
-      const before = await programSizes();
+      const before = await programSizes(dev);
       const response = await port.fetch("/upload", { method: "POST", body: bulk() });
       const received = await response.json();
-      const after = await programSizes();
+      const after = await programSizes(dev);
 
       expect(received).toEqual({ bytes: BULK_BYTES, crc: crcOfBulk() });
-      expect(after.cpMib - before.cpMib).toBeLessThan(96);
-      expect(after.agentMib - before.agentMib).toBeLessThan(96);
+      expect(after.cpMib - before.cpMib).toBeLessThan(GROWTH_MIB_MAX);
+      expect(after.agentMib - before.agentMib).toBeLessThan(GROWTH_MIB_MAX);
     },
     isSoak ? SOAK_TIMEOUT_MS : SLOW_TIMEOUT_MS,
   );
@@ -237,12 +238,3 @@ describe("TLS", () => {
     expect(JSON.parse(await response.text()).target).toBe("/x");
   });
 });
-
-async function programSizes(): Promise<{ cpMib: number; agentMib: number }> {
-  const sizeMib = async (name: string) => {
-    const record = await dev.processes.running(name);
-    const status = await readFile(`/proc/${record?.pid}/status`, "utf8");
-    return Number(/VmRSS:\s+(\d+)/.exec(status)?.[1]) / 1024;
-  };
-  return { cpMib: await sizeMib("cp"), agentMib: await sizeMib("agent") };
-}

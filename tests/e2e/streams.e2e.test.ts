@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { agentClient } from "../harness/agent-client.ts";
 import { type Capsule, type Client, until } from "../harness/client.ts";
 import { adminClient, platform } from "../harness/platform.ts";
+import { GROWTH_MIB_MAX, programSizes } from "../harness/program-sizes.ts";
 import { RawWebSocket } from "../harness/raw-websocket.ts";
 import { StreamClient, textOf } from "../harness/stream-client.ts";
 
@@ -236,6 +237,8 @@ test("a file goes in and out by stream, and one that breaks off leaves nothing",
     });
   };
   const never = new AbortController().signal;
+  const dev = await platform();
+  const before = await programSizes(dev);
   const written = await send("/root/large", sizeBytes, `\r\n--${boundary}--\r\n`, never);
   const broken = await send("/root/broken", 4 * MB, "", never);
   const read = await client.fetch(path("files/stream/read"), {
@@ -247,11 +250,14 @@ test("a file goes in and out by stream, and one that breaks off leaves nothing",
     hash.update(chunk);
     received += chunk.byteLength;
   }
+  const after = await programSizes(dev);
   const expected = new Bun.CryptoHasher("sha256");
   for (let i = 0; i < sizeBytes; i += block.byteLength) expected.update(block);
 
   expect([written.status, broken.status, received]).toEqual([204, 400, sizeBytes]);
   expect(hash.digest("hex")).toBe(expected.digest("hex"));
+  expect(after.cpMib - before.cpMib).toBeLessThan(GROWTH_MIB_MAX);
+  expect(after.agentMib - before.agentMib).toBeLessThan(GROWTH_MIB_MAX);
   await until(
     "removed",
     () => sh("ls /root"),

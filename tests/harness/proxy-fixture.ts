@@ -4,7 +4,16 @@ import type { Socket } from "node:net";
 import { endToEnd } from "../../proto/http1/hop.ts";
 import { Front } from "../../proto/http1/listener.ts";
 import { UpstreamPool } from "../../proto/http1/upstream-pool.ts";
+import type { Answer, Forward } from "../../proto/http1/verdict.ts";
 import { type RawServer, rawServer } from "./raw-http.ts";
+
+export interface FrontOptions {
+  readonly isFickle?: boolean;
+  readonly idleTimeoutMs?: number;
+  readonly retryAfterMs?: readonly number[];
+  /** The port of a server that requests go to when the first answers 503. */
+  readonly movedTo?: number;
+}
 
 export class ProxyFixture implements AsyncDisposable {
   readonly #resources = new AsyncDisposableStack();
@@ -18,20 +27,10 @@ export class ProxyFixture implements AsyncDisposable {
   }
 
   /** A front before the server; returns the front's port. */
-  frontOf(upstreamPort: number, more: { isFickle?: boolean; idleTimeoutMs?: number } = {}): number {
-    const pool = this.#resources.adopt(
-      new UpstreamPool({
-        address: { hostname: "127.0.0.1", port: upstreamPort },
-        idleMax: 8,
-        idleMs: 5_000,
-        connectionsMax: 16,
-        retryAfterMs: [50],
-        dialTimeoutMs: 1_000,
-        isFickle: more.isFickle ?? false,
-      }),
-      (pool) => pool.close(),
-    );
+  frontOf(upstreamPort: number, more: FrontOptions = {}): number {
+    const pool = this.#poolOf(upstreamPort, more);
     this.#pool = pool;
+    const moved = more.movedTo === undefined ? null : this.#poolOf(more.movedTo, more);
     const front = this.#resources.use(
       new Front({
         connectionsMax: 100,
@@ -39,20 +38,39 @@ export class ProxyFixture implements AsyncDisposable {
           throw error;
         },
         router: (request) => {
-          this.leases += 1;
-          return {
-            pool,
-            target: request.target,
-            headers: endToEnd(request.headers),
-            idleTimeoutMs: more.idleTimeoutMs ?? null,
-            lease: { [Symbol.dispose]: () => this.leases-- },
-            respond: (head) => endToEnd(head.headers),
-            explain: (failure) => ({ status: 502, headers: [], body: failure }),
+          const forward = (to: UpstreamPool): Forward => {
+            this.leases += 1;
+            return {
+              pool: to,
+              target: request.target,
+              headers: endToEnd(request.headers),
+              idleTimeoutMs: more.idleTimeoutMs ?? null,
+              lease: { [Symbol.dispose]: () => this.leases-- },
+              respond: (head, isKept) => {
+                if (head.status !== 503 || moved === null) return endToEnd(head.headers);
+                return Promise.resolve(isKept ? forward(moved) : answer("moved"));
+              },
+              explain: (failure) => answer(failure),
+            };
           };
+          return forward(pool);
         },
       }),
     );
     return front.listen({ hostname: "127.0.0.1", port: 0 });
+  }
+
+  #poolOf(port: number, { isFickle, retryAfterMs }: FrontOptions): UpstreamPool {
+    const pool = new UpstreamPool({
+      address: { hostname: "127.0.0.1", port },
+      idleMax: 8,
+      idleMs: 5_000,
+      connectionsMax: 16,
+      retryAfterMs: retryAfterMs ?? [50],
+      dialTimeoutMs: 1_000,
+      isFickle: isFickle ?? false,
+    });
+    return this.#resources.adopt(pool, (pool) => pool.close());
   }
 
   async server(serve: (socket: Socket, text: string) => void): Promise<RawServer> {
@@ -70,6 +88,10 @@ export class ProxyFixture implements AsyncDisposable {
   [Symbol.asyncDispose](): Promise<void> {
     return this.#resources.disposeAsync();
   }
+}
+
+function answer(body: string): Answer {
+  return { status: 502, headers: [], body };
 }
 
 /** A GET as text. */
