@@ -168,8 +168,10 @@ function health(): Response {
 }
 
 async function handleInit(request: Request, deps: ServerDeps): Promise<Response> {
-  await init(await jsonBody(request), request.headers, deps);
-  return new Response(null, { status: 204, headers: { "x-envd-version": ENVD_VERSION } });
+  const newestNs = await init(await jsonBody(request), request.headers, deps);
+  const headers = new Headers({ "x-envd-version": ENVD_VERSION });
+  if (newestNs !== null) headers.set("x-envd-newest-ns", String(newestNs));
+  return new Response(null, { status: 204, headers });
 }
 
 async function handleCompose(request: Request, deps: ServerDeps): Promise<Response> {

@@ -23,6 +23,8 @@ import type { StreamBudget } from "./stream-budget.ts";
 
 const TIME_HEADER = "x-envd-time-ms";
 const TIME_MS = /^\d{1,15}$/;
+const NEWEST_HEADER = "x-envd-newest-ns";
+const TIME_NS = /^\d{1,21}$/;
 
 export interface GuestOptions {
   readonly hostIp: string;
@@ -181,14 +183,17 @@ export class Guest {
         accessToken: this.#accessToken,
         envVars: identity.envs,
         defaultUser: identity.defaultUser,
-        timestamp: new Date(timestampMs).toISOString(),
         ...(clockAdvanceUs === null ? {} : { clockAdvanceUs }),
         capsuleId: identity.capsuleId,
         templateId: identity.templateId,
         hostname: identity.capsuleId,
         ...(renewal === null ? {} : { entropy: randomBytes(ENTROPY_BYTES).toString("hex") }),
       };
-      await this.#postInit(body, { savedToken: renewal?.savedToken ?? null, signal });
+      const to = { savedToken: renewal?.savedToken ?? null, signal };
+      const newestMs = await this.#postInit(body, { ...to, timestampMs });
+      if (newestMs === null) return;
+      // The host's clock was set back since its last message: what counts is that this one comes after.
+      await this.#postInit(body, { ...to, timestampMs: newestMs + 1 });
     } catch (error) {
       throw guestError(error, { subject: "guest", closed: this.closed });
     }
@@ -210,10 +215,13 @@ export class Guest {
     return TIME_MS.test(text) ? Number(text) : null;
   }
 
+  /** Null, or the time of a message that came before and is newer, so that this one counted for nothing. */
   async #postInit(
     body: object,
-    { savedToken, signal }: { savedToken: string | null; signal: AbortSignal },
-  ): Promise<void> {
+    options: { timestampMs: number; savedToken: string | null; signal: AbortSignal },
+  ): Promise<number | null> {
+    const { savedToken, signal } = options;
+    const timestamp = new Date(options.timestampMs);
     const response = await this.http.send({
       method: "POST",
       path: "/init",
@@ -221,16 +229,21 @@ export class Guest {
         "Content-Type": "application/json",
         ...(savedToken ? { [TOKEN_HEADER]: savedToken } : {}),
       },
-      body: JSON.stringify(body),
+      body: JSON.stringify({ ...body, timestamp }),
       signal,
     });
     const text = await readText(response, SMALL_ANSWER_BYTES_MAX);
-    if (response.status === 204) return;
     // 401 is an unknown default user: a guest that was never told a token refuses none.
     if (response.status === 400 || response.status === 401) {
       throw invalidField("default_user", guestText(text));
     }
-    throw badAnswer(`status ${response.status} for /init`, guestText(text));
+    if (response.status !== 204) {
+      throw badAnswer(`status ${response.status} for /init`, guestText(text));
+    }
+    const newestNs = response.headers.get(NEWEST_HEADER) ?? "";
+    if (!TIME_NS.test(newestNs)) return null;
+    const newestMs = Number(BigInt(newestNs) / 1_000_000n);
+    return newestMs > timestamp.getTime() ? newestMs : null;
   }
 
   async #control(path: string): Promise<void> {

@@ -192,3 +192,21 @@ test("the end of the capsule ends its calls", async () => {
   expect(await failure(run())).toBe("failed_precondition capsule");
   expect(requests).toEqual(["POST /process.Process/Start HTTP/1.1"]);
 });
+
+test("a guest that last heard from a host whose clock was ahead is told anew, with a time that counts", async () => {
+  const now = new Date();
+  const newestMs = now.getTime() + 3_600_000;
+  const times: string[] = [];
+  reply = (socket, request) => {
+    const isInit = request.startsWith("POST /init");
+    const [time = ""] = request.match(/(?<="timestamp":")[^"]*/) ?? [];
+    if (isInit) times.push(time);
+    const headers = times.length === 1 ? [`x-envd-newest-ns: ${newestMs}000000`] : [];
+    endWith(isInit ? http("204 No Content", headers) : http("200 OK", []))(socket, request);
+  };
+  const identity = { capsuleId: "cl-1", templateId: "t", defaultUser: "root", envs: {} };
+
+  await guest.init(identity, now, { savedToken: null });
+
+  expect(times.slice(1)).toEqual([new Date(newestMs + 1).toISOString()]);
+});

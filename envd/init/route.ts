@@ -21,9 +21,14 @@ export interface InitDeps {
 /**
  * Applies the body. Once a token is set, the current one is needed, as header or in the body. A body
  * whose time is not after that of the last one is accepted and changes nothing, so that a late or
- * repeated message does no harm. Nothing is applied when a field is wrong.
+ * repeated message does no harm: then the last one's time is answered, otherwise null. Nothing is
+ * applied when a field is wrong.
  */
-export async function init(body: unknown, headers: Headers, deps: InitDeps): Promise<void> {
+export async function init(
+  body: unknown,
+  headers: Headers,
+  deps: InitDeps,
+): Promise<bigint | null> {
   const { settings, users } = deps;
   const request = parseInitRequest(body);
   authorize(request, headers, settings);
@@ -32,9 +37,10 @@ export async function init(body: unknown, headers: Headers, deps: InitDeps): Pro
   const advanceNs = clockAdvanceNs(request);
   const { updatedAtNs } = settings;
   if (timestampNs !== undefined && updatedAtNs !== null && timestampNs <= updatedAtNs) {
-    // Even a message that comes again means that the host has this guest back.
-    deps.cgroups?.thaw();
-    return;
+    // The same message again means that the host has this guest back. An older one may be of a host whose
+    // clock was set back: it sends another that counts, before which nothing may run.
+    if (timestampNs === updatedAtNs) deps.cgroups?.thaw();
+    return updatedAtNs;
   }
   const user = users.byName(request.defaultUser || settings.defaultUser);
 
@@ -59,6 +65,7 @@ export async function init(body: unknown, headers: Headers, deps: InitDeps): Pro
   settings.updatedAtNs = timestampNs ?? settings.updatedAtNs;
   // After the renewal: no program of the user's sees the names, the time or the entropy of before.
   deps.cgroups?.thaw();
+  return null;
 }
 
 function authorize(request: InitRequest, headers: Headers, settings: Settings): void {

@@ -83,6 +83,8 @@ test("a message that is not newer than the last one changes nothing", async () =
     await set("older", now(-60_000)),
   ]).toEqual([204, 204, 204]);
   expect(await shell("echo $A")).toBe("1\n");
+  const older = await postInit(envd, { accessToken: TOKEN, timestamp: now(-60_000) });
+  expect(older.headers.get("x-envd-newest-ns")).toBe(`${BigInt(Date.parse(stamp)) * 1_000_000n}`);
   await set("2", now(1));
   expect(await shell("echo $A")).toBe("2\n");
 });
