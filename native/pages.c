@@ -167,11 +167,12 @@ int32_t pages_private(int pagemap, uint64_t start, uint64_t end, pages_each *eac
 }
 
 /*
- * Only of pages that are there: one that comes later is unprotected, so it counts as written. And
- * those that are not would each get an entry in the page tables, 2 MiB of them for 1 GiB.
+ * Only of pages that are the process's own and there: one that comes later is unprotected, so it
+ * counts as written. Those that are not would each get an entry in the page tables, 2 MiB for 1 GiB.
  */
 static const struct scan_request WRITTEN = {.flags = CHECK_TRACKED,
-                                            .all_of = IS_WRITTEN,
+                                            .inverted = IS_FILE,
+                                            .all_of = IS_WRITTEN | IS_FILE,
                                             .any_of = IS_PRESENT | IS_SWAPPED,
                                             .returned = IS_WRITTEN};
 

@@ -30,8 +30,8 @@ int32_t pages_private_by_entry(int pagemap, uint64_t start, uint64_t end, pages_
                                void *context);
 
 /*
- * The pages that were written, or came to be there, since wrenn_pages_track. -EPERM: the memory is
- * not registered for it; -ENOTTY, -EINVAL: the kernel is older than 6.7.
+ * Those of its own that were written, or came to be there, since wrenn_pages_track. -EPERM: the
+ * memory is not registered for it; -ENOTTY, -EINVAL: the kernel is older than 6.7.
  */
 int32_t pages_written(int pagemap, uint64_t start, uint64_t end, pages_each *each, void *context);
 
