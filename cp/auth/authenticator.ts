@@ -7,6 +7,7 @@ import type { TEAM_ROLES } from "../db/tables.ts";
 import { AppError } from "../errors.ts";
 import { sha256Hex } from "./digest.ts";
 import { type AuthQueries, prepareAuthQueries, touchApiKey } from "./queries.ts";
+import { SharedLookups } from "./shared-lookups.ts";
 import type { Tokens } from "./tokens.ts";
 
 /** `last_used` is for people: a minute is exact enough, and a busy key writes once in it. */
@@ -52,6 +53,7 @@ export class Authenticator {
   readonly ownOrigins: ReadonlySet<string>;
   readonly #db: Db;
   readonly #queries: AuthQueries;
+  readonly #apiKeys: SharedLookups<Awaited<ReturnType<AuthQueries["apiKeyByHash"]>>>;
   readonly #tokens: Tokens;
   readonly #clock: Clock;
 
@@ -59,6 +61,7 @@ export class Authenticator {
     this.ownOrigins = deps.ownOrigins;
     this.#db = deps.db;
     this.#queries = prepareAuthQueries(deps.db);
+    this.#apiKeys = new SharedLookups(this.#queries.apiKeyByHash);
     this.#tokens = deps.tokens;
     this.#clock = deps.clock;
   }
@@ -110,9 +113,7 @@ export class Authenticator {
   }
 
   async #apiKey(key: string): Promise<TeamCaller> {
-    const row = API_KEY_PATTERN.test(key)
-      ? await this.#queries.apiKeyByHash(sha256Hex(key))
-      : undefined;
+    const row = API_KEY_PATTERN.test(key) ? await this.#apiKeys.of(sha256Hex(key)) : undefined;
     if (row === undefined) throw new AppError("unauthorized", "the API key is not valid");
 
     const now = this.#clock.now();
