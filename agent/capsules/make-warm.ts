@@ -1,8 +1,11 @@
 // Boots a guest that nobody asked for, lets it run a first command, and keeps it as a warm snapshot.
 
+import { randomBytes } from "node:crypto";
 import { encodeId, newId } from "../../proto/ids.ts";
 import { exec } from "../guest/exec.ts";
-import { GUEST_CALL_TIMEOUT_MS } from "../limits.ts";
+import type { Guest } from "../guest/guest.ts";
+import { badAnswer, readText } from "../guest/guest-http.ts";
+import { ENTROPY_BYTES, GUEST_CALL_TIMEOUT_MS, SMALL_ANSWER_BYTES_MAX } from "../limits.ts";
 import { buildCapsule } from "./build-capsule.ts";
 import { newProgress } from "./capsule.ts";
 import type { CapsuleSpec } from "./capsule-spec.ts";
@@ -35,6 +38,7 @@ export async function makeWarm(
     if (progress.guest === null) throw new Error(`unreachable: ${spec.id} has no guest`);
     const caller = { timeoutMs: GUEST_CALL_TIMEOUT_MS, caller: signal };
     await exec(progress.guest, FIRST_COMMAND, caller);
+    await rehearse(progress.guest, signal);
     const live = liveCapsule(parts, spec, progress.vmm);
     await snapshots.pause(live);
     failpoints.reach("warm.after-stop");
@@ -51,6 +55,23 @@ export async function makeWarm(
   }
   const total_ms = Math.round(performance.now() - startedAt);
   log.info("warm.made", { directory, ...progress.timings, total_ms });
+}
+
+/**
+ * Renews the guest, which is what every one restored from it does first: the code for it has run then, and
+ * its program is in memory. The entropy and the name are replaced by each restore's own.
+ */
+async function rehearse(guest: Guest, caller: AbortSignal): Promise<void> {
+  const entropy = randomBytes(ENTROPY_BYTES).toString("hex");
+  const response = await guest.http.send({
+    method: "POST",
+    path: "/init",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ entropy, hostname: "capsule" }),
+    signal: guest.signal(GUEST_CALL_TIMEOUT_MS, caller),
+  });
+  const text = await readText(response, SMALL_ANSWER_BYTES_MAX);
+  if (response.status !== 204) throw badAnswer(`status ${response.status} for /init`, text);
 }
 
 function namelessSpec(like: CapsuleSpec): CapsuleSpec {
