@@ -51,7 +51,7 @@ test("what was written is there for the next program", () => {
     {
       spec: SPEC,
       state: "running",
-      step: "network",
+      step: "running",
       slot: 7,
       envdVersion: "0.6.13",
       reason: "",

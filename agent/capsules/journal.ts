@@ -32,7 +32,7 @@ export interface ProcessIdentity {
 export interface CapsuleRow {
   readonly spec: CapsuleSpec;
   readonly state: JournalState;
-  /** The step of the create or resume that was begun last. */
+  /** The step of the create, resume or capture that was begun last. */
   readonly step: string;
   readonly slot: number | null;
   readonly envdVersion: string;
@@ -42,6 +42,9 @@ export interface CapsuleRow {
   /** Of one that is pausing, paused or resuming; null otherwise. */
   readonly pause: PauseRecord | null;
 }
+
+/** The step of a running capsule that stands still for a generation of it to be made. */
+export const CAPTURE_STEP = "capture";
 
 /** How a create ended that left no capsule. */
 export interface Outcome {
@@ -105,12 +108,12 @@ export class Journal implements Disposable {
     this.#db.query("UPDATE capsules SET process = $text WHERE id = $id").run({ id, text });
   }
 
-  /** Its create or resume succeeded; it is what the spec says from now on. */
+  /** Its create or resume succeeded, or its capture is over; it is what the spec says from now on. */
   markRunning(spec: CapsuleSpec, envdVersion: string): void {
     this.#db
       .query(
-        `UPDATE capsules SET state = 'running', envd_version = $envdVersion, spec = $text,
-           pause = NULL, reason = '' WHERE id = $id`,
+        `UPDATE capsules SET state = 'running', step = 'running', envd_version = $envdVersion,
+           spec = $text, pause = NULL, reason = '' WHERE id = $id`,
       )
       .run({ id: spec.id, envdVersion, text: JSON.stringify(spec) });
   }

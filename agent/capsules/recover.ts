@@ -6,7 +6,7 @@ import type { VmmProcess } from "../vmm/vmm.ts";
 import { capsuleRunDir } from "./capsule-paths.ts";
 import type { Capsules } from "./capsules.ts";
 import type { HostParts } from "./host-parts.ts";
-import type { CapsuleRow } from "./journal.ts";
+import { CAPTURE_STEP, type CapsuleRow } from "./journal.ts";
 import { liveCapsule } from "./live-capsule.ts";
 import { planRecovery } from "./recovery-plan.ts";
 
@@ -34,8 +34,9 @@ export async function recover(parts: HostParts, capsules: Capsules): Promise<voi
   for (const row of plan.adopt) {
     const vmm = alive.get(row.spec.id);
     if (!vmm) continue;
-    // A snapshot stops a running capsule for a moment.
-    if (await isStopped(parts, row, vmm)) capsules.finish(row, "running", vmm);
+    // A snapshot stops a running capsule for a moment: its processes first, then all of it.
+    if (row.step === CAPTURE_STEP || (await isStopped(parts, row, vmm)))
+      capsules.finish(row, "running", vmm);
     else capsules.adopt(row, vmm);
   }
   for (const row of plan.pauses) capsules.finish(row, row.state, alive.get(row.spec.id) ?? null);
