@@ -1,0 +1,103 @@
+// POST /v1/capsules is a restore once a capsule of that image and shape has booted. Platforms of
+// tests run without warm snapshots, for what is left is counted: this file turns them on for itself.
+
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
+import { startAgent } from "../../scripts/dev/platform.ts";
+import { type Capsule, type Client, until } from "../harness/client.ts";
+import { adminClient, platform } from "../harness/platform.ts";
+
+const TEST_TIMEOUT_MS = 300_000;
+const IDENTITY = "cat /etc/machine-id /proc/sys/kernel/hostname /proc/sys/kernel/random/uuid";
+/** Two shapes, whose first creates boot. */
+const SHAPES = [{ memory_mb: 256 }, { memory_mb: 320 }];
+
+let client: Client;
+
+beforeAll(async () => {
+  client = await adminClient();
+  await restartAgent("off");
+  await Bun.$`rm -rf ${await warmDir()}`.quiet();
+  await restartAgent("on");
+}, TEST_TIMEOUT_MS);
+
+afterAll(async () => {
+  await restartAgent(process.env.WRENN_WARM ?? "");
+}, TEST_TIMEOUT_MS);
+
+test(
+  "the first create of a shape boots, later ones restore it, each with an identity of its own",
+  async () => {
+    const kept = [];
+    for (const shape of SHAPES) {
+      const booted = await client.create(shape);
+      kept.push(await sourceOf(booted));
+      await client.destroy(booted.id);
+      await until("warm snapshot", warmNames, (names) => names.length === kept.length, 120_000);
+    }
+    const capsules = [];
+    for (let count = 0; count < 2; count++) capsules.push(await client.create(SHAPES[0]));
+    const sources = await Promise.all(capsules.map(sourceOf));
+    const identities = [];
+    for (const { id } of capsules) {
+      identities.push((await client.sh(id, IDENTITY)).stdout.trim().split("\n"));
+    }
+    for (const { id } of capsules) await client.destroy(id);
+
+    expect([kept, sources]).toEqual([
+      ["image", "image"],
+      ["warm", "warm"],
+    ]);
+    expect(new Set(identities.flat()).size).toBe(3 * capsules.length);
+    expect(identities.map((lines) => lines[1])).toEqual(capsules.map(({ id }) => id));
+    // One a shape, however many are created.
+    expect((await warmNames()).length).toBe(SHAPES.length);
+  },
+  TEST_TIMEOUT_MS,
+);
+
+test(
+  "a warm snapshot outlives its agent",
+  async () => {
+    await restartAgent("on");
+
+    const capsule = await client.create(SHAPES[1]);
+    const source = await sourceOf(capsule);
+    await client.destroy(capsule.id);
+
+    expect(source).toBe("warm");
+  },
+  TEST_TIMEOUT_MS,
+);
+
+async function restartAgent(warm: string): Promise<void> {
+  const parts = await platform();
+  const record = await parts.processes.running("agent");
+  if (record !== null) {
+    process.kill(record.pid, "SIGTERM");
+    await parts.processes.ended(record, 30_000);
+  }
+  const agentEnv = { ...parts.agentEnv, WRENN_WARM: warm };
+  const registered = () => Promise.reject(new Error("it is registered already"));
+  await startAgent({ ...parts, agentEnv }, registered);
+}
+
+async function warmDir(): Promise<string> {
+  return join((await platform()).dir.agentDir, "warm");
+}
+
+async function warmNames(): Promise<string[]> {
+  const names = await readdir(await warmDir()).catch(() => []);
+  return names.filter((name) => /^[0-9a-f]{64}$/.test(name));
+}
+
+/** What the agent says it made the capsule from. */
+async function sourceOf({ id }: Capsule): Promise<string> {
+  const { processes } = await platform();
+  const log = await Bun.file(processes.logPath("agent")).text();
+  const line = log
+    .split("\n")
+    .find((text) => text.includes("capsule.created") && text.includes(id));
+  return JSON.parse(line ?? "{}").source;
+}
