@@ -28,6 +28,9 @@ export const PATH_BYTES_MAX = 4095;
 /** One read of a file on its way to a client: large enough that system calls do not count. */
 export const FILE_CHUNK_BYTES = 256 * KIB;
 
+/** A file that is read before it is sent, so that its length can be announced. */
+export const FILE_WHOLE_BYTES_MAX = 1 * MIB;
+
 /** Extended attributes of one file (`user.e2b.<key>` must fit 255 bytes). */
 export const METADATA_KEY_BYTES_MAX = 246;
 export const METADATA_BYTES_MAX = 4096;

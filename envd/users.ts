@@ -2,13 +2,17 @@
 import { readFileSync, statSync } from "node:fs";
 import { EnvdError } from "./errors.ts";
 
-export interface User {
-  readonly name: string;
+/** What the permission bits of a file are held against. */
+export interface Rights {
   readonly uid: number;
-  readonly gid: number;
-  readonly home: string;
   /** Supplementary groups, the primary one among them. */
   readonly groups: readonly number[];
+}
+
+export interface User extends Rights {
+  readonly name: string;
+  readonly gid: number;
+  readonly home: string;
 }
 
 interface Accounts {
@@ -38,6 +42,12 @@ export class Users {
     const user = this.#load().users.get(name);
     if (!user) throw new EnvdError("unauthenticated", `user '${name}' does not exist`);
     return user;
+  }
+
+  /** The rights of whoever has the number; no groups when the image names nobody. */
+  rights(uid: number): Rights {
+    const { users, userNames } = this.#load();
+    return users.get(userNames.get(uid) ?? "") ?? { uid, groups: [] };
   }
 
   /** The owner's name, or the number as text when the file names nobody. */

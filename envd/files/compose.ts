@@ -1,11 +1,13 @@
 // POST /files/compose: several files become one.
-import type { FileHandle } from "node:fs/promises";
 import { open, rename, rm } from "node:fs/promises";
 import { EnvdError, fileError } from "../errors.ts";
 import { FILE_CHUNK_BYTES, UPLOAD_FILES_MAX } from "../limits.ts";
 import { resolvePath } from "../paths.ts";
-import type { FilesDeps, WrittenFile } from "./write.ts";
-import { writeFile } from "./write.ts";
+import type { Users } from "../users.ts";
+import { openPlace } from "./place.ts";
+import { openForReading } from "./read.ts";
+import { removePath } from "./remove.ts";
+import { FILE_MODE, type FilesDeps, type WrittenFile, writeAll } from "./write.ts";
 
 interface ComposeRequest {
   readonly sourcePaths: readonly string[];
@@ -23,16 +25,22 @@ export async function composeFiles(body: unknown, deps: FilesDeps): Promise<Writ
   const resolve = (path: string) => resolvePath(path, user, deps.settings.defaultWorkdir);
   const sources = request.sourcePaths.map(resolve);
   const destination = resolve(request.destination);
-  const aside = `${destination}.${crypto.randomUUID()}`;
+  const { users } = deps;
+  using place = openPlace(destination, { users, followsLast: false, maker: user });
+  if (place === null) throw new Error("unreachable: directories are made");
+  place.requireChange();
+  const aside = place.sibling(`.${crypto.randomUUID()}`);
   try {
-    await writeFile(aside, contentsOf(sources), user);
-    await rename(aside, destination);
+    await using file = await open(aside, "wx", FILE_MODE);
+    await file.chown(user.uid, user.gid);
+    for await (const chunk of contentsOf(sources, users)) await writeAll(file, chunk);
+    await rename(aside, place.path);
   } catch (error) {
     await rm(aside, { force: true });
     throw fileError(error, destination);
   }
   for (const source of sources) {
-    if (source !== destination) await rm(source, { force: true });
+    if (source !== destination) await removePath(source, users);
   }
   return {
     path: destination,
@@ -41,9 +49,9 @@ export async function composeFiles(body: unknown, deps: FilesDeps): Promise<Writ
   };
 }
 
-async function* contentsOf(paths: readonly string[]): AsyncGenerator<Uint8Array> {
+async function* contentsOf(paths: readonly string[], users: Users): AsyncGenerator<Uint8Array> {
   for (const path of paths) {
-    const file = await openSource(path);
+    const file = await openForReading(path, users);
     try {
       for (;;) {
         const room = new Uint8Array(FILE_CHUNK_BYTES);
@@ -54,14 +62,6 @@ async function* contentsOf(paths: readonly string[]): AsyncGenerator<Uint8Array>
     } finally {
       await file.close();
     }
-  }
-}
-
-async function openSource(path: string): Promise<FileHandle> {
-  try {
-    return await open(path, "r");
-  } catch (error) {
-    throw fileError(error, path);
   }
 }
 

@@ -4,8 +4,10 @@ import { constants } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { basename } from "node:path";
 import { EnvdError, fileError } from "../errors.ts";
-import { FILE_CHUNK_BYTES } from "../limits.ts";
+import { FILE_CHUNK_BYTES, FILE_WHOLE_BYTES_MAX } from "../limits.ts";
 import { resolvePath } from "../paths.ts";
+import type { Users } from "../users.ts";
+import { openPlace, READ } from "./place.ts";
 import { type ByteRange, type FileVersion, isNotModified, requestedRange } from "./range.ts";
 import { authorizeFiles } from "./signature.ts";
 import { type FilesDeps, fileUser } from "./write.ts";
@@ -13,8 +15,7 @@ import { type FilesDeps, fileUser } from "./write.ts";
 /**
  * Answers with the file that the path leads to, links followed. Ranges and conditions count for the
  * plain content; otherwise it is compressed when the client prefers that. When a file shrinks while
- * it is sent, the connection falls silent and is closed by its timeout, short of the length
- * announced, so that nobody takes the part for the whole.
+ * it is sent, the connection is reset, so that nobody takes the part for the whole.
  */
 export async function readFile(request: Request, deps: FilesDeps): Promise<Response> {
   const { headers } = request;
@@ -23,7 +24,7 @@ export async function readFile(request: Request, deps: FilesDeps): Promise<Respo
   const user = fileUser(query, deps);
   const path = resolvePath(query.get("path") ?? "", user, deps.settings.defaultWorkdir);
 
-  const file = await openForReading(path);
+  const file = await openForReading(path, deps.users);
   try {
     return await answer(file, path, request);
   } catch (error) {
@@ -32,9 +33,13 @@ export async function readFile(request: Request, deps: FilesDeps): Promise<Respo
   }
 }
 
-async function openForReading(path: string): Promise<FileHandle> {
+/** The file, opened for reading; whoever opens it closes it. */
+export async function openForReading(path: string, users: Users): Promise<FileHandle> {
+  using place = openPlace(path, { users, followsLast: true, maker: null });
+  if (!place?.entry) throw new EnvdError("not_found", `path '${path}' does not exist`);
+  place.requireEntry(READ);
   try {
-    return await open(path, constants.O_RDONLY | constants.O_NONBLOCK);
+    return await open(place.entryPath, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     throw fileError(error, path);
   }
@@ -48,7 +53,7 @@ async function answer(file: FileHandle, path: string, request: Request): Promise
   const version = versionOf(stat);
   const headers = headersOf(path, version);
   if (request.headers.has("range") || isConditional(request.headers)) {
-    return answerConditional(file, { path, request, version, headers });
+    return answerConditional(file, { request, version, headers });
   }
   const encoding = chooseEncoding(request.headers.get("accept-encoding"));
   if (encoding === "gzip") {
@@ -56,11 +61,10 @@ async function answer(file: FileHandle, path: string, request: Request): Promise
     const body = contentOf(file).pipeThrough(new CompressionStream("gzip"));
     return new Response(request.method === "HEAD" ? null : body, { headers });
   }
-  return answerWhole(file, { path, request, version, headers });
+  return answerWhole(file, { request, version, headers });
 }
 
 interface Answer {
-  readonly path: string;
   readonly request: Request;
   readonly version: FileVersion;
   readonly headers: Headers;
@@ -74,9 +78,8 @@ async function answerConditional(file: FileHandle, answer: Answer): Promise<Resp
   }
   const range = version.sizeBytes === 0 ? null : requestedRange(request.headers, version);
   if (range === null) return answerWhole(file, answer);
-  await file.close();
   headers.set("content-range", `bytes ${range.start}-${range.end - 1}/${version.sizeBytes}`);
-  return new Response(sliceOf(answer, range), { status: 206, headers });
+  return new Response(await bodyOf(file, range), { status: 206, headers });
 }
 
 async function answerWhole(file: FileHandle, answer: Answer): Promise<Response> {
@@ -85,30 +88,47 @@ async function answerWhole(file: FileHandle, answer: Answer): Promise<Response> 
   const isEmpty =
     version.sizeBytes === 0 && (await file.read(Buffer.alloc(1), 0, 1, 0)).bytesRead === 0;
   if (version.sizeBytes === 0 && !isEmpty) return new Response(contentOf(file), { headers });
-  await file.close();
-  const body = isEmpty ? new Uint8Array() : sliceOf(answer, { start: 0, end: version.sizeBytes });
+  const body = await bodyOf(file, { start: 0, end: version.sizeBytes });
   return new Response(body, { headers });
 }
 
-/** A part that Bun sends with its length; only files it opens by path itself get one. */
-function sliceOf({ path }: Answer, range: ByteRange): Blob {
-  return Bun.file(path).slice(range.start, range.end);
+/**
+ * The part as a body. Bun announces the length of what it has in memory only; a stream's end is told
+ * by its last chunk, which never comes when the file falls short of the part.
+ */
+async function bodyOf(
+  file: FileHandle,
+  range: ByteRange,
+): Promise<Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array<ArrayBuffer>>> {
+  const sizeBytes = range.end - range.start;
+  if (sizeBytes > FILE_WHOLE_BYTES_MAX) return contentOf(file, range);
+  const body = new Uint8Array(sizeBytes);
+  for (let at = 0; at < sizeBytes; ) {
+    const { bytesRead } = await file.read(body, at, sizeBytes - at, range.start + at);
+    if (bytesRead === 0) throw new EnvdError("failed_precondition", "the file has shrunk");
+    at += bytesRead;
+  }
+  await file.close();
+  return body;
 }
 
-/** All there is to read; the file is closed at its end or when nobody reads any more. */
-function contentOf(file: FileHandle): ReadableStream<Uint8Array<ArrayBuffer>> {
-  let at = 0;
+/** The part, or all there is to read; the file is closed at its end or when nobody reads any more. */
+function contentOf(
+  file: FileHandle,
+  range: ByteRange | null = null,
+): ReadableStream<Uint8Array<ArrayBuffer>> {
+  let at = range?.start ?? 0;
+  const end = range?.end ?? Number.POSITIVE_INFINITY;
   return new ReadableStream({
     async pull(controller) {
-      const room = new Uint8Array(FILE_CHUNK_BYTES);
+      const room = new Uint8Array(Math.min(FILE_CHUNK_BYTES, end - at));
       const { bytesRead } = await file.read(room, 0, room.length, at);
       at += bytesRead;
-      if (bytesRead > 0) {
-        controller.enqueue(room.subarray(0, bytesRead));
-        return;
-      }
+      if (bytesRead > 0) controller.enqueue(room.subarray(0, bytesRead));
+      if (bytesRead > 0 && at < end) return;
       await file.close();
-      controller.close();
+      if (at < end && range !== null) controller.error(new Error("the file has shrunk"));
+      else controller.close();
     },
     cancel: () => file.close(),
   });

@@ -1,18 +1,19 @@
 // POST /files: bodies go to disk as they come.
 import { constants } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
-import { basename, dirname } from "node:path";
-import { EnvdError, fileError } from "../errors.ts";
+import { basename } from "node:path";
+import { EnvdError, errnoOf, fileError } from "../errors.ts";
 import type { Settings } from "../init/settings.ts";
 import { UPLOAD_BYTES_MAX, UPLOAD_FILES_MAX } from "../limits.ts";
 import { resolvePath } from "../paths.ts";
 import type { User, Users } from "../users.ts";
-import { makeDirectories } from "./directories.ts";
 import { type Metadata, type MetadataStore, metadataOf } from "./metadata.ts";
 import { boundaryOf, partsOf } from "./multipart.ts";
+import { openPlace, type Place, WRITE } from "./place.ts";
 import { authorizeFiles } from "./signature.ts";
 
-const FILE_MODE = 0o666;
+/** Before the umask. */
+export const FILE_MODE = 0o666;
 
 /** What a client is told of a file that was written. */
 export interface WrittenFile {
@@ -31,7 +32,8 @@ export interface FilesDeps {
 
 /**
  * Writes one file from an octet stream, or each part named `file` of a form. Missing directories are
- * made; files and directories belong to the user. A failed upload leaves what had come until then.
+ * made; files and directories belong to the user. A file keeps its old content until the first bytes of
+ * the new one are there; an upload that breaks off later leaves what had come until then.
  */
 export async function writeFiles(request: Request, deps: FilesDeps): Promise<Response> {
   const { headers } = request;
@@ -104,47 +106,112 @@ async function writeUpload(
   body: AsyncIterable<Uint8Array>,
   upload: Upload,
 ): Promise<WrittenFile> {
-  const { metadata, deps } = upload;
-  const written = await writeFile(path, body, upload.user);
-  await deps.metadata.write(path, metadata);
+  const { metadata, user, deps } = upload;
+  const written = await writeFile(path, body, {
+    user,
+    users: deps.users,
+    finish: async ({ path: entryPath, isNew }) => {
+      const isNothing = Object.keys(metadata).length === 0;
+      if (!isNew || !isNothing) await deps.metadata.write(entryPath, metadata);
+    },
+  });
   return Object.keys(metadata).length === 0 ? written : { ...written, metadata };
 }
 
 /**
- * Makes or replaces the content of a regular file. Owner and content are changed through one
- * descriptor, so that a path which is swapped meanwhile cannot direct them elsewhere.
+ * Makes or replaces the content of a regular file. Everything is done to what the path led to at the
+ * start (see place.ts), `finish` included, which gets a path to the very file, for any process.
  */
 export async function writeFile(
   path: string,
   body: AsyncIterable<Uint8Array>,
-  user: User,
+  options: {
+    user: User;
+    users: Users;
+    finish?: (entry: { path: string; isNew: boolean }) => Promise<void>;
+  },
 ): Promise<WrittenFile> {
-  await makeDirectories(dirname(path), user);
+  const { user, users, finish } = options;
+  using place = openPlace(path, { users, followsLast: true, maker: user });
+  if (place === null) throw new Error("unreachable: directories are made");
+  requireFile(place, path);
+  await using target = new Target(place, path, { user, users });
   try {
-    await using file = await openForWriting(path);
-    await own(file, user);
-    for await (const chunk of body) await writeAll(file, chunk);
+    for await (const chunk of body) await writeAll(await target.begin(), chunk);
+    const file = await target.begin();
+    await finish?.({ path: `/proc/${process.pid}/fd/${file.fd}`, isNew: place.entry === null });
   } catch (error) {
     throw fileError(error, path);
   }
   return { path, name: basename(path), type: "file" };
 }
 
-async function openForWriting(path: string): Promise<FileHandle> {
-  const { O_WRONLY, O_CREAT, O_TRUNC, O_NONBLOCK } = constants;
-  // A pipe without a reader would otherwise hold the open up for ever.
-  const file = await open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NONBLOCK, FILE_MODE);
-  if ((await file.stat()).isFile()) return file;
-  await file.close();
-  throw new EnvdError("invalid_argument", `path '${path}' is no regular file`);
+function requireFile(place: Place, path: string): void {
+  const stat = place.entry?.stat;
+  if (stat === undefined) {
+    place.requireChange();
+    return;
+  }
+  if (stat.isDirectory()) {
+    throw new EnvdError("invalid_argument", `path '${path}' is a directory`);
+  }
+  if (!stat.isFile()) throw new EnvdError("invalid_argument", `path '${path}' is no regular file`);
+  place.requireEntry(WRITE);
 }
 
-async function own(file: FileHandle, user: User): Promise<void> {
-  const stat = await file.stat();
-  if (stat.uid !== user.uid || stat.gid !== user.gid) await file.chown(user.uid, user.gid);
+/** The file to be written, opened and emptied when the first of the new content is there. */
+class Target implements AsyncDisposable {
+  readonly #place: Place;
+  readonly #path: string;
+  readonly #options: { readonly user: User; readonly users: Users };
+  #file: FileHandle | null = null;
+
+  constructor(place: Place, path: string, options: { user: User; users: Users }) {
+    this.#place = place;
+    this.#path = path;
+    this.#options = options;
+  }
+
+  /** The emptied file, which belongs to the user. */
+  async begin(): Promise<FileHandle> {
+    if (this.#file !== null) return this.#file;
+    this.#file = await this.#open();
+    const { user } = this.#options;
+    const { uid, gid, size } = await this.#file.stat();
+    if (uid !== user.uid || gid !== user.gid) await this.#file.chown(user.uid, user.gid);
+    if (size > 0) await this.#file.truncate(0);
+    return this.#file;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#file?.close();
+  }
+
+  async #open(): Promise<FileHandle> {
+    const { O_WRONLY, O_CREAT, O_EXCL } = constants;
+    const place = this.#place;
+    if (place.entry !== null) return openEntry(place);
+    try {
+      return await open(place.path, O_WRONLY | O_CREAT | O_EXCL, FILE_MODE);
+    } catch (error) {
+      if (errnoOf(error) !== "EEXIST") throw error;
+      // Another upload to the same path was faster.
+      const { users, user: maker } = this.#options;
+      using again = openPlace(this.#path, { users, followsLast: true, maker });
+      if (!again?.entry) throw error;
+      requireFile(again, this.#path);
+      return await openEntry(again);
+    }
+  }
 }
 
-async function writeAll(file: FileHandle, chunk: Uint8Array): Promise<void> {
+/** Opens what the place has held all along; a pipe that nobody reads would not hold it up. */
+function openEntry(place: Place): Promise<FileHandle> {
+  return open(place.entryPath, constants.O_WRONLY | constants.O_NONBLOCK);
+}
+
+/** Writes all of the chunk where the file is. */
+export async function writeAll(file: FileHandle, chunk: Uint8Array): Promise<void> {
   for (let at = 0; at < chunk.length; ) {
     const { bytesWritten } = await file.write(chunk, at, chunk.length - at);
     at += bytesWritten;

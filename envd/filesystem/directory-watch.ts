@@ -1,8 +1,8 @@
 // What happens in a directory, as native/guest/watch.c tells it.
-import { statfs } from "node:fs/promises";
+import type { Stats } from "node:fs";
+import { stat, statfs } from "node:fs/promises";
 import { EventType } from "../../proto/gen/envd/filesystem_pb.js";
-import { EnvdError, fileError } from "../errors.ts";
-import { statOrNull } from "../files/directories.ts";
+import { EnvdError, errnoOf, fileError } from "../errors.ts";
 import { WATCH_RECORD_BYTES_MAX, WATCHES_MAX } from "../limits.ts";
 
 /** File systems whose other users' changes this kernel does not see: NFS, CIFS, SMB2, FUSE. */
@@ -61,6 +61,17 @@ export class Watches {
     void watch.closed.then(() => this.#openCount--);
     await watch.started();
     return watch;
+  }
+}
+
+/** What the path leads to, or null when that does not exist. */
+async function statOrNull(path: string): Promise<Stats | null> {
+  try {
+    return await stat(path);
+  } catch (error) {
+    const errno = errnoOf(error);
+    if (errno === "ENOENT" || errno === "ENOTDIR") return null;
+    throw fileError(error, path);
   }
 }
 

@@ -1,12 +1,13 @@
 // The RPC service filesystem.Filesystem.
 
-import { lstat, readdir, rename, rm, stat } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { readdir, rename, stat } from "node:fs/promises";
+import { join } from "node:path";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import type { Filesystem } from "../../proto/gen/envd/filesystem_pb.js";
 import { EnvdError, errnoOf, fileError } from "../errors.ts";
-import { makeDirectories, statOrNull } from "../files/directories.ts";
 import type { MetadataStore } from "../files/metadata.ts";
+import { openPlace } from "../files/place.ts";
+import { removePath } from "../files/remove.ts";
 import type { Settings } from "../init/settings.ts";
 import { LIST_DEPTH_MAX, LIST_ENTRIES_MAX } from "../limits.ts";
 import { resolvePath } from "../paths.ts";
@@ -32,19 +33,14 @@ export function filesystemService(
 
     async makeDir(request, context) {
       const { path, user } = locate(request.path, context);
-      const found = await statOrNull(path);
-      if (found?.isDirectory()) {
-        throw new EnvdError("already_exists", `directory '${path}' already exists`);
-      }
-      if (found) throw new EnvdError("invalid_argument", `path '${path}' is a file`);
-      await makeDirectories(path, user);
+      makeDirectory(path, user, deps.users);
       return { entry: await entryOf(path, deps) };
     },
 
     async move(request, context) {
       const source = locate(request.source, context);
       const destination = locate(request.destination, context);
-      await move(source.path, destination.path, destination.user);
+      await move(source.path, destination.path, { user: destination.user, users: deps.users });
       return { entry: await entryOf(destination.path, deps) };
     },
 
@@ -55,9 +51,7 @@ export function filesystemService(
 
     async remove(request, context) {
       const { path } = locate(request.path, context);
-      await rm(path, { recursive: true, force: true }).catch((error) => {
-        throw fileError(error, path);
-      });
+      await removePath(path, deps.users);
       return {};
     },
   };
@@ -72,15 +66,32 @@ function locatePath(
   return { path: resolvePath(path, user, deps.settings.defaultWorkdir), user };
 }
 
-async function move(source: string, destination: string, user: User): Promise<void> {
-  try {
-    await lstat(source);
-  } catch (error) {
-    throw fileError(error, source);
+function makeDirectory(path: string, user: User, users: Users): void {
+  using place = openPlace(path, { users, followsLast: true, maker: user });
+  if (place?.entry?.stat.isDirectory()) {
+    throw new EnvdError("already_exists", `directory '${path}' already exists`);
   }
-  await makeDirectories(dirname(destination), user);
+  if (place?.entry) throw new EnvdError("invalid_argument", `path '${path}' is a file`);
   try {
-    await rename(source, destination);
+    place?.makeDirectory(user);
+  } catch (error) {
+    throw fileError(error, path);
+  }
+}
+
+async function move(
+  source: string,
+  destination: string,
+  { user, users }: { user: User; users: Users },
+): Promise<void> {
+  using from = openPlace(source, { users, followsLast: false, maker: null });
+  if (!from?.entry) throw new EnvdError("not_found", `path '${source}' does not exist`);
+  from.requireChange();
+  using to = openPlace(destination, { users, followsLast: false, maker: user });
+  if (to === null) throw new Error("unreachable: directories are made");
+  to.requireChange();
+  try {
+    await rename(from.path, to.path);
   } catch (error) {
     throw moveError(error, source, destination);
   }
