@@ -43,8 +43,9 @@ export class Lifecycle {
     options: { reason: PauseReason; operationId: string },
   ): Promise<void> {
     await this.#afterCapture(capsule);
+    // What is joined may be the undoing of a pause that the end of an agent cut off.
+    if (capsule.status === "pausing") await this.#join(capsule);
     if (capsule.status === "paused") return;
-    if (capsule.status === "pausing") return await this.#join(capsule);
     if (capsule.status !== "running") throw notRunning(capsule);
     const { operationId } = options;
     await this.#begin(capsule, { kind: "pause", operationId }, () =>
