@@ -35,6 +35,10 @@ const WAYS = [
 ] as const;
 type Way = (typeof WAYS)[number];
 
+function wayOf(cycle: number): Way {
+  return WAYS[cycle % WAYS.length] ?? "uffd";
+}
+
 setDefaultTimeout(isSoak ? 7_200_000 : 300_000);
 
 let agent: AgentProcess;
@@ -66,7 +70,8 @@ async function untilDurable(id: string): Promise<void> {
   for (;;) {
     const { sandboxes } = await agent.client.listSandboxes({});
     const info = sandboxes.find(({ sandboxId }) => sandboxId === id);
-    if (info?.durableAtUnix && !info.hostIp) return;
+    if (info?.status !== "paused") throw new Error(`It is ${info?.status}: ${info?.reason}`);
+    if (info.durableAtUnix && !info.hostIp) return;
     await Bun.sleep(20);
   }
 }
@@ -133,47 +138,60 @@ async function comeBack(id: string, way: Way, blocks: string | null): Promise<st
   return damage;
 }
 
-test(`a guest survives ${CYCLES} pauses with all that it wrote`, async () => {
+/** What this side knows of a guest. */
+interface Known {
+  readonly id: string;
+  readonly memory: WitnessContents;
+  readonly file: WitnessContents;
+  readonly state: State;
+}
+
+/** A guest with a witness that holds what this side knows. */
+async function createKnown(): Promise<Known> {
   const id = await agent.create();
   const seed = crypto.randomUUID();
   await witness.start(id, seed);
   await witness.ask(id, `fill ${PAGES} ${BLOCKS}`);
   const memory = new WitnessContents({ seed, kind: "page", count: PAGES });
   const file = new WitnessContents({ seed, kind: "block", count: BLOCKS });
-  const { nonce, bootId, ...first } = await stateOf(id);
-  let { ticks } = first;
+  return { id, memory, file, state: await stateOf(id) };
+}
 
+/** Changes the guest, pauses it, brings it back and compares. Answers what it counted. */
+async function goThrough({ id, memory, file, state }: Known, cycle: number): Promise<number> {
+  const way = wayOf(cycle);
+  // What the guest has not synced is in its memory only, and must reach the disk after the resume.
+  const isSynced = cycle % 2 === 0;
+  await witness.ask(id, `change ${cycle} ${PAGES_CHANGED} ${BLOCKS_CHANGED} ${Number(isSynced)}`);
+  memory.change(cycle, PAGES_CHANGED);
+  file.change(cycle, BLOCKS_CHANGED);
+  await agent.client.pauseSandbox(agent.operation(id));
+
+  const disk = await comeBack(id, way, isSynced ? file.digest : null);
+
+  const { nonce, bootId, ticks } = await stateOf(id);
+  const found = (await witness.ask(id, "check")) as { memory: string };
+  const isWhole = found.memory === memory.digest;
+  const pages = isWhole ? [] : ((await witness.ask(id, "pages")) as number[]);
+  const damage = isWhole ? "" : memory.describeDamage(pages);
+  expect({ disk, damage, nonce, bootId, hasTicked: ticks > state.ticks, ...found }).toEqual({
+    ...{ disk: "", damage: "", nonce: state.nonce, bootId: state.bootId, hasTicked: true },
+    ...{ memory: memory.digest, cached: file.digest, stored: file.digest, areNamesWhole: true },
+  });
+  return ticks;
+}
+
+test(`a guest survives ${CYCLES} pauses with all that it wrote`, async () => {
+  const known = await createKnown();
+  const { id } = known;
+  let { ticks } = known.state;
+
+  // Contents of cycle 1 are what it begins with.
   for (let cycle = 2; cycle < CYCLES + 2; cycle += 1) {
-    const way = WAYS[cycle % WAYS.length] ?? "uffd";
-    // What the guest has not synced is in its memory only, and must reach the disk after the resume.
-    const isSynced = cycle % 2 === 0;
-    await witness.ask(id, `change ${cycle} ${PAGES_CHANGED} ${BLOCKS_CHANGED} ${Number(isSynced)}`);
-    memory.change(cycle, PAGES_CHANGED);
-    file.change(cycle, BLOCKS_CHANGED);
-    await agent.client.pauseSandbox(agent.operation(id));
-
-    const disk = await comeBack(id, way, isSynced ? file.digest : null).catch((cause: unknown) => {
-      throw new Error(`Cycle ${cycle}, ${way}`, { cause });
+    const state = { ...known.state, ticks };
+    ticks = await goThrough({ ...known, state }, cycle).catch((cause: unknown) => {
+      throw new Error(`Cycle ${cycle}, ${wayOf(cycle)}: ${String(cause)}`, { cause });
     });
-
-    const now = await stateOf(id);
-    const found = (await witness.ask(id, "check")) as { memory: string };
-    const isWhole = found.memory === memory.digest;
-    const pages = isWhole ? [] : ((await witness.ask(id, "pages")) as number[]);
-    expect({
-      cycle,
-      way,
-      disk,
-      damage: isWhole ? "" : memory.describeDamage(pages),
-      ...found,
-      ...now,
-      hasTicked: now.ticks > ticks,
-    }).toEqual({
-      ...{ cycle, way, disk: "", damage: "", memory: memory.digest },
-      ...{ cached: file.digest, stored: file.digest, areNamesWhole: true },
-      ...{ nonce, bootId, ticks: now.ticks, hasTicked: true },
-    });
-    ({ ticks } = now);
   }
 
   const complaints = "dmesg | grep -iE 'ext4.*error|i/o error|bug:|oops|hung|stall' || true";
