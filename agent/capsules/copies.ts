@@ -53,9 +53,9 @@ export async function snapshotCapsule(
 }
 
 /**
- * Starts the children from the source as it is now, which stands still meanwhile for as long as its
- * memory takes to save. Throws AgentError if none can be tried: not_found, failed_precondition; what
- * becomes of each child is its own.
+ * Starts the children from the source as it is now, which stands still for as long as saving takes
+ * what it wrote while the rest was saved. Throws AgentError if none can be tried: not_found,
+ * failed_precondition; what becomes of each child is its own.
  */
 export async function forkCapsule(
   { capsules, failpoints }: { capsules: Capsules; failpoints: Failpoints },

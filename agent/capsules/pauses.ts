@@ -12,6 +12,7 @@ import { identityOf } from "./build-capsule.ts";
 import { type Capsule, newProgress, type Sealing } from "./capsule.ts";
 import { noGeneration, snapshotFailure } from "./capsule-errors.ts";
 import type { HostParts } from "./host-parts.ts";
+import { CAPTURE_STEP } from "./journal.ts";
 import { liveCapsule } from "./live-capsule.ts";
 import { newPause, type PauseReason, type PauseRecord } from "./pause-record.ts";
 import { freeHost } from "./take-down.ts";
@@ -113,22 +114,39 @@ export class Pauses {
   }
 
   async #captureRunning(capsule: Capsule): Promise<HeldGeneration> {
-    const { snapshots, failpoints } = this.#parts;
+    const { snapshots, failpoints, journal, log } = this.#parts;
     const { spec, progress, abort } = capsule;
+    const startedAt = performance.now();
     let held: HeldGeneration | null = null;
+    journal.beginStep(spec.id, CAPTURE_STEP);
     try {
+      // Not while the guest stands still.
+      using _turn = await this.#seals.enter(abort.signal);
+      const live = liveCapsule(this.#parts, spec, progress.vmm);
+      await using draft = await snapshots.draft(live);
+      failpoints.reach("capture.after-draft");
+      const stoppedAt = performance.now();
+      let stoppedMs = 0;
       await progress.guest?.freeze();
       failpoints.reach("capture.after-freeze");
-      const live = liveCapsule(this.#parts, spec, progress.vmm);
       await snapshots.pause(live);
       failpoints.reach("capture.after-stop");
-      const generation = await this.#inTurn(abort.signal, () => snapshots.seal(live));
+      const copied = async () => {
+        await this.#wake(capsule);
+        stoppedMs = performance.now() - stoppedAt;
+        failpoints.reach("capture.after-wake");
+      };
+      const generation = await snapshots.seal(live, { draft, copied });
       failpoints.reach("capture.after-seal");
       held = await snapshots.hold(generation);
       failpoints.reach("capture.after-hold");
-      await snapshots.resumeLive(live);
-      await this.#wake(capsule);
-      failpoints.reach("capture.after-wake");
+      journal.markRunning(spec, progress.envdVersion);
+      log.info("capsule.captured", {
+        capsule: spec.id,
+        is_drafted: draft !== null,
+        stopped_ms: Math.round(stoppedMs),
+        total_ms: Math.round(performance.now() - startedAt),
+      });
       return held;
     } catch (error) {
       await held?.[Symbol.asyncDispose]();

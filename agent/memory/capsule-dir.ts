@@ -8,6 +8,7 @@ import { removeDirectory } from "./durable-files.ts";
 const CAPSULE_ID = /^[0-9a-z][0-9a-z-]{0,63}$/;
 const GENERATION = /^(0|[1-9][0-9]{0,9})$/;
 const UNFINISHED = "paused.partial";
+const DRAFT = "draft.partial";
 const REMOVED = /\.removed$/;
 
 /** Whether the name of a directory can be a capsule's. */
@@ -19,6 +20,8 @@ export class CapsuleDir {
   readonly path: string;
   /** The generation under way: device state once the capsule is paused, the rest by sealing. */
   readonly unfinished: string;
+  /** Memory that is saved while the guest runs, for the generation that is about to be made. */
+  readonly draft: string;
   /** What the living VMM's memory was restored from, whatever becomes of that generation. */
   readonly base: string;
 
@@ -29,6 +32,7 @@ export class CapsuleDir {
     }
     this.path = join(snapshotsDir, capsuleId);
     this.unfinished = join(this.path, UNFINISHED);
+    this.draft = join(this.path, DRAFT);
     this.base = join(this.path, "base");
   }
 
@@ -79,10 +83,10 @@ export class CapsuleDir {
     }
   }
 
-  /** Removes what a crash left of removals; an unfinished generation may be a living capsule's. */
+  /** Removes what a crash left of drafts and removals; an unfinished generation may be a living capsule's. */
   async sweep(): Promise<void> {
     for (const name of await readdir(this.path)) {
-      if (!REMOVED.test(name)) continue;
+      if (!REMOVED.test(name) && name !== DRAFT) continue;
       await rm(join(this.path, name), { recursive: true, force: true });
     }
   }

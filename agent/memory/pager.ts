@@ -69,13 +69,13 @@ export async function readRegions(runDir: string, timeoutMs: number) {
   return (await ask(runDir, { command: "regions", schema: Regions, timeoutMs })).regions;
 }
 
-/** Has the pager write REMOVED_LIST or WORKING_SET. Throws VmmError. */
+/** Has the pager write REMOVED_LIST or WORKING_SET; returns the bytes of memory in it. Throws VmmError. */
 export async function savePageList(
   runDir: string,
   options: { list: typeof REMOVED_LIST | typeof WORKING_SET; timeoutMs: number },
-): Promise<void> {
+): Promise<number> {
   const { list, timeoutMs } = options;
-  await ask(runDir, { command: list, schema: Saved, timeoutMs });
+  return (await ask(runDir, { command: list, schema: Saved, timeoutMs })).bytes;
 }
 
 /** Counts and timings. Throws VmmError. */

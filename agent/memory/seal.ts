@@ -9,6 +9,7 @@ import type { Kernel } from "../native/kernel.ts";
 import type { PagesTarget } from "../native/library.ts";
 import type { CapsuleShape, VmmProcess } from "../vmm/vmm.ts";
 import type { CapsuleDir } from "./capsule-dir.ts";
+import type { Draft } from "./draft.ts";
 import { cloneFile, linkFiles } from "./durable-files.ts";
 import {
   DEVICE_STATE,
@@ -17,11 +18,9 @@ import {
   type Generations,
   MEMORY_HEADER,
 } from "./generations.ts";
-import { FLAT_LINK } from "./guest-ram.ts";
-import { readMemorySource } from "./memory-source.ts";
-import { PAGER_DIR, REMOVED_LIST, readRegions, savePageList, WORKING_SET } from "./pager.ts";
+import { PAGER_DIR, savePageList, WORKING_SET } from "./pager.ts";
 import type { PauseNote } from "./pause-note.ts";
-import { SnapshotError } from "./snapshot-error.ts";
+import { findRestoredMemory } from "./process-memory.ts";
 
 const MIB = 1024 * 1024;
 const PAGER_TIMEOUT_MS = 30_000;
@@ -46,8 +45,12 @@ export interface SealParts {
   readonly generations: Generations;
   readonly dir: CapsuleDir;
   readonly failpoints: Failpoints;
+  /** Made of this VMM just before it was stopped. */
+  readonly draft: Draft | null;
   /** Throws when the guest runs again, after which nothing that was read can be trusted. */
   readonly checkStopped: () => void;
+  /** Called when all has been read, so that the guest may run on. */
+  readonly copied: () => Promise<void>;
 }
 
 /** MUST be called while the guest is stopped. Throws; what is there of the pause stays. */
@@ -58,7 +61,7 @@ export async function sealPaused(
 ): Promise<Generation> {
   const { kernel, generations, dir, failpoints, checkStopped } = parts;
   await dir.keepOnly([DEVICE_STATE]);
-  let buildId: string = crypto.randomUUID();
+  const buildId = crypto.randomUUID();
   // The disk has its own worker.
   const disk = join(dir.unfinished, DISK);
   const copied = await Promise.allSettled([
@@ -69,57 +72,68 @@ export async function sealPaused(
   for (const part of copied) {
     if (part.status === "rejected") throw part.reason;
   }
-  await chmod(disk, 0o400);
-  const layers = await linkParentLayers(parts);
-  if (layers.length > LAYERS_MAX) buildId = await mergeLayers(parts, layers);
-  failpoints.reach("seal.after-layers");
-  return generations.complete(dir.unfinished, dir.generation(pause.generation), {
-    capsuleId: capsule.capsuleId,
-    generation: pause.generation,
-    buildId,
-    pausedAt: pause.pausedAt,
-    guestKernel: capsule.kernelVersion,
-    shape: { vcpus: capsule.shape.vcpus, memoryMib: capsule.shape.memoryMib },
-  });
+  const complete = async () => {
+    await chmod(disk, 0o400);
+    const layers = await linkParentLayers(parts);
+    const isMerged = layers.length > LAYERS_MAX;
+    const newestId = isMerged ? await mergeLayers(parts, layers) : buildId;
+    failpoints.reach("seal.after-layers");
+    return generations.complete(dir.unfinished, dir.generation(pause.generation), {
+      capsuleId: capsule.capsuleId,
+      generation: pause.generation,
+      buildId: newestId,
+      pausedAt: pause.pausedAt,
+      guestKernel: capsule.kernelVersion,
+      shape: { vcpus: capsule.shape.vcpus, memoryMib: capsule.shape.memoryMib },
+    });
+  };
+  const [completed, ran] = await Promise.allSettled([complete(), parts.copied()]);
+  if (ran.status === "rejected") throw ran.reason;
+  if (completed.status === "rejected") throw completed.reason;
+  return completed.value;
 }
 
 async function sealMemory(capsule: LiveCapsule, parts: SealParts, id: string): Promise<void> {
-  const { kernel, dir } = parts;
+  const { kernel, dir, draft } = parts;
   const { memory } = kernel;
-  const { runDir, process } = capsule;
-  const totalBytes = capsule.shape.memoryMib * MIB;
+  const { runDir } = capsule;
   const directory = dir.unfinished;
-  const source = await readMemorySource(runDir);
-  if (source.kind === "boot") {
+  const source = await findRestoredMemory(kernel, capsule, dir);
+  if (source === null) {
     const target: PagesTarget = { directory, parentHeader: "", layerDirectories: [], id };
-    await memory.sealFile(join(runDir, "ram"), totalBytes, target);
+    await memory.sealFile(join(runDir, "ram"), capsule.shape.memoryMib * MIB, target);
+    return;
+  }
+  if (source.kind === "uffd") {
+    await savePageList(runDir, { list: WORKING_SET, timeoutMs: PAGER_TIMEOUT_MS });
+    await copyFile(join(runDir, PAGER_DIR, WORKING_SET), join(directory, WORKING_SET));
+  }
+  const layerDirectories = parentDirectories(parts);
+  // What was given back since would be the draft's.
+  if (draft !== null && source.removedBytes === 0) {
+    const parentHeader = join(draft.directory, MEMORY_HEADER);
+    await memory.sealWritten(source, { directory, parentHeader, layerDirectories, id });
     return;
   }
   const parentHeader = join(dir.base, MEMORY_HEADER);
-  const target: PagesTarget = { directory, parentHeader, layerDirectories: [dir.base], id };
-  if (source.kind === "map") {
-    const { address } = await memory.findMapping(process.pid, join(dir.base, FLAT_LINK));
-    await memory.sealProcess({ pid: process.pid, address, totalBytes, removed: "" }, target);
-    return;
-  }
-  const [region] = await readRegions(runDir, PAGER_TIMEOUT_MS);
-  if (region === undefined || region.size !== totalBytes) {
-    throw new SnapshotError("failed", "The pager has memory of another size");
-  }
-  const lists = join(runDir, PAGER_DIR);
-  await savePageList(runDir, { list: REMOVED_LIST, timeoutMs: PAGER_TIMEOUT_MS });
-  await savePageList(runDir, { list: WORKING_SET, timeoutMs: PAGER_TIMEOUT_MS });
-  await copyFile(join(lists, WORKING_SET), join(directory, WORKING_SET));
-  const removed = join(lists, REMOVED_LIST);
-  const address = BigInt(region.address);
-  await memory.sealProcess({ pid: process.pid, address, totalBytes, removed }, target);
+  await memory.sealProcess(source, { directory, parentHeader, layerDirectories, id });
 }
 
-async function linkParentLayers({ kernel, dir }: SealParts): Promise<string[]> {
+function parentDirectories({ dir, draft }: SealParts): string[] {
+  return [...(draft === null ? [] : [draft.directory]), dir.base];
+}
+
+async function linkParentLayers(parts: SealParts): Promise<string[]> {
+  const { kernel, dir } = parts;
   const header = join(dir.unfinished, MEMORY_HEADER);
-  const { layers } = await kernel.memory.check(header, [dir.unfinished, dir.base]);
-  const missing = layers.filter((name) => !existsSync(join(dir.unfinished, name)));
-  await linkFiles(missing, { from: dir.base, to: dir.unfinished });
+  const parents = parentDirectories(parts);
+  const { layers } = await kernel.memory.check(header, [dir.unfinished, ...parents]);
+  for (const from of parents) {
+    const names = layers.filter(
+      (name) => !existsSync(join(dir.unfinished, name)) && existsSync(join(from, name)),
+    );
+    await linkFiles(names, { from, to: dir.unfinished });
+  }
   return layers;
 }
 

@@ -11,21 +11,22 @@
  */
 
 import { existsSync } from "node:fs";
-import { link, mkdir, readdir } from "node:fs/promises";
+import { mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { Failpoints } from "../capsules/failpoints.ts";
 import type { Kernel } from "../native/kernel.ts";
-import type { GuestMemory, Vmm, VmmProcess, VmmSpec } from "../vmm/vmm.ts";
+import type { Vmm, VmmProcess, VmmSpec } from "../vmm/vmm.ts";
 import { CapsuleDir, isCapsuleId } from "./capsule-dir.ts";
+import { type Draft, draftMemory } from "./draft.ts";
 import { makeAnew, removeDirectory, sweepUnfinished } from "./durable-files.ts";
 import { FlatFiles } from "./flat-files.ts";
-import { type Generation, Generations, MEMORY_HEADER } from "./generations.ts";
-import { FLAT_LINK } from "./guest-ram.ts";
+import { type Generation, Generations } from "./generations.ts";
 import { readHostFacts } from "./host-facts.ts";
 import { writeMemorySource } from "./memory-source.ts";
 import { isMemoryDamaged } from "./pager-verdict.ts";
 import { type PauseNote, readPauseNote, removePauseNote, writePauseNote } from "./pause-note.ts";
 import { assertPauseSpace } from "./pause-space.ts";
+import { memoryToRestore, type RestoreMode } from "./restore-memory.ts";
 import { type LiveCapsule, sealPaused } from "./seal.ts";
 import { SnapshotError, toSnapshotError } from "./snapshot-error.ts";
 
@@ -36,16 +37,17 @@ export type { LiveCapsule } from "./seal.ts";
 const GENERATIONS_KEPT = 2;
 /** A VMM that ended is known as such once its keeper has ended, too. */
 const EXIT_NOTICE_MS = 100;
-/** The pager's user is nobody else's: those of VMMs end below. */
-const PAGER_UID_OFFSET = 32_768;
-
-export type RestoreMode = "map" | "uffd";
-
 /** Of generations that somebody reads, whatever becomes of their capsule. */
 const HELD_PREFIX = "held.";
 
 export interface HeldGeneration extends AsyncDisposable {
   readonly generation: Generation;
+}
+
+export interface SealOptions {
+  readonly draft?: Draft | null;
+  /** The guest is to run on, and does when this is called: all of it has been read. */
+  readonly copied?: () => Promise<void>;
 }
 
 interface Sealing {
@@ -129,12 +131,24 @@ export class Snapshots {
   }
 
   /**
+   * Saves what can be saved of a guest that runs, so that sealing it right after a pause takes little;
+   * null if that cannot be. Goes when it is disposed. Throws SnapshotError; nothing is left then.
+   */
+  async draft(capsule: LiveCapsule): Promise<Draft | null> {
+    try {
+      return await draftMemory(this.#kernel, capsule, this.#of(capsule.capsuleId));
+    } catch (error) {
+      throw await this.#explain(capsule, "save", error);
+    }
+  }
+
+  /**
    * Makes a paused capsule durable. Its VMM MUST stay stopped meanwhile, but for resumeLive. May be
    * called again after a failure or a restart of the agent. Throws SnapshotError: no_space and others
    * leave the capsule paused as it was, abandoned means that it was resumed, vmm_lost that the VMM
    * ended, not_paused that there is nothing to seal.
    */
-  async seal(capsule: LiveCapsule): Promise<Generation> {
+  async seal(capsule: LiveCapsule, options: SealOptions = {}): Promise<Generation> {
     const { capsuleId } = capsule;
     if (this.#sealing.has(capsuleId)) {
       throw new SnapshotError("failed", `${capsuleId} is being sealed already`);
@@ -143,7 +157,7 @@ export class Snapshots {
     const sealing: Sealing = { isAbandoned: false, ended: promise };
     this.#sealing.set(capsuleId, sealing);
     try {
-      return await this.#seal(capsule, sealing);
+      return await this.#seal(capsule, sealing, options);
     } finally {
       this.#sealing.delete(capsuleId);
       resolve();
@@ -213,8 +227,9 @@ export class Snapshots {
       await mkdir(dir.path, { recursive: true, mode: 0o700 });
       await makeAnew(dir.base);
       await this.#generations.linkMemory(generation, dir.base);
-      const mode = options.mode ?? (await this.#bestMode(generation));
-      const memory = await this.#memoryOf(mode, options, dir);
+      const hasFlat = await this.#flatFiles.has(generation);
+      const mode = options.mode ?? (hasFlat ? "map" : "uffd");
+      const memory = await memoryToRestore(mode, { ...options, dir, flatFiles: this.#flatFiles });
       await writeMemorySource(spec.runDir, { kind: mode });
       const process = await this.#vmm.restore(spec, { dir: generation.directory, memory });
       await this.#run(spec, process);
@@ -274,7 +289,11 @@ export class Snapshots {
     return new CapsuleDir(this.#dir, capsuleId);
   }
 
-  async #seal(capsule: LiveCapsule, sealing: Sealing): Promise<Generation> {
+  async #seal(
+    capsule: LiveCapsule,
+    sealing: Sealing,
+    { draft = null, copied }: SealOptions,
+  ): Promise<Generation> {
     const dir = this.#of(capsule.capsuleId);
     const pause = await readPauseNote(capsule.runDir);
     if (pause === null) throw new SnapshotError("not_paused", `${capsule.capsuleId} is not paused`);
@@ -289,7 +308,13 @@ export class Snapshots {
       if (sealed !== null) return sealed;
       const generation = await sealPaused(capsule, pause, {
         ...{ kernel: this.#kernel, generations: this.#generations, failpoints: this.#failpoints },
-        ...{ dir, checkStopped },
+        ...{ dir, checkStopped, draft },
+        copied: async () => {
+          if (copied === undefined) return;
+          await this.#vmm.resume(capsule.runDir);
+          await removePauseNote(capsule.runDir);
+          await copied();
+        },
       });
       await dir.prune(GENERATIONS_KEPT, async (directory) => {
         return directory === generation.directory || !(await this.#isDamaged(directory));
@@ -353,30 +378,6 @@ export class Snapshots {
     } catch (error) {
       throw await this.#explain(capsule, "pause", error);
     }
-  }
-
-  async #bestMode(generation: Generation): Promise<RestoreMode> {
-    return (await this.#flatFiles.has(generation)) ? "map" : "uffd";
-  }
-
-  async #memoryOf(
-    mode: RestoreMode,
-    { spec, generation }: { spec: VmmSpec; generation: Generation },
-    dir: CapsuleDir,
-  ): Promise<GuestMemory> {
-    if (mode === "map") {
-      // A name of its own: the flat file may be removed while the VMM lives.
-      const file = join(dir.base, FLAT_LINK);
-      await link(await this.#flatFiles.obtain(generation), file);
-      return { kind: "map", file };
-    }
-    const pager = {
-      header: join(dir.base, MEMORY_HEADER),
-      layerDirectories: [dir.base],
-      uid: spec.uid + PAGER_UID_OFFSET,
-      workingSet: generation.workingSet,
-    };
-    return { kind: "uffd", pager };
   }
 
   async #run(spec: VmmSpec, process: VmmProcess): Promise<void> {

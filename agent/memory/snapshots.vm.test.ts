@@ -10,7 +10,8 @@ import {
 } from "../../tests/harness/guest-place.ts";
 import { isAlive } from "../vmm/process-identity.ts";
 import type { VmmProcess, VmmSpec } from "../vmm/vmm.ts";
-import { type Generation, type LiveCapsule, type RestoreMode, Snapshots } from "./snapshots.ts";
+import type { RestoreMode } from "./restore-memory.ts";
+import { type Generation, type LiveCapsule, Snapshots } from "./snapshots.ts";
 
 const SHAPE = { vcpus: 1, memoryMib: 256 };
 const TIMEOUT_MS = 240_000;
