@@ -23,6 +23,8 @@ export interface HostDir {
   readonly warmDir: string;
   readonly kernelsDir: string;
   readonly cacheDir: string;
+  /** What capsules have used. */
+  readonly metricsDir: string;
   readonly journalPath: string;
   unlock(): void;
 }
@@ -45,6 +47,7 @@ export async function openHostDir(path: string, kernel: Kernel): Promise<HostDir
     warmDir: join(path, "warm"),
     kernelsDir: join(path, "kernels"),
     cacheDir: join(path, "cache"),
+    metricsDir: join(path, "metrics"),
     journalPath: join(path, "journal.db"),
     unlock: () => closeSync(lock),
   };

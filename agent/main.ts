@@ -20,6 +20,7 @@ import { mountRunDir, unmountRunDir } from "./memory/run-dir.ts";
 import { Snapshots } from "./memory/snapshots.ts";
 import { AgentMetrics } from "./metrics/agent-metrics.ts";
 import { CapsuleMetrics } from "./metrics/capsule-metrics.ts";
+import { MetricStore } from "./metrics/metric-store.ts";
 import { Kernel } from "./native/kernel.ts";
 import { NetworkPool } from "./network/network-pool.ts";
 import { ControlPlane } from "./registration/control-plane.ts";
@@ -122,6 +123,8 @@ async function serve(): Promise<void> {
     new CapsuleMetrics({
       ...{ disks, log, now },
       running: () => capsules.running(),
+      known: () => capsules.list().map(({ spec }) => spec.id),
+      store: new MetricStore(dir.metricsDir),
       monotonicMs: () => performance.now(),
     }),
   );

@@ -1,10 +1,11 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { RunningVmm } from "../capsules/capsule-view.ts";
 import { Log } from "../log.ts";
 import { CapsuleMetrics } from "./capsule-metrics.ts";
+import { MetricStore } from "./metric-store.ts";
 import { readProcUnits } from "./process-usage.ts";
 
 const { pageBytes, ticksPerSecond } = readProcUnits();
@@ -14,15 +15,29 @@ const DISK_BYTES = 4096;
 class Host implements AsyncDisposable {
   readonly procDir: string;
   readonly logged: string[] = [];
-  readonly metrics: CapsuleMetrics;
+  metrics: CapsuleMetrics;
   running: RunningVmm[] = [];
+  /** Capsules of the host that do not run. */
+  resting: string[] = [];
   nowMs = 1_000_000;
   diskFailure: Error | null = null;
 
   constructor(procDir: string) {
     this.procDir = procDir;
-    this.metrics = new CapsuleMetrics({
+    this.metrics = this.#open();
+  }
+
+  /** The agent ends, and another one takes over. */
+  replaceAgent(): void {
+    this.metrics[Symbol.dispose]();
+    this.metrics = this.#open();
+  }
+
+  #open(): CapsuleMetrics {
+    return new CapsuleMetrics({
       running: () => this.running,
+      known: () => [...this.running.map(({ id }) => id), ...this.resting],
+      store: new MetricStore(join(this.procDir, "metrics")),
       disks: {
         allocatedBytes: async () => {
           if (this.diskFailure) throw this.diskFailure;
@@ -32,7 +47,7 @@ class Host implements AsyncDisposable {
       log: new Log({ level: "debug", write: (line) => this.logged.push(line) }),
       now: () => new Date(this.nowMs),
       monotonicMs: () => this.nowMs,
-      procDir,
+      procDir: this.procDir,
     });
   }
 
@@ -141,6 +156,60 @@ test("a capsule that ended is forgotten, and one that got another process goes o
 
   expect(host.cpuPercents("cl-a")).toEqual([]);
   expect(host.cpuPercents("cl-b")).toEqual([0, 50]);
+});
+
+test("a capsule at rest has what it used, and goes on with it; one that is gone has nothing", async () => {
+  host.running = [capsule("cl-a", 7), capsule("cl-b", 8)];
+  await host.describe(7, { cpuSeconds: 5 });
+  await host.describe(8, { cpuSeconds: 5 });
+  await host.pass();
+  await host.describe(7, { cpuSeconds: 5.25 });
+  await host.pass();
+
+  host.running = [];
+  host.resting = ["cl-a"];
+  await host.pass();
+  const atRest = host.cpuPercents("cl-a");
+  host.replaceAgent();
+  const afterwards = host.cpuPercents("cl-a");
+  host.running = [capsule("cl-a", 9)];
+  host.resting = [];
+  await host.describe(9, { cpuSeconds: 0 });
+  await host.pass();
+  await host.pass();
+
+  expect([atRest, afterwards, host.cpuPercents("cl-a")]).toEqual([[50], [50], [50, 0]]);
+  expect(host.cpuPercents("cl-b")).toEqual([]);
+  expect(await readdir(join(host.procDir, "metrics"))).toEqual(["cl-a"]);
+
+  host.running = [];
+  await host.pass();
+  expect(host.cpuPercents("cl-a")).toEqual([]);
+  expect(await readdir(join(host.procDir, "metrics"))).toEqual([]);
+});
+
+test("a capsule that runs on while the agent is replaced keeps its past", async () => {
+  host.running = [capsule("cl-a", 7)];
+  await host.describe(7, { cpuSeconds: 5 });
+  await host.pass();
+  await host.pass();
+  host.replaceAgent();
+  await host.describe(7, { cpuSeconds: 5.5 });
+  await host.pass();
+  await host.describe(7, { cpuSeconds: 5.75 });
+  await host.pass();
+
+  expect(host.cpuPercents("cl-a")).toEqual([0, 50]);
+});
+
+test("a saved history that is none is no history", async () => {
+  await mkdir(join(host.procDir, "metrics"), { recursive: true });
+  await writeFile(join(host.procDir, "metrics", "cl-a"), "nonsense");
+  await writeFile(join(host.procDir, "metrics", "cl-b"), new Uint8Array(8 * 40).fill(255));
+  host.resting = ["cl-a", "cl-b"];
+  host.replaceAgent();
+
+  expect(["cl-a", "cl-b"].flatMap((id) => host.cpuPercents(id))).toEqual([]);
 });
 
 test("the host's use is that of its capsules, and its CPU time never goes back", async () => {

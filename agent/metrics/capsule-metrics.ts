@@ -3,16 +3,23 @@
 // The sampler keeps no list of its own: each pass goes over the capsules that run now, whoever started
 // them, so adopted ones are measured with what the journal says of them, and those that ended are
 // forgotten. A pass never overlaps the one before; a host that is too busy samples less often.
+//
+// What a capsule at rest has used waits on disk, and goes on when it runs again. That of one that runs is
+// saved every five minutes and when the agent ends, so a crash of the agent costs those minutes.
 
 import type { RunningVmm } from "../capsules/capsule-view.ts";
 import type { Log } from "../log.ts";
 import type { RootDisks } from "../rootfs/root-disks.ts";
 import { MetricHistory, type MetricRange, SAMPLE_EVERY_MS } from "./metric-history.ts";
+import type { MetricStore } from "./metric-store.ts";
 import { ProcessUsage, type ProcUnits, readProcUnits, type Usage } from "./process-usage.ts";
 import type { Sample } from "./sample-ring.ts";
 
 export interface CapsuleMetricsDeps {
   readonly running: () => readonly RunningVmm[];
+  /** Ids of all capsules of this host, those at rest too. */
+  readonly known: () => readonly string[];
+  readonly store: MetricStore;
   readonly disks: Pick<RootDisks, "allocatedBytes">;
   readonly log: Log;
   readonly now: () => Date;
@@ -77,10 +84,10 @@ export class CapsuleMetrics implements Disposable {
     this.#isSampling = false;
   }
 
-  /** What the capsule used within that range, oldest first; nothing of one that is not measured. */
+  /** What the capsule used within that range, oldest first; nothing of one that never ran. */
   within(id: string, range: MetricRange): Sample[] {
-    const measured = this.#measured.get(id);
-    return measured ? measured.history.within(range, this.#deps.now().getTime()) : [];
+    const history = this.#measured.get(id)?.history ?? this.#load(id);
+    return history ? history.within(range, this.#deps.now().getTime()) : [];
   }
 
   total(): HostUsage {
@@ -95,7 +102,10 @@ export class CapsuleMetrics implements Disposable {
 
   [Symbol.dispose](): void {
     if (this.#timer) clearInterval(this.#timer);
-    for (const { usage } of this.#measured.values()) usage[Symbol.dispose]();
+    for (const [id, { usage, history }] of this.#measured) {
+      usage[Symbol.dispose]();
+      this.#save(id, history);
+    }
     this.#measured.clear();
   }
 
@@ -117,7 +127,7 @@ export class CapsuleMetrics implements Disposable {
     const atMs = this.#deps.now().getTime();
     const diskBytes = await this.#deps.disks.allocatedBytes(capsule.id);
     measured.latest = { atMs, cpuPercent, memoryBytes: usage.memoryBytes, diskBytes };
-    measured.history.push(measured.latest);
+    if (measured.history.push(measured.latest)) this.#save(capsule.id, measured.history);
     measured.hasFailed = false;
   }
 
@@ -128,7 +138,7 @@ export class CapsuleMetrics implements Disposable {
     if (usage === null) return null;
     known?.usage[Symbol.dispose]();
     // A capsule that got another process is still the same capsule.
-    const history = known?.history ?? new MetricHistory();
+    const history = known?.history ?? this.#load(id) ?? new MetricHistory();
     const measured = {
       history,
       vmm,
@@ -156,10 +166,31 @@ export class CapsuleMetrics implements Disposable {
 
   #forgetOthers(running: readonly RunningVmm[]): void {
     const ids = new Set(running.map(({ id }) => id));
-    for (const [id, { usage }] of this.#measured) {
+    const known = new Set(this.#deps.known());
+    for (const [id, { usage, history }] of this.#measured) {
       if (ids.has(id)) continue;
       usage[Symbol.dispose]();
+      if (known.has(id)) this.#save(id, history);
       this.#measured.delete(id);
+    }
+    this.#deps.store.keepOnly(known);
+  }
+
+  /** Metrics are worth a line in the log, not a sample: a full disk is no reason to stop. */
+  #save(id: string, history: MetricHistory): void {
+    try {
+      this.#deps.store.save(id, history);
+    } catch (error) {
+      this.#deps.log.warn("metrics.unsaved", { capsule: id, error });
+    }
+  }
+
+  #load(id: string): MetricHistory | null {
+    try {
+      return this.#deps.store.load(id);
+    } catch (error) {
+      this.#deps.log.warn("metrics.unread", { capsule: id, error });
+      return null;
     }
   }
 }

@@ -37,6 +37,12 @@ export function isMetricRange(text: string): text is MetricRange {
   return Object.hasOwn(RANGES, text);
 }
 
+const TIERS = ["10m", "2h", "24h"] as const satisfies readonly Tier[];
+/** Of the numbers that a history is saved as; others are not read. */
+const LAYOUT = 1;
+const SUM_FIELDS = 4;
+const SAMPLE_FIELDS = 4;
+
 export class MetricHistory {
   readonly #rings: Record<Tier, SampleRing> = {
     "10m": new SampleRing(SAMPLES_10M),
@@ -46,13 +52,53 @@ export class MetricHistory {
   readonly #mean2h = new Mean(SAMPLES_PER_2H_MEAN);
   readonly #mean24h = new Mean(MEANS_PER_24H_MEAN);
 
-  push(sample: Sample): void {
+  /** The history that `toNumbers` told of; null when those are no such numbers. */
+  static fromNumbers(numbers: Float64Array): MetricHistory | null {
+    const [layout, ...lengths] = numbers.subarray(0, 1 + TIERS.length);
+    const sumsAt = 1 + TIERS.length;
+    const samplesAt = sumsAt + 2 * SUM_FIELDS;
+    const samples = lengths.reduce((sum, length) => sum + length, 0);
+    if (layout !== LAYOUT || numbers.length !== samplesAt + samples * SAMPLE_FIELDS) return null;
+
+    const history = new MetricHistory();
+    history.#mean2h.sums = numbers.subarray(sumsAt, sumsAt + SUM_FIELDS);
+    history.#mean24h.sums = numbers.subarray(sumsAt + SUM_FIELDS, samplesAt);
+    let at = samplesAt;
+    for (const [i, tier] of TIERS.entries()) {
+      for (let left = lengths[i] ?? 0; left > 0; left -= 1) {
+        const [atMs = 0, cpuPercent = 0, memoryBytes = 0, diskBytes = 0] = numbers.subarray(at);
+        history.#rings[tier].push({ atMs, cpuPercent, memoryBytes, diskBytes });
+        at += SAMPLE_FIELDS;
+      }
+    }
+    return history;
+  }
+
+  /** All of it, for a file: the rings, and the means that are being made. */
+  toNumbers(): Float64Array {
+    const rings = TIERS.map((tier) => this.#rings[tier].all());
+    return Float64Array.from([
+      LAYOUT,
+      ...rings.map(({ length }) => length),
+      ...this.#mean2h.sums,
+      ...this.#mean24h.sums,
+      ...rings.flat().flatMap((sample) => {
+        const { atMs, cpuPercent, memoryBytes, diskBytes } = sample;
+        return [atMs, cpuPercent, memoryBytes, diskBytes];
+      }),
+    ]);
+  }
+
+  /** Whether the sample completed five minutes. */
+  push(sample: Sample): boolean {
     this.#rings["10m"].push(sample);
     const halfMinute = this.#mean2h.add(sample);
-    if (halfMinute === null) return;
+    if (halfMinute === null) return false;
     this.#rings["2h"].push(halfMinute);
     const fiveMinutes = this.#mean24h.add(halfMinute);
-    if (fiveMinutes !== null) this.#rings["24h"].push(fiveMinutes);
+    if (fiveMinutes === null) return false;
+    this.#rings["24h"].push(fiveMinutes);
+    return true;
   }
 
   /** What was sampled within the range before `nowMs`, oldest first. */
@@ -72,6 +118,15 @@ class Mean {
 
   constructor(samples: number) {
     this.#samples = samples;
+  }
+
+  /** What it has collected so far. */
+  get sums(): Float64Array {
+    return Float64Array.of(this.#count, this.#cpuPercent, this.#memoryBytes, this.#diskBytes);
+  }
+
+  set sums(sums: Float64Array) {
+    [this.#count = 0, this.#cpuPercent = 0, this.#memoryBytes = 0, this.#diskBytes = 0] = sums;
   }
 
   /** The mean that this sample completes, or null. */

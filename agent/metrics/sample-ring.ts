@@ -47,6 +47,11 @@ export class SampleRing {
     return samples;
   }
 
+  /** All samples, oldest first. */
+  all(): Sample[] {
+    return this.since(Number.NEGATIVE_INFINITY);
+  }
+
   #at(index: number): Sample {
     const [atMs = 0, cpuPercent = 0, memoryBytes = 0, diskBytes = 0] = this.#values.subarray(
       index * FIELDS,

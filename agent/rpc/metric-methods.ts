@@ -3,6 +3,7 @@
 
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
+import type { CapsuleStatus } from "../capsules/capsule.ts";
 import type { Capsules } from "../capsules/capsules.ts";
 import { invalidField } from "../errors.ts";
 import type { Log } from "../log.ts";
@@ -11,6 +12,9 @@ import { isMetricRange, METRIC_RANGES, type MetricRange } from "../metrics/metri
 import type { Sample } from "../metrics/sample-ring.ts";
 import { parseCapsuleId } from "./requests.ts";
 import { toConnectError } from "./rpc-errors.ts";
+
+/** A capsule at rest has what it used before. */
+const MEASURED: ReadonlySet<CapsuleStatus> = new Set(["running", "pausing", "paused", "resuming"]);
 
 export interface MetricDeps {
   readonly capsules: Capsules;
@@ -29,7 +33,8 @@ export function metricMethods({
       try {
         const id = parseCapsuleId(sandboxId);
         const asked = parseRange(range);
-        capsules.assertRunning(id);
+        const view = capsules.list().find(({ spec }) => spec.id === id);
+        if (view === undefined || !MEASURED.has(view.status)) capsules.assertRunning(id);
         return { points: capsuleMetrics.within(id, asked).map(toPoint) };
       } catch (error) {
         throw toConnectError(error, "GetSandboxMetrics", log);
