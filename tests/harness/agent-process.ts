@@ -1,6 +1,7 @@
 // A real agent in a directory of its own, without a control plane: what the agent's own tests drive,
 // kill and start again.
 
+import { Database } from "bun:sqlite";
 import { closeSync, openSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -24,6 +25,12 @@ export interface Leftovers {
   readonly processes: string[];
   readonly files: string[];
   readonly claims: string[];
+  /** Of device-mapper, and loop devices. */
+  readonly devices: string[];
+  /** Of the firewall, naming one capsule's link. */
+  readonly rules: string[];
+  /** Of the journal: capsule and state. */
+  readonly rows: string[];
 }
 
 export const NOTHING: Leftovers = {
@@ -33,6 +40,9 @@ export const NOTHING: Leftovers = {
   processes: [],
   files: [],
   claims: [],
+  devices: [],
+  rules: [],
+  rows: [],
 };
 
 export class AgentProcess implements AsyncDisposable {
@@ -48,8 +58,8 @@ export class AgentProcess implements AsyncDisposable {
   }
 
   /** An agent that runs, with the base image installed; credentials are made up, as nobody checks them. */
-  static async start(): Promise<AgentProcess> {
-    const dir = await mkdtemp(join(tmpdir(), "wrenn-agent-"));
+  static async start(parent: string = tmpdir()): Promise<AgentProcess> {
+    const dir = await mkdtemp(join(parent, "wrenn-agent-"));
     await installGuestFiles(REPOSITORY, dir);
     const credentials = { host_id: `host-${"0".repeat(25)}`, jwt: "-", refresh_token: "-" };
     await Bun.write(join(dir, "host-credentials.json"), JSON.stringify(credentials));
@@ -102,6 +112,19 @@ export class AgentProcess implements AsyncDisposable {
   async kill(signal: "SIGKILL" | "SIGTERM" = "SIGKILL"): Promise<void> {
     this.#child?.kill(signal);
     await this.exited();
+  }
+
+  /** Waits until a failpoint has stopped the program. */
+  async stopped(): Promise<void> {
+    // A process that waits for SIGCONT: proc(5).
+    while (!(await readFile(`/proc/${this.pid}/stat`, "latin1")).includes(") T ")) {
+      await Bun.sleep(5);
+    }
+  }
+
+  /** Lets a stopped program go on. */
+  goOn(): void {
+    this.#child?.kill("SIGCONT");
   }
 
   /** The exit code, or null if a signal ended it. */
@@ -157,8 +180,8 @@ export class AgentProcess implements AsyncDisposable {
     return Object.fromEntries(sandboxes.map(({ sandboxId, status }) => [sandboxId, status]));
   }
 
-  /** The pids of VMM and keeper. */
-  async pids(sandboxId: string): Promise<{ pid: number; keeperPid: number }> {
+  /** The pids of VMM, keeper and, of a restored capsule, pager. */
+  async pids(sandboxId: string): Promise<{ pid: number; keeperPid: number; pagerPid?: number }> {
     return JSON.parse(await readFile(join(this.dir, "run", sandboxId, "vmm.json"), "utf8"));
   }
 
@@ -175,9 +198,35 @@ export class AgentProcess implements AsyncDisposable {
       links: (await names("/sys/class/net")).filter((name) => name.startsWith(`wv-${tag}-`)),
       cgroups: await this.#cgroups(tag),
       processes: await this.#processes(tag),
-      files: files.flat(),
+      files: [...files.flat(), ...(await this.#templateFiles())],
       claims: await this.#claims(),
+      devices: [
+        ...(await lines(["dmsetup", "ls"], `wrenn-${tag}-`)),
+        ...(await lines(["losetup", "--noheadings", "--output", "BACK-FILE"], `${this.dir}/`)),
+      ],
+      rules: await lines(
+        ["nft", "list", "table", "inet", `wrenn_${tag}`],
+        `"wv-${tag}-`,
+        /wv-\w+-\d/,
+      ),
+      rows: this.#rows(),
     };
+  }
+
+  /** Templates that hold memory, and what was half made. */
+  async #templateFiles(): Promise<string[]> {
+    const glob = new Bun.Glob("{images/teams/*/*/*,warm/*.*}");
+    const found = await Array.fromAsync(glob.scan({ cwd: this.dir, onlyFiles: false }));
+    return found.filter((name) => !name.endsWith("/rootfs.ext4")).sort();
+  }
+
+  #rows(): string[] {
+    using journal = new Database(join(this.dir, "journal.db"), { readonly: true });
+    const rows = journal.query<{ id: string; state: string }, []>("SELECT id, state FROM capsules");
+    return rows
+      .all()
+      .map(({ id, state }) => `${id} ${state}`)
+      .sort();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -225,6 +274,13 @@ export class AgentProcess implements AsyncDisposable {
     );
     return owners.filter((owner) => owner.trim() === this.dir);
   }
+}
+
+/** Lines of the command's output that have the text and match the pattern. */
+async function lines(command: string[], text: string, pattern = /./): Promise<string[]> {
+  const child = Bun.spawn(command, { stdio: ["ignore", "pipe", "ignore"] });
+  const printed = (await new Response(child.stdout).text()).split("\n");
+  return printed.filter((line) => line.includes(text) && pattern.test(line)).sort();
 }
 
 async function names(dir: string): Promise<string[]> {
