@@ -110,10 +110,12 @@ export class Capsules {
   ): Promise<{ view: CapsuleView; from: ResumedFrom }> {
     const capsule = this.#known(id);
     if (capsule.status === "paused") assertMemory(capsule.spec.memoryMib);
+    const watched = capsule.progress.vmm;
     const from = await this.#lifecycle.resume(capsule, request);
     if (from !== null) {
       this.#activity.start(id, this.#parts.now());
-      if (capsule.progress.vmm) this.#watch(capsule, capsule.progress.vmm);
+      const { vmm } = capsule.progress;
+      if (vmm && vmm !== watched) this.#watch(capsule, vmm);
     }
     if (capsule.status !== "running") throw notRunning(capsule);
     return { view: this.#view(capsule), from: from ?? "memory" };
