@@ -2,7 +2,8 @@
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { apiError, type Capsule, type Client, until } from "../harness/client.ts";
-import { adminClient } from "../harness/platform.ts";
+import { adminClient, platform } from "../harness/platform.ts";
+import { StreamClient } from "../harness/stream-client.ts";
 
 /** Guests are emulated here: a boot takes tens of seconds. */
 const TEST_TIMEOUT_MS = 240_000;
@@ -108,6 +109,63 @@ test(
 
     expect(resumes.map(({ status }) => status).toSorted()).toEqual(["fulfilled", "rejected"]);
     expect(await sh("echo alive")).toBe("alive");
+  },
+  TEST_TIMEOUT_MS,
+);
+
+test(
+  "streams that are open at a pause end with it, and their processes are there after it",
+  async () => {
+    const { baseUrl, account } = await platform();
+    const open = (route: string) =>
+      StreamClient.open(baseUrl, `/v1/capsules/${id}/${route}`, { "x-api-key": account.apiKey });
+    await using output = await open("exec/stream");
+    output.send({
+      type: "start",
+      cmd: "/bin/sh",
+      args: ["-c", "while :; do echo x; sleep 0.1; done"],
+    });
+    const { pid } = await output.until("start");
+    await output.until("stdout");
+    await using terminal = await open("pty");
+    terminal.send({ type: "start", cmd: "/bin/sh" });
+    const { tag } = await terminal.until("started");
+    terminal.type("MEMORY=kept\n");
+    await terminal.untilOutput("kept");
+
+    await pause();
+    const ends = await Promise.all([output.rest(), terminal.rest()]);
+    await resume();
+    await using attached = await open(`processes/${pid}/stream`);
+    await attached.until("stdout");
+    await using again = await open("pty");
+    again.send({ type: "connect", tag });
+    again.type('echo "it was $MEMORY"\n');
+
+    expect(ends.map((messages) => messages.at(-1)?.type)).toEqual(["error", "error"]);
+    await again.untilOutput("it was kept");
+    again.send({ type: "kill" });
+    await client.json("DELETE", `/v1/capsules/${id}/processes/${pid}`);
+  },
+  TEST_TIMEOUT_MS,
+);
+
+test(
+  "of two pauses at once one succeeds and one is refused, or both are one by their key",
+  async () => {
+    const pauses = await Promise.allSettled([pause(), pause()]);
+    const statuses = pauses.map(({ status }) => status).toSorted();
+    await resume();
+    const headers = { "idempotency-key": crypto.randomUUID() };
+    const keyed = await Promise.all(
+      [1, 2].map(() => client.fetch(`/v1/capsules/${id}/pause`, { method: "POST", headers })),
+    );
+    const answers = await Promise.all(keyed.map((answer) => answer.json()));
+    await resume();
+
+    expect(statuses).toEqual(["fulfilled", "rejected"]);
+    expect(answers[0]).toMatchObject({ id, status: "paused" });
+    expect(answers[1]).toEqual(answers[0]);
   },
   TEST_TIMEOUT_MS,
 );
