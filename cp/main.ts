@@ -2,6 +2,7 @@
 
 import type { Redis } from "ioredis";
 import packageJson from "../package.json" with { type: "json" };
+import { raiseFetchLimit } from "../proto/fetch-limit.ts";
 import { AgentClients } from "./agents/agent-clients.ts";
 import { ApiKeys } from "./api-keys/service.ts";
 import { createApp } from "./app.ts";
@@ -17,13 +18,13 @@ import { systemClock } from "./clock.ts";
 import { type Config, loadConfig, loadDatabaseUrl } from "./config.ts";
 import { openDatabase } from "./db/client.ts";
 import { migrate, pendingMigrations } from "./db/migrate.ts";
-import { raiseFetchLimit } from "./fetch-limit.ts";
 import { Hosts } from "./hosts/service.ts";
 import { createLog, type Log } from "./log.ts";
 import { LoopDriver } from "./loops/driver.ts";
 import { expireEventsLoop } from "./loops/expire-events.ts";
 import { expireIdempotencyKeysLoop } from "./loops/expire-idempotency-keys.ts";
 import { MONITOR_HOSTS, monitorHostsLoop } from "./loops/monitor-hosts.ts";
+import { saveMetricsLoop } from "./loops/save-metrics.ts";
 import { settleOperationsLoop } from "./loops/settle-operations.ts";
 import { settleTemplatesLoop } from "./loops/settle-templates.ts";
 import {
@@ -113,6 +114,7 @@ async function serve(): Promise<void> {
   loops.start(settleOperationsLoop(capsuleDeps));
   loops.start(settleTemplatesLoop(capsuleDeps));
   loops.start(monitorHostsLoop(capsuleDeps));
+  loops.start(saveMetricsLoop(capsuleDeps));
   loops.start(expireIdempotencyKeysLoop(db));
   loops.start(expireEventsLoop(db));
 

@@ -26,7 +26,7 @@ export function metricRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
         200: CapsuleMetrics,
         ...errors(...CAPSULE_ERRORS, "agent_error", "host_unavailable"),
       },
-      detail: { summary: "Tell what a running capsule used: processors, memory, disk" },
+      detail: { summary: "Tell what a capsule that runs or rests used: processors, memory, disk" },
     },
   );
 }

@@ -8,7 +8,7 @@ export type MetricRange = (typeof METRIC_RANGES)[number];
 export const METRIC_RANGE_DEFAULT: MetricRange = "10m";
 
 /** The finest range has the most: two a second for ten minutes. */
-const POINTS_MAX = 1200;
+export const METRIC_POINTS_MAX = 1200;
 
 export const MetricQuery = t.Object({
   range: t.Optional(
@@ -21,17 +21,17 @@ export const MetricQuery = t.Object({
   ),
 });
 
+const MetricPoint = t.Object({
+  timestamp_unix: Type.Integer({ description: "Of the last sample that the point tells of." }),
+  cpu_pct: Type.Number({ description: "Of all the capsule's processors: 0 to 100." }),
+  mem_bytes: Type.Integer({ description: "Memory of the host that the capsule holds." }),
+  disk_bytes: Type.Integer({ description: "What its disk takes on the host." }),
+});
+export type MetricPoint = Static<typeof MetricPoint>;
+
 export const CapsuleMetrics = t.Object({
   sandbox_id: t.String(),
   range: t.UnionEnum(METRIC_RANGES),
-  points: t.Array(
-    t.Object({
-      timestamp_unix: Type.Integer({ description: "Of the last sample that the point tells of." }),
-      cpu_pct: Type.Number({ description: "Of all the capsule's processors: 0 to 100." }),
-      mem_bytes: Type.Integer({ description: "Memory of the host that the capsule holds." }),
-      disk_bytes: Type.Integer({ description: "What its disk takes on the host." }),
-    }),
-    { maxItems: POINTS_MAX, description: "Oldest first." },
-  ),
+  points: t.Array(MetricPoint, { maxItems: METRIC_POINTS_MAX, description: "Oldest first." }),
 });
 export type CapsuleMetrics = Static<typeof CapsuleMetrics>;

@@ -110,7 +110,7 @@ test("a capsule that does not run has none", async () => {
     body: {
       error: {
         code: "not_found",
-        message: `capsule "${destroyed}" has no metrics: it is not running`,
+        message: `capsule "${destroyed}" has no metrics: it neither runs nor rests`,
       },
     },
   });

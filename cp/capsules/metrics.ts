@@ -1,51 +1,58 @@
-// What a capsule uses, as its host tells.
+// What a capsule uses, as its host tells; of a paused one whose host is away, as it was copied.
 
-import { encodeId } from "../../proto/ids.ts";
+import { encodeId, type Id } from "../../proto/ids.ts";
+import type { AgentClient } from "../agents/agent-clients.ts";
 import { agentFailure } from "../agents/agent-errors.ts";
 import { METRICS_TIMEOUT_MS } from "../agents/limits.ts";
 import { AppError } from "../errors.ts";
-import type { CapsuleMetrics, MetricRange } from "./metric-schema.ts";
+import type { CapsuleMetrics, MetricPoint, MetricRange } from "./metric-schema.ts";
 import type { CapsuleOfTeam } from "./queries.ts";
-import type { RunningCapsule } from "./running.ts";
 import type { Capsules } from "./service.ts";
 
+/** A host keeps what a capsule used while it rests. */
+const MEASURED_STATES = ["running", "pausing", "paused", "resuming"] as const;
+
 /**
- * The points of the range. Looking counts as no activity. `not_found` unless the capsule runs: the
- * host forgets what a capsule used when it ends.
+ * The points of the range. Looking counts as no activity. `not_found` unless the capsule runs or rests:
+ * what it used is forgotten when it ends.
  */
 export async function readMetrics(
   capsules: Capsules,
   ids: CapsuleOfTeam,
   range: MetricRange,
 ): Promise<CapsuleMetrics> {
+  const id = encodeId("capsule", ids.id);
+  const metrics = { sandbox_id: id, range };
   try {
-    return await capsules.use({ ...ids, isActivity: false }, (running) => ask(running, range));
-  } catch (error) {
-    if (!(error instanceof AppError) || error.code !== "invalid_state") throw error;
-    const id = encodeId("capsule", ids.id);
-    throw new AppError("not_found", `capsule "${id}" has no metrics: it is not running`, {
-      cause: error,
+    const { agent } = await capsules.onHost({ ...ids, states: MEASURED_STATES });
+    const points = await askForPoints(agent, ids.id, range).catch((error) => {
+      throw agentFailure(error, "capsule");
     });
+    return { ...metrics, points };
+  } catch (error) {
+    if (!(error instanceof AppError)) throw error;
+    if (error.code === "host_unavailable") {
+      const points = await capsules.savedMetrics(ids, range);
+      if (points !== null) return { ...metrics, points };
+    }
+    if (error.code !== "invalid_state") throw error;
+    const message = `capsule "${id}" has no metrics: it neither runs nor rests`;
+    throw new AppError("not_found", message, { cause: error });
   }
 }
 
-async function ask(
-  { capsule, agent }: RunningCapsule,
+/** The host's points, oldest first. Throws what the client throws. */
+export async function askForPoints(
+  agent: AgentClient,
+  id: Id<"capsule">,
   range: MetricRange,
-): Promise<CapsuleMetrics> {
-  const sandboxId = encodeId("capsule", capsule.id);
-  const options = { timeoutMs: METRICS_TIMEOUT_MS };
-  const { points } = await agent.getSandboxMetrics({ sandboxId, range }, options).catch((error) => {
-    throw agentFailure(error, "capsule");
-  });
-  return {
-    sandbox_id: sandboxId,
-    range,
-    points: points.map(({ timestampUnix, cpuPct, memBytes, diskBytes }) => ({
-      timestamp_unix: Number(timestampUnix),
-      cpu_pct: cpuPct,
-      mem_bytes: Number(memBytes),
-      disk_bytes: Number(diskBytes),
-    })),
-  };
+): Promise<MetricPoint[]> {
+  const request = { sandboxId: encodeId("capsule", id), range };
+  const { points } = await agent.getSandboxMetrics(request, { timeoutMs: METRICS_TIMEOUT_MS });
+  return points.map(({ timestampUnix, cpuPct, memBytes, diskBytes }) => ({
+    timestamp_unix: Number(timestampUnix),
+    cpu_pct: cpuPct,
+    mem_bytes: Number(memBytes),
+    disk_bytes: Number(diskBytes),
+  }));
 }

@@ -29,6 +29,7 @@ const ROW: CapsuleRow = {
   durableAt: null,
   defaultUser: "root",
   defaultEnv: {},
+  metricsSavedFor: null,
 };
 
 test("what a capsule does not have is left out, and what is ours stays with us", () => {

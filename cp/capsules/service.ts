@@ -14,6 +14,8 @@ import type { CapsuleDeps, OperationDeps } from "./deps.ts";
 import { destroyCapsule } from "./destroy.ts";
 import { forkCapsule, settledForks, toFork } from "./fork.ts";
 import type { CapsuleState } from "./lifecycle.ts";
+import { selectPoints } from "./metric-queries.ts";
+import type { MetricPoint, MetricRange } from "./metric-schema.ts";
 import { pauseCapsule } from "./pause.ts";
 import {
   type CapsuleOfTeam,
@@ -128,6 +130,13 @@ export class Capsules implements AsyncDisposable {
   ): Promise<RunningCapsule> {
     const { agents, log } = this.#deps;
     return await findOnHost({ queries: this.#queries, agents, log }, ids);
+  }
+
+  /** What was copied of a paused capsule's metrics; null of one in another state. Throws `not_found`. */
+  async savedMetrics(ids: CapsuleOfTeam, range: MetricRange): Promise<MetricPoint[] | null> {
+    const row = await this.#queries.one(ids);
+    if (row === undefined) throw capsuleNotFound(ids.id);
+    return row.status === "paused" ? await selectPoints(this.#deps.db, ids.id, range) : null;
   }
 
   /** Counts as activity of the capsule. Throws `not_found` and `invalid_state`. */

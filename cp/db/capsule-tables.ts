@@ -106,7 +106,8 @@ export const templateOperations = pgTable(
  * `operation_id` names the operation that last moved `status`, so that a late answer of an earlier
  * one is recognised. `state_deadline` is when a transient state counts as lost. `durable_at` is
  * since when a pause is safe against a loss of the host's memory. The defaults are the template's at
- * the create: a resume needs them after the template is gone.
+ * the create: a resume needs them after the template is gone. `metrics_saved_for` is the operation
+ * after whose pause the capsule's points were copied here.
  */
 export const capsules = pgTable(
   "capsules",
@@ -138,9 +139,11 @@ export const capsules = pgTable(
     durableAt: instant("durable_at"),
     defaultUser: text("default_user").notNull().default("root"),
     defaultEnv: jsonb("default_env").$type<StringMap>().notNull().default({}),
+    metricsSavedFor: uuid("metrics_saved_for"),
   },
   (t) => [
     index("idx_capsules_status").on(t.status),
+    index("idx_capsules_metrics_saved").on(t.status).where(sql`metrics_saved_for is not null`),
     index("idx_capsules_host_status").on(t.hostId, t.status),
     index("idx_capsules_team_id").on(t.teamId),
     index("idx_capsules_team_live")

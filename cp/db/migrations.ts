@@ -4,6 +4,7 @@ import initial from "../../migrations/0000_initial.sql" with { type: "text" };
 import triggersAndSeeds from "../../migrations/0001_triggers-and-seeds.sql" with { type: "text" };
 import privatePorts from "../../migrations/0002_private-ports.sql" with { type: "text" };
 import pauseAndSnapshots from "../../migrations/0003_pause-and-snapshots.sql" with { type: "text" };
+import metricsSaved from "../../migrations/0004_metrics-saved.sql" with { type: "text" };
 
 export interface Migration {
   /** The file's name without `.sql`. */
@@ -17,4 +18,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { name: "0001_triggers-and-seeds", sql: triggersAndSeeds },
   { name: "0002_private-ports", sql: privatePorts },
   { name: "0003_pause-and-snapshots", sql: pauseAndSnapshots },
+  { name: "0004_metrics-saved", sql: metricsSaved },
 ];

@@ -199,7 +199,8 @@ export class SimulatedAgent implements AsyncDisposable {
         }),
       getSandboxMetrics: ({ sandboxId, range }) =>
         call("getSandboxMetrics", () => {
-          const { createdAt } = this.#runningOne(sandboxId);
+          const { status, createdAt } = this.#known(sandboxId);
+          if (status !== "paused") this.#runningOne(sandboxId);
           return { points: simulatedPoints(range, createdAt, Date.now()) };
         }),
       writeFile: ({ sandboxId, path, content }) =>
