@@ -1,0 +1,220 @@
+// A VMM, or the pager that brings its memory, is killed while the agent stands at a step of a pause, its
+// sealing, a resume, a snapshot or a create. Nothing may hang, nobody may be told that it went well when
+// it did not, and the capsule must come back with what it had when it was last durable.
+
+import {
+  afterAll,
+  beforeAll,
+  beforeEach,
+  describe,
+  expect,
+  setDefaultTimeout,
+  test,
+} from "bun:test";
+import {
+  arm,
+  codeOf,
+  destroyAll,
+  infoOf,
+  pauseDurably,
+  resume,
+  until,
+  untilDurable,
+} from "../../tests/harness/agent-calls.ts";
+import { AgentProcess, NOTHING, PLATFORM_TEAM } from "../../tests/harness/agent-process.ts";
+import { FAILPOINTS, type Failpoint } from "./failpoints.ts";
+
+const VICTIMS = ["pid", "pagerPid"] as const;
+type Victim = (typeof VICTIMS)[number];
+const isSoak = Boolean(process.env.WRENN_SOAK);
+const STATE = "cat /proc/sys/kernel/random/boot_id /dev/shm/nonce";
+/** Neither has a VMM yet, or any more. */
+const NO_VMM = /\.after-(claim|acquire|network|cgroup|disk|vmm|running)$/;
+
+function pointsOf(verb: string, some: readonly Failpoint[]): readonly Failpoint[] {
+  if (!isSoak) return some;
+  return FAILPOINTS.filter((point) => point.startsWith(`${verb}.`) && !NO_VMM.test(point));
+}
+
+const PAUSE_POINTS: readonly (readonly [Failpoint, Victim])[] = isSoak
+  ? [...pointsOf("pause", []), ...pointsOf("seal", [])].flatMap((point) =>
+      VICTIMS.map((victim) => [point, victim] as const),
+    )
+  : [
+      ["pause.after-mark", "pid"],
+      ["pause.after-state", "pagerPid"],
+      ["pause.after-stop", "pid"],
+      ["pause.after-paused", "pagerPid"],
+      ["seal.after-memory", "pid"],
+      ["seal.after-rename", "pagerPid"],
+      ["seal.after-durable", "pid"],
+    ];
+const RESUME_POINTS: readonly (readonly [Failpoint, Victim])[] = [
+  ["resume.after-boot", "pid"],
+  ["resume.after-vmm", "pagerPid"],
+  ["resume.after-guest", "pid"],
+];
+const CAPTURE_POINTS = pointsOf("capture", ["capture.after-stop", "capture.after-seal"]);
+
+setDefaultTimeout(240_000);
+
+let agent: AgentProcess;
+let id: string;
+let state: string;
+
+beforeAll(async () => {
+  agent = await AgentProcess.start();
+  id = await agent.create();
+  await agent.sh(id, "head -c 16 /dev/urandom | base64 > /dev/shm/nonce");
+  state = await agent.sh(id, STATE);
+  await pauseDurably(agent, id);
+  await resume(agent, id);
+});
+
+// A test that failed half-way must not fail all that come after it.
+beforeEach(async () => {
+  if ((await agent.statuses())[id] === "running") return;
+  await arm(agent);
+  await resume(agent, id);
+});
+
+afterAll(async () => {
+  await agent[Symbol.asyncDispose]();
+});
+
+/** Whether the kernel has anything of the process but its exit status. */
+async function isThere(pid: number): Promise<boolean> {
+  const stat = await Bun.file(`/proc/${pid}/stat`)
+    .text()
+    .catch(() => ") Z");
+  return !/\) [ZX]/.test(stat);
+}
+
+/** Kills it at the point, while the call is under way; answers the call's code. */
+async function lostAt(
+  point: Failpoint,
+  { victim, of = id }: { victim: Victim; of?: string },
+  call: () => Promise<unknown>,
+): Promise<string> {
+  const code = codeOf(call());
+  await agent.stopped();
+  const pids = await agent.pids(of);
+  const pid = pids[victim];
+  if (pid === undefined) throw new Error(`${of} has no ${victim} at ${point}`);
+  process.kill(pid, "SIGKILL");
+  await until(async () => !(await isThere(pids.pid)));
+  agent.goOn();
+  return await code;
+}
+
+/** The capsule is back, from a memory that was durable, and nothing but it is there. */
+async function expectBack(): Promise<void> {
+  await arm(agent);
+  expect(["memory", "previous_memory"]).toContain(await resume(agent, id));
+  expect(await agent.sh(id, STATE)).toBe(state);
+  const { rows, netns, links, cgroups, claims, files } = await agent.leftovers();
+  expect(rows).toEqual([`${id} running`]);
+  expect([netns.length, links.length, claims.length]).toEqual([1, 1, 1]);
+  expect(new Set(cgroups)).toEqual(new Set([id]));
+  expect(files.filter((name) => !name.includes(id))).toEqual([]);
+}
+
+/** Nothing is under way any more. */
+async function untilAtRest(): Promise<string> {
+  await until(async () => {
+    const info = await infoOf(agent, id);
+    return info?.status === "error" || (info?.status === "paused" && info.durableAtUnix > 0n);
+  });
+  return (await infoOf(agent, id))?.status ?? "";
+}
+
+describe("lost during a pause", () => {
+  test.each(PAUSE_POINTS)("at %s: the %s; it comes back from what was durable", async (...row) => {
+    const [point, victim] = row;
+    await arm(agent, `${point}:stop`);
+
+    const code = await lostAt(point, { victim }, () =>
+      agent.client.pauseSandbox(agent.operation(id)),
+    );
+
+    // Its caller knows that it is not paused, or it is.
+    expect(["none", "Internal", "Unavailable"]).toContain(code);
+    expect(await untilAtRest()).toBe(code === "none" ? "paused" : "error");
+    await expectBack();
+  });
+});
+
+describe("lost during a resume", () => {
+  test.each(RESUME_POINTS)("at %s: the %s; it can be resumed again", async (...row) => {
+    const [point, victim] = row;
+    await pauseDurably(agent, id);
+    await arm(agent, `${point}:stop`);
+
+    const code = await lostAt(point, { victim }, () => resume(agent, id));
+
+    // A VMM that ends just after the guest had answered ends a running capsule.
+    if (code !== "none") expect(await agent.statuses()).toEqual({ [id]: "paused" });
+    await untilAtRest();
+    await expectBack();
+  });
+});
+
+describe("lost during a snapshot", () => {
+  test.each(CAPTURE_POINTS)("at %s: there is none, and the capsule comes back", async (point) => {
+    await arm(agent, `${point}:stop`);
+    const snapshot = {
+      ...agent.operation(id),
+      teamId: PLATFORM_TEAM,
+      templateId: crypto.randomUUID(),
+    };
+
+    const code = await lostAt(point, { victim: "pid" }, () =>
+      agent.client.createSnapshot(snapshot),
+    );
+
+    if (code === "none") await agent.client.deleteSnapshot(snapshot);
+    else expect(["Internal", "Unavailable"]).toContain(code);
+    expect(await untilAtRest()).toBe("error");
+    await expectBack();
+  });
+});
+
+describe("lost while it runs", () => {
+  test.each(VICTIMS)("its %s: work is refused, and a resume brings it back", async (victim) => {
+    const pid = (await agent.pids(id))[victim];
+    if (pid === undefined) throw new Error(`it has no ${victim}`);
+    process.kill(pid, "SIGKILL");
+
+    expect(await untilAtRest()).toBe("error");
+
+    expect(await codeOf(agent.sh(id, "true"))).toBe("FailedPrecondition");
+    await expectBack();
+  });
+
+  test.each(VICTIMS)("its %s, while no agent runs: the next one brings it back", async (victim) => {
+    const pids = await agent.pids(id);
+    await agent.kill();
+    process.kill(pids[victim] ?? 0, "SIGKILL");
+    await until(async () => !(await isThere(pids.pid)));
+    await agent.restart();
+
+    expect(await untilAtRest()).toBe("error");
+    await expectBack();
+  });
+});
+
+test("lost during a create: nothing is left of it", async () => {
+  await pauseDurably(agent, id);
+  await arm(agent, "create.after-boot:stop");
+  const request = agent.createRequest();
+
+  const code = await lostAt("create.after-boot", { victim: "pid", of: request.sandboxId }, () =>
+    agent.client.createSandbox(request),
+  );
+
+  expect(code).toBe("Unavailable");
+  expect(await agent.statuses()).toEqual({ [id]: "paused" });
+  await untilDurable(agent, id);
+  await destroyAll(agent);
+  expect(await agent.leftovers()).toEqual(NOTHING);
+});
