@@ -85,6 +85,82 @@ export function testRestContract(subject: () => RestUnderTest): void {
     expect(failures).toEqual(failures.map(() => ({ code: "NotFound", reason: "capsule" })));
   });
 
+  test("two pauses at once are one, and so are two resumes of one operation", async () => {
+    const { client, id } = subject();
+
+    const pauses = await Promise.all(
+      [operation(id), operation(id)].map((request) => codeOf(client.pauseSandbox(request))),
+    );
+    const paused = await listed(id);
+    const request = resumeRequest(id);
+    const resumes = await Promise.all([
+      client.resumeSandbox(request),
+      client.resumeSandbox(request),
+    ]);
+
+    expect([pauses, paused?.status]).toEqual([["none", "none"], "paused"]);
+    expect(resumes.map(({ status }) => status)).toEqual(["running", "running"]);
+    expect(resumes[1]?.hostIp).toBe(resumes[0]?.hostIp ?? "");
+  });
+
+  test("what reads a process at a pause is told, and the process is there after it", async () => {
+    const { client, id } = subject();
+    const script = "while :; do echo tick; sleep 0.1; done";
+    const request = { sandboxId: id, cmd: "/bin/sh", args: ["-c", script], tag: "rested" };
+    await client.startBackground(request);
+    const selector = { case: "tag", value: "rested" } as const;
+    const ended = codeOf(toEnd(client.connectProcess({ sandboxId: id, selector })));
+    await firstOutput(client.connectProcess({ sandboxId: id, selector }));
+
+    await client.pauseSandbox(operation(id));
+    const code = await ended;
+    await client.resumeSandbox(resumeRequest(id));
+    await firstOutput(client.connectProcess({ sandboxId: id, selector }));
+    await client.killProcess({ sandboxId: id, selector, signal: "SIGKILL" });
+
+    expect(code).toBe("FailedPrecondition");
+  });
+
+  test("a paused capsule gives a snapshot, and stays paused", async () => {
+    const { client, id, teamId } = subject();
+    await client.pauseSandbox(operation(id));
+    const templateId = crypto.randomUUID();
+
+    const request = { sandboxId: id, teamId, templateId, operationId: templateId };
+    const made = await client.createSnapshot(request);
+    const status = (await listed(id))?.status;
+    await client.deleteSnapshot({ teamId, templateId });
+    await client.resumeSandbox(resumeRequest(id));
+
+    expect([made.vcpus, made.memoryMb, status]).toEqual([1, 256, "paused"]);
+  });
+
+  test("a resume without memory starts from the disk", async () => {
+    const { client, id } = subject();
+    await client.exec({ sandboxId: id, cmd: "sync" });
+    await client.pauseSandbox(operation(id));
+
+    const resumed = await client.resumeSandbox({ ...resumeRequest(id), cold: true });
+
+    expect(resumed).toMatchObject({ status: "running", resumedFrom: "disk" });
+    expect((await listed(id))?.status).toBe("running");
+  });
+
+  test("snapshots and forks of an unknown capsule say that it is missing", async () => {
+    const { client, teamId } = subject();
+    const sandboxId = encodeId("capsule", newId("capsule"));
+    const templateId = crypto.randomUUID();
+
+    const failures = await Promise.all(
+      [
+        client.createSnapshot({ sandboxId, teamId, templateId, operationId: templateId }),
+        client.forkSandbox({ sandboxId, children: [child()], timeoutSec: 0 }),
+      ].map(failureOf),
+    );
+
+    expect(failures).toEqual(failures.map(() => ({ code: "NotFound", reason: "capsule" })));
+  });
+
   test("a capsule starts from a snapshot with the source's files, which goes on", async () => {
     const { client, id, teamId, createRequest } = subject();
     await client.writeFile({ sandboxId: id, path: "/root/kept", content: bytes("snapshot") });
@@ -129,11 +205,7 @@ export function testRestContract(subject: () => RestUnderTest): void {
   test("forks run with the source's files, each with its own outcome", async () => {
     const { client, id } = subject();
     await client.writeFile({ sandboxId: id, path: "/root/kept", content: bytes("forked") });
-    const children = [1, 2].map(() => ({
-      sandboxId: encodeId("capsule", newId("capsule")),
-      envdAccessToken: "fedcba9876543210".repeat(4),
-      operationId: crypto.randomUUID(),
-    }));
+    const children = [child(), child()];
 
     const { results } = await client.forkSandbox({ sandboxId: id, children, timeoutSec: 0 });
     const contents = [];
@@ -149,6 +221,25 @@ export function testRestContract(subject: () => RestUnderTest): void {
     expect(contents).toEqual(["forked", "forked"]);
     expect((await listed(id))?.status).toBe("running");
   });
+}
+
+function child() {
+  return {
+    sandboxId: encodeId("capsule", newId("capsule")),
+    envdAccessToken: "fedcba9876543210".repeat(4),
+    operationId: crypto.randomUUID(),
+  };
+}
+
+async function toEnd(events: AsyncIterable<unknown>): Promise<void> {
+  for await (const _ of events);
+}
+
+/** Reads until the process has printed something. */
+async function firstOutput(
+  events: AsyncIterable<{ event: { case: string | undefined } }>,
+): Promise<void> {
+  for await (const { event } of events) if (event.case === "data") return;
 }
 
 function bytes(content: string): Uint8Array {

@@ -176,7 +176,7 @@ export class SimulatedProcesses {
     for (const pid of pids) killGroup(pid, signal);
   }
 
-  /** Ends every stream, as the end of a VMM does. */
+  /** Ends every stream, as a pause and the end of a VMM do. */
   cutOff(): void {
     for (const { output } of this.#streamed.values()) output.cutOff();
   }

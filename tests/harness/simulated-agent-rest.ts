@@ -25,6 +25,10 @@ export class SimulatedRest {
   isSealing = true;
   readonly #deleted = new Set<string>();
   readonly #making = new Map<string, Promise<void>>();
+  readonly #underWay = new WeakMap<
+    SimulatedCapsule,
+    { readonly operationId: string; readonly done: Promise<void> }
+  >();
 
   /** The files that a capsule of the template starts with; undefined for a base template. */
   filesOf(templateId: string): SimulatedFiles | undefined {
@@ -41,24 +45,26 @@ export class SimulatedRest {
     rest(capsule, "ttl_expired", this.isSealing);
   }
 
+  /** A pause that is under way is joined. */
   async pause(capsule: SimulatedCapsule): Promise<Record<string, never>> {
+    if (capsule.status === "pausing") await this.#underWay.get(capsule)?.done;
     if (capsule.status === "paused") return {};
-    await this.#change(capsule, { from: "running", during: "pausing" });
-    rest(capsule, "requested", this.isSealing);
+    const end = () => rest(capsule, "requested", this.isSealing);
+    await this.#change(capsule, { from: "running", during: "pausing", operationId: "", end });
     return {};
   }
 
-  async resume(capsule: SimulatedCapsule, { cold }: ResumeSandboxRequest) {
+  /** Repeated calls of one operation join the first. */
+  async resume(capsule: SimulatedCapsule, { cold, operationId }: ResumeSandboxRequest) {
+    const underWay = this.#underWay.get(capsule);
+    if (capsule.status === "resuming" && underWay?.operationId === operationId) await underWay.done;
     if (capsule.status === "error") {
       if (!cold) throw noGeneration();
       capsule.status = "running";
       capsule.reason = "";
     } else if (capsule.status !== "running") {
-      await this.#change(capsule, { from: "paused", during: "resuming" });
-      capsule.status = "running";
-      capsule.pauseReason = "";
-      capsule.durableAtUnix = 0n;
-      capsule.lastActiveAt = Date.now();
+      const end = () => wake(capsule);
+      await this.#change(capsule, { from: "paused", during: "resuming", operationId, end });
     }
     return { status: "running", hostIp: capsule.hostIp, resumedFrom: cold ? "disk" : "memory" };
   }
@@ -115,14 +121,22 @@ export class SimulatedRest {
 
   async #change(
     capsule: SimulatedCapsule,
-    { from, during }: { from: "running" | "paused"; during: "pausing" | "resuming" },
+    change: {
+      from: "running" | "paused";
+      during: "pausing" | "resuming";
+      operationId: string;
+      end: () => void;
+    },
   ): Promise<void> {
+    const { from, during, operationId, end } = change;
     if (capsule.status !== from) throw notRunning(capsule);
     capsule.status = during;
-    await Bun.sleep(this.takesMs);
-    if (capsule.status !== during) {
+    const done = Bun.sleep(this.takesMs).then(() => {
+      if (capsule.status === during) return end();
       throw new ConnectError("the capsule was destroyed meanwhile", Code.Aborted);
-    }
+    });
+    this.#underWay.set(capsule, { operationId, done });
+    await done;
   }
 }
 
@@ -145,6 +159,14 @@ function rest(capsule: SimulatedCapsule, reason: string, isSealing: boolean): vo
   capsule.status = "paused";
   capsule.pauseReason = reason;
   capsule.durableAtUnix = isSealing ? BigInt(Math.floor(Date.now() / 1000)) : 0n;
+  capsule.processes.cutOff();
+}
+
+function wake(capsule: SimulatedCapsule): void {
+  capsule.status = "running";
+  capsule.pauseReason = "";
+  capsule.durableAtUnix = 0n;
+  capsule.lastActiveAt = Date.now();
 }
 
 function noGeneration(): ConnectError {

@@ -14,6 +14,7 @@ const SCROLLBACK_BYTES = 64 * 1024;
 interface Reader {
   readonly events: SimulatedEvent[];
   waitingBytes: number;
+  isCutOff: boolean;
   wake: () => void;
 }
 
@@ -22,7 +23,6 @@ export class SimulatedOutput {
   readonly #readers = new Set<Reader>();
   #past: Uint8Array = new Uint8Array();
   #end: SimulatedEvent | null = null;
-  #isCutOff = false;
   #room = Promise.withResolvers<void>();
 
   constructor(pid: number) {
@@ -31,7 +31,7 @@ export class SimulatedOutput {
 
   /** The start, what a terminal printed so far if wanted, and everything from the call on. */
   read(withPast: boolean): AsyncGenerator<SimulatedEvent> {
-    const reader: Reader = { events: [], waitingBytes: 0, wake: () => {} };
+    const reader: Reader = { events: [], waitingBytes: 0, isCutOff: false, wake: () => {} };
     reader.events.push({ kind: "start", pid: this.#pid });
     if (withPast && this.#past.byteLength > 0) {
       reader.events.push({ kind: "pty", bytes: this.#past });
@@ -64,16 +64,18 @@ export class SimulatedOutput {
     }
   }
 
-  /** The capsule is no more: its readers are told. */
+  /** The capsule does not run any more: those who read are told. */
   cutOff(): void {
-    this.#isCutOff = true;
-    for (const reader of this.#readers) reader.wake();
+    for (const reader of this.#readers) {
+      reader.isCutOff = true;
+      reader.wake();
+    }
   }
 
   async *#follow(reader: Reader): AsyncGenerator<SimulatedEvent> {
     try {
       for (;;) {
-        if (this.#isCutOff) {
+        if (reader.isCutOff) {
           throw new ConnectError("the capsule is not running", Code.FailedPrecondition);
         }
         const event = reader.events.shift();
