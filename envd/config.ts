@@ -23,7 +23,7 @@ const DEFAULT_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/b
 
 /** The two ends of the guest's network, see the addressing of the agent. */
 const GUEST_ADDRESS = "169.254.0.21";
-const HOST_ADDRESS = "169.254.0.22";
+export const HOST_ADDRESS = "169.254.0.22";
 
 /** Parses the command line; an Error whose message says what is wrong with which flag. */
 export function loadConfig(options: {

@@ -62,6 +62,7 @@ test("the host's connections are translated to the guest and its gateway", () =>
 test("a guest is refused its denied ranges and a forged source before anything is accepted", () => {
   expect(chain(slotOne, "from_guest")).toEqual([
     "ip saddr != 169.254.0.21 drop",
+    "ct state new tcp flags & (syn | ack | rst) != syn jump refuse",
     "ct state established,related ct direction reply accept",
     "ip daddr @denied drop",
     "ct state new limit rate over 200/second burst 4096 packets drop",

@@ -105,7 +105,8 @@ export function removeHostRules(tag: string): string {
 /**
  * The table of a slot's namespace. The host's connections to hostIp reach the guest as if from its
  * gateway; the guest's own leave as the namespace's address. Nothing else passes, and nothing
- * reaches the namespace itself.
+ * reaches the namespace itself. A guest that was restored may think that it has connections which
+ * began in another slot: they are reset, rather than taken up in the middle under another port.
  */
 export function slotRules(slot: NetworkSlot, links: SlotLinks): string {
   return `table ${SLOT_TABLE} {
@@ -130,11 +131,16 @@ export function slotRules(slot: NetworkSlot, links: SlotLinks): string {
   }
   chain from_guest {
     ip saddr != ${GUEST_ADDRESS} drop
+    ct state new tcp flags & (syn | ack | rst) != syn jump refuse
     ct state established,related ct direction reply accept
     ip daddr @denied drop
     ct state new limit rate over ${NEW_CONNECTIONS} drop
     ct state new ct count over ${GUEST_CONNECTIONS_MAX} drop
     ip daddr 0.0.0.0/0 accept
+  }
+  chain refuse {
+    tcp flags rst drop
+    reject with tcp reset
   }
   chain to_guest {
     ct state established,related ct direction reply accept

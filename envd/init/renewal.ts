@@ -1,5 +1,6 @@
 // What a restored guest must not keep from the one it was restored from.
 import { readFile, writeFile } from "node:fs/promises";
+import { HOST_ADDRESS } from "../config.ts";
 import { EnvdError } from "../errors.ts";
 
 /** A clock is left alone while it is this close behind the host's. */
@@ -15,7 +16,7 @@ export interface Renewal {
   /** By how much to move the clock; null: it is right. */
   readonly advanceNs: bigint | null;
   readonly hostname: string | null;
-  /** Hexadecimal. */
+  /** Hexadecimal. With it goes what else a guest has of the one before: its connections to the outside. */
   readonly entropy: string | null;
 }
 
@@ -27,7 +28,7 @@ export async function renew(
   const { advanceNs, hostname, entropy } = renewal;
   const steps: string[] = [];
   // Entropy goes first: what follows may already draw random numbers.
-  if (entropy !== null) steps.push("entropy", entropy);
+  if (entropy !== null) steps.push("entropy", entropy, "connections", HOST_ADDRESS);
   if (hostname !== null) steps.push("hostname", hostname);
   // The clock goes last: done twice, it would be wrong.
   if (advanceNs !== null) steps.push("advance", String(advanceNs));

@@ -4,9 +4,13 @@
  *
  *   advance <nanoseconds>   moves the real-time clock, however late this program starts
  *   hostname <name>         sets the host name
+ *   connections <address>   ends TCP connections with peers that are neither this guest nor the host
+ *                           at that address: their other ends belong to the guest of before. Programs
+ *                           that wait for such a peer are told, rather than waiting for ever
  *   entropy <hex digits>    mixes the bytes into the kernel's pool, credits them and reseeds the
  *                           generator, so that the next random number already differs
  */
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <stdint.h>
@@ -14,6 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/socket.h>
 #include <sys/timex.h>
 #include <unistd.h>
 
@@ -90,6 +95,186 @@ static int add_entropy(const char *hex)
 	return result;
 }
 
+/* Of <linux/netlink.h>, <linux/sock_diag.h> and <linux/inet_diag.h>, see sock_diag(7). */
+enum { NETLINK_SOCK_DIAG = 4, SOCK_DIAG_BY_FAMILY = 20, SOCK_DESTROY = 21 };
+enum { NLM_F_REQUEST = 0x1, NLM_F_ACK = 0x4, NLM_F_DUMP = 0x300, NLMSG_ERROR = 2, NLMSG_DONE = 3 };
+enum { STATE_LISTEN = 10, SOCKETS_MAX = 4096 };
+
+struct netlink_address {
+	uint16_t family;
+	uint16_t pad;
+	uint32_t port;
+	uint32_t groups;
+};
+
+struct netlink_header {
+	uint32_t length;
+	uint16_t type;
+	uint16_t flags;
+	uint32_t sequence;
+	uint32_t port;
+};
+
+struct socket_id {
+	uint16_t source_port;
+	uint16_t peer_port;
+	uint32_t source[4];
+	uint32_t peer[4];
+	uint32_t interface;
+	uint32_t cookie[2];
+};
+
+struct socket_request {
+	struct netlink_header header;
+	uint8_t family;
+	uint8_t protocol;
+	uint8_t extensions;
+	uint8_t pad;
+	uint32_t states;
+	struct socket_id id;
+};
+
+struct socket_answer {
+	uint8_t family;
+	uint8_t state;
+	uint8_t timer;
+	uint8_t retransmits;
+	struct socket_id id;
+};
+
+struct connections {
+	struct socket_request to_end[SOCKETS_MAX];
+	size_t count;
+	uint32_t host;
+};
+
+/* The IPv4 address in network byte order, also of a peer that an IPv6 socket has; 0: there is none. */
+static uint32_t ipv4_of(uint8_t family, const uint32_t address[4])
+{
+	if (family == AF_INET)
+		return address[0];
+	return address[0] == 0 && address[1] == 0 && address[2] == htonl(0xffff) ? address[3] : 0;
+}
+
+static int stays(const struct socket_answer *answer, uint32_t host)
+{
+	static const uint32_t LOOPBACK6[4] = { 0, 0, 0, 0x01000000 };
+	uint32_t peer = ipv4_of(answer->family, answer->id.peer);
+
+	if (answer->state == STATE_LISTEN)
+		return 1;
+	if (memcmp(answer->id.peer, answer->id.source, sizeof(answer->id.peer)) == 0)
+		return 1;
+	if (answer->family == AF_INET6 && memcmp(answer->id.peer, LOOPBACK6, sizeof(LOOPBACK6)) == 0)
+		return 1;
+	return peer == host || ntohl(peer) >> 24 == 127;
+}
+
+static int ask(int socket, void *request, size_t size)
+{
+	struct netlink_address kernel = { .family = AF_NETLINK };
+	ssize_t sent = sendto(socket, request, size, 0, (struct sockaddr *)&kernel, sizeof(kernel));
+
+	return sent < 0 ? -errno : 0;
+}
+
+/* One message of an answer: 1 when it was the last, -errno when the kernel refused. */
+static int take(const struct netlink_header *header, struct connections *found)
+{
+	const struct socket_answer *answer = (const struct socket_answer *)(header + 1);
+	struct socket_request *request;
+	int error;
+
+	if (header->type == NLMSG_DONE)
+		return 1;
+	if (header->type == NLMSG_ERROR) {
+		memcpy(&error, header + 1, sizeof(error));
+		return error < 0 ? error : 1;
+	}
+	if (stays(answer, found->host) || found->count == SOCKETS_MAX)
+		return 0;
+	request = &found->to_end[found->count++];
+	*request = (struct socket_request){
+		.header = { .length = sizeof(*request), .type = SOCK_DESTROY, .flags = NLM_F_REQUEST | NLM_F_ACK },
+		.family = answer->family,
+		.protocol = IPPROTO_TCP,
+		.id = answer->id,
+	};
+	return 0;
+}
+
+static int receive(int socket, struct connections *found)
+{
+	static _Alignas(8) uint8_t buffer[32768];
+
+	for (;;) {
+		ssize_t left = recv(socket, buffer, sizeof(buffer), 0);
+		const uint8_t *at = buffer;
+
+		if (left < 0)
+			return -errno;
+		while (left >= (ssize_t)sizeof(struct netlink_header)) {
+			const struct netlink_header *header = (const struct netlink_header *)at;
+			int result = take(header, found);
+			ssize_t size = (ssize_t)((header->length + 3) & ~3u);
+
+			if (result != 0)
+				return result < 0 ? result : 0;
+			if (size < (ssize_t)sizeof(*header))
+				return -EBADMSG;
+			at += size;
+			left -= size;
+		}
+	}
+}
+
+static int list_connections(int socket, uint8_t family, struct connections *found)
+{
+	struct socket_request request = {
+		.header = {
+			.length = sizeof(request),
+			.type = SOCK_DIAG_BY_FAMILY,
+			.flags = NLM_F_REQUEST | NLM_F_DUMP,
+		},
+		.family = family,
+		.protocol = IPPROTO_TCP,
+		.states = ~(1u << STATE_LISTEN),
+	};
+	int result = ask(socket, &request, sizeof(request));
+
+	return result < 0 ? result : receive(socket, found);
+}
+
+/* A kernel without socket diagnostics leaves it to the network, which resets what it does not know. */
+static int end_connections(const char *host)
+{
+	static struct connections found;
+	struct in_addr address;
+	int result;
+	int fd;
+
+	if (inet_pton(AF_INET, host, &address) != 1)
+		return -EINVAL;
+	found.host = address.s_addr;
+	fd = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+	if (fd < 0)
+		return errno == EPROTONOSUPPORT ? 0 : -errno;
+	result = list_connections(fd, AF_INET, &found);
+	if (result == 0)
+		(void)list_connections(fd, AF_INET6, &found);
+	for (size_t i = 0; result == 0 && i < found.count; i++) {
+		result = ask(fd, &found.to_end[i], sizeof(found.to_end[i]));
+		if (result == 0) {
+			static struct connections nothing_more = { .count = SOCKETS_MAX };
+
+			/* One that ended meanwhile is no longer found. */
+			(void)receive(fd, &nothing_more);
+		}
+	}
+	close(fd);
+	return result == -ENOENT || result == -EOPNOTSUPP ? 0 : result;
+}
+
 static int renew(const char *what, const char *value)
 {
 	if (strcmp(what, "advance") == 0)
@@ -98,6 +283,8 @@ static int renew(const char *what, const char *value)
 		return set_hostname(value);
 	if (strcmp(what, "entropy") == 0)
 		return add_entropy(value);
+	if (strcmp(what, "connections") == 0)
+		return end_connections(value);
 	return -EINVAL;
 }
 

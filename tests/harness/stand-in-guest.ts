@@ -13,8 +13,14 @@ const CONNECT_TIMEOUT_S = 1;
 
 // Answers each connection with the address it comes from, then closes.
 const SERVER = `
-const server = Bun.listen({ hostname: "0.0.0.0", port: Number(process.argv[1]), socket: {
+const server = Bun.listen({ hostname: "0.0.0.0", port: 0, socket: {
   open(socket) { socket.end(socket.remoteAddress + "\\n"); }, data() {} } });
+console.log(server.port);
+`;
+
+// Accepts connections and never says a word.
+const SILENT_SERVER = `
+const server = Bun.listen({ hostname: "0.0.0.0", port: 0, socket: { data() {} } });
 console.log(server.port);
 `;
 
@@ -94,7 +100,20 @@ export async function startInternet(
  * port.
  */
 export async function serve(place: Place, stack: AsyncDisposableStack): Promise<number> {
-  const child = Bun.spawn(inside(place, [process.execPath, "-e", SERVER, "0"]), {
+  return await startServer(place, SERVER, stack);
+}
+
+/** Starts a server that accepts connections and leaves them open without a word; returns its port. */
+export async function holdConnections(place: Place, stack: AsyncDisposableStack): Promise<number> {
+  return await startServer(place, SILENT_SERVER, stack);
+}
+
+async function startServer(
+  place: Place,
+  script: string,
+  stack: AsyncDisposableStack,
+): Promise<number> {
+  const child = Bun.spawn(inside(place, [process.execPath, "-e", script]), {
     stdio: ["ignore", "pipe", "inherit"],
   });
   stack.defer(async () => {
