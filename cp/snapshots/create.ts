@@ -13,7 +13,7 @@ import type { Tx } from "../db/client.ts";
 import { AppError } from "../errors.ts";
 import { type EventActor, recordSnapshotEvent } from "../events/outbox.ts";
 import type { Claim } from "../idempotency/answer-once.ts";
-import { DEFAULT_ALIAS, PLATFORM_TEAM } from "../templates/service.ts";
+import { DEFAULT_ALIAS, PLATFORM_TEAM, templatesNamed } from "../templates/service.ts";
 import type { SnapshotDeps } from "./deps.ts";
 import {
   deleteOperation,
@@ -24,7 +24,6 @@ import {
   type OperationRow,
   secondsFromNow,
   selectHost,
-  selectNamed,
   selectSource,
   selectTemplate,
   type TemplateRow,
@@ -236,7 +235,7 @@ async function replaceOld(
 async function requireFreeName(tx: Tx, request: SnapshotRequest): Promise<void> {
   const { name, isOverwriting } = request;
   const { teamId } = request.source.capsule;
-  const named = await selectNamed(tx, { name, teamIds: [teamId, PLATFORM_TEAM] });
+  const named = await templatesNamed(tx, { name, teamIds: [teamId, PLATFORM_TEAM] });
   if (name === DEFAULT_ALIAS || named.some((row) => row.teamId === PLATFORM_TEAM)) {
     throw new AppError("name_reserved", `name: "${name}" is a template of the platform`);
   }

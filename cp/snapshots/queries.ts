@@ -29,17 +29,6 @@ export async function selectTemplates(
     .limit(which.limit);
 }
 
-/** Templates of that name that belong to one of the teams. */
-export async function selectNamed(
-  q: Queryable,
-  { name, teamIds }: { name: string; teamIds: readonly Id<"team">[] },
-): Promise<TemplateRow[]> {
-  return await q
-    .select()
-    .from(templates)
-    .where(and(eq(templates.name, name), inArray(templates.teamId, teamIds)));
-}
-
 export async function selectTemplate(q: Queryable, id: string): Promise<TemplateRow | undefined> {
   const [row] = await q.select().from(templates).where(eq(templates.id, id));
   return row;

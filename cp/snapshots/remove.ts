@@ -6,7 +6,7 @@ import { SNAPSHOT_DELETE_TIMEOUT_MS } from "../agents/limits.ts";
 import type { Tx } from "../db/client.ts";
 import { AppError } from "../errors.ts";
 import { type EventActor, recordSnapshotEvent } from "../events/outbox.ts";
-import { PLATFORM_TEAM } from "../templates/service.ts";
+import { PLATFORM_TEAM, templatesNamed } from "../templates/service.ts";
 import type { SnapshotDeps } from "./deps.ts";
 import {
   deleteOperation,
@@ -15,7 +15,6 @@ import {
   type OperationRow,
   secondsFromNow,
   selectHost,
-  selectNamed,
   type TemplateRow,
   updateDeadline,
 } from "./queries.ts";
@@ -90,7 +89,7 @@ export async function removeFiles(deps: SnapshotDeps, removal: OperationRow): Pr
 }
 
 async function cannotDelete(tx: Tx, name: string): Promise<AppError> {
-  const [platforms] = await selectNamed(tx, { name, teamIds: [PLATFORM_TEAM] });
+  const [platforms] = await templatesNamed(tx, { name, teamIds: [PLATFORM_TEAM] });
   return platforms === undefined
     ? new AppError("not_found", `template "${name}" not found`)
     : new AppError("forbidden", `template "${name}" belongs to the platform`);

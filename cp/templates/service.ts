@@ -37,6 +37,14 @@ export async function findTemplate(q: Queryable, lookup: TemplateLookup): Promis
   return template;
 }
 
+/** Every template of that name that belongs to one of the teams. */
+export async function templatesNamed(
+  q: Queryable,
+  which: { name: string; teamIds: readonly Id<"team">[] },
+): Promise<Template[]> {
+  return await selectTemplatesByName(q, which);
+}
+
 /** The hosts that have the files of a template that holds memory; base templates are on all. */
 export async function hostsOfTemplate(
   q: Queryable,
