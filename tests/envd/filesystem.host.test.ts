@@ -4,10 +4,10 @@ import type { Client } from "@connectrpc/connect";
 import type { Filesystem } from "../../proto/gen/envd/filesystem_pb.js";
 import { FileType } from "../../proto/gen/envd/filesystem_pb.js";
 import { failureOf, runShell } from "./command.ts";
-import { asUser, type Envd, filesystemClient, openEnvd, processClient } from "./fixture.ts";
+import { asUser, type Envd, filesystemClient, openEnvd, PACE, processClient } from "./fixture.ts";
 
 // The machine may be busy with virtual machines; a guest is slower still.
-setDefaultTimeout(60_000);
+setDefaultTimeout(60_000 * PACE);
 
 let envd: Envd;
 let client: Client<typeof Filesystem>;

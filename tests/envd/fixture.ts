@@ -1,7 +1,7 @@
 // An envd to test: one of our own, or the one that ENVD_URL names.
 //
-// ENVD_URL (and ENVD_TOKEN) let the same tests run against an envd inside a capsule. Otherwise
-// envd is started from source on a free port, as root, with a token.
+// ENVD_URL (and ENVD_TOKEN) let the same tests run against an envd inside a capsule, see
+// in-capsule.vm.test.ts. Otherwise envd is started from source on a free port, as root, with a token.
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
@@ -14,6 +14,12 @@ import { Process } from "../../proto/gen/envd/process_pb.js";
 const ROOT = resolve(import.meta.dir, "../..");
 const PROGRAMS = join(ROOT, "build/guest");
 const START_MS_MAX = 10_000;
+
+/**
+ * How much longer the envd under test may take than one on this machine: ENVD_PACE. What is large is
+ * smaller by as much.
+ */
+export const PACE = Number(process.env.ENVD_PACE ?? 1);
 
 export interface Envd extends AsyncDisposable {
   readonly baseUrl: string;
@@ -122,7 +128,7 @@ export function asUser(name: string): { headers: Record<string, string> } {
 /** Waits until the condition holds, for at most that long. */
 export async function eventually(
   condition: () => Promise<boolean>,
-  timeoutMs = 5000,
+  timeoutMs = 5000 * PACE,
 ): Promise<void> {
   const deadline = performance.now() + timeoutMs;
   while (!(await condition())) {

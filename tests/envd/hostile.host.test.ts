@@ -11,10 +11,10 @@ import {
 import { readFileSync } from "node:fs";
 import { connect, type Socket } from "node:net";
 import { runShell } from "./command.ts";
-import { type Envd, openEnvd, processClient } from "./fixture.ts";
+import { type Envd, openEnvd, PACE, processClient } from "./fixture.ts";
 
 // The machine may be busy with virtual machines; a guest is slower still.
-setDefaultTimeout(60_000);
+setDefaultTimeout(60_000 * PACE);
 
 /** What envd may have grown to after everything below; it is under 100 MiB at rest. */
 const RSS_KIB_MAX = 300 * 1024;

@@ -1,12 +1,12 @@
 // Links that users of the guest put in the way of envd, which is root.
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { failureOf, runShell } from "./command.ts";
-import { asUser, type Envd, filesystemClient, openEnvd, processClient } from "./fixture.ts";
+import { asUser, type Envd, filesystemClient, openEnvd, PACE, processClient } from "./fixture.ts";
 
 // The machine may be busy with virtual machines; a guest is slower still.
-setDefaultTimeout(60_000);
+setDefaultTimeout(60_000 * PACE);
 
-const RACE_MS = 2500;
+const RACE_MS = 2500 * Math.sqrt(PACE);
 
 let envd: Envd;
 let dir: string;

@@ -1,10 +1,10 @@
 // Metadata of files and composing them, as clients of envd see it.
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { runShell } from "./command.ts";
-import { type Envd, filesystemClient, openEnvd, processClient } from "./fixture.ts";
+import { type Envd, filesystemClient, openEnvd, PACE, processClient } from "./fixture.ts";
 
 // The machine may be busy with virtual machines; a guest is slower still.
-setDefaultTimeout(60_000);
+setDefaultTimeout(60_000 * PACE);
 
 let envd: Envd;
 let dir: string;

@@ -4,10 +4,10 @@ import type { Client } from "@connectrpc/connect";
 import type { Process } from "../../proto/gen/envd/process_pb.js";
 import { Signal } from "../../proto/gen/envd/process_pb.js";
 import { codeName, failureOf, gather, runShell, startAndLeave, tagsOf } from "./command.ts";
-import { asUser, type Envd, eventually, openEnvd, processClient } from "./fixture.ts";
+import { asUser, type Envd, eventually, openEnvd, PACE, processClient } from "./fixture.ts";
 
 // The machine may be busy with virtual machines; a guest is slower still.
-setDefaultTimeout(60_000);
+setDefaultTimeout(60_000 * PACE);
 
 let envd: Envd;
 beforeAll(async () => {

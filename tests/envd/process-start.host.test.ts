@@ -12,10 +12,10 @@ import {
   untilGone,
   untilListed,
 } from "./command.ts";
-import { type Encoding, type Envd, eventually, openEnvd, processClient } from "./fixture.ts";
+import { type Encoding, type Envd, eventually, openEnvd, PACE, processClient } from "./fixture.ts";
 
 // The machine may be busy with virtual machines; a guest is slower still.
-setDefaultTimeout(60_000);
+setDefaultTimeout(60_000 * PACE);
 
 let envd: Envd;
 beforeAll(async () => {
@@ -74,7 +74,9 @@ describe("start", () => {
 
   test("fast output and the end are never lost", async () => {
     const outcomes = await Promise.all(
-      Array.from({ length: 50 }, (_, i) => runShell(client, `printf ${i}; exit ${i}`)),
+      Array.from({ length: Math.ceil(50 / PACE) }, (_, i) =>
+        runShell(client, `printf ${i}; exit ${i}`),
+      ),
     );
 
     expect(outcomes.map(({ stdout, end }) => [stdout.toString(), end?.exitCode])).toEqual(
@@ -98,18 +100,19 @@ describe("start", () => {
 
   test("a child in the background does not hold the stream open and keeps running", async () => {
     const started = performance.now();
-    const script = "(sleep 0.6; echo late; echo alive >$0) & echo $!; exit 5";
+    const lateMs = 600 * PACE;
+    const script = `(sleep ${lateMs / 1000}; echo late; echo alive >$0) & echo $!; exit 5`;
     const path = `/tmp/envd-background-${crypto.randomUUID()}`;
     const outcome = await gather(
       client.start({ process: { cmd: "/bin/sh", args: ["-c", script, path] } }),
     );
 
-    expect(performance.now() - started).toBeLessThan(550);
+    expect(performance.now() - started).toBeLessThan(lateMs - 50);
     expect(outcome.end?.exitCode).toBe(5);
     await eventually(async () => {
       const { stdout } = await runShell(client, `cat ${path} && rm ${path}`);
       return stdout.toString() === "alive\n";
-    });
+    }, 10 * lateMs);
   });
 
   test("a child that floods the output does not hold the stream open either", async () => {
@@ -129,7 +132,7 @@ describe("start", () => {
 
   test("the deadline holds when the client has long gone", async () => {
     const tag = crypto.randomUUID();
-    await startAndLeave(client, { cmd: "/bin/sleep", args: ["100"], tag, timeoutMs: 600 });
+    await startAndLeave(client, { cmd: "/bin/sleep", args: ["100"], tag, timeoutMs: 600 * PACE });
 
     expect(await tagsOf(client)).toContain(tag);
     await eventually(async () => !(await tagsOf(client)).includes(tag));
@@ -194,7 +197,7 @@ describe("start", () => {
     const stream = client.start({ process: { cmd: "/bin/sh", args: ["-c", script] } });
     const outcome = gather(stream);
     const running = await untilListed(client, script);
-    await Bun.sleep(200);
+    await Bun.sleep(200 * PACE);
     await client.sendSignal({
       process: { selector: { case: "pid", value: running } },
       signal: Signal.SIGTERM,
@@ -210,7 +213,7 @@ describe("start", () => {
     const stream = client.start({ process: { cmd: "/bin/bash", args: ["-c", script] } });
     const outcome = gather(stream);
     const pid = await untilListed(client, script);
-    await Bun.sleep(200);
+    await Bun.sleep(200 * PACE);
     await client.sendSignal({
       process: { selector: { case: "pid", value: pid } },
       signal: Signal.SIGKILL,

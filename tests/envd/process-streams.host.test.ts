@@ -4,16 +4,19 @@ import type { Client } from "@connectrpc/connect";
 import type { Process } from "../../proto/gen/envd/process_pb.js";
 import { Signal } from "../../proto/gen/envd/process_pb.js";
 import { failureOf, gather, openRawStart, runShell, startAndLeave, tagsOf } from "./command.ts";
-import { type Envd, eventually, openEnvd, processClient } from "./fixture.ts";
+import { type Envd, eventually, openEnvd, PACE, processClient } from "./fixture.ts";
 
 // The machine may be busy with virtual machines; a guest is slower still.
-setDefaultTimeout(60_000);
+setDefaultTimeout(60_000 * PACE);
 
 let envd: Envd;
 beforeAll(async () => {
   envd = await openEnvd();
 });
 afterAll(() => envd[Symbol.asyncDispose]());
+
+/** Much more than what lies between a process and its reader. */
+const MANY_BYTES = Math.max(60_000_000 / PACE, 15_000_000);
 
 const END = { exitCode: 0, exited: true, status: "exit status 0" };
 
@@ -25,7 +28,7 @@ describe("readers", () => {
 
   test("one that does not read makes its process wait, and no other", async () => {
     const path = `/tmp/envd-pace-${crypto.randomUUID()}`;
-    const script = `i=0; while [ $i -lt 400 ]; do head -c 100000 /dev/zero; i=$((i+1)); echo $i >${path}; done`;
+    const script = `i=0; while [ $i -lt 40 ]; do head -c 1000000 /dev/zero; i=$((i+1)); echo $i >${path}; done`;
     const socket = await openRawStart(envd, script);
     const progress = async () => (await runShell(client, `cat ${path}`)).stdout.toString();
     let stuckAt = "";
@@ -34,37 +37,37 @@ describe("readers", () => {
       stuckAt = await progress();
       await Bun.sleep(1500);
       return stuckAt !== "" && (await progress()) === stuckAt;
-    }, 30_000);
-    const meanwhile = await runShell(client, "head -c 20000000 /dev/zero");
+    }, 30_000 * PACE);
+    const meanwhile = await runShell(client, `head -c ${MANY_BYTES / 3} /dev/zero`);
     const later = await progress();
 
-    expect(meanwhile.stdout.length).toBe(20_000_000);
+    expect(meanwhile.stdout.length).toBe(MANY_BYTES / 3);
     expect(later).toBe(stuckAt);
-    expect(Number(stuckAt)).toBeLessThan(250);
+    expect(Number(stuckAt)).toBeLessThan(25);
     socket.destroy();
     // Without its reader the process runs on to its end.
     await eventually(async () => {
       const { stdout } = await runShell(client, `cat ${path}`);
-      return stdout.toString() === "400\n";
+      return stdout.toString() === "40\n";
     }, 50_000);
     await runShell(client, `rm ${path}`);
   });
 
   test("one that does not read does not hold up another one of the same process", async () => {
     const tag = crypto.randomUUID();
-    const script = "read go; head -c 60000000 /dev/zero";
+    const script = `read go; head -c ${MANY_BYTES} /dev/zero`;
     const slow = await openRawStart(envd, script, tag);
     await eventually(async () => (await tagsOf(client)).includes(tag));
     const selector = { selector: { case: "tag", value: tag } } as const;
     const fast = gather(client.connect({ process: selector }));
-    await Bun.sleep(100);
+    await Bun.sleep(100 * PACE);
     await client.sendInput({
       process: selector,
       input: { input: { case: "stdin", value: Buffer.from("go\n") } },
     });
 
     const { stdout, end } = await fast;
-    expect({ bytes: stdout.length, end }).toMatchObject({ bytes: 60_000_000, end: END });
+    expect({ bytes: stdout.length, end }).toMatchObject({ bytes: MANY_BYTES, end: END });
     slow.destroy();
   });
 });
@@ -196,7 +199,7 @@ describe("terminal", () => {
         process: selector,
         input: { input: { case: "pty", value: Buffer.from(text) } },
       });
-      await Bun.sleep(150);
+      await Bun.sleep(150 * PACE);
     };
     await type("sleep 100\n");
     await type("\x03");
@@ -226,11 +229,11 @@ describe("terminal", () => {
     const tag = crypto.randomUUID();
     const args = ["-c", "echo shown before; read line; echo bye"];
     await startAndLeave(client, { cmd: "/bin/sh", args, tag, pty });
-    await Bun.sleep(300);
+    await Bun.sleep(300 * PACE);
     const process = { selector: { case: "tag", value: tag } } as const;
     const asking = gather(client.connect({ process, scrollback: true }));
     const plain = gather(client.connect({ process }));
-    await Bun.sleep(100);
+    await Bun.sleep(100 * PACE);
     const value = Buffer.from("\n");
     await client.sendInput({ process, input: { input: { case: "pty", value } } });
 
