@@ -25,6 +25,16 @@ test("what is not set has its default, empty variables included", () => {
   });
 });
 
+test.each([
+  ["1000", 944],
+  ["65535", 4096],
+  ["1", 1],
+])("%s requests that Bun allows are room for %i long-lived calls", (requests, streams) => {
+  const env = { ...ENV, BUN_CONFIG_MAX_HTTP_REQUESTS: requests };
+
+  expect(loadConfig(env, ARGS).guestStreamsMax).toBe(streams);
+});
+
 describe("one sentence says what is wrong", () => {
   const cases: [Record<string, string>, string[], string][] = [
     [{ WRENN_CP_URL: "" }, ARGS, "WRENN_CP_URL is missing"],

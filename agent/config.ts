@@ -2,7 +2,11 @@
 
 import { resolve } from "node:path";
 import { SCRAPE_TOKEN_LENGTH_MIN } from "../proto/metrics/scrape-token.ts";
-import { HTTP_CONNECTIONS_DEFAULT, HTTP_CONNECTIONS_RESERVED } from "./limits.ts";
+import {
+  GUEST_STREAMS_MAX,
+  HTTP_CONNECTIONS_DEFAULT,
+  HTTP_CONNECTIONS_RESERVED,
+} from "./limits.ts";
 import { LOG_LEVELS, type LogLevel } from "./log.ts";
 
 const VMMS = ["auto", "qemu"] as const;
@@ -143,5 +147,5 @@ function guestStreamsMax(connections: string | undefined): number {
   const max = connections
     ? integer("BUN_CONFIG_MAX_HTTP_REQUESTS", connections, 1, 65535)
     : HTTP_CONNECTIONS_DEFAULT;
-  return Math.max(1, max - HTTP_CONNECTIONS_RESERVED);
+  return Math.min(Math.max(1, max - HTTP_CONNECTIONS_RESERVED), GUEST_STREAMS_MAX);
 }

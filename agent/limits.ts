@@ -72,7 +72,9 @@ export const EXEC_TIMEOUT_SEC_MAX = 24 * 3600;
 export const STREAMS_PER_CAPSULE_MAX = 64;
 /** Bun opens at most 256 connections unless BUN_CONFIG_MAX_HTTP_REQUESTS says otherwise at its start. */
 export const HTTP_CONNECTIONS_DEFAULT = 256;
-/** Of those, kept free of long-lived calls: health, init, kills, heartbeats. */
+/** Long-lived calls to all guests: each takes two sockets and some tens of kilobytes. */
+export const GUEST_STREAMS_MAX = 4096;
+/** Of the connections, kept free of long-lived calls: health, init, kills, heartbeats. */
 export const HTTP_CONNECTIONS_RESERVED = 56;
 
 /** Levels of a directory tree in one listing. */

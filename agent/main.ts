@@ -2,6 +2,8 @@
 
 import { availableParallelism } from "node:os";
 import { dirname, resolve } from "node:path";
+import { raiseFetchLimit } from "../proto/fetch-limit.ts";
+import { capsuleRunDir } from "./capsules/capsule-paths.ts";
 import { Capsules } from "./capsules/capsules.ts";
 import { ExpiryTimer } from "./capsules/expiry-timer.ts";
 import { Failpoints } from "./capsules/failpoints.ts";
@@ -21,6 +23,8 @@ import { Snapshots } from "./memory/snapshots.ts";
 import { AgentMetrics } from "./metrics/agent-metrics.ts";
 import { CapsuleMetrics } from "./metrics/capsule-metrics.ts";
 import { MetricStore } from "./metrics/metric-store.ts";
+import { findPagerStats } from "./metrics/find-pager-stats.ts";
+import { PagerUsage } from "./metrics/pager-usage.ts";
 import { Kernel } from "./native/kernel.ts";
 import { NetworkPool } from "./network/network-pool.ts";
 import { ControlPlane } from "./registration/control-plane.ts";
@@ -36,6 +40,7 @@ import { findGuestKernel } from "./vmm/guest-kernel.ts";
 import { openVmm } from "./vmm/open-vmm.ts";
 
 try {
+  raiseFetchLimit(process.env);
   await serve();
 } catch (error) {
   process.stderr.write(`Cannot go on: ${error instanceof Error ? error.message : error}\n`);
@@ -86,8 +91,16 @@ async function serve(): Promise<void> {
 
   const streamBudget = new StreamBudget(config.guestStreamsMax);
   const { runDir, logsDir } = dir;
+  const pagers = new PagerUsage({
+    runs: () =>
+      capsules.running().map(({ id, vmm: { pid, startTime } }) => {
+        return { id, name: `${id} ${pid} ${startTime}` };
+      }),
+    statsOf: (id) => findPagerStats(capsuleRunDir(runDir, id)),
+  });
   const metrics = resources.use(
     new AgentMetrics({
+      pagers,
       version: AGENT_VERSION,
       host: {
         ...{ vmm: vmm.name, vmm_version: vmm.version, accel: vmm.accel },
@@ -97,6 +110,7 @@ async function serve(): Promise<void> {
         capsules: capsules.list().map(({ spec, status }) => ({ status, vcpus: spec.vcpus })),
         usage: capsuleMetrics.total(),
         guestStreams: streamBudget.taken,
+        warm: warm.counts,
         network: network.stock,
         lanes: kernel.calls,
       }),

@@ -1,7 +1,7 @@
-// How many requests to agents may be under way at once.
+// How many requests to agents, and of an agent to its guests, may be under way at once.
 //
 // Bun has at most 256 fetches of a process under way and lets all others wait, so that many silent
-// commands of one team would hold up every call to every agent. (Bun 1.4.5: with 300 commands of
+// commands of one team would hold up every call of all others. (Bun 1.4.5: with 300 commands of
 // 4 s under way a short one waited 1.7 s.) The limit is read from the environment once, before any
 // of our code runs; so a process that finds it unset replaces itself, keeping its pid.
 
