@@ -27,10 +27,19 @@ export interface WarmCounts {
   fallbacks: number;
   made: number;
   failed: number;
+  /** Removed to make room for others. */
+  evicted: number;
 }
 
 export class WarmSnapshots {
-  readonly counts: WarmCounts = { hits: 0, misses: 0, fallbacks: 0, made: 0, failed: 0 };
+  readonly counts: WarmCounts = {
+    hits: 0,
+    misses: 0,
+    fallbacks: 0,
+    made: 0,
+    failed: 0,
+    evicted: 0,
+  };
   readonly #parts: HostParts;
   readonly #dir: string;
   readonly #isOn: boolean;
@@ -140,6 +149,7 @@ export class WarmSnapshots {
     for (const snapshot of found) {
       if (left < WARM_SNAPSHOTS_MAX && bytes < WARM_BYTES_MAX) return;
       await this.#parts.snapshots.remove(snapshot.directory);
+      this.counts.evicted += 1;
       this.#parts.log.info("warm.evicted", { directory: snapshot.directory });
       bytes -= snapshot.bytes;
       left -= 1;

@@ -1,12 +1,18 @@
 import { afterEach, beforeEach, expect, test } from "bun:test";
 import { AgentMetrics, type HostReport } from "./agent-metrics.ts";
+import { type PagerStats, PagerUsage } from "./pager-usage.ts";
 import { answerScrape } from "./scrape.ts";
 
 const TOKEN = "a token of whoever runs Prometheus";
 
 let report: HostReport;
 let metrics: AgentMetrics;
+/** Runs of VMMs, and what their pagers tell; null without a pager. */
+let runs: string[];
+let pagers: Map<string, PagerStats | null>;
 beforeEach(() => {
+  runs = [];
+  pagers = new Map();
   report = {
     capsules: [
       { status: "running", vcpus: 2 },
@@ -15,12 +21,21 @@ beforeEach(() => {
     ],
     usage: { cpuSeconds: 1.5, memoryBytes: 3000, diskBytes: 4096 },
     guestStreams: 5,
+    warm: { hits: 9, misses: 3, fallbacks: 1, made: 2, failed: 4, evicted: 5 },
     network: { ready: 3, wanted: 4, failures: 1 },
     lanes: { network: { waiting: 7, running: 2 }, storage: { waiting: 0, running: 1 } },
   };
   metrics = new AgentMetrics({
     version: "1.2.3",
     report: () => report,
+    pagers: new PagerUsage({
+      runs: () => runs.map((name) => ({ id: name, name })),
+      statsOf: async (id) => {
+        const stats = pagers.get(id);
+        if (stats === undefined) throw new Error("it does not answer");
+        return stats;
+      },
+    }),
     host: { vmm: "qemu", vmm_version: "7.2", accel: "tcg", kernel: "6.1.0", cow: "copy" },
   });
 });
@@ -67,6 +82,35 @@ test("what capsules use is told as sums, counters as they are at each reading", 
   expect(now.get("wrenn_agent_capsule_cpu_seconds_total")).toBe(2.5);
   expect(now.get("wrenn_agent_capsule_memory_bytes")).toBe(1);
   expect(now.get("wrenn_agent_capsule_disk_bytes")).toBe(2);
+});
+
+test("guests that have booted are counted by what came of them", async () => {
+  const names = ["hits", "misses", "fallbacks", "made", "failed", "evicted"];
+  const told = await Promise.all(names.map((name) => named(`wrenn_agent_warm_${name}_total`)));
+
+  expect(told.map((values) => values[""])).toEqual([9, 3, 1, 2, 4, 5]);
+});
+
+test("pagers are told as sums that never go back, whoever ends or does not answer", async () => {
+  const faults = () => named("wrenn_agent_pager_faults_total");
+  const stats = (count: number, faultP99Ns: number) => {
+    return { state: "serving", faults: count, pagesPrefetched: 10 * count, faultP99Ns };
+  };
+  runs = ["a", "b", "booted", "silent"];
+  pagers = new Map([
+    ["a", stats(5, 3000)],
+    ["b", stats(7, 90_000)],
+    ["booted", null],
+  ]);
+  const first = [await faults(), await named("wrenn_agent_pager_fault_p99_seconds")];
+  pagers.set("a", stats(6, 3000));
+  const second = [await faults(), await named("wrenn_agent_pager_prefetched_pages_total")];
+  runs = ["a"];
+  const third = [await faults(), await named("wrenn_agent_pagers")];
+
+  expect(first).toEqual([{ "": 12 }, { "": 0.00009 }]);
+  expect(second).toEqual([{ "": 13 }, { "": 130 }]);
+  expect(third).toEqual([{ "": 13 }, { "": 1 }]);
 });
 
 test("pools and queues are told", async () => {

@@ -7,6 +7,7 @@ import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import { ProcessMetrics } from "../../proto/metrics/process-metrics.ts";
 import type { CapsuleStatus } from "../capsules/capsule.ts";
 import type { HostUsage } from "./capsule-metrics.ts";
+import type { PagerTotals, PagerUsage } from "./pager-usage.ts";
 
 /** From a reflink to the boot of an emulated guest. */
 const STEP_SECONDS_BUCKETS = [
@@ -19,6 +20,10 @@ export interface HostReport {
   readonly usage: HostUsage;
   /** Calls to guests that are open for long: commands, terminals, transfers. */
   readonly guestStreams: number;
+  /** Of guests that have booted, kept for creates. */
+  readonly warm: Readonly<
+    Record<"hits" | "misses" | "fallbacks" | "made" | "failed" | "evicted", number>
+  >;
   readonly network: { readonly ready: number; readonly wanted: number; readonly failures: number };
   /** Of each lane of native calls. */
   readonly lanes: Readonly<Record<string, { readonly waiting: number; readonly running: number }>>;
@@ -27,6 +32,7 @@ export interface HostReport {
 export interface AgentMetricsDeps {
   readonly version: string;
   readonly report: () => HostReport;
+  readonly pagers: Pick<PagerUsage, "read">;
   /** vmm, its version, what accelerates it, the guests' kernel, how disks are copied. */
   readonly host: Readonly<Record<"vmm" | "vmm_version" | "accel" | "kernel" | "cow", string>>;
 }
@@ -38,10 +44,13 @@ export class AgentMetrics implements Disposable {
   readonly #steps: Histogram;
   readonly #guestCalls: Counter;
   readonly #report: () => HostReport;
+  readonly #pagers: AgentMetricsDeps["pagers"];
+  #paged: PagerTotals | null = null;
 
-  constructor({ version, report, host }: AgentMetricsDeps) {
+  constructor({ version, report, pagers, host }: AgentMetricsDeps) {
     const registers = [this.#registry];
     this.#report = report;
+    this.#pagers = pagers;
     this.#process = new ProcessMetrics(this.#registry, { name: "agent", version });
     this.#gauge(
       "host_info",
@@ -71,6 +80,8 @@ export class AgentMetrics implements Disposable {
     this.#addUsage();
     this.#addNetwork();
     this.#addLanes();
+    this.#addWarm();
+    this.#addPagers();
   }
 
   /** A create succeeded; milliseconds by step, as `<step>_ms`. */
@@ -96,6 +107,7 @@ export class AgentMetrics implements Disposable {
 
   /** Everything in Prometheus' text format. */
   async text(): Promise<string> {
+    this.#paged = await this.#pagers.read();
     return await this.#registry.metrics();
   }
 
@@ -124,15 +136,11 @@ export class AgentMetrics implements Disposable {
 
   #addUsage(): void {
     const usage = () => this.#report().usage;
-    new Counter({
-      name: "wrenn_agent_capsule_cpu_seconds_total",
-      help: "Processor time of running capsules' VMMs since the agent started.",
-      registers: [this.#registry],
-      collect() {
-        this.reset();
-        this.inc(usage().cpuSeconds);
-      },
-    });
+    this.#counter(
+      "capsule_cpu_seconds_total",
+      "Processor time of running capsules' VMMs since the agent started.",
+      () => usage().cpuSeconds,
+    );
     this.#gauge("capsule_memory_bytes", "Resident memory of all VMMs.", [], (gauge) =>
       gauge.set(usage().memoryBytes),
     );
@@ -149,15 +157,11 @@ export class AgentMetrics implements Disposable {
     this.#gauge("network_slots_wanted", "How many of them should be ready.", [], (gauge) =>
       gauge.set(network().wanted),
     );
-    new Counter({
-      name: "wrenn_agent_network_fill_failures_total",
-      help: "Failed attempts to make network slots in advance.",
-      registers: [this.#registry],
-      collect() {
-        this.reset();
-        this.inc(network().failures);
-      },
-    });
+    this.#counter(
+      "network_fill_failures_total",
+      "Failed attempts to make network slots in advance.",
+      () => network().failures,
+    );
   }
 
   #addLanes(): void {
@@ -172,6 +176,61 @@ export class AgentMetrics implements Disposable {
     this.#gauge("native_calls_running", "Native calls under way.", ["lane"], (gauge) =>
       fill(gauge, "running"),
     );
+  }
+
+  #addWarm(): void {
+    const warm = () => this.#report().warm;
+    const texts = {
+      hits: "Creates that found a guest that has booted.",
+      misses: "Creates that found none.",
+      fallbacks: "Creates that found one that did not work.",
+      made: "Snapshots of booted guests that were made.",
+      failed: "Snapshots of booted guests that could not be made.",
+      evicted: "Snapshots of booted guests that made room for others.",
+    };
+    for (const key of ["hits", "misses", "fallbacks", "made", "failed", "evicted"] as const) {
+      this.#counter(`warm_${key}_total`, texts[key], () => warm()[key]);
+    }
+  }
+
+  #addPagers(): void {
+    this.#gauge("pagers", "Pagers of running capsules.", [], (gauge) =>
+      gauge.set(this.#paged?.pagers ?? 0),
+    );
+    this.#counter(
+      "pager_faults_total",
+      "Faults of restored guests that were served from snapshots.",
+      () => this.#paged?.faults ?? 0,
+    );
+    this.#counter(
+      "pager_prefetched_pages_total",
+      "Pages of restored guests that no fault had asked for.",
+      () => this.#paged?.pagesPrefetched ?? 0,
+    );
+    this.#counter(
+      "pager_read_bytes_total",
+      "Bytes that pagers read of snapshots.",
+      () => this.#paged?.bytesRead ?? 0,
+    );
+    this.#gauge(
+      "pager_fault_p99_seconds",
+      "Time in which 99 of 100 faults were served, of the slowest pager.",
+      [],
+      (gauge) => gauge.set(this.#paged?.faultP99Seconds ?? 0),
+    );
+  }
+
+  /** One that somebody else counts. */
+  #counter(name: string, help: string, read: () => number): void {
+    new Counter({
+      name: `wrenn_agent_${name}`,
+      help,
+      registers: [this.#registry],
+      collect() {
+        this.reset();
+        this.inc(read());
+      },
+    });
   }
 
   #gauge(
