@@ -21,6 +21,9 @@ export const WORKING_SET = "working-set";
 export const PAGER_REASON = "reason";
 const CONTROL_SOCKET = "control.sock";
 
+// What a guest wants first. The rest comes while it runs, between faults: waiting for 64 MiB of a working
+// set kept a guest of 512 MiB for 68 to 276 ms, waiting for 8 MiB for 9 to 83 (six resumes each in turn).
+const PREFETCH_BEFORE_MIB = 8;
 // 256 regions of some 90 bytes; it has one.
 const ANSWER_BYTES_MAX = 64 * 1024;
 
@@ -33,6 +36,7 @@ export function pagerCommand(program: string, spec: PagerSpec & { vmmUid: number
     ...["--socket", PAGER_SOCKET, "--control", CONTROL_SOCKET, "--reason", PAGER_REASON],
     ...["--record", WORKING_SET, "--removed", REMOVED_LIST],
     ...(spec.workingSet === null ? [] : ["--prefetch", spec.workingSet]),
+    ...["--prefetch-before-mib", String(PREFETCH_BEFORE_MIB)],
     ...["--vmm-uid", String(spec.vmmUid), "--uid", String(spec.uid)],
   ];
 }

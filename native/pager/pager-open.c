@@ -120,7 +120,6 @@ static int32_t open_prefetch(struct pager *pager) {
   struct failure failure;
   int32_t result = page_list_load(pager->options.prefetch, server->memory.index.total_bytes,
                                   &server->prefetch, &failure);
-  if (result == 0) page_list_sort(&server->prefetch);
   if (result < 0) (void)fprintf(stderr, "pager: --prefetch is left out: %s\n", failure.text);
   for (size_t i = 0; result == 0 && i < server->prefetch.count; i++) {
     const struct page_range *range = &server->prefetch.ranges[i];

@@ -25,7 +25,7 @@ enum {
   /* What it grows to, doubling, while faults go on where the last one ended. */
   FAULT_WINDOW_BYTES_MAX = 512 * 1024,
   /* One read and one UFFDIO_COPY of a prefetch: larger ones gain nothing and hold up faults. */
-  PREFETCH_STEP_BYTES = 1024 * 1024,
+  PREFETCH_STEP_BYTES = 256 * 1024,
   /*
    * Of what is recorded. A guest that runs for long touches nearly everything, and each page that is
    * brought ahead is private to its VM, looked at by the next sealing, and 1.3 us of the resume.
@@ -54,7 +54,7 @@ struct server {
   uint64_t last_run_end;
   uint64_t window_now;
 
-  struct page_list prefetch; /* what to bring before anyone asks, sorted */
+  struct page_list prefetch; /* what to bring before anyone asks, in the order it was wanted */
   size_t prefetch_next;      /* index of the range under way */
   uint64_t prefetch_done;    /* bytes of that range */
   uint64_t prefetched_bytes;
