@@ -13,6 +13,7 @@ import { GUEST_CALL_TIMEOUT_MS, KILL_GRACE_MS, OUTPUT_BYTES_MAX } from "../limit
 import { asUser, type Guest } from "./guest.ts";
 import { guestError } from "./guest-errors.ts";
 import { OutputBuffer } from "./output-buffer.ts";
+import { inTurns } from "./turns.ts";
 
 const GONE_POLL_MS = 10;
 
@@ -110,10 +111,8 @@ class ForegroundCommand {
     const request = { process: processConfig(this.#command), stdin: false };
     const starting = setTimeout(() => this.#stream.abort(), GUEST_CALL_TIMEOUT_MS);
     try {
-      for await (const { event } of this.#guest.processStreams.start(request, {
-        signal,
-        headers,
-      })) {
+      const answers = this.#guest.processStreams.start(request, { signal, headers });
+      for await (const { event } of inTurns(answers)) {
         clearTimeout(starting);
         if (event) this.#take(event);
         if (this.#exitCode !== null) return;
@@ -226,7 +225,7 @@ export async function startBackground(
 }
 
 async function firstPid(events: AsyncIterable<StartResponse>): Promise<number> {
-  for await (const { event } of events) {
+  for await (const { event } of inTurns(events)) {
     if (event?.event.case === "start") return event.event.value.pid;
   }
   throw new ConnectError("stream ended before the start", Code.DataLoss);

@@ -1,5 +1,6 @@
 // Files of a guest. The control plane acts as root, like the system this one is compatible with.
 
+import { Code, ConnectError } from "@connectrpc/connect";
 import { type EntryInfo, FileType } from "../../proto/gen/envd/filesystem_pb.js";
 import { AgentError } from "../errors.ts";
 import {
@@ -28,46 +29,68 @@ export async function writeFile(
   content: Uint8Array | AsyncIterable<Uint8Array>,
 ): Promise<void> {
   using _place = guest.openStream();
+  const isWhole = content instanceof Uint8Array;
+  const before = isWhole ? null : await versionOf(guest, path);
   using idle = new IdleTimer(TRANSFER_IDLE_TIMEOUT_MS);
-  const sent: Sent = { bytes: 0 };
   try {
-    const body = content instanceof Uint8Array ? content : upload(content, { idle, sent });
     const response = await guest.http.send({
       method: "POST",
       path: filesPath(path),
       headers: { "Content-Type": "application/octet-stream" },
-      body,
+      body: isWhole ? content : upload(content, idle),
       signal: AbortSignal.any([guest.closed, idle.signal]),
     });
     const text = await readText(response, SMALL_ANSWER_BYTES_MAX);
     if (response.status === 200) return;
-    // Nothing was opened: what is there is another file.
-    if (response.status < 500 && response.status !== 413) sent.bytes = 0;
     throw guestHttpError(response.status, text, path);
   } catch (error) {
-    await removePart(guest, path, sent);
+    if (!isWhole) await removePart(guest, path, before);
     throw guestError(error, { ...ABOUT_FILE, closed: guest.closed });
   }
 }
 
-/** How much of an upload has been taken from its source. */
-interface Sent {
-  bytes: number;
+/** What changes whenever a file's content does; null: there is none. */
+type Version = {
+  readonly path: string;
+  readonly sizeBytes: bigint;
+  readonly modifiedAtNs: bigint;
+} | null;
+
+/** The file as it is; `unknown` when there is no telling. */
+async function versionOf(
+  guest: Guest,
+  path: string,
+  followsLink = true,
+): Promise<Version | "unknown"> {
+  try {
+    const options = { signal: guest.signal(KILL_GRACE_MS), headers: asUser(USER) };
+    const { entry } = await guest.files.stat({ path }, options);
+    if (entry?.type !== FileType.FILE) return "unknown";
+    if (entry.symlinkTarget !== undefined) {
+      // A link's size and time are its own. Its target, in full, is no link, whatever a guest says.
+      return followsLink ? await versionOf(guest, entry.symlinkTarget, false) : "unknown";
+    }
+    const { seconds = 0n, nanos = 0 } = entry.modifiedTime ?? {};
+    return { path, sizeBytes: entry.size, modifiedAtNs: seconds * 1_000_000_000n + BigInt(nanos) };
+  } catch (error) {
+    return ConnectError.from(error).code === Code.NotFound ? null : "unknown";
+  }
 }
 
 /**
- * Part of a file must not be taken for the whole. envd cuts the file off when it opens it, so one that is
- * longer than what was sent is still the old one. It may be beyond reach: then the error is all there is.
+ * Part of a file must not be taken for the whole. envd empties a file when the first of its content is
+ * there, so one that is as it was is still the old one. It may be beyond reach: then the error is all
+ * there is.
  */
-async function removePart(guest: Guest, path: string, sent: Sent): Promise<void> {
-  if (sent.bytes === 0) return;
-  const options = { signal: guest.signal(KILL_GRACE_MS), headers: asUser(USER) };
+async function removePart(guest: Guest, path: string, before: Version | "unknown"): Promise<void> {
+  if (before === "unknown") return;
+  const after = await versionOf(guest, path);
+  if (after === null || after === "unknown" || Bun.deepEquals(before, after)) return;
   try {
-    const { entry } = await guest.files.stat({ path }, options);
-    if (entry?.type !== FileType.FILE || entry.size > sent.bytes) return;
-    await guest.files.remove({ path }, options);
+    const options = { signal: guest.signal(KILL_GRACE_MS), headers: asUser(USER) };
+    await guest.files.remove({ path: after.path }, options);
   } catch {
-    // It was never made, or the guest does not answer.
+    // The guest does not answer.
   }
 }
 
@@ -143,11 +166,9 @@ function filesPath(path: string): string {
 }
 
 /** The body of an upload; each piece asked for shows that the guest takes what it is sent. */
-function upload(
-  pieces: AsyncIterable<Uint8Array>,
-  { idle, sent }: { idle: IdleTimer; sent: Sent },
-): ReadableStream<Uint8Array> {
+function upload(pieces: AsyncIterable<Uint8Array>, idle: IdleTimer): ReadableStream<Uint8Array> {
   const iterator = pieces[Symbol.asyncIterator]();
+  let bytes = 0;
   return new ReadableStream({
     async pull(controller) {
       idle.pause();
@@ -157,8 +178,8 @@ function upload(
         controller.close();
         return;
       }
-      sent.bytes += value.byteLength;
-      if (sent.bytes > FILE_BYTES_MAX) {
+      bytes += value.byteLength;
+      if (bytes > FILE_BYTES_MAX) {
         throw new AgentError("resource_exhausted", `A file has at most ${FILE_BYTES_MAX} bytes`, {
           subject: "file",
         });

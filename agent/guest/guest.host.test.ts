@@ -161,6 +161,26 @@ describe("files", () => {
     expect(process.memoryUsage.rss() - before).toBeLessThan(80_000_000);
   }, 60_000);
 
+  test("an upload that breaks off before its content leaves the old file, one in it none", async () => {
+    const path = join(dir, "overwritten");
+    const content = async () => new TextDecoder().decode(await collect(readFile(guest, path)));
+    async function* broken(pieces: number) {
+      for (let i = 0; i < pieces; i++) {
+        yield new Uint8Array(4_000_000);
+        await Bun.sleep(100);
+      }
+      throw new Error("the client has gone");
+    }
+    await writeFile(guest, path, Buffer.from("old"));
+
+    await failure(writeFile(guest, path, broken(0)));
+    expect(await content()).toBe("old");
+    await failure(writeFile(guest, path, broken(3)));
+    expect(await failure(content())).toBe("not_found file");
+    await failure(writeFile(guest, path, broken(3)));
+    expect(await failure(content())).toBe("not_found file");
+  });
+
   test("an empty file is a file, whole or streamed", async () => {
     const path = join(dir, "empty");
     await writeFile(guest, path, new Uint8Array());

@@ -1,11 +1,16 @@
 // A guest that speaks as it likes. Whatever it sends, the answer is a typed error within bounds of time
 // and memory.
 
-import { afterEach, beforeEach, expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { create, toBinary } from "@bufbuild/protobuf";
 import { StartResponseSchema } from "../../proto/gen/envd/process_pb.js";
 import { AgentError } from "../errors.ts";
-import { KILL_GRACE_MS, STREAM_MESSAGE_BYTES_MAX, STREAMS_PER_CAPSULE_MAX } from "../limits.ts";
+import {
+  GUEST_CALL_TIMEOUT_MS,
+  KILL_GRACE_MS,
+  STREAM_MESSAGE_BYTES_MAX,
+  STREAMS_PER_CAPSULE_MAX,
+} from "../limits.ts";
 import { exec } from "./exec.ts";
 import { listDir, readFile, writeFile } from "./files.ts";
 import { Guest } from "./guest.ts";
@@ -210,3 +215,100 @@ test("a guest that last heard from a host whose clock was ahead is told anew, wi
 
   expect(times.slice(1)).toEqual([new Date(newestMs + 1).toISOString()]);
 });
+
+describe("an answer without end", () => {
+  /** What an honest unary answer may take, and what the HTTP client holds of a broken one. */
+  const RSS_GROWTH_BYTES_MAX = 150_000_000;
+  const CALL_TIMEOUT_MS = 1_000;
+  const list = () =>
+    guest.call(
+      { subject: "file" },
+      (options) => guest.files.listDir({ path: "/x", depth: 1 }, options),
+      CALL_TIMEOUT_MS,
+    );
+
+  /** Sends the head and then the piece again and again, as fast as it is taken or every so often. */
+  function endless(head: string, piece: string | Uint8Array, everyMs = 0): Reply {
+    const bytes = Buffer.from(piece);
+    return (socket) => {
+      socket.write(head);
+      const timer = setInterval(() => {
+        if (socket.readyState <= 0) clearInterval(timer);
+        else if (everyMs > 0) socket.write(bytes);
+        else for (let i = 0; i < 64 && socket.write(bytes) === bytes.length; i++);
+      }, everyMs);
+    };
+  }
+
+  const head = (...headers: string[]) => ["HTTP/1.1 200 OK", ...headers, "", ""].join("\r\n");
+  const block = "x".repeat(65_536);
+  const chunk = `10000\r\n${block}\r\n`;
+  const unary = "Content-Type: application/proto";
+  const stream = "Content-Type: application/connect+proto";
+  const chunked = "Transfer-Encoding: chunked";
+
+  test.each([
+    ["of headers", endless("HTTP/1.1 200 OK\r\n", `X-${block.slice(0, 1000)}: y\r\n`)],
+    ["of one header", endless("HTTP/1.1 200 OK\r\nX: ", block)],
+    ["of interim answers", endless("", "HTTP/1.1 100 Continue\r\n\r\n")],
+    ["of body", endless(head(unary), block)],
+    ["of chunks", endless(head(unary, chunked), chunk)],
+    ["of one chunk", endless(`${head(unary, chunked)}FFFFFFFFFFFF\r\n`, block)],
+    ["of a chunk's size", endless(head(unary, chunked), "0")],
+    ["of trailers", endless(`${head(unary, chunked)}0\r\n`, "X-Trailer: y\r\n")],
+    ["of drops", endless(head(unary), "x", 20)],
+    ["of nothing", endless("", "", 1_000)],
+  ])("%s costs a short call bounded memory and time", async (_, answer) => {
+    reply = answer;
+    const [startedAt, rss] = [performance.now(), process.memoryUsage.rss()];
+
+    expect(await failure(list())).toMatch(/^(unavailable|resource_exhausted|deadline_exceeded) /);
+    expect(performance.now() - startedAt).toBeLessThan(CALL_TIMEOUT_MS + 2_000);
+    expect(process.memoryUsage.rss() - rss).toBeLessThan(RSS_GROWTH_BYTES_MAX);
+  });
+
+  test.each([
+    ["of headers", endless("HTTP/1.1 200 OK\r\n", `X-${block.slice(0, 1000)}: y\r\n`)],
+    ["of empty envelopes", endless(head(stream), new Uint8Array(65_535))],
+    ["of chunks that are no envelope", endless(head(stream, chunked), chunk)],
+    ["of trailers", endless(`${head(stream, chunked)}0\r\n`, "X-Trailer: y\r\n")],
+    ["of drops", endless(head(stream), "\0", 20)],
+    ["of nothing", endless("", "", 1_000)],
+  ])(
+    "%s costs a command bounded memory and time",
+    async (_, answer) => {
+      reply = answer;
+      const [startedAt, rss] = [performance.now(), process.memoryUsage.rss()];
+
+      const outcome = await run(200).then(
+        ({ timedOut }) => (timedOut ? "timed out" : "ended"),
+        (error) => (error instanceof AgentError ? "refused" : String(error)),
+      );
+
+      expect(["timed out", "refused"]).toContain(outcome);
+      expect(performance.now() - startedAt).toBeLessThan(200 + 2 * KILL_GRACE_MS + 3_000);
+      expect(process.memoryUsage.rss() - rss).toBeLessThan(RSS_GROWTH_BYTES_MAX);
+    },
+    30_000,
+  );
+});
+
+test("an error that is no JSON or no text is an unavailable guest", async () => {
+  for (const body of [Buffer.from("{"), Buffer.from([0xff, 0xfe, 0x22, 0xc3]), Buffer.from("[]")]) {
+    const headers = ["Content-Type: application/json", `Content-Length: ${body.length}`];
+    reply = endWith(http("500 Internal Server Error", headers, body));
+
+    expect(await failure(listDir(guest, "/x", 1))).toMatch(/^(unavailable|internal) /);
+  }
+});
+
+test("a list that claims to be larger than the bound is refused before it is read", async () => {
+  const headers = ["Content-Type: application/proto", `Content-Length: ${10 ** 12}`];
+  reply = (socket) => {
+    socket.write(http("200 OK", headers, Buffer.alloc(100)));
+  };
+  const startedAt = performance.now();
+
+  expect(await failure(listDir(guest, "/x", 1))).toMatch(/^(unavailable|resource_exhausted) /);
+  expect(performance.now() - startedAt).toBeLessThan(GUEST_CALL_TIMEOUT_MS + 2_000);
+}, 60_000);

@@ -12,6 +12,7 @@ import { guestError } from "./guest-errors.ts";
 import { badAnswer } from "./guest-http.ts";
 import { IdleTimer } from "./idle-timer.ts";
 import type { ProcessRef } from "./processes.ts";
+import { inTurns } from "./turns.ts";
 
 /** What a process does, as its readers see it. */
 export type GuestEvent =
@@ -105,7 +106,7 @@ async function* follow(
   const signal = AbortSignal.any([guest.closed, silence.signal, caller, leaving.signal]);
   try {
     let isStarted = false;
-    for await (const { event } of open({ signal, headers })) {
+    for await (const { event } of inTurns(open({ signal, headers }))) {
       const told = toGuestEvent(event);
       if (told === null) continue;
       if (told.kind !== "keepalive" && isStarted === (told.kind === "start")) {
