@@ -1,9 +1,8 @@
 // The bare VMM: QEMU with the flags that the agent gives it, on a ready network and a cloned disk, without
 // control plane, agent, keeper, jail or cgroup. What the platform adds is measured against it.
 
-import { mkdtemp, rm } from "node:fs/promises";
+import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { mountRunDir, unmountRunDir } from "../../agent/memory/run-dir.ts";
 import { DescriptorSender } from "../../agent/native/descriptor-sender.ts";
 import { Kernel } from "../../agent/native/kernel.ts";
 import { NetworkPool, type NetworkSlot } from "../../agent/network/network-pool.ts";
@@ -17,7 +16,10 @@ import { timed } from "./rows.ts";
 
 const NATIVE_DIR = resolve(import.meta.dirname, "../../build/native");
 const TAG = "bnch";
-const RUN = "run";
+/** A machine that outlived a benchmark that was killed would keep the platform's disk busy. */
+const DIES_WITH_US = ["setpriv", "--pdeathsig", "KILL"];
+/** A tmpfs: there the RAM of a guest that boots lies, as the platform's does. */
+const RAM_DIR = "/dev/shm/wrenn-bench";
 
 export type BareShape = Pick<Capsule, "vcpus" | "memory_mb">;
 
@@ -56,10 +58,13 @@ export class BareVmm implements AsyncDisposable {
   static async open(ready = 1): Promise<BareVmm> {
     const { agentDir } = (await platform()).dir;
     const kernel = await Kernel.open(NATIVE_DIR);
-    // Beside the platform's root disks, so that both sides clone on one file system.
-    const dir = await mkdtemp(join(agentDir, "bench-"));
-    // The RAM of a guest that boots lies on a tmpfs, as the platform's does.
-    await mountRunDir(kernel, join(dir, RUN));
+    // Beside the platform's root disks, so that both sides clone on one file system. The name stays the
+    // same: whoever has it may take over the networks of a run that was killed.
+    const dir = join(agentDir, "bench");
+    for (const path of [dir, RAM_DIR]) {
+      await rm(path, { recursive: true, force: true });
+      await mkdir(path, { mode: 0o700 });
+    }
     const network = await NetworkPool.open({ kernel, tag: TAG, owner: dir, ready, keep: [] });
     const guestKernel = await findGuestKernel(join(agentDir, "kernels"));
     const tscKhz = await kernel.tscKhz();
@@ -111,13 +116,8 @@ export class BareVmm implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#network.removeAll();
     await this.#network.close();
-    await unmountRunDir(this.#kernel, this.#runDir);
     await this.#kernel.close();
-    await rm(this.#dir, { recursive: true, force: true });
-  }
-
-  get #runDir(): string {
-    return join(this.#dir, RUN);
+    for (const path of [this.#dir, RAM_DIR]) await rm(path, { recursive: true, force: true });
   }
 
   async #boot(shape: BareShape): Promise<BareMachine> {
@@ -125,7 +125,7 @@ export class BareVmm implements AsyncDisposable {
     const base = join(this.#agentDir, "images/teams", "0".repeat(25), `${"0".repeat(24)}4`);
     const dir = await mkdtemp(join(this.#dir, "machine-"));
     const disk = join(dir, "disk");
-    const ram = join(this.#runDir, `ram-${slot.index}`);
+    const ram = join(RAM_DIR, String(slot.index));
     await Bun.$`cp --reflink=auto --sparse=always ${base}/rootfs.ext4 ${disk}`.quiet();
     await Bun.$`truncate -s ${shape.memory_mb}M ${ram}`.quiet();
     return this.#start({ shape, slot, dir, disk, ram, isIncoming: false });
@@ -165,10 +165,10 @@ export class BareVmm implements AsyncDisposable {
       names.reduce((text, [from, to]) => text.replaceAll(from, to), word);
     const preload = isIncoming ? Object.entries(preloadEnvironment("private")) : [];
     const env = preload.map(([name, value]) => `${name}=${real(value)}`);
-    const qemu = Bun.spawn(
-      ["nsenter", `--net=/run/netns/${slot.netns}`, "env", ...env, ...command.map(real)],
-      { stdio: ["ignore", "ignore", "inherit"] },
-    );
+    const enter = ["nsenter", `--net=/run/netns/${slot.netns}`];
+    const qemu = Bun.spawn([...enter, ...DIES_WITH_US, "env", ...env, ...command.map(real)], {
+      stdio: ["ignore", "ignore", "inherit"],
+    });
     const free = async () => {
       await this.#network.release(slot.index);
       await rm(dir, { recursive: true, force: true });
