@@ -7,12 +7,12 @@
 
 import type { CreateSandboxResponse } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { encodeId, type Id, newId } from "../../proto/ids.ts";
-import { agentFailure } from "../agents/agent-errors.ts";
+import { agentFailure, isCutOff } from "../agents/agent-errors.ts";
 import { CREATE_TIMEOUT_MS, DESTROY_TIMEOUT_MS } from "../agents/limits.ts";
 import { AppError } from "../errors.ts";
 import { type EventActor, recordCapsuleEvents } from "../events/outbox.ts";
 import { answerOnce, type Claim } from "../idempotency/answer-once.ts";
-import { type KeyedRequest, keepAnswer } from "../idempotency/service.ts";
+import { freeKey, type KeyedRequest, keepAnswer } from "../idempotency/service.ts";
 import { findTemplate, hostsOfTemplate, type Template } from "../templates/service.ts";
 import { settledAnswer } from "./answers.ts";
 import type { OperationDeps } from "./deps.ts";
@@ -53,6 +53,7 @@ export async function createCapsule(deps: OperationDeps, request: CreateRequest)
     status: 201,
     run: async (claim) => await placeAndStart(deps, request, claim),
     settled: async ({ capsuleId }) => await settledAnswer(deps.db, capsuleId),
+    areFailuresKept: false,
   });
 }
 
@@ -188,7 +189,9 @@ async function startCapsule(deps: OperationDeps, start: Start): Promise<Capsule>
     if (deps.ending.aborted) {
       throw new AppError("service_unavailable", "the control plane is stopping: try again");
     }
-    return await failCapsule(deps, start, agentFailure(error, "create"));
+    const failure = agentFailure(error, "create");
+    // A host that was cut off may be asked again, by the same key too: nothing of this one stays.
+    return await failCapsule(deps, start, failure, { isKeyFree: isCutOff(error) });
   }
   return await finishStart(deps, start, told);
 }
@@ -249,6 +252,7 @@ export async function failCapsule(
   deps: OperationDeps,
   start: StartingCapsule,
   failure: AppError,
+  { isKeyFree = false } = {},
 ): Promise<Capsule> {
   const { row, host, actor, key } = start;
   await destroyOnHost(deps, host, row.id);
@@ -262,7 +266,8 @@ export async function failCapsule(
       event: { type: "capsule.create", outcome: "error", actor, error: failure.message },
     });
     if (moved !== undefined && key !== undefined) {
-      await keepAnswer(tx, key, { status: failure.status, response: failure.toBody() });
+      if (isKeyFree) await freeKey(tx, key);
+      else await keepAnswer(tx, key, { status: failure.status, response: failure.toBody() });
     }
     return moved;
   });

@@ -116,6 +116,7 @@ export class Capsules implements AsyncDisposable {
       },
       settled: async ({ response }) =>
         (await settledForks(this.#deps.db, { forkIds: toIds(response), count })).map(toFork),
+      areFailuresKept: true,
     });
     const forks = await this.#noticingLoss(this.#underWay.track(forking));
     return forks.map((fork) => (fork.capsule ? { capsule: this.#withToken(fork.capsule) } : fork));
@@ -183,7 +184,7 @@ export class Capsules implements AsyncDisposable {
       status: 200,
       run: async (claim) => toCapsule(await run(claim)),
       settled: async () => await settledChange(db, id, to),
-      isUndoneByFailure: true,
+      areFailuresKept: false,
     });
     return this.#withToken(await this.#noticingLoss(this.#underWay.track(changing)));
   }

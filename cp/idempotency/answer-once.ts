@@ -27,8 +27,11 @@ export interface KeyedWork<Answer> {
    * to nothing, so that it may be begun again.
    */
   settled(known: KeyRow): Promise<Answer | null>;
-  /** Whether a failure undoes all of it: then the key does not stand for the failure. */
-  readonly isUndoneByFailure?: boolean;
+  /**
+   * Whether the key stands for a failure, too: not where that undoes everything, nor where `run`
+   * keeps those that it must.
+   */
+  readonly areFailuresKept: boolean;
 }
 
 class KeyTaken extends Error {
@@ -83,7 +86,7 @@ async function firstAnswer<Answer>(
   if ("error" in outcome) return await keep(db, key, { work, outcome });
   const { answer } = outcome;
   if (answer !== null) return await keep(db, key, { work, outcome: { answer } });
-  await freeKey(db, known);
+  await freeKey(db, known, known.createdAt);
   return await answerOnce(db, key, work);
 }
 
@@ -109,7 +112,7 @@ async function keep<Answer>(
     return outcome.answer;
   }
   const { error } = outcome;
-  if (error.code !== "service_unavailable" && work.isUndoneByFailure !== true) {
+  if (error.code !== "service_unavailable" && work.areFailuresKept) {
     await keepAnswer(db, key, { status: error.status, response: error.toBody() });
   }
   throw error;

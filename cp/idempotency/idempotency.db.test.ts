@@ -118,6 +118,18 @@ test("a create that came to nothing leaves its key free", async () => {
   expect([refused.status, again.status]).toEqual([503, 201]);
 });
 
+// A host that restarts cuts creates off: whoever repeats one must get a capsule.
+test("a create that was cut off from its host leaves its key free", async () => {
+  await platform.database.db.update(hosts).set({ address: "127.0.0.1:1" });
+  const cutOff = await create("cut off");
+  await platform.database.db.update(hosts).set({ address: platform.agent.address });
+
+  const again = await create("cut off");
+
+  expect([cutOff.status, cutOff.body.error.code]).toEqual([503, "no_hosts_available"]);
+  expect(again.status).toBe(201);
+});
+
 test("a create whose control plane died is answered by what became of the capsule", async () => {
   const first = await create("orphan");
   await platform.database.db

@@ -62,11 +62,16 @@ export async function deleteExpiredKey(
   await q.delete(idempotencyKeys).where(and(isKey(key), isOlderThan(ttlHours)));
 }
 
-/** Deletes the very row, if it has no answer yet. */
-export async function deleteUnanswered(q: Queryable, row: KeyRow): Promise<void> {
+/** Deletes the key if it has no answer yet, and only if it is of that time when one is told. */
+export async function deleteUnanswered(
+  q: Queryable,
+  key: KeyOfTeam,
+  createdAt?: Date,
+): Promise<void> {
   // A Date has no microseconds.
-  const isSame = sql`date_trunc('milliseconds', ${idempotencyKeys.createdAt}) = ${row.createdAt.toISOString()}`;
-  await q.delete(idempotencyKeys).where(and(isKey(row), isNull(idempotencyKeys.status), isSame));
+  const time = sql`date_trunc('milliseconds', ${idempotencyKeys.createdAt})`;
+  const isSame = createdAt === undefined ? undefined : sql`${time} = ${createdAt.toISOString()}`;
+  await q.delete(idempotencyKeys).where(and(isKey(key), isNull(idempotencyKeys.status), isSame));
 }
 
 /** Deletes up to `limit` keys older than that; returns how many. */

@@ -57,9 +57,12 @@ export async function claimKey(
   return await insertKey(tx, { teamId, key, requestHash, capsuleId, response: begun });
 }
 
-/** Lets go of a key whose work came to nothing, unless it has an answer or is another's by now. */
-export async function freeKey(db: Db, row: KeyRow): Promise<void> {
-  await deleteUnanswered(db, row);
+/**
+ * Lets go of a key whose work came to nothing, unless it has an answer. With `createdAt` only if no
+ * other request has it by now.
+ */
+export async function freeKey(q: Queryable, key: KeyOfTeam, createdAt?: Date): Promise<void> {
+  await deleteUnanswered(q, key, createdAt);
 }
 
 /** Keeps the first answer to the request; a later one changes nothing. */

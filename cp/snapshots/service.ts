@@ -49,6 +49,7 @@ export class Snapshots implements AsyncDisposable {
       },
       settled: async ({ response }) =>
         toOwnTemplate(await settledTemplate(this.#deps, String(response), SNAPSHOT_TIMEOUT_MS)),
+      areFailuresKept: true,
     });
     return await this.#underWay.track(creating);
   }
