@@ -77,9 +77,10 @@ export type Failpoint = (typeof FAILPOINTS)[number];
 export class Failpoints {
   readonly #name: Failpoint | null;
   readonly #action: string;
+  #wasStopped = false;
 
   /**
-   * `<name>:kill`, `<name>:fail` or `<name>:stop` (the program stands still until it gets SIGCONT, as
+   * `<name>:kill`, `<name>:fail` or `<name>:stop` (the program stands still, once, until it gets SIGCONT:
    * somebody may want to end another one just then), or null. Throws if there is no such point.
    */
   constructor(setting: string | null) {
@@ -95,7 +96,8 @@ export class Failpoints {
     if (point !== this.#name) return;
     if (this.#action === "kill") process.kill(process.pid, "SIGKILL");
     if (this.#action === "stop") {
-      process.kill(process.pid, "SIGSTOP");
+      if (!this.#wasStopped) process.kill(process.pid, "SIGSTOP");
+      this.#wasStopped = true;
       return;
     }
     throw new Error(`Failpoint ${point}`);
