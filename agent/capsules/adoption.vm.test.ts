@@ -3,8 +3,8 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdir, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { Code, ConnectError } from "@connectrpc/connect";
 import { encodeUuid } from "../../proto/ids.ts";
+import { codeOf } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING, PLATFORM_TEAM } from "../../tests/harness/agent-process.ts";
 
 const BROKEN_TEMPLATE = "00000000-0000-0000-0000-0000000003e7";
@@ -22,15 +22,6 @@ beforeAll(async () => {
 afterAll(async () => {
   await agent[Symbol.asyncDispose]();
 });
-
-async function codeOf(call: Promise<unknown>): Promise<string> {
-  try {
-    await call;
-    return "none";
-  } catch (error) {
-    return Code[ConnectError.from(error).code] ?? "";
-  }
-}
 
 async function until(condition: () => Promise<boolean>): Promise<void> {
   while (!(await condition())) await Bun.sleep(20);

@@ -3,6 +3,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { join } from "node:path";
 import { encodeId, newId } from "../../proto/ids.ts";
+import { pauseDurably, resume } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING } from "../../tests/harness/agent-process.ts";
 import {
   holdConnections,
@@ -37,15 +38,6 @@ with open("/dev/shm/outcome", "w") as file:
 `;
 const OUTCOME = "while [ ! -s /dev/shm/outcome ]; do sleep 0.05; done; cat /dev/shm/outcome";
 
-async function untilFreed(agent: AgentProcess, id: string): Promise<void> {
-  for (;;) {
-    const { sandboxes } = await agent.client.listSandboxes({});
-    const paused = sandboxes.find(({ sandboxId }) => sandboxId === id);
-    if (paused?.durableAtUnix && !paused.hostIp) return;
-    await Bun.sleep(20);
-  }
-}
-
 test("connections to the outside end at a restore, those within the guest go on", async () => {
   await using stack = new AsyncDisposableStack();
   const kernel = stack.use(await Kernel.open(NATIVE_DIR));
@@ -62,9 +54,8 @@ test("connections to the outside end at a restore, those within the guest go on"
   await client.forkSandbox({ sandboxId: id, children: [child], timeoutSec: 600 });
   const ofFork = await agent.sh(sandboxId, OUTCOME);
   const ofSource = await agent.sh(id, "cat /dev/shm/outcome 2>/dev/null || echo waits");
-  await client.pauseSandbox(agent.operation(id));
-  await untilFreed(agent, id);
-  await client.resumeSandbox(agent.resumeRequest(id));
+  await pauseDurably(agent, id);
+  await resume(agent, id);
   const ofResumed = await agent.sh(id, OUTCOME);
 
   expect(ofFork).toBe("ConnectionAbortedError echo");

@@ -1,8 +1,8 @@
 // Capsules made from capsules: what was in the memory of one is in that of the others, and no more than that.
 
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { Code, ConnectError } from "@connectrpc/connect";
 import { encodeId, newId } from "../../proto/ids.ts";
+import { codeOf, destroyAll } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING, PLATFORM_TEAM } from "../../tests/harness/agent-process.ts";
 
 setDefaultTimeout(300_000);
@@ -17,15 +17,6 @@ afterAll(async () => {
   await agent[Symbol.asyncDispose]();
 });
 
-async function codeOf(call: Promise<unknown>): Promise<string> {
-  try {
-    await call;
-    return "none";
-  } catch (error) {
-    return Code[ConnectError.from(error).code] ?? "";
-  }
-}
-
 async function sourceCapsule(): Promise<string> {
   const id = await agent.create();
   await agent.sh(id, "echo before > /dev/shm/word; echo before > /root/word");
@@ -36,12 +27,6 @@ async function sourceCapsule(): Promise<string> {
     tag: "job",
   });
   return id;
-}
-
-async function destroyAll(): Promise<void> {
-  for (const sandboxId of Object.keys(await agent.statuses())) {
-    await agent.client.destroySandbox({ sandboxId });
-  }
 }
 
 const WORDS = "cat /dev/shm/word /root/word";
@@ -73,7 +58,7 @@ test("forks begin where their source is, and go ways of their own", async () => 
     expect(await agent.sh(sandboxId, WORDS)).toBe(`${sandboxId}\n${sandboxId}\n`);
   }
   expect(names.size).toBe(3);
-  await destroyAll();
+  await destroyAll(agent);
   expect(await agent.leftovers()).toEqual(NOTHING);
 });
 
@@ -105,7 +90,7 @@ test("a snapshot of a running or paused capsule starts others until it is delete
   expect(sandboxes).toMatchObject([{ vcpus: 1, memoryMb: 256 }]);
   const late = { ...agent.createRequest(), templateId };
   expect(await codeOf(agent.client.createSandbox(late))).toBe("FailedPrecondition");
-  await destroyAll();
+  await destroyAll(agent);
   expect(await agent.leftovers()).toEqual(NOTHING);
 });
 
@@ -126,6 +111,6 @@ test("a capsule that nobody uses is paused at the end of its timeout, and says s
   await agent.client.resumeSandbox(agent.resumeRequest(sandboxId));
 
   expect((await agent.client.listSandboxes({})).autoPausedSandboxIds).toEqual([]);
-  await destroyAll();
+  await destroyAll(agent);
   expect(await agent.leftovers()).toEqual(NOTHING);
 });

@@ -10,7 +10,7 @@ import {
   setDefaultTimeout,
   test,
 } from "bun:test";
-import { Code, ConnectError } from "@connectrpc/connect";
+import { codeOf } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING } from "../../tests/harness/agent-process.ts";
 import { FAILPOINTS } from "./failpoints.ts";
 
@@ -44,15 +44,6 @@ async function arm(failpoint: string): Promise<void> {
 async function destroyAll(): Promise<void> {
   for (const sandboxId of Object.keys(await agent.statuses())) {
     await agent.client.destroySandbox({ sandboxId });
-  }
-}
-
-async function codeOf(call: Promise<unknown>): Promise<string> {
-  try {
-    await call;
-    return "none";
-  } catch (error) {
-    return Code[ConnectError.from(error).code] ?? "";
   }
 }
 

@@ -3,6 +3,7 @@
 
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { encodeId, newId } from "../../proto/ids.ts";
+import { pauseDurably, resume } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING } from "../../tests/harness/agent-process.ts";
 
 setDefaultTimeout(300_000);
@@ -44,16 +45,6 @@ async function captures(agent: AgentProcess): Promise<unknown[]> {
   return entries.filter(({ event }) => event === "capsule.captured");
 }
 
-/** A paused capsule's VMM is gone. */
-async function untilFreed(agent: AgentProcess, id: string): Promise<void> {
-  for (;;) {
-    const { sandboxes } = await agent.client.listSandboxes({});
-    const paused = sandboxes.find(({ sandboxId }) => sandboxId === id);
-    if (paused?.durableAtUnix && !paused.hostIp) return;
-    await Bun.sleep(20);
-  }
-}
-
 test("forks of a capsule that never stops writing have all that it wrote", async () => {
   await using agent = await AgentProcess.start();
   const id = await agent.create();
@@ -62,9 +53,8 @@ test("forks of a capsule that never stops writing have all that it wrote", async
   await client.startBackground(process);
   await check(agent, id);
   // What was restored can be followed; what was booted is saved while it stands still.
-  await client.pauseSandbox(agent.operation(id));
-  await untilFreed(agent, id);
-  await client.resumeSandbox(agent.resumeRequest(id));
+  await pauseDurably(agent, id);
+  await resume(agent, id);
 
   const rounds: number[] = [];
   for (let fork = 0; fork < 3; fork += 1) {

@@ -4,7 +4,7 @@
 // be nothing else.
 
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { Code, ConnectError } from "@connectrpc/connect";
+import { arm, codeOf, resume, untilDurable } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING } from "../../tests/harness/agent-process.ts";
 import { FAILPOINTS } from "./failpoints.ts";
 
@@ -42,34 +42,8 @@ afterAll(async () => {
   await agent[Symbol.asyncDispose]();
 });
 
-async function arm(failpoint: string): Promise<void> {
-  await agent.kill("SIGTERM");
-  await agent.restart({ failpoint });
-}
-
-async function codeOf(call: Promise<unknown>): Promise<string> {
-  try {
-    await call;
-    return "none";
-  } catch (error) {
-    return Code[ConnectError.from(error).code] ?? "";
-  }
-}
-
 async function untilStatus(status: string): Promise<void> {
   while ((await agent.statuses())[id] !== status) await Bun.sleep(20);
-}
-
-async function untilDurable(): Promise<void> {
-  for (;;) {
-    const { sandboxes } = await agent.client.listSandboxes({});
-    if (sandboxes[0]?.durableAtUnix && !sandboxes[0].hostIp) return;
-    await Bun.sleep(20);
-  }
-}
-
-async function resume(): Promise<string> {
-  return (await agent.client.resumeSandbox(agent.resumeRequest(id))).resumedFrom;
 }
 
 /** Dies while the call is under way. */
@@ -82,13 +56,13 @@ async function killedDuring(call: () => Promise<unknown>): Promise<void> {
 
 describe("killed during a pause", () => {
   test.each(pointsOf("pause"))("at %s: it runs on, or is paused", async (point) => {
-    await arm(`${point}:kill`);
+    await arm(agent, `${point}:kill`);
 
     await killedDuring(() => agent.client.pauseSandbox(agent.operation(id)));
 
     if (point === "pause.after-paused") {
       expect(await agent.statuses()).toEqual({ [id]: "paused" });
-      expect(await resume()).toBe("memory");
+      expect(await resume(agent, id)).toBe("memory");
     } else await untilStatus("running");
     expect(await agent.sh(id, STATE)).toBe(state);
   });
@@ -96,21 +70,21 @@ describe("killed during a pause", () => {
 
 // The control plane asks again as soon as an agent listens, while that one still undoes the first pause.
 test("a pause that was cut off by a kill and is asked for again is a pause", async () => {
-  await arm("pause.after-freeze:kill");
+  await arm(agent, "pause.after-freeze:kill");
   const operation = agent.operation(id);
   await killedDuring(() => agent.client.pauseSandbox(operation));
 
   await agent.client.pauseSandbox(operation);
 
   expect(await agent.statuses()).toEqual({ [id]: "paused" });
-  expect(await resume()).toBe("memory");
+  expect(await resume(agent, id)).toBe("memory");
   expect(await agent.sh(id, STATE)).toBe(state);
 });
 
 describe("failed during a pause", () => {
   const points = pointsOf("pause").filter((point) => point !== "pause.after-paused");
   test.each(points)("at %s: it runs on", async (point) => {
-    await arm(`${point}:fail`);
+    await arm(agent, `${point}:fail`);
 
     expect(await codeOf(agent.client.pauseSandbox(agent.operation(id)))).toBe("Internal");
 
@@ -121,28 +95,28 @@ describe("failed during a pause", () => {
 
 describe("killed while a pause is made durable", () => {
   test.each(pointsOf("seal"))("at %s: it is paused, and durable in the end", async (point) => {
-    await arm(`${point}:kill`);
+    await arm(agent, `${point}:kill`);
 
     await killedDuring(() => agent.client.pauseSandbox(agent.operation(id)));
 
     expect(await agent.statuses()).toEqual({ [id]: "paused" });
-    await untilDurable();
-    expect(await resume()).toBe("memory");
+    await untilDurable(agent, id);
+    expect(await resume(agent, id)).toBe("memory");
     expect(await agent.sh(id, STATE)).toBe(state);
   });
 });
 
 describe("killed during a resume", () => {
   test.each(pointsOf("resume"))("at %s: it runs, or can be resumed again", async (point) => {
-    await arm(`${point}:kill`);
+    await arm(agent, `${point}:kill`);
     await agent.client.pauseSandbox(agent.operation(id));
-    await untilDurable();
+    await untilDurable(agent, id);
 
-    await killedDuring(resume);
+    await killedDuring(() => resume(agent, id));
 
     const isWhole = point === "resume.after-running";
     expect(await agent.statuses()).toEqual({ [id]: isWhole ? "running" : "paused" });
-    expect(await resume()).toBe("memory");
+    expect(await resume(agent, id)).toBe("memory");
     expect(await agent.sh(id, STATE)).toBe(state);
   });
 });
@@ -151,24 +125,24 @@ describe("failed during a resume", () => {
   const late = isSoak ? /running$/ : /(running|guest|mark)$/;
   const points = pointsOf("resume").filter((point) => !late.test(point));
   test.each(points)("at %s: it is paused as before", async (point) => {
-    await arm(`${point}:fail`);
+    await arm(agent, `${point}:fail`);
     await agent.client.pauseSandbox(agent.operation(id));
-    await untilDurable();
+    await untilDurable(agent, id);
 
-    expect(await codeOf(resume())).toBe("Internal");
+    expect(await codeOf(resume(agent, id))).toBe("Internal");
 
     expect(await agent.statuses()).toEqual({ [id]: "paused" });
     const { processes, netns, cgroups, claims } = await agent.leftovers();
     expect([processes, netns, cgroups, claims]).toEqual([[], [], [], []]);
-    await arm("");
-    expect(await resume()).toBe("memory");
+    await arm(agent);
+    expect(await resume(agent, id)).toBe("memory");
     expect(await agent.sh(id, STATE)).toBe(state);
   });
 });
 
 test("killed after its disk and memory were removed, a destroy goes on", async () => {
   await agent.client.pauseSandbox(agent.operation(id));
-  await arm("destroy.after-memory:kill");
+  await arm(agent, "destroy.after-memory:kill");
 
   await killedDuring(() => agent.client.destroySandbox({ sandboxId: id }));
 

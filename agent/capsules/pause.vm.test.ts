@@ -3,7 +3,7 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { readdir, truncate } from "node:fs/promises";
 import { join } from "node:path";
-import { Code, ConnectError } from "@connectrpc/connect";
+import { codeOf, untilDurable } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING } from "../../tests/harness/agent-process.ts";
 
 setDefaultTimeout(300_000);
@@ -19,26 +19,6 @@ beforeAll(async () => {
 afterAll(async () => {
   await agent[Symbol.asyncDispose]();
 });
-
-async function codeOf(call: Promise<unknown>): Promise<string> {
-  try {
-    await call;
-    return "none";
-  } catch (error) {
-    return Code[ConnectError.from(error).code] ?? "";
-  }
-}
-
-function infoOf(id: string) {
-  return agent.client
-    .listSandboxes({})
-    .then(({ sandboxes }) => sandboxes.find(({ sandboxId }) => sandboxId === id));
-}
-
-async function untilDurable(id: string): Promise<void> {
-  while (!((await infoOf(id))?.durableAtUnix ?? 0n)) await Bun.sleep(20);
-  while ((await infoOf(id))?.hostIp) await Bun.sleep(20);
-}
 
 /** A program that counts in memory, so that only a resume can go on with its number. */
 async function startTicker(id: string): Promise<void> {
@@ -64,7 +44,7 @@ test("a capsule goes on after each pause, sealed or not", async () => {
     expect(await agent.statuses()).toEqual({ [id]: "paused" });
     expect(await codeOf(agent.sh(id, "true"))).toBe("FailedPrecondition");
     if (isSealed) {
-      await untilDurable(id);
+      await untilDurable(agent, id);
       const { processes, netns, cgroups, claims } = await agent.leftovers();
       expect({ processes, netns, cgroups, claims }).toEqual({
         processes: [],
@@ -101,7 +81,7 @@ test("two resumes at once give one VM, and a damaged generation is passed over f
   for (const word of ["first", "second"]) {
     await agent.sh(id, `echo ${word} | tee /dev/shm/word > /root/word; sync`);
     await agent.client.pauseSandbox(agent.operation(id));
-    await untilDurable(id);
+    await untilDurable(agent, id);
     const codes = await Promise.all(
       [1, 2].map(() => codeOf(agent.client.resumeSandbox(agent.resumeRequest(id)))),
     );
@@ -110,7 +90,7 @@ test("two resumes at once give one VM, and a damaged generation is passed over f
     expect(processes.filter((name) => name.includes("qemu")).length).toBe(1);
   }
   await agent.client.pauseSandbox(agent.operation(id));
-  await untilDurable(id);
+  await untilDurable(agent, id);
   const generations = (await readdir(join(agent.dir, "snapshots", id))).filter((n) =>
     /^\d+$/.test(n),
   );
@@ -129,7 +109,7 @@ test("a cold resume boots the disk as it is, also after the memory was lost", as
   const id = await agent.create();
   const nonce = await agent.sh(id, `${BOOT_NONCE}; echo kept > /root/word; sync`);
   await agent.client.pauseSandbox(agent.operation(id));
-  await untilDurable(id);
+  await untilDurable(agent, id);
   const cold = { ...agent.resumeRequest(id), cold: true };
 
   expect((await agent.client.resumeSandbox(cold)).resumedFrom).toBe("disk");
