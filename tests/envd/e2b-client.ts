@@ -1,23 +1,18 @@
 // Drives an envd with the unmodified E2B client and prints what it saw as one line of JSON.
 //
 // The client's debug mode talks to http://localhost:49983 and nothing else, so this runs in a network
-// namespace of its own (see e2b-client.host.test.ts), with an envd that it starts there.
+// namespace of its own (see e2b-client.host.test.ts), with an envd that it starts there. An envd that
+// ENVD_URL names is reached by that address instead, as through a proxy.
 import { mkdtemp, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { CommandExitError, FileNotFoundError, Sandbox } from "e2b";
 
 const ROOT = resolve(import.meta.dir, "../..");
+const { ENVD_URL, ENVD_TOKEN = "" } = process.env;
 const dir = await mkdtemp("/tmp/envd-e2b-");
-const envd = Bun.spawn(
-  [
-    ...[process.execPath, join(ROOT, "envd/main.ts"), "--programs", join(ROOT, "build/guest")],
-    ...["--run-dir", dir, "--etc-dir", dir, "--control-peer", "127.0.0.1"],
-    ...["--cgroup-root", "/nowhere"],
-  ],
-  { stdio: ["ignore", "ignore", "inherit"] },
-);
+const envd = ENVD_URL ? null : startEnvd();
 try {
-  const sandbox = await connect();
+  const sandbox = ENVD_URL ? reach(ENVD_URL) : await connect();
   const seen = {
     isRunning: await sandbox.isRunning(),
     commands: await commands(sandbox),
@@ -27,11 +22,33 @@ try {
   };
   console.log(JSON.stringify(seen));
 } finally {
-  envd.kill("SIGTERM");
-  await envd.exited;
+  envd?.kill("SIGTERM");
+  await envd?.exited;
   await rm(dir, { recursive: true });
 }
 process.exit(0);
+
+function startEnvd() {
+  return Bun.spawn(
+    [
+      ...[process.execPath, join(ROOT, "envd/main.ts"), "--programs", join(ROOT, "build/guest")],
+      ...["--run-dir", dir, "--etc-dir", dir, "--control-peer", "127.0.0.1"],
+      ...["--cgroup-root", "/nowhere"],
+    ],
+    { stdio: ["ignore", "ignore", "inherit"] },
+  );
+}
+
+/** What the client itself makes of the control plane's answer to a create. */
+function reach(sandboxUrl: string): Sandbox {
+  return new Sandbox({
+    sandboxId: "itsabox",
+    envdVersion: "0.6.13",
+    envdAccessToken: ENVD_TOKEN,
+    sandboxUrl,
+    apiKey: `e2b_${"0".repeat(40)}`,
+  });
+}
 
 async function connect(): Promise<Sandbox> {
   const sandbox = await Sandbox.create({ debug: true });

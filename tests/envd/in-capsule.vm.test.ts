@@ -39,6 +39,7 @@ test.each([
   "links",
   "metadata",
   "hostile",
+  "e2b-client",
 ])("%s", async (name) => {
   const file = `./tests/envd/${name}.host.test.ts`;
   const child = Bun.spawn([process.execPath, "test", "--only-failures", "--retry=1", file], {
