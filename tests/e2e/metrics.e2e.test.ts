@@ -74,6 +74,30 @@ test("an unknown range is refused and other teams see nothing", async () => {
   expect([hidden.status, hidden.code]).toEqual([404, "not_found"]);
 });
 
+test("a capsule that rests is told of as before, and one that runs again with its past", async () => {
+  const resting = await client.create({ memory_mb: 256 });
+  const path = `/v1/capsules/${resting.id}`;
+  const of = (range: string) => client.json<Metrics>("GET", `${path}/metrics?range=${range}`);
+  const { points: before } = await until(
+    "points",
+    () => of("10m"),
+    (m) => m.points.length >= 2,
+  );
+  await client.json("POST", `${path}/pause`);
+  const paused = await Promise.all(RANGES.map(of));
+  await client.json("POST", `${path}/resume`);
+  const { points: resumed } = await until(
+    "points of the resumed capsule",
+    () => of("10m"),
+    (m) => m.points.length > (paused[1]?.points.length ?? 0),
+  );
+  await client.destroy(resting.id);
+
+  expect(paused.map(({ range }) => range)).toEqual(RANGES);
+  expect(paused[1]?.points.slice(0, before.length)).toEqual([...before]);
+  expect(resumed.slice(0, before.length)).toEqual([...before]);
+});
+
 test("both programs tell Prometheus of themselves and of capsules", async () => {
   await metrics();
   const [cp, agent] = [await scrape("cp"), await scrape("agent")];
@@ -89,6 +113,9 @@ test("both programs tell Prometheus of themselves and of capsules", async () => 
   expect(agent.get('wrenn_agent_creates_total{outcome="ok"}')).toBeGreaterThan(0);
   expect(agent.get("wrenn_agent_capsule_memory_bytes")).toBeGreaterThan(16 * MIB);
   expect(agent.get("wrenn_agent_capsule_cpu_seconds_total")).toBeGreaterThan(0);
+  for (const name of ["warm_hits_total", "warm_evicted_total", "pager_faults_total", "pagers"]) {
+    expect([name, agent.get(`wrenn_agent_${name}`)]).toEqual([name, expect.any(Number)]);
+  }
   expect([...cp.keys(), ...agent.keys()].filter((key) => key.includes("cl-"))).toEqual([]);
 });
 
