@@ -88,7 +88,8 @@ describe("a watch", () => {
     await using watch = await openWatch({ path: dir, recursive: true });
     const count = Math.ceil(50 / PACE);
     await shell(
-      `cd ${dir}; for i in $(seq ${count}); do mkdir -p d$i/e; for j in $(seq 20); do : > d$i/e/$j; done; done; : > last`,
+      `cd ${dir}; for i in $(seq ${count}); do mkdir -p d$i/e
+        for j in $(seq 20); do : > d$i/e/$j; done; done; : > last`,
     );
 
     const created = (await watch.until("CREATE last")).filter((event) =>
