@@ -88,6 +88,11 @@ async function answerWhole(file: FileHandle, answer: Answer): Promise<Response> 
   const isEmpty =
     version.sizeBytes === 0 && (await file.read(Buffer.alloc(1), 0, 1, 0)).bytesRead === 0;
   if (version.sizeBytes === 0 && !isEmpty) return new Response(contentOf(file), { headers });
+  if (answer.request.method === "HEAD") {
+    await file.close();
+    headers.set("content-length", String(version.sizeBytes));
+    return new Response(null, { headers });
+  }
   const body = await bodyOf(file, { start: 0, end: version.sizeBytes });
   return new Response(body, { headers });
 }

@@ -218,6 +218,16 @@ describe("a download", () => {
     expect(none.status).toBe(406);
   });
 
+  test("is announced with its length, however large", async () => {
+    await shell(`truncate -s 3000000 ${dir}/announced`);
+    const response = await fetch(url({ path: `${dir}/announced` }), {
+      method: "HEAD",
+      headers: { ...access(), ...IDENTITY },
+    });
+
+    expect([response.status, response.headers.get("content-length")]).toEqual([200, "3000000"]);
+  });
+
   test("of files that say they are empty and are not is complete", async () => {
     const response = await download("/proc/self/status", IDENTITY);
 
