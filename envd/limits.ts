@@ -28,8 +28,11 @@ export const PATH_BYTES_MAX = 4095;
 /** One read of a file on its way to a client: large enough that system calls do not count. */
 export const FILE_CHUNK_BYTES = 256 * KIB;
 
-/** A file that is read before it is sent, so that its length can be announced. */
+/** A file that is read before it is sent: the connection of one that is larger is not used again. */
 export const FILE_WHOLE_BYTES_MAX = 1 * MIB;
+
+/** For Bun to open a file that is handed to it; it takes no turn of the event loop. */
+export const HANDLE_KEPT_MS = 1_000;
 
 /** Extended attributes of one file (`user.e2b.<key>` must fit 255 bytes). */
 export const METADATA_KEY_BYTES_MAX = 246;

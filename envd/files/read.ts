@@ -4,7 +4,7 @@ import { constants } from "node:fs";
 import { type FileHandle, open } from "node:fs/promises";
 import { basename } from "node:path";
 import { EnvdError, fileError } from "../errors.ts";
-import { FILE_CHUNK_BYTES, FILE_WHOLE_BYTES_MAX } from "../limits.ts";
+import { FILE_CHUNK_BYTES, FILE_WHOLE_BYTES_MAX, HANDLE_KEPT_MS } from "../limits.ts";
 import { resolvePath } from "../paths.ts";
 import type { Users } from "../users.ts";
 import { openPlace, READ } from "./place.ts";
@@ -14,8 +14,9 @@ import { type FilesDeps, fileUser } from "./write.ts";
 
 /**
  * Answers with the file that the path leads to, links followed. Ranges and conditions count for the
- * plain content; otherwise it is compressed when the client prefers that. When a file shrinks while
- * it is sent, the connection is reset, so that nobody takes the part for the whole.
+ * plain content; otherwise it is compressed when the client prefers that. The length is announced of
+ * all but compressed content and files of /proc and /sys; when a file shrinks while it is sent, the
+ * connection is closed at once.
  */
 export async function readFile(request: Request, deps: FilesDeps): Promise<Response> {
   const { headers } = request;
@@ -79,7 +80,7 @@ async function answerConditional(file: FileHandle, answer: Answer): Promise<Resp
   const range = version.sizeBytes === 0 ? null : requestedRange(request.headers, version);
   if (range === null) return answerWhole(file, answer);
   headers.set("content-range", `bytes ${range.start}-${range.end - 1}/${version.sizeBytes}`);
-  return new Response(await bodyOf(file, range), { status: 206, headers });
+  return new Response(await bodyOf(file, range, headers), { status: 206, headers });
 }
 
 async function answerWhole(file: FileHandle, answer: Answer): Promise<Response> {
@@ -93,20 +94,26 @@ async function answerWhole(file: FileHandle, answer: Answer): Promise<Response> 
     headers.set("content-length", String(version.sizeBytes));
     return new Response(null, { headers });
   }
-  const body = await bodyOf(file, { start: 0, end: version.sizeBytes });
+  const body = await bodyOf(file, { start: 0, end: version.sizeBytes }, headers);
   return new Response(body, { headers });
 }
 
 /**
- * The part as a body. Bun announces the length of what it has in memory only; a stream's end is told
- * by its last chunk, which never comes when the file falls short of the part.
+ * The part as a body. What is small is read here. The rest Bun sends by itself, with its length and by
+ * sendfile(2); where the file ends early it would wait, so the connection is closed after it.
  */
 async function bodyOf(
   file: FileHandle,
   range: ByteRange,
-): Promise<Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array<ArrayBuffer>>> {
+  headers: Headers,
+): Promise<Uint8Array<ArrayBuffer> | Blob> {
   const sizeBytes = range.end - range.start;
-  if (sizeBytes > FILE_WHOLE_BYTES_MAX) return contentOf(file, range);
+  if (sizeBytes > FILE_WHOLE_BYTES_MAX) {
+    headers.set("connection", "close");
+    // Bun opens this name when it is given the response, which is before any timer.
+    setTimeout(() => file.close(), HANDLE_KEPT_MS);
+    return Bun.file(`/proc/self/fd/${file.fd}`).slice(range.start, range.end);
+  }
   const body = new Uint8Array(sizeBytes);
   for (let at = 0; at < sizeBytes; ) {
     const { bytesRead } = await file.read(body, at, sizeBytes - at, range.start + at);
@@ -117,23 +124,20 @@ async function bodyOf(
   return body;
 }
 
-/** The part, or all there is to read; the file is closed at its end or when nobody reads any more. */
-function contentOf(
-  file: FileHandle,
-  range: ByteRange | null = null,
-): ReadableStream<Uint8Array<ArrayBuffer>> {
-  let at = range?.start ?? 0;
-  const end = range?.end ?? Number.POSITIVE_INFINITY;
+/** All there is to read; the file is closed at its end or when nobody reads any more. */
+function contentOf(file: FileHandle): ReadableStream<Uint8Array<ArrayBuffer>> {
+  let at = 0;
   return new ReadableStream({
     async pull(controller) {
-      const room = new Uint8Array(Math.min(FILE_CHUNK_BYTES, end - at));
+      const room = new Uint8Array(FILE_CHUNK_BYTES);
       const { bytesRead } = await file.read(room, 0, room.length, at);
       at += bytesRead;
-      if (bytesRead > 0) controller.enqueue(room.subarray(0, bytesRead));
-      if (bytesRead > 0 && at < end) return;
+      if (bytesRead > 0) {
+        controller.enqueue(room.subarray(0, bytesRead));
+        return;
+      }
       await file.close();
-      if (at < end && range !== null) controller.error(new Error("the file has shrunk"));
-      else controller.close();
+      controller.close();
     },
     cancel: () => file.close(),
   });

@@ -220,12 +220,13 @@ describe("a download", () => {
 
   test("is announced with its length, however large", async () => {
     await shell(`truncate -s 3000000 ${dir}/announced`);
-    const response = await fetch(url({ path: `${dir}/announced` }), {
-      method: "HEAD",
-      headers: { ...access(), ...IDENTITY },
-    });
+    const headers = { ...access(), ...IDENTITY };
+    for (const method of ["HEAD", "GET"]) {
+      const response = await fetch(url({ path: `${dir}/announced` }), { method, headers });
 
-    expect([response.status, response.headers.get("content-length")]).toEqual([200, "3000000"]);
+      expect([response.status, response.headers.get("content-length")]).toEqual([200, "3000000"]);
+      expect((await response.bytes()).length).toBe(method === "GET" ? 3000000 : 0);
+    }
   });
 
   test("of files that say they are empty and are not is complete", async () => {
