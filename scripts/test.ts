@@ -51,7 +51,8 @@ if (mode !== "unit") {
   await withReflinks(async (env) => {
     await suite("microVM", async () =>
       inLanes(await testFiles("vm"), (file) =>
-        bunTest([file], { ...env, ...soak }, GUEST_TEST_RETRIES)));
+        bunTest([file], { ...env, ...soak }, GUEST_TEST_RETRIES),
+      ));
   });
   await withPlatform(async (env) => {
     await suite("end to end", async () =>
