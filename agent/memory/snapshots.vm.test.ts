@@ -17,7 +17,7 @@ const SHAPE = { vcpus: 1, memoryMib: 256 };
 const TIMEOUT_MS = 240_000;
 const MODES: readonly RestoreMode[] = ["map", "uffd", "uffd"];
 // Ten are enough to have layers merged.
-const CYCLES = process.env.WRENN_SOAK ? 200 : 10;
+const CYCLES = process.env.WRENN_SOAK ? 200 : 4;
 
 let place: GuestPlace;
 let snapshots: Snapshots;
