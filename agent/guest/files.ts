@@ -1,16 +1,14 @@
 // Files of a guest. The control plane acts as root, like the system this one is compatible with.
 
-import { Code, ConnectError } from "@connectrpc/connect";
 import { type EntryInfo, FileType } from "../../proto/gen/envd/filesystem_pb.js";
 import { AgentError } from "../errors.ts";
 import {
   FILE_BYTES_MAX,
-  KILL_GRACE_MS,
   REMOVE_TIMEOUT_MS,
   SMALL_ANSWER_BYTES_MAX,
   TRANSFER_IDLE_TIMEOUT_MS,
 } from "../limits.ts";
-import { asUser, type Guest } from "./guest.ts";
+import type { Guest } from "./guest.ts";
 import { guestError, guestHttpError } from "./guest-errors.ts";
 import { badAnswer, readChunks, readText } from "./guest-http.ts";
 import { IdleTimer } from "./idle-timer.ts";
@@ -21,7 +19,7 @@ const ABOUT_FILE = { subject: "file", user: USER } as const;
 /**
  * Writes the file and its missing parents, replacing what was there. Throws AgentError:
  * invalid_argument (a directory), resource_exhausted (no space, or over the limit of a file),
- * unavailable. An upload that breaks off leaves no file, as long as the guest can still be told.
+ * unavailable. An upload that breaks off leaves the old file, or none once its content has begun.
  */
 export async function writeFile(
   guest: Guest,
@@ -29,68 +27,22 @@ export async function writeFile(
   content: Uint8Array | AsyncIterable<Uint8Array>,
 ): Promise<void> {
   using _place = guest.openStream();
-  const isWhole = content instanceof Uint8Array;
-  const before = isWhole ? null : await versionOf(guest, path);
+  const isHere = content instanceof Uint8Array;
   using idle = new IdleTimer(TRANSFER_IDLE_TIMEOUT_MS);
   try {
     const response = await guest.http.send({
       method: "POST",
-      path: filesPath(path),
+      // What breaks off is removed by envd, who alone knows when the last of it has come.
+      path: `${filesPath(path)}&whole=true`,
       headers: { "Content-Type": "application/octet-stream" },
-      body: isWhole ? content : upload(content, idle),
+      body: isHere ? content : upload(content, idle),
       signal: AbortSignal.any([guest.closed, idle.signal]),
     });
     const text = await readText(response, SMALL_ANSWER_BYTES_MAX);
     if (response.status === 200) return;
     throw guestHttpError(response.status, text, path);
   } catch (error) {
-    if (!isWhole) await removePart(guest, path, before);
     throw guestError(error, { ...ABOUT_FILE, closed: guest.closed });
-  }
-}
-
-/** What changes whenever a file's content does; null: there is none. */
-type Version = {
-  readonly path: string;
-  readonly sizeBytes: bigint;
-  readonly modifiedAtNs: bigint;
-} | null;
-
-/** The file as it is; `unknown` when there is no telling. */
-async function versionOf(
-  guest: Guest,
-  path: string,
-  followsLink = true,
-): Promise<Version | "unknown"> {
-  try {
-    const options = { signal: guest.signal(KILL_GRACE_MS), headers: asUser(USER) };
-    const { entry } = await guest.files.stat({ path }, options);
-    if (entry?.type !== FileType.FILE) return "unknown";
-    if (entry.symlinkTarget !== undefined) {
-      // A link's size and time are its own. Its target, in full, is no link, whatever a guest says.
-      return followsLink ? await versionOf(guest, entry.symlinkTarget, false) : "unknown";
-    }
-    const { seconds = 0n, nanos = 0 } = entry.modifiedTime ?? {};
-    return { path, sizeBytes: entry.size, modifiedAtNs: seconds * 1_000_000_000n + BigInt(nanos) };
-  } catch (error) {
-    return ConnectError.from(error).code === Code.NotFound ? null : "unknown";
-  }
-}
-
-/**
- * Part of a file must not be taken for the whole. envd empties a file when the first of its content is
- * there, so one that is as it was is still the old one. It may be beyond reach: then the error is all
- * there is.
- */
-async function removePart(guest: Guest, path: string, before: Version | "unknown"): Promise<void> {
-  if (before === "unknown") return;
-  const after = await versionOf(guest, path);
-  if (after === null || after === "unknown" || Bun.deepEquals(before, after)) return;
-  try {
-    const options = { signal: guest.signal(KILL_GRACE_MS), headers: asUser(USER) };
-    await guest.files.remove({ path: after.path }, options);
-  } catch {
-    // The guest does not answer.
   }
 }
 

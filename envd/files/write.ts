@@ -1,6 +1,6 @@
 // POST /files: bodies go to disk as they come.
 import { constants } from "node:fs";
-import { type FileHandle, open } from "node:fs/promises";
+import { type FileHandle, lstat, open, unlink } from "node:fs/promises";
 import { basename } from "node:path";
 import { EnvdError, errnoOf, fileError } from "../errors.ts";
 import type { Settings } from "../init/settings.ts";
@@ -33,14 +33,16 @@ export interface FilesDeps {
 /**
  * Writes one file from an octet stream, or each part named `file` of a form. Missing directories are
  * made; files and directories belong to the user. A file keeps its old content until the first bytes of
- * the new one are there; an upload that breaks off later leaves what had come until then.
+ * the new one are there; an upload that breaks off later leaves what had come until then, or with `whole`
+ * in the query no file, so that nobody takes the part for the whole.
  */
 export async function writeFiles(request: Request, deps: FilesDeps): Promise<Response> {
   const { headers } = request;
   const query = new URL(request.url).searchParams;
   authorizeFiles({ headers, query, operation: "write", settings: deps.settings });
   const user = fileUser(query, deps);
-  const upload = { path: query.get("path"), user, metadata: metadataOf(headers), deps };
+  const isWhole = query.has("whole");
+  const upload = { path: query.get("path"), user, metadata: metadataOf(headers), isWhole, deps };
   const body = limited(decoded(request));
 
   const contentType = headers.get("content-type") ?? "";
@@ -67,6 +69,8 @@ interface Upload {
   readonly path: string | null;
   readonly user: User;
   readonly metadata: Metadata;
+  /** Leaves no part of a file. */
+  readonly isWhole: boolean;
   readonly deps: FilesDeps;
 }
 
@@ -106,9 +110,9 @@ async function writeUpload(
   body: AsyncIterable<Uint8Array>,
   upload: Upload,
 ): Promise<WrittenFile> {
-  const { metadata, user, deps } = upload;
+  const { metadata, user, isWhole, deps } = upload;
   const written = await writeFile(path, body, {
-    user,
+    ...{ user, isWhole },
     users: deps.users,
     finish: async ({ path: entryPath, isNew }) => {
       const isNothing = Object.keys(metadata).length === 0;
@@ -128,10 +132,11 @@ export async function writeFile(
   options: {
     user: User;
     users: Users;
+    isWhole?: boolean;
     finish?: (entry: { path: string; isNew: boolean }) => Promise<void>;
   },
 ): Promise<WrittenFile> {
-  const { user, users, finish } = options;
+  const { user, users, isWhole = false, finish } = options;
   using place = openPlace(path, { users, followsLast: true, maker: user });
   if (place === null) throw new Error("unreachable: directories are made");
   requireFile(place, path);
@@ -141,6 +146,7 @@ export async function writeFile(
     const file = await target.begin();
     await finish?.({ path: `/proc/${process.pid}/fd/${file.fd}`, isNew: place.entry === null });
   } catch (error) {
+    if (isWhole) await target.discard();
     throw fileError(error, path);
   }
   return { path, name: basename(path), type: "file" };
@@ -181,6 +187,14 @@ class Target implements AsyncDisposable {
     if (uid !== user.uid || gid !== user.gid) await this.#file.chown(user.uid, user.gid);
     if (size > 0) await this.#file.truncate(0);
     return this.#file;
+  }
+
+  /** Removes what was begun, unless another file has its name by now. */
+  async discard(): Promise<void> {
+    if (this.#file === null) return;
+    const { path } = this.#place;
+    const [begun, named] = await Promise.all([this.#file.stat(), lstat(path).catch(() => null)]);
+    if (named !== null && named.dev === begun.dev && named.ino === begun.ino) await unlink(path);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -272,11 +272,11 @@ describe("a download", () => {
 });
 
 describe("an upload that breaks off", () => {
-  const send = async (path: string, body: string, headers: string[]) => {
+  const send = async (path: string, body: string, headers: string[], query = {}) => {
     const { hostname, port } = new URL(envd.baseUrl);
     const socket = connect({ host: hostname, port: Number(port) });
     const head = [
-      `POST /files?${new URLSearchParams({ path })} HTTP/1.1`,
+      `POST /files?${new URLSearchParams({ path, ...query })} HTTP/1.1`,
       `Host: ${hostname}`,
       `X-Access-Token: ${envd.token}`,
       ...headers,
@@ -305,6 +305,18 @@ describe("an upload that breaks off", () => {
     await send(`${dir}/lost`, "new", plain);
 
     expect(await shell(`cat ${dir}/lost`)).toBe("new");
+  });
+
+  test("in its content leaves no file that was to be whole", async () => {
+    const chunked = ["Content-Type: application/octet-stream", "Transfer-Encoding: chunked"];
+    await shell(`mkdir -p ${dir}; cd ${dir}; echo old > replaced; ln -sfn replaced named`);
+    await send(`${dir}/part`, "new", plain, { whole: "true" });
+    await send(`${dir}/chunks`, "3\r\nnew\r\n", chunked, { whole: "true" });
+    await send(`${dir}/named`, "new", plain, { whole: "true" });
+
+    expect(await shell(`cd ${dir}; ls part chunks replaced 2>/dev/null; readlink named`)).toBe(
+      "replaced\n",
+    );
   });
 });
 
