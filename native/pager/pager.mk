@@ -69,7 +69,7 @@ bench-pager: $(PAGER_OUT)/bench
 
 $(PAGER_OUT)/objects/%.o: $(PAGER_DIR)/%.c $(PAGER_HEADERS) $(PAGER_TEST_HEADERS)
 	@mkdir -p $(@D)
-	@gcc $(PAGER_CFLAGS) $(PAGER_SANITIZE) -I$(PAGER_DIR) -I$(PRELOAD_DIR) -c -o $@ $<
+	@gcc $(PAGER_CFLAGS) $(PAGER_SANITIZE) -I$(PAGER_DIR) -I$(PAGER_DIR)/.. -I$(PRELOAD_DIR) -c -o $@ $<
 
 $(PAGER_OUT)/objects/hand-over.o: $(PRELOAD_DIR)/hand-over.c $(PRELOAD_HEADERS)
 	@mkdir -p $(@D)

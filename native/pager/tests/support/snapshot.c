@@ -117,3 +117,28 @@ void snapshot_remove(struct snapshot *snapshot) {
   assert(system(command) == 0);
   free(snapshot->expected);
 }
+
+struct wrenn_pages_target snapshot_target(const struct snapshot *snapshot, const char *name,
+                                          char directory[160]) {
+  (void)snprintf(directory, 160, "%s/%s", snapshot->directory, name);
+  assert(mkdir(directory, 0700) == 0);
+  return (struct wrenn_pages_target){.directory = directory,
+                                     .parent_header = snapshot->header,
+                                     .layer_directories = snapshot->directory,
+                                     .id = {0xab, 0xcd}};
+}
+
+void snapshot_expect(const char *directory, const struct snapshot *snapshot,
+                     const uint8_t *expected) {
+  char header[192];
+  struct memory memory;
+  struct failure failure;
+  const char *directories[] = {directory, snapshot->directory, NULL};
+  uint8_t *read = malloc(snapshot->total_bytes);
+  (void)snprintf(header, sizeof header, "%s/memory.header", directory);
+  assert(read != NULL && memory_open(header, directories, &memory, &failure) == 0);
+  assert(memory_read(&memory, 0, read, snapshot->total_bytes, &failure) == 0);
+  assert(memcmp(read, expected, snapshot->total_bytes) == 0);
+  memory_close(&memory);
+  free(read);
+}

@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "memory-index.h"
+#include "wrenn.h"
 
 struct snapshot {
   char directory[64];
@@ -33,5 +34,13 @@ void fill_page(uint8_t *page, uint64_t number, uint64_t generation);
 uint64_t next_random(uint64_t *state);
 
 uint64_t file_size(const char *path);
+
+/* Makes directory `name` in the snapshot's, for a generation over it. */
+struct wrenn_pages_target snapshot_target(const struct snapshot *snapshot, const char *name,
+                                          char directory[160]);
+
+/* The generation in `directory`, over the snapshot's layers, must read as `expected`. */
+void snapshot_expect(const char *directory, const struct snapshot *snapshot,
+                     const uint8_t *expected);
 
 #endif
