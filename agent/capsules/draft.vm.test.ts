@@ -1,9 +1,11 @@
 // A capsule that is forked while it writes stands still for what it wrote meanwhile only, and the fork has
-// all of it.
+// all of it. What an agent that is killed has saved by then is gone when the next one has started.
 
 import { expect, setDefaultTimeout, test } from "bun:test";
+import { readdir } from "node:fs/promises";
+import { join } from "node:path";
 import { encodeId, newId } from "../../proto/ids.ts";
-import { pauseDurably, resume } from "../../tests/harness/agent-calls.ts";
+import { arm, codeOf, pauseDurably, resume, until } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING } from "../../tests/harness/agent-process.ts";
 
 setDefaultTimeout(300_000);
@@ -77,6 +79,18 @@ test("forks of a capsule that never stops writing have all that it wrote", async
     { is_drafted: true },
     { is_drafted: true },
   ]);
+  await arm(agent, "capture.after-draft:kill");
+  const child = { sandboxId: encodeId("capsule", newId("capsule")) };
+  const lost = { ...child, operationId: crypto.randomUUID(), envdAccessToken: "f".repeat(64) };
+  const cut = codeOf(client.forkSandbox({ sandboxId: id, children: [lost], timeoutSec: 600 }));
+  await agent.exited();
+  expect(await cut).not.toBe("none");
+  expect(await readdir(join(agent.dir, "snapshots", id))).toContain("draft.partial");
+  await agent.restart();
+  expect(await readdir(join(agent.dir, "snapshots", id))).not.toContain("draft.partial");
+  await until(async () => (await agent.statuses())[id] === "running");
+  expect((await check(agent, id)).wrong).toBe(0);
+
   await client.destroySandbox({ sandboxId: id });
   expect(await agent.leftovers()).toEqual(NOTHING);
 });
