@@ -1,18 +1,21 @@
 // The HTTP application: what every route has in common, then the routes of each noun.
 
 import { Elysia } from "elysia";
+import { type AuthRoutesDeps, authRoutes } from "./accounts/routes.ts";
 import { type ApiKeyRoutesDeps, apiKeyRoutes } from "./api-keys/routes.ts";
-import { type AuthRoutesDeps, authRoutes } from "./auth/routes.ts";
+import { type CapsuleMetricRouteDeps, capsuleMetricRoutes } from "./capsule-metrics/routes.ts";
 import { type CapsuleRouteDeps, capsuleRoutes } from "./capsules/routes.ts";
 import { docsRoutes } from "./docs/routes.ts";
 import { createErrorHandler } from "./error-response.ts";
+import { execRoutes } from "./exec/routes.ts";
+import { fileRoutes } from "./files/routes.ts";
+import { fileStreamRoutes } from "./files/stream-routes.ts";
 import { healthRoutes } from "./health/routes.ts";
 import { type HostRoutesDeps, hostRoutes } from "./hosts/routes.ts";
 import type { Log } from "./log.ts";
 import { type MetricsRoutesDeps, metricsRoutes } from "./metrics/routes.ts";
 import { observeRequests } from "./request-log.ts";
 import { type SnapshotRouteDeps, snapshotRoutes } from "./snapshots/routes.ts";
-import { fileStreamRoutes } from "./streams/file-routes.ts";
 import { type StreamRouteDeps, streamRoutes } from "./streams/routes.ts";
 import { type TeamRoutesDeps, teamRoutes } from "./teams/routes.ts";
 import { type UserRoutesDeps, userRoutes } from "./users/routes.ts";
@@ -37,6 +40,7 @@ export const PUBLIC_ROUTES: ReadonlySet<string> = new Set([
 export interface Services
   extends ApiKeyRoutesDeps,
     AuthRoutesDeps,
+    CapsuleMetricRouteDeps,
     CapsuleRouteDeps,
     HostRoutesDeps,
     MetricsRoutesDeps,
@@ -82,6 +86,9 @@ function apiRoutes(services: Services) {
     .use(apiKeyRoutes(services))
     .use(hostRoutes(services))
     .use(capsuleRoutes(services))
+    .use(execRoutes(services))
+    .use(fileRoutes(services))
+    .use(capsuleMetricRoutes(services))
     .use(snapshotRoutes(services))
     .use(streamRoutes(services))
     .use(fileStreamRoutes(services));

@@ -3,16 +3,14 @@
 import type { Redis } from "ioredis";
 import packageJson from "../package.json" with { type: "json" };
 import { raiseFetchLimit } from "../proto/fetch-limit.ts";
+import { Accounts } from "./accounts/service.ts";
 import { AgentClients } from "./agents/agent-clients.ts";
 import { ApiKeys } from "./api-keys/service.ts";
 import { createApp } from "./app.ts";
 import { Authenticator } from "./auth/authenticator.ts";
-import { OneTimeTokens } from "./auth/one-time-tokens.ts";
-import { RateLimiter } from "./auth/rate-limiter.ts";
-import { Accounts } from "./auth/service.ts";
 import { createTokens } from "./auth/tokens.ts";
+import { CapsuleMetricsService } from "./capsule-metrics/service.ts";
 import { EnvdTokens } from "./capsules/envd-tokens.ts";
-import { Operations } from "./capsules/operations.ts";
 import { Capsules } from "./capsules/service.ts";
 import { systemClock } from "./clock.ts";
 import { type Config, loadConfig, loadDatabaseUrl } from "./config.ts";
@@ -34,10 +32,13 @@ import {
   type Mailer,
 } from "./mail/mailer.ts";
 import { ControlPlaneMetrics } from "./metrics/control-plane-metrics.ts";
+import { OneTimeTokens } from "./one-time-tokens.ts";
+import { Operations } from "./operations/operations.ts";
 import { AgentPools } from "./proxy/agent-pools.ts";
 import { OwnCredentials } from "./proxy/credentials.ts";
 import { Placements } from "./proxy/placements.ts";
 import { ProxyRouter } from "./proxy/proxy-router.ts";
+import { RateLimiter } from "./rate-limiter.ts";
 import { openRedis } from "./redis.ts";
 import { serveUntilSignal } from "./serve.ts";
 import { Snapshots } from "./snapshots/service.ts";
@@ -110,6 +111,7 @@ async function serve(): Promise<void> {
   const capsuleParts = { db, agents, operations, envdTokens, defaultTemplate };
   const capsuleDeps = { ...capsuleParts, log, wakeMonitor };
   const capsules = resources.use(new Capsules(capsuleDeps));
+  const capsuleMetrics = new CapsuleMetricsService({ db, capsules });
   const snapshots = resources.use(new Snapshots({ ...capsuleDeps, capsules }));
   loops.start(settleOperationsLoop(capsuleDeps));
   loops.start(settleTemplatesLoop(capsuleDeps));
@@ -127,6 +129,7 @@ async function serve(): Promise<void> {
     apiKeys,
     hosts,
     capsules,
+    capsuleMetrics,
     snapshots,
     streams,
   };

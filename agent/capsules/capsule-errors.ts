@@ -1,7 +1,7 @@
 // What the callers of a capsule's operations learn when they cannot be done.
 
 import { AgentError } from "../errors.ts";
-import { SnapshotError } from "../memory/snapshot-error.ts";
+import { SnapshotError } from "../snapshots/snapshot-error.ts";
 import type { Capsule } from "./capsule.ts";
 import { createFailure } from "./create-failure.ts";
 

@@ -1,9 +1,8 @@
 // What others than the capsules themselves see of one.
 
-import type { ProcessIdentity } from "../vmm/process-identity.ts";
+import type { CapsuleSpec } from "../journal/capsule-spec.ts";
+import type { PauseReason } from "../journal/pause-record.ts";
 import type { Capsule, CapsuleStatus } from "./capsule.ts";
-import type { CapsuleSpec } from "./capsule-spec.ts";
-import type { PauseReason } from "./pause-record.ts";
 
 export interface CapsuleView {
   readonly spec: CapsuleSpec;
@@ -18,13 +17,6 @@ export interface CapsuleView {
   readonly pauseReason: PauseReason | null;
   /** Since when nothing of a paused one is lost with the host's memory; null not yet. */
   readonly durableAt: Date | null;
-}
-
-/** A running capsule's VMM, for whoever measures it. */
-export interface RunningVmm {
-  readonly id: string;
-  readonly vcpus: number;
-  readonly vmm: ProcessIdentity;
 }
 
 export function viewOf(

@@ -1,8 +1,9 @@
 // One capsule as the running agent knows it.
 
-import type { BuildProgress } from "./build-capsule.ts";
-import type { CapsuleSpec } from "./capsule-spec.ts";
-import type { PauseRecord } from "./pause-record.ts";
+import type { CapsuleSpec } from "../journal/capsule-spec.ts";
+import type { PauseRecord } from "../journal/pause-record.ts";
+import type { BuildProgress } from "../machine/build-capsule.ts";
+import { newProgress } from "../machine/build-capsule.ts";
 
 /** error: its VMM ended by itself, or it could not be removed; `reason` says which. */
 export type CapsuleStatus =
@@ -76,8 +77,4 @@ export function newCapsule(options: {
     destroying: null,
     isDoomed: false,
   };
-}
-
-export function newProgress(known: { slot: number | null; envdVersion: string }): BuildProgress {
-  return { ...known, vmm: null, guest: null, timings: {} };
 }

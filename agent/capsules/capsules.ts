@@ -6,26 +6,27 @@
 
 import { AgentError, unknownCapsule } from "../errors.ts";
 import type { Guest } from "../guest/guest.ts";
+import type { CapsuleSpec } from "../journal/capsule-spec.ts";
+import type { CapsuleRow } from "../journal/journal.ts";
 import { BOOTS_QUEUED_MAX, OUTCOMES_KEPT_MS, REMOVALS_AT_ONCE_MAX } from "../limits.ts";
-import type { HeldGeneration } from "../memory/snapshots.ts";
+import { assertMemory } from "../machine/available-memory.ts";
+import { type CapsuleSource, connectGuest } from "../machine/build-capsule.ts";
+import type { HostParts } from "../machine/host-parts.ts";
+import { takeDown } from "../machine/take-down.ts";
+import type { RunningVmm } from "../metrics/capsule-metrics.ts";
+import type { HeldGeneration } from "../snapshots/snapshots.ts";
+import type { MemoryTemplates } from "../templates/memory-templates.ts";
+import type { WarmSnapshots } from "../templates/warm-snapshots.ts";
+import { TurnQueue } from "../turn-queue.ts";
 import type { VmmProcess } from "../vmm/vmm.ts";
 import { ActivityClock } from "./activity.ts";
-import { assertMemory } from "./available-memory.ts";
-import { type CapsuleSource, connectGuest } from "./build-capsule.ts";
 import { type Capsule, type CapsuleStatus, newCapsule } from "./capsule.ts";
 import { agentStopping, capsuleFailed, notRunning } from "./capsule-errors.ts";
-import type { CapsuleSpec } from "./capsule-spec.ts";
-import { type CapsuleView, type RunningVmm, viewOf } from "./capsule-view.ts";
+import { type CapsuleView, viewOf } from "./capsule-view.ts";
 import { type CreateOptions, createCapsule } from "./create-capsule.ts";
-import type { HostParts } from "./host-parts.ts";
-import type { CapsuleRow } from "./journal.ts";
 import { Lifecycle, type Unfinished } from "./lifecycle.ts";
-import type { MemoryTemplates } from "./memory-templates.ts";
 import type { ResumedFrom, ResumeRequest } from "./resumes.ts";
 import { settleAll } from "./settle-all.ts";
-import { takeDown } from "./take-down.ts";
-import { TurnQueue } from "./turn-queue.ts";
-import type { WarmSnapshots } from "./warm-snapshots.ts";
 
 /** The use of a running capsule; disposed at the end of the call. */
 export interface CapsuleLease extends Disposable {
@@ -57,8 +58,7 @@ export class Capsules {
       queuedMax: BOOTS_QUEUED_MAX,
       refusal: "Too many capsules wait for their start",
     });
-    const { warm, templates } = options;
-    this.#starts = { boots: this.#boots, warm, templates };
+    this.#starts = { boots: this.#boots, warm: options.warm, templates: options.templates };
     this.#lifecycle = new Lifecycle(parts, { boots: this.#boots });
   }
 

@@ -1,13 +1,13 @@
 // Capsules made from capsules: templates that hold the memory of one, and forks of a running one.
 
 import type { AgentError } from "../errors.ts";
-import type { CapsuleSource } from "./build-capsule.ts";
+import type { Failpoints } from "../failpoints.ts";
+import type { CapsuleSource } from "../machine/build-capsule.ts";
+import type { MadeTemplate, MemoryTemplates, TemplateIds } from "../templates/memory-templates.ts";
 import { snapshotFailure } from "./capsule-errors.ts";
 import type { CapsuleView } from "./capsule-view.ts";
 import type { Capsules } from "./capsules.ts";
 import { createFailure } from "./create-failure.ts";
-import type { Failpoints } from "./failpoints.ts";
-import type { MadeTemplate, MemoryTemplates, TemplateIds } from "./memory-templates.ts";
 
 export interface SnapshotRequest extends TemplateIds {
   readonly id: string;

@@ -17,7 +17,7 @@ import {
   NOTHING,
   PLATFORM_TEAM,
 } from "../../tests/harness/agent-process.ts";
-import { FAILPOINTS } from "./failpoints.ts";
+import { FAILPOINTS } from "../failpoints.ts";
 
 const pointsOf = (...verbs: string[]) =>
   FAILPOINTS.filter((point) => verbs.some((verb) => point.startsWith(`${verb}.`)));

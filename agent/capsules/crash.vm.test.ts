@@ -12,7 +12,7 @@ import {
 } from "bun:test";
 import { codeOf } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING } from "../../tests/harness/agent-process.ts";
-import { FAILPOINTS } from "./failpoints.ts";
+import { FAILPOINTS } from "../failpoints.ts";
 
 const isSoak = Boolean(process.env.WRENN_SOAK);
 const CREATE_POINTS = FAILPOINTS.filter((point) => point.startsWith("create."));

@@ -2,15 +2,15 @@
 
 import { AgentError } from "../errors.ts";
 import { CONSOLE_TAIL_BYTES } from "../limits.ts";
-import { buildCapsule, type CapsuleSource } from "./build-capsule.ts";
-import { type Capsule, newProgress } from "./capsule.ts";
+import { buildCapsule, type CapsuleSource, newProgress } from "../machine/build-capsule.ts";
+import { consoleLogPath } from "../machine/capsule-paths.ts";
+import type { HostParts } from "../machine/host-parts.ts";
+import { takeDown } from "../machine/take-down.ts";
+import type { MemoryTemplates } from "../templates/memory-templates.ts";
+import type { WarmSnapshots } from "../templates/warm-snapshots.ts";
+import type { TurnQueue } from "../turn-queue.ts";
+import type { Capsule } from "./capsule.ts";
 import { isGenerationUnusable, snapshotFailure } from "./capsule-errors.ts";
-import { consoleLogPath } from "./capsule-paths.ts";
-import type { HostParts } from "./host-parts.ts";
-import type { MemoryTemplates } from "./memory-templates.ts";
-import { takeDown } from "./take-down.ts";
-import type { TurnQueue } from "./turn-queue.ts";
-import type { WarmSnapshots } from "./warm-snapshots.ts";
 
 /** A create failed and what it had made could not be removed: the row stays in the journal. */
 export class StuckCreate extends Error {

@@ -9,8 +9,8 @@ import { AgentProcess, NOTHING } from "../../tests/harness/agent-process.ts";
 import { NATIVE_DIR } from "../../tests/harness/vmm-place.ts";
 import { Witness } from "../../tests/harness/witness.ts";
 import { WitnessContents } from "../../tests/harness/witness-contents.ts";
-import { readManifest } from "../memory/manifest.ts";
 import { Kernel } from "../native/kernel.ts";
+import { readManifest } from "../snapshots/manifest.ts";
 
 const isSoak = Boolean(process.env.WRENN_SOAK);
 const CYCLES = isSoak ? 200 : 5;

@@ -2,15 +2,15 @@
 // One transition at a time: the same request joins it, another one is refused.
 
 import { AgentError } from "../errors.ts";
+import { isEnded, type PauseReason } from "../journal/pause-record.ts";
 import { EXPIRY_RETRY_MS } from "../limits.ts";
-import type { HeldGeneration } from "../memory/snapshots.ts";
+import type { HostParts } from "../machine/host-parts.ts";
+import type { HeldGeneration } from "../snapshots/snapshots.ts";
+import type { TurnQueue } from "../turn-queue.ts";
 import type { Capsule, Transition } from "./capsule.ts";
 import { agentStopping, notRunning } from "./capsule-errors.ts";
-import type { HostParts } from "./host-parts.ts";
-import { isEnded, type PauseReason } from "./pause-record.ts";
 import { Pauses } from "./pauses.ts";
 import { type ResumedFrom, type ResumeRequest, Resumes } from "./resumes.ts";
-import type { TurnQueue } from "./turn-queue.ts";
 
 /** What the journal says of a capsule that an agent left in between. */
 export type Unfinished = "running" | "pausing" | "paused" | "resuming";

@@ -22,7 +22,7 @@ import {
   untilDurable,
 } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING, PLATFORM_TEAM } from "../../tests/harness/agent-process.ts";
-import { FAILPOINTS, type Failpoint } from "./failpoints.ts";
+import { FAILPOINTS, type Failpoint } from "../failpoints.ts";
 
 const VICTIMS = ["pid", "pagerPid"] as const;
 type Victim = (typeof VICTIMS)[number];

@@ -6,7 +6,7 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { arm, codeOf, resume, untilDurable } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING } from "../../tests/harness/agent-process.ts";
-import { FAILPOINTS } from "./failpoints.ts";
+import { FAILPOINTS } from "../failpoints.ts";
 
 const isSoak = Boolean(process.env.WRENN_SOAK);
 /** One for each kind of thing that is there or not at that step. */

@@ -4,19 +4,19 @@
 // dropped. docs/memory.md says what sealing costs.
 
 import { AgentError } from "../errors.ts";
+import { CAPTURE_STEP } from "../journal/journal.ts";
+import { newPause, type PauseReason, type PauseRecord } from "../journal/pause-record.ts";
 import { SEAL_RETRY_MS, SEALS_AT_ONCE_MAX } from "../limits.ts";
-import { SnapshotError } from "../memory/snapshot-error.ts";
-import type { Generation, HeldGeneration, LiveCapsule } from "../memory/snapshots.ts";
+import { identityOf, newProgress } from "../machine/build-capsule.ts";
+import type { HostParts } from "../machine/host-parts.ts";
+import { liveCapsule } from "../machine/live-capsule.ts";
+import { freeHost } from "../machine/take-down.ts";
+import { SnapshotError } from "../snapshots/snapshot-error.ts";
+import type { Generation, HeldGeneration, LiveCapsule } from "../snapshots/snapshots.ts";
+import { TurnQueue } from "../turn-queue.ts";
 import type { VmmProcess } from "../vmm/vmm.ts";
-import { identityOf } from "./build-capsule.ts";
-import { type Capsule, newProgress, type Sealing } from "./capsule.ts";
+import type { Capsule, Sealing } from "./capsule.ts";
 import { noGeneration, snapshotFailure } from "./capsule-errors.ts";
-import type { HostParts } from "./host-parts.ts";
-import { CAPTURE_STEP } from "./journal.ts";
-import { liveCapsule } from "./live-capsule.ts";
-import { newPause, type PauseReason, type PauseRecord } from "./pause-record.ts";
-import { freeHost } from "./take-down.ts";
-import { TurnQueue } from "./turn-queue.ts";
 
 /** For the end of a VMM to be seen, after what was asked of it failed. */
 const EXIT_NOTICE_MS = 1_000;

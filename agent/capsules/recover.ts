@@ -2,12 +2,12 @@
 // half made, finishes what it was removing, and learns which capsules died meanwhile.
 
 import { readdir, rm } from "node:fs/promises";
+import { CAPTURE_STEP, type CapsuleRow } from "../journal/journal.ts";
+import { capsuleRunDir } from "../machine/capsule-paths.ts";
+import type { HostParts } from "../machine/host-parts.ts";
+import { liveCapsule } from "../machine/live-capsule.ts";
 import type { VmmProcess } from "../vmm/vmm.ts";
-import { capsuleRunDir } from "./capsule-paths.ts";
 import type { Capsules } from "./capsules.ts";
-import type { HostParts } from "./host-parts.ts";
-import { CAPTURE_STEP, type CapsuleRow } from "./journal.ts";
-import { liveCapsule } from "./live-capsule.ts";
 import { planRecovery } from "./recovery-plan.ts";
 
 const CAPSULE_ID = /^cl-[0-9a-z]{25}$/;

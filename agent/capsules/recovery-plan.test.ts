@@ -1,5 +1,5 @@
 import { describe, expect, test } from "bun:test";
-import type { CapsuleRow, JournalState } from "./journal.ts";
+import type { CapsuleRow, JournalState } from "../journal/journal.ts";
 import { planRecovery } from "./recovery-plan.ts";
 
 function row(id: string, state: JournalState): CapsuleRow {

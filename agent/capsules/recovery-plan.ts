@@ -1,7 +1,7 @@
 // What a starting agent does about each capsule that it or the host still knows. Pure: rows and what
 // lives go in, decisions come out.
 
-import type { CapsuleRow } from "./journal.ts";
+import type { CapsuleRow } from "../journal/journal.ts";
 
 /** What was found on the host. */
 export interface ObservedHost {

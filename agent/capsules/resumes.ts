@@ -5,18 +5,24 @@
 
 import { readdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
+import type { CapsuleSpec } from "../journal/capsule-spec.ts";
+import { endedPause, isEnded } from "../journal/pause-record.ts";
+import {
+  buildCapsule,
+  type CapsuleSource,
+  connectGuest,
+  identityOf,
+  newProgress,
+} from "../machine/build-capsule.ts";
+import { capsuleRunDir } from "../machine/capsule-paths.ts";
+import type { HostParts } from "../machine/host-parts.ts";
+import { liveCapsule } from "../machine/live-capsule.ts";
 import { isMemoryDamaged } from "../memory/pager-verdict.ts";
-import type { Generation } from "../memory/snapshots.ts";
-import { buildCapsule, type CapsuleSource, connectGuest, identityOf } from "./build-capsule.ts";
-import { type Capsule, newProgress } from "./capsule.ts";
+import type { Generation } from "../snapshots/snapshots.ts";
+import type { TurnQueue } from "../turn-queue.ts";
+import type { Capsule } from "./capsule.ts";
 import { isGenerationUnusable, noGeneration, snapshotFailure } from "./capsule-errors.ts";
-import { capsuleRunDir } from "./capsule-paths.ts";
-import type { CapsuleSpec } from "./capsule-spec.ts";
-import type { HostParts } from "./host-parts.ts";
-import { liveCapsule } from "./live-capsule.ts";
-import { endedPause, isEnded } from "./pause-record.ts";
 import type { Pauses } from "./pauses.ts";
-import type { TurnQueue } from "./turn-queue.ts";
 
 /** More than are ever kept of a capsule. */
 const GENERATIONS_MAX = 16;

@@ -6,7 +6,7 @@ import type { Socket } from "node:net";
 import { join } from "node:path";
 import { type Static, type TSchema, Type } from "@sinclair/typebox";
 import { Value } from "@sinclair/typebox/value";
-import { connectInDirectory } from "../vmm/connect-in-directory.ts";
+import { connectInDirectory } from "../keeper/connect-in-directory.ts";
 import { type PagerSpec, VmmError } from "../vmm/vmm.ts";
 
 /** Its directory in the run directory, which is its user's own. */

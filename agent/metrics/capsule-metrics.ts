@@ -7,13 +7,20 @@
 // What a capsule at rest has used waits on disk, and goes on when it runs again. That of one that runs is
 // saved every five minutes and when the agent ends, so a crash of the agent costs those minutes.
 
-import type { RunningVmm } from "../capsules/capsule-view.ts";
+import type { ProcessIdentity } from "../keeper/process-identity.ts";
 import type { Log } from "../log.ts";
 import type { RootDisks } from "../rootfs/root-disks.ts";
 import { MetricHistory, type MetricRange, SAMPLE_EVERY_MS } from "./metric-history.ts";
 import type { MetricStore } from "./metric-store.ts";
 import { ProcessUsage, type ProcUnits, readProcUnits, type Usage } from "./process-usage.ts";
 import type { Sample } from "./sample-ring.ts";
+
+/** A running capsule's VMM, for whoever measures it. */
+export interface RunningVmm {
+  readonly id: string;
+  readonly vcpus: number;
+  readonly vmm: ProcessIdentity;
+}
 
 export interface CapsuleMetricsDeps {
   readonly running: () => readonly RunningVmm[];

@@ -1,7 +1,7 @@
 // What a process has used, read from its line in /proc for as long as it lives.
 
 import { closeSync, openSync, readFileSync, readSync } from "node:fs";
-import type { ProcessIdentity } from "../vmm/process-identity.ts";
+import type { ProcessIdentity } from "../keeper/process-identity.ts";
 
 /** The line has 52 fields (proc_pid_stat(5)); 64-bit ones have at most 20 digits. */
 const STAT_BYTES_MAX = 2048;

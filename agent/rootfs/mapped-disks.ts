@@ -26,7 +26,7 @@ import {
   SECTOR_BYTES,
   snapshotTable,
 } from "./mapped-tables.ts";
-import type { CreateRootDisk } from "./root-disks.ts";
+import type { CreateRootDisk } from "./root-disk.ts";
 
 const COW_SUFFIX = ".cow";
 const LINK_SUFFIX = ".dm";

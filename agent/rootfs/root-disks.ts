@@ -1,12 +1,13 @@
 // The root disks of capsules: each a copy-on-write child of a base image. One interface, three ways
 // to copy.
+
 import { chown, link, mkdir, readdir, rename, rm, stat, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import type { Kernel } from "../native/kernel.ts";
 import { hasCode } from "../native/syscall-error.ts";
-import type { BaseImage } from "./images.ts";
 import { MappedDisks } from "./mapped-disks.ts";
 import { canReflink, PROBE_PREFIX } from "./probe-reflink.ts";
+import type { CowKind, CreateRootDisk } from "./root-disk.ts";
 
 const MIB = 1024 * 1024;
 const SUFFIX = ".ext4";
@@ -14,22 +15,6 @@ const PARTIAL_SUFFIX = ".ext4.partial";
 const REPLACED_SUFFIX = ".ext4.replaced";
 // A capsule's id as it appears in file and device names.
 const CAPSULE_ID_PATTERN = /^[0-9a-z][0-9a-z-]{0,63}$/;
-
-/**
- * reflink: a clone that shares extents with its base (XFS, btrfs). dm: a device-mapper snapshot
- * over loop devices. copy: a whole copy without its holes, for a file system that can do nothing
- * better.
- */
-export type CowKind = "reflink" | "copy" | "dm";
-
-export interface CreateRootDisk {
-  readonly capsuleId: string;
-  readonly base: BaseImage;
-  /** The disk is grown to this, never shrunk below its base. */
-  readonly sizeMib: number;
-  /** Who owns it, alone: the capsule's VMM. */
-  readonly uid: number;
-}
 
 export class RootDisks {
   readonly kind: CowKind;

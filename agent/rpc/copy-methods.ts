@@ -3,9 +3,9 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { forkCapsule, snapshotCapsule } from "../capsules/copies.ts";
-import type { Failpoints } from "../capsules/failpoints.ts";
-import type { MemoryTemplates } from "../capsules/memory-templates.ts";
 import { AgentError } from "../errors.ts";
+import type { Failpoints } from "../failpoints.ts";
+import type { MemoryTemplates } from "../templates/memory-templates.ts";
 import { type LifecycleDeps, toStarted } from "./lifecycle-methods.ts";
 import { parseFork, parseSnapshot, parseTemplateIds } from "./requests.ts";
 import { toConnectError } from "./rpc-errors.ts";

@@ -11,14 +11,13 @@ import type {
   ResumeSandboxRequest,
 } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { decodeId } from "../../proto/ids.ts";
-import type { CapsuleSpec } from "../capsules/capsule-spec.ts";
 import type { ForkRequest, SnapshotRequest } from "../capsules/copies.ts";
-import type { TemplateIds } from "../capsules/memory-templates.ts";
 import type { ResumeRequest } from "../capsules/resumes.ts";
 import { invalidField } from "../errors.ts";
 import type { Command } from "../guest/exec.ts";
 import type { TerminalSize } from "../guest/process-streams.ts";
 import type { ProcessRef } from "../guest/processes.ts";
+import type { CapsuleSpec } from "../journal/capsule-spec.ts";
 import {
   ARGUMENT_BYTES_MAX,
   ARGUMENTS_MAX,
@@ -41,6 +40,7 @@ import {
   USER_NAME_BYTES_MAX,
   VCPUS_MAX,
 } from "../limits.ts";
+import type { TemplateIds } from "../templates/memory-templates.ts";
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 const USER_NAME = /^[A-Za-z0-9_][A-Za-z0-9_.-]*\$?$/;

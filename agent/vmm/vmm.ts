@@ -21,7 +21,6 @@
  * after a restart of the agent.
  */
 import type { CapsuleCgroup, CgroupLimits } from "../cgroups/cgroups.ts";
-import type { GuestKernel } from "./guest-kernel.ts";
 
 export interface CapsuleShape {
   readonly vcpus: number;
@@ -131,4 +130,13 @@ export interface Vmm {
 /** A VMM did not do what was asked. The message may name host paths: it is for the log. */
 export class VmmError extends Error {
   override readonly name = "VmmError";
+}
+
+export interface GuestKernel {
+  /** Path of an uncompressed ELF kernel. */
+  readonly vmlinux: string;
+  /** Path of the initial file system beside it, if there is one. */
+  readonly initrd: string | null;
+  /** "6.1.192"; "" for a plain vmlinux, whose version nothing tells. */
+  readonly version: string;
 }

@@ -1,9 +1,9 @@
 // The keys by which programs act for a team.
 
 import { type Id, newId } from "../../proto/ids.ts";
-import { randomHex, sha256Hex } from "../auth/digest.ts";
 import type { Clock } from "../clock.ts";
 import type { Db } from "../db/client.ts";
+import { randomHex, sha256Hex } from "../digest.ts";
 import { AppError } from "../errors.ts";
 import { countApiKeysLocked, deleteApiKey, insertApiKey, listApiKeys } from "./queries.ts";
 import type { ApiKeyRow } from "./schema.ts";

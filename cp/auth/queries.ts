@@ -1,14 +1,9 @@
 // SQL of credentials and of the accounts they belong to.
 
-import { and, eq, exists, isNull, lt, ne, not, or, sql } from "drizzle-orm";
+import { and, eq, isNull, lt, or, sql } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
-import type { Db, Queryable } from "../db/client.ts";
+import type { Db } from "../db/client.ts";
 import { teamApiKeys, teams, users, usersTeams } from "../db/tables.ts";
-
-/** Any constant: it names the lock under which the first active user is told apart. */
-const FIRST_USER_LOCK = 7_221_503;
-
-export type UserRow = typeof users.$inferSelect;
 
 /** The statements of the hot path, built once: building them per request halves its rate. */
 export function prepareAuthQueries(db: Db) {
@@ -66,51 +61,4 @@ export async function touchApiKey(
         or(isNull(teamApiKeys.lastUsed), lt(teamApiKeys.lastUsed, before)),
       ),
     );
-}
-
-export async function findUserByEmail(q: Queryable, email: string): Promise<UserRow | undefined> {
-  const [row] = await q.select().from(users).where(eq(users.email, email));
-  return row;
-}
-
-export async function findUser(q: Queryable, id: Id<"user">): Promise<UserRow | undefined> {
-  const [row] = await q.select().from(users).where(eq(users.id, id));
-  return row;
-}
-
-/** False when the address has an account already, also one made a moment ago. */
-export async function insertInactiveUser(
-  q: Queryable,
-  user: { id: Id<"user">; email: string; name: string; passwordHash: string; createdAt: Date },
-): Promise<boolean> {
-  const rows = await q
-    .insert(users)
-    .values({ ...user, status: "inactive", updatedAt: user.createdAt })
-    .onConflictDoNothing({ target: users.email })
-    .returning({ id: users.id });
-  return rows.length === 1;
-}
-
-/** Removes the account unless it was activated. */
-export async function deleteInactiveUser(q: Queryable, id: Id<"user">): Promise<void> {
-  await q.delete(users).where(and(eq(users.id, id), eq(users.status, "inactive")));
-}
-
-/**
- * Moves the account from inactive to active; undefined when it isn't inactive. The first account
- * ever to become active makes its owner the platform's administrator; the lock makes two concurrent
- * activations see each other.
- */
-export async function activateUser(
-  q: Queryable,
-  { id, now }: { id: Id<"user">; now: Date },
-): Promise<UserRow | undefined> {
-  await q.execute(sql`select pg_advisory_xact_lock(${FIRST_USER_LOCK})`);
-  const everActive = q.select({ one: sql`1` }).from(users).where(ne(users.status, "inactive"));
-  const [row] = await q
-    .update(users)
-    .set({ status: "active", isAdmin: not(exists(everActive)), updatedAt: now })
-    .where(and(eq(users.id, id), eq(users.status, "inactive")))
-    .returning();
-  return row;
 }

@@ -9,26 +9,26 @@ import type { CreateSandboxResponse } from "../../proto/gen/hostagent/hostagent_
 import { encodeId, type Id, newId } from "../../proto/ids.ts";
 import { agentFailure, isCutOff } from "../agents/agent-errors.ts";
 import { CREATE_TIMEOUT_MS, DESTROY_TIMEOUT_MS } from "../agents/limits.ts";
+import { secondsFromNow } from "../db/time.ts";
 import { AppError } from "../errors.ts";
 import { type EventActor, recordCapsuleEvents } from "../events/outbox.ts";
 import { answerOnce, type Claim } from "../idempotency/answer-once.ts";
 import { freeKey, type KeyedRequest, keepAnswer } from "../idempotency/service.ts";
+import { lockHost, selectCandidateHosts } from "../scheduler/host-loads.ts";
+import { type CapsuleShape, type HostLoad, hasRoom, rankHosts } from "../scheduler/placement.ts";
 import { findTemplate, hostsOfTemplate, type Template } from "../templates/service.ts";
 import { settledAnswer } from "./answers.ts";
-import type { OperationDeps } from "./deps.ts";
+import type { CapsuleDeps } from "./deps.ts";
 import { ENDED_STATES } from "./lifecycle.ts";
 import { DISK_SIZE_MB, MEMORY_MB_DEFAULT, MEMORY_MB_MIN, VCPUS_DEFAULT } from "./limits.ts";
-import { insertionEvent, moveCapsule, moveCapsuleIn, moveFromAnyIn } from "./moves.ts";
-import { type CapsuleShape, type HostLoad, hasRoom, rankHosts } from "./placement.ts";
 import {
-  insertCapsule,
-  lockHost,
+  insertionEvent,
+  moveCapsule,
+  moveCapsuleIn,
+  moveFromAnyIn,
   runningColumns,
-  secondsFromNow,
-  selectCandidateHosts,
-  selectCapsule,
-  updateDeadline,
-} from "./queries.ts";
+} from "./moves.ts";
+import { insertCapsule, selectCapsule, updateDeadline } from "./queries.ts";
 import { type Capsule, type CapsuleRow, type CreateCapsule, toCapsule } from "./schema.ts";
 
 /** From the insert to the question to the host there is only one short transaction. */
@@ -48,7 +48,7 @@ export interface CreateRequest {
  * `no_hosts_available`, `agent_error` (the capsule is then `error` and not on the host), and
  * `conflict` when it was destroyed meanwhile or the idempotency key belongs to another body.
  */
-export async function createCapsule(deps: OperationDeps, request: CreateRequest): Promise<Capsule> {
+export async function createCapsule(deps: CapsuleDeps, request: CreateRequest): Promise<Capsule> {
   return await answerOnce(deps.db, request.key, {
     status: 201,
     run: async (claim) => await placeAndStart(deps, request, claim),
@@ -58,7 +58,7 @@ export async function createCapsule(deps: OperationDeps, request: CreateRequest)
 }
 
 async function placeAndStart(
-  deps: OperationDeps,
+  deps: CapsuleDeps,
   request: CreateRequest,
   claim: Claim,
 ): Promise<Capsule> {
@@ -86,7 +86,7 @@ interface Placed {
 
 /** Claims a place on the best host that has room, in the transaction that inserts the row. */
 async function placeCapsule(
-  deps: OperationDeps,
+  deps: CapsuleDeps,
   { request, template, claim }: { request: CreateRequest; template: Template; claim: Claim },
 ): Promise<Placed> {
   const shape = shapeOf(request.body, template);
@@ -123,7 +123,7 @@ async function placeCapsule(
 
 /** Hosts that are online and, when the template holds memory, have it. */
 async function findCandidates(
-  deps: OperationDeps,
+  deps: CapsuleDeps,
   teamId: Id<"team">,
   template: Template,
 ): Promise<HostLoad[]> {
@@ -167,7 +167,7 @@ interface Start extends StartingCapsule {
   readonly template: Template;
 }
 
-async function startCapsule(deps: OperationDeps, start: Start): Promise<Capsule> {
+async function startCapsule(deps: CapsuleDeps, start: Start): Promise<Capsule> {
   const { row, host, actor } = start;
   const { id, operationId } = row;
   const starting = await moveCapsule(deps.db, {
@@ -198,14 +198,14 @@ async function startCapsule(deps: OperationDeps, start: Start): Promise<Capsule>
 
 /** Records what the host told. Throws `conflict` when the capsule was destroyed meanwhile. */
 export async function finishStart(
-  deps: OperationDeps,
+  deps: CapsuleDeps,
   start: StartingCapsule,
   told: { hostIp: string; metadata: Record<string, string> },
 ): Promise<Capsule> {
   return (await recordRunning(deps, start, told)) ?? (await overtaken(deps, start));
 }
 
-function toAgent(deps: OperationDeps, { row, template }: Start) {
+function toAgent(deps: CapsuleDeps, { row, template }: Start) {
   return {
     sandboxId: encodeId("capsule", row.id),
     operationId: row.operationId,
@@ -224,7 +224,7 @@ function toAgent(deps: OperationDeps, { row, template }: Start) {
 
 /** Undefined when the capsule is not this operation's to move any more. */
 async function recordRunning(
-  deps: OperationDeps,
+  deps: CapsuleDeps,
   { row, actor, key }: StartingCapsule,
   told: { hostIp: string; metadata: Record<string, string> },
 ): Promise<Capsule | undefined> {
@@ -249,7 +249,7 @@ async function recordRunning(
  * failure, if the capsule has not gone on in spite of it.
  */
 export async function failCapsule(
-  deps: OperationDeps,
+  deps: CapsuleDeps,
   start: StartingCapsule,
   failure: AppError,
   { isKeyFree = false } = {},
@@ -276,7 +276,7 @@ export async function failCapsule(
 }
 
 /** Somebody else moved the capsule on: a destroy, or a control plane that took us for dead. */
-async function overtaken(deps: OperationDeps, { row, host }: StartingCapsule): Promise<Capsule> {
+async function overtaken(deps: CapsuleDeps, { row, host }: StartingCapsule): Promise<Capsule> {
   const current = await selectCapsule(deps.db, row.id);
   const isEnding = ["stopping", ...ENDED_STATES].includes(current?.status ?? "stopped");
   // The host may have begun after it was told to destroy.
@@ -286,7 +286,7 @@ async function overtaken(deps: OperationDeps, { row, host }: StartingCapsule): P
 
 /** Best effort: what stays because the host does not answer is destroyed when it does again. */
 async function destroyOnHost(
-  deps: OperationDeps,
+  deps: CapsuleDeps,
   host: StartingCapsule["host"],
   id: Id<"capsule">,
 ): Promise<void> {

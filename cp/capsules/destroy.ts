@@ -2,17 +2,13 @@
 // answer, by the loop that settles operations.
 
 import { encodeId } from "../../proto/ids.ts";
+import { type HostStatus, selectHost } from "../agents/host-address.ts";
 import { DESTROY_TIMEOUT_MS } from "../agents/limits.ts";
+import { secondsFromNow } from "../db/time.ts";
 import type { EventActor } from "../events/outbox.ts";
-import type { OperationDeps } from "./deps.ts";
+import type { CapsuleDeps } from "./deps.ts";
 import { type MoveEvent, moveCapsule } from "./moves.ts";
-import {
-  type HostStatus,
-  secondsFromNow,
-  selectCapsule,
-  selectHost,
-  updateDeadline,
-} from "./queries.ts";
+import { selectCapsule, updateDeadline } from "./queries.ts";
 import type { CapsuleRow } from "./schema.ts";
 
 /** The host's answer, and time to write it down. */
@@ -26,7 +22,7 @@ const RETRY_SEC_MAX = 60;
  * host has nothing left of it, or when the host could not be asked: the promise is then on record.
  */
 export async function destroyCapsule(
-  deps: OperationDeps,
+  deps: CapsuleDeps,
   row: CapsuleRow,
   actor: EventActor,
 ): Promise<void> {
@@ -38,7 +34,7 @@ export async function destroyCapsule(
 
 /** Asks the host and records the end. A host that does not answer is asked again later. */
 export async function finishStopping(
-  deps: OperationDeps,
+  deps: CapsuleDeps,
   row: CapsuleRow,
   { event, timeoutMs }: { event: MoveEvent; timeoutMs: number },
 ): Promise<boolean> {
@@ -55,7 +51,7 @@ export async function finishStopping(
 }
 
 async function destroyOnHost(
-  deps: OperationDeps,
+  deps: CapsuleDeps,
   row: CapsuleRow,
   host: { address: string; status: HostStatus; timeoutMs: number },
 ): Promise<boolean> {
@@ -74,7 +70,7 @@ async function destroyOnHost(
 }
 
 async function beginStopping(
-  deps: OperationDeps,
+  deps: CapsuleDeps,
   row: CapsuleRow,
   actor: EventActor,
 ): Promise<CapsuleRow | undefined> {

@@ -8,16 +8,18 @@ import { encodeId, type Id, newId } from "../../proto/ids.ts";
 import { agentFailure } from "../agents/agent-errors.ts";
 import { FORK_TIMEOUT_MS } from "../agents/limits.ts";
 import type { Db } from "../db/client.ts";
+import { secondsFromNow } from "../db/time.ts";
 import { AppError } from "../errors.ts";
 import { type EventActor, recordCapsuleEvents } from "../events/outbox.ts";
 import type { Claim } from "../idempotency/answer-once.ts";
+import { lockHost } from "../scheduler/host-loads.ts";
+import { countRoom } from "../scheduler/placement.ts";
 import { settledAnswer } from "./answers.ts";
 import { failCapsule, finishStart, STARTING_DEADLINE_SEC, type StartingCapsule } from "./create.ts";
-import type { OperationDeps } from "./deps.ts";
+import type { CapsuleDeps } from "./deps.ts";
 import { stopping } from "./host-change.ts";
 import { insertionEvent } from "./moves.ts";
-import { countRoom } from "./placement.ts";
-import { insertCapsule, lockHost, secondsFromNow, updateDeadline } from "./queries.ts";
+import { insertCapsule, updateDeadline } from "./queries.ts";
 import type { RunningCapsule } from "./running.ts";
 import type { Capsule, CapsuleRow, Fork } from "./schema.ts";
 
@@ -37,7 +39,7 @@ export type ForkResult = { readonly capsule: Capsule } | { readonly error: AppEr
  * has no room for any, `host_unavailable`, and what the host refused it with.
  */
 export async function forkCapsule(
-  deps: OperationDeps,
+  deps: CapsuleDeps,
   { capsule: source, agent }: RunningCapsule,
   request: ForkRequest,
 ): Promise<ForkResult[]> {
@@ -104,7 +106,7 @@ export function toFork(result: ForkResult): Fork {
 
 /** Rows for as many forks as the host has room for. */
 async function placeForks(
-  deps: OperationDeps,
+  deps: CapsuleDeps,
   source: CapsuleRow,
   { actor, count, timeoutSec, claim }: ForkRequest,
 ): Promise<StartingCapsule[]> {
@@ -156,7 +158,7 @@ async function settled(start: Promise<Capsule>): Promise<ForkResult> {
 }
 
 async function outcome(
-  deps: OperationDeps,
+  deps: CapsuleDeps,
   { row: { id, operationId } }: StartingCapsule,
   ending: Promise<Capsule>,
 ): Promise<ForkResult> {

@@ -9,11 +9,12 @@ import { agentFailure } from "../agents/agent-errors.ts";
 import { LIST_TIMEOUT_MS } from "../agents/limits.ts";
 import { acrossRestart, type CallOptions } from "../agents/retry.ts";
 import type { Queryable } from "../db/client.ts";
+import { secondsFromNow } from "../db/time.ts";
 import { AppError } from "../errors.ts";
 import type { EventActor } from "../events/outbox.ts";
-import type { OperationDeps } from "./deps.ts";
+import type { CapsuleDeps } from "./deps.ts";
 import type { CapsuleState } from "./lifecycle.ts";
-import { secondsFromNow, selectCapsule, updateDeadline } from "./queries.ts";
+import { selectCapsule, updateDeadline } from "./queries.ts";
 import { wrongState } from "./running.ts";
 import type { CapsuleRow } from "./schema.ts";
 
@@ -52,7 +53,7 @@ export interface HostChange<Answer> {
 }
 
 /** What the row says from the moment on when the change has begun. */
-export function changing(deps: OperationDeps, timeoutMs: number) {
+export function changing(deps: CapsuleDeps, timeoutMs: number) {
   const stateDeadline = secondsFromNow(timeoutMs / 1000 + SETTLE_SEC);
   return { operationId: deps.operations.next(), stateDeadline };
 }
@@ -63,7 +64,7 @@ export function changing(deps: OperationDeps, timeoutMs: number) {
  * of it, it stays in between until it does.
  */
 export async function runChange<Answer>(
-  deps: OperationDeps,
+  deps: CapsuleDeps,
   change: HostChange<Answer>,
   { row, agent, actor }: { row: CapsuleRow; agent: AgentClient; actor: EventActor },
 ): Promise<CapsuleRow> {
@@ -84,7 +85,7 @@ export async function runChange<Answer>(
 
 /** The capsule as its host has it; undefined when it has not. Throws when it does not answer. */
 export async function askHost(
-  deps: OperationDeps,
+  deps: CapsuleDeps,
   agent: AgentClient,
   id: Id<"capsule">,
 ): Promise<SandboxInfo | undefined> {
@@ -95,10 +96,7 @@ export async function askHost(
 }
 
 /** Has a loop look at the operation again in a moment, if it still is that operation. */
-export async function lookAgain(
-  deps: OperationDeps,
-  { id, operationId }: CapsuleRow,
-): Promise<void> {
+export async function lookAgain(deps: CapsuleDeps, { id, operationId }: CapsuleRow): Promise<void> {
   await updateDeadline(deps.db, { id, operationId, afterSec: AGAIN_SEC });
 }
 
@@ -119,7 +117,7 @@ export function stopping(): AppError {
 }
 
 async function afterFailure<Answer>(
-  deps: OperationDeps,
+  deps: CapsuleDeps,
   change: HostChange<Answer>,
   failed: { row: CapsuleRow; agent: AgentClient; actor: EventActor; error: unknown },
 ): Promise<CapsuleRow> {

@@ -1,6 +1,7 @@
 // A move of a capsule from one state to the next: compare-and-set, with its event in the same
 // transaction.
 
+import { sql } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
 import type { Db, Tx } from "../db/client.ts";
 import {
@@ -117,4 +118,10 @@ function toEvent(
 
 function requireLegal(from: CapsuleState, to: CapsuleState): void {
   if (!isLegalMove(from, to)) throw new Error(`unreachable: illegal move from ${from} to ${to}`);
+}
+
+/** What a capsule has from the moment it runs, as its host says. */
+export function runningColumns(told: { hostIp: string; metadata: Record<string, string> }) {
+  const startedAt = sql<Date>`now()`;
+  return { hostIp: told.hostIp, metadata: told.metadata, startedAt, lastActiveAt: startedAt };
 }

@@ -6,7 +6,7 @@ import { encodeId } from "../../proto/ids.ts";
 import { PAUSE_TIMEOUT_MS } from "../agents/limits.ts";
 import type { EventActor } from "../events/outbox.ts";
 import type { Claim } from "../idempotency/answer-once.ts";
-import type { OperationDeps } from "./deps.ts";
+import type { CapsuleDeps } from "./deps.ts";
 import {
   changing,
   type Ending,
@@ -26,7 +26,7 @@ import type { CapsuleRow } from "./schema.ts";
  * does not say what became of it, it stays `pausing` until it does.
  */
 export async function pauseCapsule(
-  deps: OperationDeps,
+  deps: CapsuleDeps,
   { capsule, agent }: RunningCapsule,
   { actor, claim }: { actor: EventActor; claim: Claim },
 ): Promise<CapsuleRow> {
@@ -47,7 +47,7 @@ export async function pauseCapsule(
 }
 
 /** How a pause is asked for and how it ends. */
-export function pauseChange(deps: OperationDeps): HostChange<unknown> {
+export function pauseChange(deps: CapsuleDeps): HostChange<unknown> {
   return {
     verb: "pause",
     from: "running",
@@ -67,7 +67,7 @@ export function durableAt(told: SandboxInfo | undefined): Date | null {
 }
 
 async function settlePausing(
-  deps: OperationDeps,
+  deps: CapsuleDeps,
   row: CapsuleRow,
   { told, ending }: Told,
 ): Promise<CapsuleRow | undefined> {
@@ -100,7 +100,7 @@ async function settlePausing(
 }
 
 async function recordPaused(
-  deps: OperationDeps,
+  deps: CapsuleDeps,
   { id, operationId }: CapsuleRow,
   ending: Ending,
   told?: SandboxInfo,

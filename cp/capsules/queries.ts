@@ -1,20 +1,15 @@
 // SQL of capsules.
 
-import { and, desc, eq, inArray, lt, lte, notInArray, or, sql } from "drizzle-orm";
-import type { PgColumn, PgInsertValue, PgUpdateSetSource } from "drizzle-orm/pg-core";
+import { and, desc, eq, inArray, lt, lte, or, sql } from "drizzle-orm";
+import type { PgInsertValue, PgUpdateSetSource } from "drizzle-orm/pg-core";
 import type { Id } from "../../proto/ids.ts";
 import type { Db, Queryable } from "../db/client.ts";
-import { capsules, hosts, teams } from "../db/tables.ts";
-import { type CapsuleState, ENDED_STATES, HOLDING_STATES, OPERATION_STATES } from "./lifecycle.ts";
+import { capsules, hosts } from "../db/tables.ts";
+import { secondsFromNow } from "../db/time.ts";
+import { isAbandoned } from "../operations/operations.ts";
+import { type CapsuleState, OPERATION_STATES } from "./lifecycle.ts";
 import { CAPSULES_LISTED_MAX } from "./limits.ts";
-import { isAbandoned } from "./operations.ts";
-import { type HostLoad, RESTING_DISK_SHARE, RESTING_MEMORY_SHARE } from "./placement.ts";
-import type { CapsuleRow } from "./schema.ts";
-
-export type HostStatus = (typeof hosts.$inferSelect)["status"];
-
-/** A host whose last heartbeat is older than this has fallen silent. */
-export const HOST_SILENT_SEC = 90;
+import type { CapsuleOfTeam, CapsuleRow } from "./schema.ts";
 
 /** What a call about a capsule reads first, prepared: building it per request halves its rate. */
 export function prepareCapsuleQueries(db: Db) {
@@ -37,11 +32,6 @@ export function prepareCapsuleQueries(db: Db) {
 }
 
 export type CapsuleQueries = ReturnType<typeof prepareCapsuleQueries>;
-
-export interface CapsuleOfTeam {
-  readonly id: Id<"capsule">;
-  readonly teamId: Id<"team">;
-}
 
 /** The capsule of whatever team, for operations on it. */
 export async function selectCapsule(
@@ -121,17 +111,6 @@ export async function updateStateOfHost(
     .returning();
 }
 
-/** What a capsule has from the moment it runs, as its host says. */
-export function runningColumns(told: { hostIp: string; metadata: Record<string, string> }) {
-  const startedAt = sql<Date>`now()`;
-  return { hostIp: told.hostIp, metadata: told.metadata, startedAt, lastActiveAt: startedAt };
-}
-
-/** The given seconds from now, by the database's clock. */
-export function secondsFromNow(seconds: number) {
-  return sql<Date>`now() + make_interval(secs => ${seconds})`;
-}
-
 /** Says when a loop looks at the operation again, if it still is that operation. */
 export async function updateDeadline(
   q: Queryable,
@@ -192,70 +171,4 @@ export async function touchCapsule(q: Queryable, id: Id<"capsule">): Promise<voi
         ),
       ),
     );
-}
-
-/** Where the agent of the host listens; undefined when there is no such host any more. */
-export async function selectHost(
-  q: Queryable,
-  id: Id<"host">,
-): Promise<{ address: string; status: HostStatus } | undefined> {
-  const columns = { address: hosts.address, status: hosts.status };
-  const [host] = await q.select(columns).from(hosts).where(eq(hosts.id, id));
-  return host;
-}
-
-/** Hosts that may take a capsule of the team, oldest first, with what their capsules hold. */
-export async function selectCandidateHosts(q: Queryable, teamId: Id<"team">): Promise<HostLoad[]> {
-  const [team] = await q.select({ isByoc: teams.isByoc }).from(teams).where(eq(teams.id, teamId));
-  const rightKind =
-    team?.isByoc === true
-      ? and(eq(hosts.type, "byoc"), eq(hosts.teamId, teamId))
-      : eq(hosts.type, "regular");
-  return await hostLoads(q, rightKind);
-}
-
-/**
- * The host as it is once every other placement on it is over, or undefined when it takes no more
- * capsules. Holds the host's row until the transaction ends.
- */
-export async function lockHost(q: Queryable, id: Id<"host">): Promise<HostLoad | undefined> {
-  await q.select({ id: hosts.id }).from(hosts).where(eq(hosts.id, id)).for("no key update");
-  // A statement of its own: it sees what the holder before us has committed.
-  return (await hostLoads(q, eq(hosts.id, id)))[0];
-}
-
-async function hostLoads(q: Queryable, which: ReturnType<typeof and>): Promise<HostLoad[]> {
-  const holds = sql`${inArray(capsules.status, [...HOLDING_STATES])}`;
-  const sum = (column: PgColumn, restingShare: number) =>
-    sql<number>`ceil(coalesce(sum(case when ${holds} then ${column}
-      else ${column} * ${restingShare}::float8 end), 0))::float8`;
-  return await q
-    .select({
-      id: hosts.id,
-      address: hosts.address,
-      cpuCores: hosts.cpuCores,
-      memoryMb: hosts.memoryMb,
-      diskGb: hosts.diskGb,
-      usedVcpus: sum(capsules.vcpus, 0),
-      usedMemoryMb: sum(capsules.memoryMb, RESTING_MEMORY_SHARE),
-      usedDiskMb: sum(capsules.diskSizeMb, RESTING_DISK_SHARE),
-    })
-    .from(hosts)
-    .leftJoin(
-      capsules,
-      and(
-        eq(capsules.hostId, hosts.id),
-        notInArray(capsules.status, [...ENDED_STATES, "hibernated"]),
-      ),
-    )
-    .where(
-      and(
-        which,
-        eq(hosts.status, "online"),
-        sql`${hosts.address} <> ''`,
-        sql`${hosts.lastHeartbeatAt} > now() - make_interval(secs => ${HOST_SILENT_SEC})`,
-      ),
-    )
-    .groupBy(hosts.id)
-    .orderBy(hosts.createdAt, hosts.id);
 }

@@ -7,7 +7,9 @@ import { RESUME_TIMEOUT_MS } from "../agents/limits.ts";
 import { AppError } from "../errors.ts";
 import type { EventActor } from "../events/outbox.ts";
 import type { Claim } from "../idempotency/answer-once.ts";
-import type { OperationDeps } from "./deps.ts";
+import { lockHost } from "../scheduler/host-loads.ts";
+import { hasRoom, RESTING_DISK_SHARE, RESTING_MEMORY_SHARE } from "../scheduler/placement.ts";
+import type { CapsuleDeps } from "./deps.ts";
 import {
   changing,
   type Ending,
@@ -17,9 +19,7 @@ import {
   runChange,
   type Told,
 } from "./host-change.ts";
-import { moveCapsule, moveCapsuleIn, moveFromAny, toldAs } from "./moves.ts";
-import { hasRoom, RESTING_DISK_SHARE, RESTING_MEMORY_SHARE } from "./placement.ts";
-import { lockHost, runningColumns } from "./queries.ts";
+import { moveCapsule, moveCapsuleIn, moveFromAny, runningColumns, toldAs } from "./moves.ts";
 import type { RunningCapsule } from "./running.ts";
 import type { CapsuleRow } from "./schema.ts";
 
@@ -37,7 +37,7 @@ export interface ResumeRequest {
  * became of it, it stays `resuming` until it does.
  */
 export async function resumeCapsule(
-  deps: OperationDeps,
+  deps: CapsuleDeps,
   { capsule, agent }: RunningCapsule,
   { actor, memory, claim }: ResumeRequest,
 ): Promise<CapsuleRow> {
@@ -47,7 +47,7 @@ export async function resumeCapsule(
 
 /** How a resume is asked for and how it ends. */
 export function resumeChange(
-  deps: OperationDeps,
+  deps: CapsuleDeps,
   { memory }: Pick<ResumeRequest, "memory">,
 ): HostChange<ResumeSandboxResponse> {
   return {
@@ -63,7 +63,7 @@ export function resumeChange(
 }
 
 async function settleResuming(
-  deps: OperationDeps,
+  deps: CapsuleDeps,
   row: CapsuleRow,
   { told, ending }: Told,
 ): Promise<CapsuleRow | undefined> {
@@ -86,7 +86,7 @@ async function settleResuming(
 }
 
 async function beginResuming(
-  deps: OperationDeps,
+  deps: CapsuleDeps,
   capsule: CapsuleRow,
   { actor, claim }: Pick<ResumeRequest, "actor" | "claim">,
 ): Promise<CapsuleRow> {
@@ -115,7 +115,7 @@ async function beginResuming(
   });
 }
 
-function toAgent(deps: OperationDeps, row: CapsuleRow) {
+function toAgent(deps: CapsuleDeps, row: CapsuleRow) {
   return {
     sandboxId: encodeId("capsule", row.id),
     operationId: row.operationId,
@@ -128,7 +128,7 @@ function toAgent(deps: OperationDeps, row: CapsuleRow) {
 }
 
 async function recordRunning(
-  deps: OperationDeps,
+  deps: CapsuleDeps,
   { id, operationId }: CapsuleRow,
   { told, ending }: { told: ResumeSandboxResponse | SandboxInfo; ending: Ending },
 ): Promise<CapsuleRow | undefined> {

@@ -5,9 +5,6 @@ import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
 import { IdempotencyHeaders } from "../idempotency/schema.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { parseId } from "../wire.ts";
-import { commandRoutes } from "./command-routes.ts";
-import { fileRoutes } from "./file-routes.ts";
-import { metricRoutes } from "./metric-routes.ts";
 import { restRoutes } from "./rest-routes.ts";
 import { AUTH_ERRORS, CAPSULE_ERRORS, RUNNING_ERRORS } from "./route-errors.ts";
 import { Capsule, CapsuleList, CapsuleParams, CreateCapsule } from "./schema.ts";
@@ -88,8 +85,5 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
         detail: { summary: "Reset the capsule's inactivity timer" },
       },
     )
-    .use(restRoutes(deps))
-    .use(commandRoutes(deps))
-    .use(fileRoutes(deps))
-    .use(metricRoutes(deps));
+    .use(restRoutes(deps));
 }

@@ -2,7 +2,7 @@
 
 import { Type } from "@sinclair/typebox";
 import { type Static, t } from "elysia";
-import { encodeId } from "../../proto/ids.ts";
+import { encodeId, type Id } from "../../proto/ids.ts";
 import type { capsules } from "../db/tables.ts";
 import { timestamp } from "../wire.ts";
 import { WIRE_STATUSES, wireStatus } from "./lifecycle.ts";
@@ -139,4 +139,9 @@ export function toCapsule(row: CapsuleRow): Capsule {
     ...(row.durableAt === null ? {} : { durable_at: timestamp(row.durableAt) }),
     ...(row.reason === "" ? {} : { reason: row.reason }),
   };
+}
+
+export interface CapsuleOfTeam {
+  readonly id: Id<"capsule">;
+  readonly teamId: Id<"team">;
 }

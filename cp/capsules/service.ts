@@ -5,20 +5,18 @@ import { agentFailure } from "../agents/agent-errors.ts";
 import { GUEST_CALL_TIMEOUT_MS } from "../agents/limits.ts";
 import type { TeamCaller } from "../auth/authenticator.ts";
 import { AppError } from "../errors.ts";
-import type { EventActor } from "../events/outbox.ts";
+import { toActor } from "../events/actor.ts";
 import { answerOnce, type Claim } from "../idempotency/answer-once.ts";
-import { hashRequest, type KeyedRequest } from "../idempotency/service.ts";
+import { type KeyedRequest, keyed } from "../idempotency/service.ts";
+import { UnderWay } from "../operations/under-way.ts";
 import { settledChange } from "./answers.ts";
 import { createCapsule } from "./create.ts";
-import type { CapsuleDeps, OperationDeps } from "./deps.ts";
+import type { CapsuleDeps, CapsuleStarter } from "./deps.ts";
 import { destroyCapsule } from "./destroy.ts";
 import { forkCapsule, settledForks, toFork } from "./fork.ts";
 import type { CapsuleState } from "./lifecycle.ts";
-import { selectPoints } from "./metric-queries.ts";
-import type { MetricPoint, MetricRange } from "./metric-schema.ts";
 import { pauseCapsule } from "./pause.ts";
 import {
-  type CapsuleOfTeam,
   type CapsuleQueries,
   prepareCapsuleQueries,
   selectListed,
@@ -28,6 +26,7 @@ import { resumeCapsule } from "./resume.ts";
 import { capsuleNotFound, findOnHost, findRunning, type RunningCapsule } from "./running.ts";
 import {
   type Capsule,
+  type CapsuleOfTeam,
   type CapsuleRow,
   type CreateCapsule,
   type Fork,
@@ -35,17 +34,16 @@ import {
   type ResumeCapsule,
   toCapsule,
 } from "./schema.ts";
-import { UnderWay } from "./under-way.ts";
 
 /** The recorded time of last activity is informational; a busy capsule writes this often. */
 const ACTIVITY_RESOLUTION_MS = 5000;
 
 export class Capsules implements AsyncDisposable {
-  readonly #deps: OperationDeps;
+  readonly #deps: CapsuleDeps;
   readonly #queries: CapsuleQueries;
   readonly #underWay = new UnderWay();
 
-  constructor(deps: CapsuleDeps) {
+  constructor(deps: CapsuleStarter) {
     this.#deps = { ...deps, ending: this.#underWay.ending };
     this.#queries = prepareCapsuleQueries(deps.db);
   }
@@ -133,13 +131,6 @@ export class Capsules implements AsyncDisposable {
     return await findOnHost({ queries: this.#queries, agents, log }, ids);
   }
 
-  /** What was copied of a paused capsule's metrics; null of one in another state. Throws `not_found`. */
-  async savedMetrics(ids: CapsuleOfTeam, range: MetricRange): Promise<MetricPoint[] | null> {
-    const row = await this.#queries.one(ids);
-    if (row === undefined) throw capsuleNotFound(ids.id);
-    return row.status === "paused" ? await selectPoints(this.#deps.db, ids.id, range) : null;
-  }
-
   /** Counts as activity of the capsule. Throws `not_found` and `invalid_state`. */
   async ping(ids: CapsuleOfTeam): Promise<void> {
     const { agent } = await this.#running(ids);
@@ -213,22 +204,7 @@ export class Capsules implements AsyncDisposable {
   }
 }
 
-/** The request that a key stands for; what it says decides whether another one is the same. */
-export function keyed(
-  { teamId }: TeamCaller,
-  key: string | undefined,
-  request: Readonly<Record<string, unknown>>,
-): KeyedRequest | undefined {
-  return key === undefined ? undefined : { teamId, key, requestHash: hashRequest(request) };
-}
-
 /** What the key of a fork is bound to; ours, written by this program or an older one. */
 function toIds(begun: unknown): Id<"capsule">[] {
   return Array.isArray(begun) ? begun.map((id) => idFromUuid("capsule", String(id))) : [];
-}
-
-/** Who an event says did it. */
-export function toActor({ actor }: TeamCaller): EventActor {
-  const { type, id, name } = actor;
-  return { type, name, id: encodeId(type === "user" ? "user" : "apiKey", id) };
 }

@@ -12,8 +12,8 @@ import {
   until,
 } from "../../tests/harness/simulated-agent-platform.ts";
 import { capsules, events } from "../db/tables.ts";
+import { Operations } from "../operations/operations.ts";
 import type { CapsuleState } from "./lifecycle.ts";
-import { Operations } from "./operations.ts";
 import { settleOperations } from "./settle.ts";
 
 let platform: TestPlatform;

@@ -3,14 +3,15 @@
 
 import type { SandboxInfo } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { encodeId } from "../../proto/ids.ts";
+import { selectHost } from "../agents/host-address.ts";
 import { CREATE_TIMEOUT_MS } from "../agents/limits.ts";
 import { SYSTEM_ACTOR } from "../events/outbox.ts";
-import type { OperationDeps } from "./deps.ts";
+import type { CapsuleDeps } from "./deps.ts";
 import { finishStopping } from "./destroy.ts";
 import { askHost, lookAgain } from "./host-change.ts";
-import { type MoveEvent, moveCapsule } from "./moves.ts";
+import { type MoveEvent, moveCapsule, runningColumns } from "./moves.ts";
 import { pauseChange } from "./pause.ts";
-import { claimAbandoned, runningColumns, selectHost } from "./queries.ts";
+import { claimAbandoned } from "./queries.ts";
 import { resumeChange } from "./resume.ts";
 import type { CapsuleRow } from "./schema.ts";
 
@@ -27,7 +28,7 @@ export interface SettleCounts extends Record<string, number> {
 }
 
 /** One pass over at most a batch of abandoned operations. */
-export async function settleOperations(deps: OperationDeps): Promise<SettleCounts> {
+export async function settleOperations(deps: CapsuleDeps): Promise<SettleCounts> {
   const claim = { operationId: deps.operations.next(), leaseSec: LEASE_SEC, limit: BATCH };
   const claimed = await deps.db.transaction(async (tx) => await claimAbandoned(tx, claim));
   const settled = await Promise.all(claimed.map((row) => settle(deps, row)));
@@ -35,7 +36,7 @@ export async function settleOperations(deps: OperationDeps): Promise<SettleCount
 }
 
 /** Whether the operation is over. If not, its deadline says when it is looked at again. */
-async function settle(deps: OperationDeps, row: CapsuleRow): Promise<boolean> {
+async function settle(deps: CapsuleDeps, row: CapsuleRow): Promise<boolean> {
   switch (row.status) {
     case "pending":
       // The host was never asked: whoever would still ask finds the operation is not theirs.
@@ -60,7 +61,7 @@ async function settle(deps: OperationDeps, row: CapsuleRow): Promise<boolean> {
   }
 }
 
-async function settleStarting(deps: OperationDeps, row: CapsuleRow): Promise<boolean> {
+async function settleStarting(deps: CapsuleDeps, row: CapsuleRow): Promise<boolean> {
   const host = await selectHost(deps.db, row.hostId);
   if (host === undefined) return await fail(deps, row, "the capsule's host was deleted");
 
@@ -82,7 +83,7 @@ async function settleStarting(deps: OperationDeps, row: CapsuleRow): Promise<boo
 }
 
 /** A pause or a resume: whatever the host has of the capsule by now is what becomes of it. */
-async function settleRest(deps: OperationDeps, row: CapsuleRow): Promise<boolean> {
+async function settleRest(deps: CapsuleDeps, row: CapsuleRow): Promise<boolean> {
   const host = await selectHost(deps.db, row.hostId);
   const change =
     row.status === "pausing" ? pauseChange(deps) : resumeChange(deps, { memory: true });
@@ -109,7 +110,7 @@ async function settleRest(deps: OperationDeps, row: CapsuleRow): Promise<boolean
   }
 }
 
-async function finish(deps: OperationDeps, row: CapsuleRow, told: SandboxInfo): Promise<boolean> {
+async function finish(deps: CapsuleDeps, row: CapsuleRow, told: SandboxInfo): Promise<boolean> {
   const event: MoveEvent = {
     type: "capsule.create",
     outcome: "success",
@@ -123,7 +124,7 @@ async function finish(deps: OperationDeps, row: CapsuleRow, told: SandboxInfo): 
   return true;
 }
 
-async function fail(deps: OperationDeps, row: CapsuleRow, reason: string): Promise<boolean> {
+async function fail(deps: CapsuleDeps, row: CapsuleRow, reason: string): Promise<boolean> {
   const event: MoveEvent = {
     type: "capsule.create",
     outcome: "error",
@@ -136,7 +137,7 @@ async function fail(deps: OperationDeps, row: CapsuleRow, reason: string): Promi
   return true;
 }
 
-async function waitForIt(deps: OperationDeps, row: CapsuleRow): Promise<boolean> {
+async function waitForIt(deps: CapsuleDeps, row: CapsuleRow): Promise<boolean> {
   await lookAgain(deps, row);
   return false;
 }

@@ -2,13 +2,13 @@
 
 import { type Id, idFromUuid, newId } from "../../proto/ids.ts";
 import type { UserCaller } from "../auth/authenticator.ts";
-import { randomHex, sha256Hex } from "../auth/digest.ts";
-import { HOST_REGISTRATION, type OneTimeTokens } from "../auth/one-time-tokens.ts";
 import type { Tokens } from "../auth/tokens.ts";
 import type { Clock } from "../clock.ts";
 import type { Db, Queryable } from "../db/client.ts";
+import { randomHex, sha256Hex } from "../digest.ts";
 import { AppError } from "../errors.ts";
 import { recordHostEvent } from "../events/outbox.ts";
+import { HOST_REGISTRATION, type OneTimeTokens } from "../one-time-tokens.ts";
 import type { Teams } from "../teams/service.ts";
 import { authorizeCreate, canManage, canSee } from "./access.ts";
 import {

@@ -2,6 +2,7 @@
 // created, in one transaction: a request that created nothing leaves its key free.
 
 import type { Id } from "../../proto/ids.ts";
+import type { TeamCaller } from "../auth/authenticator.ts";
 import type { Db, Queryable, Tx } from "../db/client.ts";
 import { AppError } from "../errors.ts";
 import {
@@ -77,4 +78,13 @@ export async function keepAnswer(
 /** Forgets keys past their time, at most `limit`; returns how many. */
 export async function expireKeys(db: Db, limit: number): Promise<number> {
   return await deleteExpiredKeys(db, { ttlHours: KEY_TTL_HOURS, limit });
+}
+
+/** The request that a key stands for; what it says decides whether another one is the same. */
+export function keyed(
+  { teamId }: TeamCaller,
+  key: string | undefined,
+  request: Readonly<Record<string, unknown>>,
+): KeyedRequest | undefined {
+  return key === undefined ? undefined : { teamId, key, requestHash: hashRequest(request) };
 }

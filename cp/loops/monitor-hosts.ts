@@ -3,8 +3,9 @@
 // Every control plane asks every host: each effect is a compare-and-set or an idempotent destroy,
 // so doing it twice costs a question and nothing else.
 
-import type { CapsuleDeps, OperationDeps } from "../capsules/deps.ts";
-import { hostsToAsk, markSilentHosts, reconcileHost } from "../capsules/reconcile.ts";
+import { hostsToAsk, reconcileHost } from "../monitor/reconcile.ts";
+import { markSilentHosts } from "../monitor/silence.ts";
+import type { OperationDeps, OperationStarter } from "../operations/deps.ts";
 import type { Loop } from "./driver.ts";
 
 export const MONITOR_HOSTS = "monitor-hosts";
@@ -13,7 +14,7 @@ const EVERY_MS = 5000;
 /** Hosts asked at the same time. */
 const PARALLEL_MAX = 16;
 
-export function monitorHostsLoop(deps: CapsuleDeps): Loop {
+export function monitorHostsLoop(deps: OperationStarter): Loop {
   return {
     name: MONITOR_HOSTS,
     everyMs: EVERY_MS,

@@ -2,14 +2,14 @@
 //
 // Every control plane does it: a copy made twice adds nothing.
 
-import type { CapsuleDeps } from "../capsules/deps.ts";
-import { saveMetrics } from "../capsules/save-metrics.ts";
+import { saveMetrics } from "../capsule-metrics/save-metrics.ts";
+import type { OperationStarter } from "../operations/deps.ts";
 import type { Loop } from "./driver.ts";
 
 /** A host that is lost sooner after a pause takes the metrics with it. */
 const EVERY_MS = 5000;
 
-export function saveMetricsLoop(deps: Pick<CapsuleDeps, "db" | "agents" | "log">): Loop {
+export function saveMetricsLoop(deps: Pick<OperationStarter, "db" | "agents" | "log">): Loop {
   return {
     name: "save-metrics",
     everyMs: EVERY_MS,

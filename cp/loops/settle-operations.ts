@@ -1,6 +1,6 @@
 // Loop: ends operations on capsules that nobody works on.
 
-import type { CapsuleDeps } from "../capsules/deps.ts";
+import type { CapsuleStarter } from "../capsules/deps.ts";
 import { settleOperations } from "../capsules/settle.ts";
 import type { Loop } from "./driver.ts";
 
@@ -8,7 +8,7 @@ export const SETTLE_OPERATIONS = "settle-operations";
 /** What a client waits for after its control plane died; a pass that finds nothing is one query. */
 const EVERY_MS = 1000;
 
-export function settleOperationsLoop(deps: CapsuleDeps): Loop {
+export function settleOperationsLoop(deps: CapsuleStarter): Loop {
   return {
     name: SETTLE_OPERATIONS,
     everyMs: EVERY_MS,

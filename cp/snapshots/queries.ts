@@ -3,9 +3,9 @@
 import { and, desc, eq, inArray, lte, or, sql } from "drizzle-orm";
 import type { PgInsertValue } from "drizzle-orm/pg-core";
 import type { Id } from "../../proto/ids.ts";
-import { isAbandoned } from "../capsules/operations.ts";
 import type { Queryable } from "../db/client.ts";
 import { capsules, hosts, templateHosts, templateOperations, templates } from "../db/tables.ts";
+import { isAbandoned } from "../operations/operations.ts";
 
 export type TemplateRow = typeof templates.$inferSelect;
 export type OperationRow = typeof templateOperations.$inferSelect;

@@ -3,11 +3,13 @@
 import type { Id } from "../../proto/ids.ts";
 import { SNAPSHOT_TIMEOUT_MS } from "../agents/limits.ts";
 import type { TeamCaller } from "../auth/authenticator.ts";
-import { randomHex } from "../auth/digest.ts";
-import type { CapsuleDeps } from "../capsules/deps.ts";
-import { type Capsules, keyed, toActor } from "../capsules/service.ts";
-import { UnderWay } from "../capsules/under-way.ts";
+import type { Capsules } from "../capsules/service.ts";
+import { randomHex } from "../digest.ts";
+import { toActor } from "../events/actor.ts";
 import { answerOnce } from "../idempotency/answer-once.ts";
+import { keyed } from "../idempotency/service.ts";
+import type { OperationStarter } from "../operations/deps.ts";
+import { UnderWay } from "../operations/under-way.ts";
 import { PLATFORM_TEAM } from "../templates/service.ts";
 import { createSnapshot, settledTemplate } from "./create.ts";
 import type { SnapshotDeps } from "./deps.ts";
@@ -20,7 +22,7 @@ export class Snapshots implements AsyncDisposable {
   readonly #capsules: Capsules;
   readonly #underWay = new UnderWay();
 
-  constructor(deps: CapsuleDeps & { readonly capsules: Capsules }) {
+  constructor(deps: OperationStarter & { readonly capsules: Capsules }) {
     const inBackground = (work: Promise<unknown>) => void this.#underWay.track(work);
     this.#deps = { ...deps, ending: this.#underWay.ending, inBackground };
     this.#capsules = deps.capsules;

@@ -10,9 +10,9 @@ import {
   toAnswer,
   until,
 } from "../../tests/harness/simulated-agent-platform.ts";
-import { Operations } from "../capsules/operations.ts";
 import { capsules, events, hosts, templateOperations, templates } from "../db/tables.ts";
 import { settleTemplatesLoop } from "../loops/settle-templates.ts";
+import { Operations } from "../operations/operations.ts";
 import { PLATFORM_TEAM } from "../templates/service.ts";
 
 let platform: TestPlatform;

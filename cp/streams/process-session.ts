@@ -7,9 +7,9 @@ import type {
 } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { encodeId } from "../../proto/ids.ts";
 import { GUEST_CALL_TIMEOUT_MS } from "../agents/limits.ts";
-import { parseSelector } from "../capsules/commands.ts";
 import type { RunningCapsule } from "../capsules/running.ts";
 import { AppError } from "../errors.ts";
+import { parseSelector } from "../exec/service.ts";
 import { agentEvents } from "./agent-events.ts";
 import { START_TIMEOUT_MS } from "./limits.ts";
 import { type OutputEncoding, OutputText } from "./output-text.ts";

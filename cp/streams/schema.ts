@@ -3,9 +3,9 @@
 import { Type } from "@sinclair/typebox";
 import { TypeCompiler } from "@sinclair/typebox/compiler";
 import { type Static, type TSchema, t } from "elysia";
-import { ExecRequest, ProcessParams } from "../capsules/exec-schema.ts";
 import { CapsuleParams } from "../capsules/schema.ts";
 import { AppError } from "../errors.ts";
+import { ExecRequest, ProcessParams } from "../exec/schema.ts";
 import { TERMINAL_SIDE_MAX } from "./limits.ts";
 import type { ClientMessage } from "./socket.ts";
 

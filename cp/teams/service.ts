@@ -1,9 +1,9 @@
 // Making teams, and who is in them.
 
 import { type Id, newId } from "../../proto/ids.ts";
-import { randomHex } from "../auth/digest.ts";
 import type { Clock } from "../clock.ts";
 import type { Db, Queryable } from "../db/client.ts";
+import { randomHex } from "../digest.ts";
 import { AppError } from "../errors.ts";
 import type { Mailer } from "../mail/mailer.ts";
 import { teamCreatedMail } from "../mail/messages.ts";

@@ -2,10 +2,15 @@
 
 import { createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
+import {
+  continueGuest,
+  loadGuest,
+  saveGuest,
+  stopGuest,
+} from "../../agent/drivers/qemu/qemu-state.ts";
+import { QmpClient } from "../../agent/drivers/qemu/qmp.ts";
 import type { DescriptorSender } from "../../agent/native/descriptor-sender.ts";
 import type { NetworkSlot } from "../../agent/network/network-pool.ts";
-import { continueGuest, loadGuest, saveGuest, stopGuest } from "../../agent/vmm/qemu-state.ts";
-import { QmpClient } from "../../agent/vmm/qmp.ts";
 import { Process } from "../../proto/gen/envd/process_pb.js";
 import { runDirectly } from "./guest-baseline.ts";
 

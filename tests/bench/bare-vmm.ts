@@ -3,12 +3,17 @@
 
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
+import {
+  JAIL_FILE,
+  preloadEnvironment,
+  qemuCommand,
+} from "../../agent/drivers/qemu/qemu-command.ts";
+import { VMM_FD } from "../../agent/keeper/start-keeper.ts";
 import { DescriptorSender } from "../../agent/native/descriptor-sender.ts";
 import { Kernel } from "../../agent/native/kernel.ts";
 import { NetworkPool, type NetworkSlot } from "../../agent/network/network-pool.ts";
-import { findGuestKernel, type GuestKernel } from "../../agent/vmm/guest-kernel.ts";
-import { JAIL_FILE, preloadEnvironment, qemuCommand } from "../../agent/vmm/qemu-command.ts";
-import { VMM_FD } from "../../agent/vmm/start-keeper.ts";
+import { findGuestKernel } from "../../agent/rootfs/guest-kernel.ts";
+import type { GuestKernel } from "../../agent/vmm/vmm.ts";
 import type { Capsule } from "../harness/client.ts";
 import { platform } from "../harness/platform.ts";
 import { BareMachine } from "./bare-machine.ts";

@@ -3,7 +3,7 @@
 import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { readVmmRecord } from "../../agent/vmm/run-records.ts";
+import { readVmmRecord } from "../../agent/keeper/run-records.ts";
 import { type Client, until } from "../harness/client.ts";
 import { platform } from "../harness/platform.ts";
 

@@ -4,22 +4,23 @@ import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Redis } from "ioredis";
+import { Accounts } from "../../cp/accounts/service.ts";
 import { AgentClients } from "../../cp/agents/agent-clients.ts";
 import { ApiKeys } from "../../cp/api-keys/service.ts";
 import { type App, createApp } from "../../cp/app.ts";
 import { Authenticator } from "../../cp/auth/authenticator.ts";
-import { OneTimeTokens } from "../../cp/auth/one-time-tokens.ts";
-import { RateLimiter } from "../../cp/auth/rate-limiter.ts";
-import { Accounts } from "../../cp/auth/service.ts";
 import { createTokens, type Tokens } from "../../cp/auth/tokens.ts";
+import { CapsuleMetricsService } from "../../cp/capsule-metrics/service.ts";
 import { EnvdTokens } from "../../cp/capsules/envd-tokens.ts";
-import { Operations } from "../../cp/capsules/operations.ts";
 import { Capsules } from "../../cp/capsules/service.ts";
 import type { Clock } from "../../cp/clock.ts";
 import { Hosts } from "../../cp/hosts/service.ts";
 import { createLog } from "../../cp/log.ts";
 import { createFileMailer } from "../../cp/mail/mailer.ts";
 import { ControlPlaneMetrics } from "../../cp/metrics/control-plane-metrics.ts";
+import { OneTimeTokens } from "../../cp/one-time-tokens.ts";
+import { Operations } from "../../cp/operations/operations.ts";
+import { RateLimiter } from "../../cp/rate-limiter.ts";
 import { Snapshots } from "../../cp/snapshots/service.ts";
 import { Streams } from "../../cp/streams/service.ts";
 import { Teams } from "../../cp/teams/service.ts";
@@ -134,6 +135,7 @@ export class AccountsPlatform implements AsyncDisposable {
       apiKeys: new ApiKeys({ db, clock }),
       hosts: new Hosts({ db, clock, tokens, oneTimeTokens, teams }),
       capsules,
+      capsuleMetrics: new CapsuleMetricsService({ db, capsules }),
       snapshots: resources.use(new Snapshots({ ...capsuleDeps, capsules })),
       streams: new Streams({ authenticator, capsules, log }),
     });

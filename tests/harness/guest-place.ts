@@ -4,6 +4,7 @@
 import { chown, mkdir, mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Cgroups } from "../../agent/cgroups/cgroups.ts";
+import { openVmm } from "../../agent/drivers/open-vmm.ts";
 import { exec } from "../../agent/guest/exec.ts";
 import { Guest } from "../../agent/guest/guest.ts";
 import { StreamBudget } from "../../agent/guest/stream-budget.ts";
@@ -11,8 +12,7 @@ import { mountRunDir, unmountRunDir } from "../../agent/memory/run-dir.ts";
 import { Kernel } from "../../agent/native/kernel.ts";
 import { NetworkPool } from "../../agent/network/network-pool.ts";
 import type { NetworkSlot } from "../../agent/network/slot.ts";
-import { findGuestKernel } from "../../agent/vmm/guest-kernel.ts";
-import { openVmm } from "../../agent/vmm/open-vmm.ts";
+import { findGuestKernel } from "../../agent/rootfs/guest-kernel.ts";
 import type { CapsuleShape, Vmm, VmmSpec } from "../../agent/vmm/vmm.ts";
 import { BASE_IMAGE, KERNELS_DIR, NATIVE_DIR } from "./vmm-place.ts";
 

@@ -3,20 +3,24 @@
 import { Elysia } from "elysia";
 import { AgentClients } from "../../cp/agents/agent-clients.ts";
 import { Authenticator } from "../../cp/auth/authenticator.ts";
-import { randomHex, sha256Hex } from "../../cp/auth/digest.ts";
 import { createTokens } from "../../cp/auth/tokens.ts";
-import type { OperationDeps } from "../../cp/capsules/deps.ts";
+import { capsuleMetricRoutes } from "../../cp/capsule-metrics/routes.ts";
+import { CapsuleMetricsService } from "../../cp/capsule-metrics/service.ts";
+import type { CapsuleDeps } from "../../cp/capsules/deps.ts";
 import { EnvdTokens } from "../../cp/capsules/envd-tokens.ts";
-import { Operations } from "../../cp/capsules/operations.ts";
 import { capsuleRoutes } from "../../cp/capsules/routes.ts";
 import { Capsules } from "../../cp/capsules/service.ts";
 import { systemClock } from "../../cp/clock.ts";
 import { capsules, hosts, teamApiKeys, teams } from "../../cp/db/tables.ts";
+import { randomHex, sha256Hex } from "../../cp/digest.ts";
 import { createErrorHandler } from "../../cp/error-response.ts";
+import { execRoutes } from "../../cp/exec/routes.ts";
+import { fileRoutes } from "../../cp/files/routes.ts";
+import { fileStreamRoutes } from "../../cp/files/stream-routes.ts";
 import { createLog } from "../../cp/log.ts";
+import { Operations } from "../../cp/operations/operations.ts";
 import { snapshotRoutes } from "../../cp/snapshots/routes.ts";
 import { Snapshots } from "../../cp/snapshots/service.ts";
-import { fileStreamRoutes } from "../../cp/streams/file-routes.ts";
 import { streamRoutes } from "../../cp/streams/routes.ts";
 import { Streams } from "../../cp/streams/service.ts";
 import { type Id, newId } from "../../proto/ids.ts";
@@ -35,13 +39,13 @@ export interface TestTeam {
 
 /** One control plane of the database. */
 export class TestControlPlane implements AsyncDisposable {
-  readonly deps: OperationDeps;
+  readonly deps: CapsuleDeps;
   readonly capsules: Capsules;
   readonly snapshots: Snapshots;
   readonly logged: string[];
   readonly #app;
 
-  private constructor(deps: OperationDeps, logged: string[]) {
+  private constructor(deps: CapsuleDeps, logged: string[]) {
     this.deps = deps;
     this.logged = logged;
     this.capsules = new Capsules(deps);
@@ -53,10 +57,14 @@ export class TestControlPlane implements AsyncDisposable {
       clock: systemClock,
       ownOrigins: OWN_ORIGINS,
     });
+    const capsuleMetrics = new CapsuleMetricsService({ db: deps.db, capsules: this.capsules });
     const streams = new Streams({ authenticator, capsules: this.capsules, log: deps.log });
     this.#app = new Elysia({ systemRouter: false, normalize: true })
       .onError({ as: "global" }, createErrorHandler({ log: deps.log, requestIds: new WeakMap() }))
       .use(capsuleRoutes({ authenticator, capsules: this.capsules }))
+      .use(execRoutes({ authenticator, capsules: this.capsules }))
+      .use(fileRoutes({ authenticator, capsules: this.capsules }))
+      .use(capsuleMetricRoutes({ authenticator, capsuleMetrics }))
       .use(snapshotRoutes({ authenticator, snapshots: this.snapshots }))
       .use(streamRoutes({ authenticator, streams }))
       .use(fileStreamRoutes({ authenticator, capsules: this.capsules }));

@@ -1,0 +1,209 @@
+// A real guest is stopped, saved, ended and restored: as the same guest, not as one that booted.
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { readFileSync } from "node:fs";
+import { chmod, mkdir, readFile, stat } from "node:fs/promises";
+import { join } from "node:path";
+import {
+  type GuestPlace,
+  openGuestPlace,
+  type TestGuest,
+} from "../../../tests/harness/guest-place.ts";
+import { isAlive, readStartTime } from "../../keeper/process-identity.ts";
+import { PAGER_DIR, readPagerStats, readRegions } from "../../memory/pager.ts";
+import type { GuestMemory, VmmProcess, VmmSpec } from "../../vmm/vmm.ts";
+
+const SHAPE = { vcpus: 1, memoryMib: 256 };
+const TIMEOUT_MS = 180_000;
+const PAGER_UID = 260_001;
+const STATE_BYTES_MAX = 200 * 1024;
+
+let place: GuestPlace;
+let spec: VmmSpec;
+let started: VmmProcess;
+let guest: TestGuest;
+let saved = "";
+/** Of a process in the guest: its nonce is made at its start, its count only ever grows. */
+let before = { nonce: "", ticks: 0 };
+
+beforeAll(async () => {
+  place = await openGuestPlace("tqr0");
+}, TIMEOUT_MS);
+afterAll(() => place[Symbol.asyncDispose](), TIMEOUT_MS);
+
+async function readTicks(): Promise<{ nonce: string; ticks: number }> {
+  const [nonce = "", ticks = ""] = (await guest.run("cat /dev/shm/tick")).split(" ");
+  return { nonce, ticks: Number(ticks) };
+}
+
+async function restore(memory: GuestMemory): Promise<void> {
+  spec = await place.makeSpec("cl-restore", SHAPE, spec.rootDisk);
+  started = await place.vmm.restore(spec, { dir: saved, memory });
+  expect(await place.vmm.isRunning(spec.runDir)).toBe(false);
+  await place.vmm.resume(spec.runDir);
+  guest = await place.awaitGuest(spec);
+}
+
+async function end(): Promise<void> {
+  await started.kill();
+  await place.clear(spec);
+}
+
+test(
+  "a guest is stopped, goes on, and is saved in a few KiB",
+  async () => {
+    spec = await place.makeSpec("cl-restore", SHAPE);
+    started = await place.vmm.boot(spec);
+    guest = await place.awaitGuest(spec);
+    await guest.run(
+      "(n=$RANDOM$RANDOM; for ((i = 0; ; i++)); do echo $n $i > /dev/shm/t; mv /dev/shm/t /dev/shm/tick; " +
+        "sleep 0.05; done) >/dev/null 2>&1 & sleep 0.3",
+    );
+    saved = join(place.dir, "saved");
+    await mkdir(saved);
+
+    for (let i = 0; i < 3; i++) {
+      await place.vmm.pause(spec.runDir);
+      expect(await place.vmm.isRunning(spec.runDir)).toBe(false);
+      await place.vmm.saveState(spec.runDir, { dir: saved });
+      const found = await place.vmm.adopt(spec.runDir);
+      expect(found?.pid).toBe(started.pid);
+      await place.vmm.resume(spec.runDir);
+      expect(await place.vmm.isRunning(spec.runDir)).toBe(true);
+    }
+    before = await readTicks();
+    await place.vmm.pause(spec.runDir);
+    await place.vmm.saveState(spec.runDir, { dir: saved });
+
+    expect((await stat(join(saved, "device-state"))).size).toBeLessThan(STATE_BYTES_MAX);
+    expect(before.ticks).toBeGreaterThan(0);
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "state that cannot be written leaves the guest able to go on",
+  async () => {
+    const missing = join(place.dir, "missing");
+
+    await expect(place.vmm.saveState(spec.runDir, { dir: missing })).rejects.toThrow("ENOENT");
+    await place.vmm.resume(spec.runDir);
+    before = await readTicks();
+    await place.vmm.pause(spec.runDir);
+    await place.vmm.saveState(spec.runDir, { dir: saved });
+    await place.kernel.memory.sealFile(join(spec.runDir, "ram"), 256 * 1024 * 1024, {
+      directory: saved,
+      parentHeader: "",
+      layerDirectories: [],
+      id: crypto.randomUUID(),
+    });
+    await end();
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "it goes on from a private mapping of a flat file",
+  async () => {
+    const file = join(saved, "flat");
+    await place.kernel.memory.flatten(join(saved, "memory.header"), [saved], file);
+    await chmod(file, 0o444);
+    const content = Bun.hash(await readFile(file));
+
+    await restore({ kind: "map", file });
+
+    const after = await readTicks();
+    expect(after.nonce).toBe(before.nonce);
+    expect(after.ticks).toBeGreaterThanOrEqual(before.ticks);
+    const mapping = await place.kernel.memory.findMapping(started.pid, file);
+    expect(mapping.sizeBytes).toBe(BigInt(256 * 1024 * 1024));
+    await end();
+    expect(Bun.hash(await readFile(file))).toBe(content);
+  },
+  TIMEOUT_MS,
+);
+
+function pagerPid(): number {
+  const record: unknown = JSON.parse(readFileSync(join(spec.runDir, "vmm.json"), "utf8"));
+  const isRecord = typeof record === "object" && record !== null && "pagerPid" in record;
+  return isRecord && typeof record.pagerPid === "number" ? record.pagerPid : -1;
+}
+
+function byPager(): GuestMemory {
+  const pager = {
+    header: join(saved, "memory.header"),
+    layerDirectories: [saved],
+    uid: PAGER_UID,
+    workingSet: null,
+  };
+  return { kind: "uffd", pager };
+}
+
+test(
+  "it goes on from pages that a pager brings, which ends with it",
+  async () => {
+    await restore(byPager());
+
+    const after = await readTicks();
+    expect(after.nonce).toBe(before.nonce);
+    expect(await readRegions(spec.runDir, 5000)).toMatchObject([{ size: 256 * 1024 * 1024 }]);
+    expect((await readPagerStats(spec.runDir, 5000)).state).toBe("serving");
+    const pid = pagerPid();
+    expect(readFileSync(`/proc/${pid}/status`, "latin1")).toMatch(/^Uid:\t260001\t260001/m);
+    const exit = await started.kill();
+    expect(exit).toMatchObject({ cause: "vmm" });
+    expect(readStartTime(pid)).toBeNull();
+    expect((await stat(join(spec.runDir, PAGER_DIR, "working-set"))).size).toBeGreaterThan(1000);
+    await place.clear(spec);
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "a VMM whose pager is killed ends at once, and says why",
+  async () => {
+    await restore(byPager());
+
+    process.kill(pagerPid(), "SIGKILL");
+    const exit = await started.exited;
+
+    expect(exit).toMatchObject({ cause: "pager", reason: "signaled", status: 9 });
+    expect(exit.detail).toContain("its pager signaled, 9");
+    expect(await place.vmm.adopt(spec.runDir)).toBeNull();
+    await place.clear(spec);
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "neither VMM nor pager outlives a killed keeper",
+  async () => {
+    await restore(byPager());
+    const pid = pagerPid();
+
+    process.kill(started.keeperPid, "SIGKILL");
+    await started.exited;
+
+    expect(isAlive(started)).toBe(false);
+    while (readStartTime(pid) !== null) await Bun.sleep(5);
+    await place.clear(spec);
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "a snapshot without its memory is refused before a VMM runs",
+  async () => {
+    spec = await place.makeSpec("cl-restore", SHAPE, spec.rootDisk);
+    const pager = { header: join(place.dir, "none"), layerDirectories: [saved] };
+    const memory: GuestMemory = {
+      kind: "uffd",
+      pager: { ...pager, uid: PAGER_UID, workingSet: null },
+    };
+
+    await expect(place.vmm.restore(spec, { dir: saved, memory })).rejects.toThrow(
+      /start the pager: .*No such file/,
+    );
+    await place.clear(spec);
+  },
+  TIMEOUT_MS,
+);

@@ -1,0 +1,32 @@
+// The parts of the host that capsules are made of.
+
+import type { Cgroups } from "../cgroups/cgroups.ts";
+import type { Failpoints } from "../failpoints.ts";
+import type { StreamBudget } from "../guest/stream-budget.ts";
+import type { Journal } from "../journal/journal.ts";
+import type { Log } from "../log.ts";
+import type { AgentMetrics } from "../metrics/agent-metrics.ts";
+import type { NetworkPool } from "../network/network-pool.ts";
+import type { Images } from "../rootfs/images.ts";
+import type { RootDisks } from "../rootfs/root-disks.ts";
+import type { Snapshots } from "../snapshots/snapshots.ts";
+import type { GuestKernel, Vmm } from "../vmm/vmm.ts";
+
+export interface HostParts {
+  readonly journal: Journal;
+  readonly network: NetworkPool;
+  readonly cgroups: Cgroups;
+  readonly images: Images;
+  readonly disks: RootDisks;
+  readonly vmm: Vmm;
+  readonly snapshots: Snapshots;
+  readonly guestKernel: GuestKernel;
+  readonly streamBudget: StreamBudget;
+  /** On tmpfs: a directory per capsule, for its RAM, sockets and pid files. */
+  readonly runDir: string;
+  readonly logsDir: string;
+  readonly failpoints: Failpoints;
+  readonly log: Log;
+  readonly metrics: AgentMetrics;
+  readonly now: () => Date;
+}

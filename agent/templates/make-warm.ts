@@ -1,0 +1,89 @@
+// Boots a guest that nobody asked for, lets it run a first command, and keeps it as a warm snapshot.
+
+import { randomBytes } from "node:crypto";
+import { encodeId, newId } from "../../proto/ids.ts";
+import { exec } from "../guest/exec.ts";
+import type { Guest } from "../guest/guest.ts";
+import { badAnswer, readText } from "../guest/guest-http.ts";
+import type { CapsuleSpec } from "../journal/capsule-spec.ts";
+import { ENTROPY_BYTES, GUEST_CALL_TIMEOUT_MS, SMALL_ANSWER_BYTES_MAX } from "../limits.ts";
+import { buildCapsule, newProgress } from "../machine/build-capsule.ts";
+import type { HostParts } from "../machine/host-parts.ts";
+import { liveCapsule } from "../machine/live-capsule.ts";
+import { takeDown } from "../machine/take-down.ts";
+
+/** What a first command needs is then in memory: envd's code, its launcher, the shell. */
+const FIRST_COMMAND = { cmd: "/bin/sh", args: ["-c", "true"], envs: {}, cwd: "", user: "root" };
+
+/**
+ * Makes the snapshot for creates like that spec. The guest is in the journal like a create under way, so
+ * that a crash leaves nothing of it. Throws what a create throws, and SnapshotError.
+ */
+export async function makeWarm(
+  parts: HostParts,
+  like: CapsuleSpec,
+  options: { directory: string; signal: AbortSignal },
+): Promise<void> {
+  const { directory, signal } = options;
+  const { journal, failpoints, log, snapshots } = parts;
+  const startedAt = performance.now();
+  const spec = namelessSpec(like);
+  const progress = newProgress({ slot: null, envdVersion: "" });
+  journal.claim(spec, parts.now());
+  failpoints.reach("warm.after-claim");
+  try {
+    const source = { kind: "nameless" } as const;
+    await buildCapsule(parts, spec, { verb: "warm", source, progress, signal });
+    if (progress.guest === null) throw new Error(`unreachable: ${spec.id} has no guest`);
+    const caller = { timeoutMs: GUEST_CALL_TIMEOUT_MS, caller: signal };
+    await exec(progress.guest, FIRST_COMMAND, caller);
+    await rehearse(progress.guest, signal);
+    const live = liveCapsule(parts, spec, progress.vmm);
+    await snapshots.pause(live);
+    failpoints.reach("warm.after-stop");
+    const generation = await snapshots.seal(live);
+    failpoints.reach("warm.after-seal");
+    signal.throwIfAborted();
+    const published = await snapshots.publish({ from: generation, directory });
+    failpoints.reach("warm.after-publish");
+    await snapshots.prepareMap(published);
+  } finally {
+    progress.guest?.close();
+    await takeDown(parts, { id: spec.id, slot: progress.slot, vmm: progress.vmm });
+    journal.forget(spec.id);
+  }
+  const total_ms = Math.round(performance.now() - startedAt);
+  log.info("warm.made", { directory, ...progress.timings, total_ms });
+}
+
+/**
+ * Renews the guest, which is what every one restored from it does first: the code for it has run then, and
+ * its program is in memory. The entropy and the name are replaced by each restore's own.
+ */
+async function rehearse(guest: Guest, caller: AbortSignal): Promise<void> {
+  const entropy = randomBytes(ENTROPY_BYTES).toString("hex");
+  const response = await guest.http.send({
+    method: "POST",
+    path: "/init",
+    headers: { "Content-Type": "application/json" },
+    body: JSON.stringify({ entropy, hostname: "capsule" }),
+    signal: guest.signal(GUEST_CALL_TIMEOUT_MS, caller),
+  });
+  const text = await readText(response, SMALL_ANSWER_BYTES_MAX);
+  if (response.status !== 204) throw badAnswer(`status ${response.status} for /init`, text);
+}
+
+function namelessSpec(like: CapsuleSpec): CapsuleSpec {
+  const { vcpus, memoryMib, diskMib, templateId, templateTeamId } = like;
+  return {
+    ...{ vcpus, memoryMib, diskMib, templateId, templateTeamId },
+    id: encodeId("capsule", newId("capsule")),
+    operationId: crypto.randomUUID(),
+    timeoutSec: 0,
+    teamId: templateTeamId,
+    defaultUser: "",
+    defaultEnvs: {},
+    // Never given to it: envd without a token asks for none, and nobody but the agent reaches it.
+    accessToken: "-",
+  };
+}

@@ -1,0 +1,58 @@
+// SQL of accounts.
+
+import { and, eq, exists, ne, not, sql } from "drizzle-orm";
+import type { Id } from "../../proto/ids.ts";
+import type { Queryable } from "../db/client.ts";
+import { users } from "../db/tables.ts";
+
+/** Any constant: it names the lock under which the first active user is told apart. */
+const FIRST_USER_LOCK = 7_221_503;
+
+export type UserRow = typeof users.$inferSelect;
+
+export async function findUserByEmail(q: Queryable, email: string): Promise<UserRow | undefined> {
+  const [row] = await q.select().from(users).where(eq(users.email, email));
+  return row;
+}
+
+export async function findUser(q: Queryable, id: Id<"user">): Promise<UserRow | undefined> {
+  const [row] = await q.select().from(users).where(eq(users.id, id));
+  return row;
+}
+
+/** False when the address has an account already, also one made a moment ago. */
+export async function insertInactiveUser(
+  q: Queryable,
+  user: { id: Id<"user">; email: string; name: string; passwordHash: string; createdAt: Date },
+): Promise<boolean> {
+  const rows = await q
+    .insert(users)
+    .values({ ...user, status: "inactive", updatedAt: user.createdAt })
+    .onConflictDoNothing({ target: users.email })
+    .returning({ id: users.id });
+  return rows.length === 1;
+}
+
+/** Removes the account unless it was activated. */
+export async function deleteInactiveUser(q: Queryable, id: Id<"user">): Promise<void> {
+  await q.delete(users).where(and(eq(users.id, id), eq(users.status, "inactive")));
+}
+
+/**
+ * Moves the account from inactive to active; undefined when it isn't inactive. The first account
+ * ever to become active makes its owner the platform's administrator; the lock makes two concurrent
+ * activations see each other.
+ */
+export async function activateUser(
+  q: Queryable,
+  { id, now }: { id: Id<"user">; now: Date },
+): Promise<UserRow | undefined> {
+  await q.execute(sql`select pg_advisory_xact_lock(${FIRST_USER_LOCK})`);
+  const everActive = q.select({ one: sql`1` }).from(users).where(ne(users.status, "inactive"));
+  const [row] = await q
+    .update(users)
+    .set({ status: "active", isAdmin: not(exists(everActive)), updatedAt: now })
+    .where(and(eq(users.id, id), eq(users.status, "inactive")))
+    .returning();
+  return row;
+}

@@ -1,0 +1,190 @@
+// Accounts by mail and password: sign up, activate, sign in, change team.
+
+import { type Id, idFromUuid, newId } from "../../proto/ids.ts";
+import type { UserCaller } from "../auth/authenticator.ts";
+import type { Tokens } from "../auth/tokens.ts";
+import type { Clock } from "../clock.ts";
+import type { Db } from "../db/client.ts";
+import { AppError } from "../errors.ts";
+import type { Mailer } from "../mail/mailer.ts";
+import { activationMail } from "../mail/messages.ts";
+import { ACTIVATION, type OneTimeTokens } from "../one-time-tokens.ts";
+import {
+  LOGIN_PER_ACCOUNT,
+  LOGIN_PER_ADDRESS,
+  type RateLimiter,
+  SIGNUP_PER_ADDRESS,
+} from "../rate-limiter.ts";
+import type { Membership, Teams } from "../teams/service.ts";
+import { hashPassword, verifyPassword } from "./password.ts";
+import {
+  activateUser,
+  deleteInactiveUser,
+  findUser,
+  findUserByEmail,
+  insertInactiveUser,
+  type UserRow,
+} from "./queries.ts";
+import type { Login, SignedIn, Signup } from "./schema.ts";
+
+/** An account that wasn't activated keeps its address this long: as long as its token lives. */
+const SIGNUP_COOLDOWN_MS = ACTIVATION.ttlSec * 1000;
+const NAME_BYTES_MAX = 100;
+
+export interface AccountsDeps {
+  readonly db: Db;
+  readonly clock: Clock;
+  readonly mailer: Mailer;
+  readonly teams: Teams;
+  readonly tokens: Tokens;
+  readonly oneTimeTokens: OneTimeTokens;
+  readonly rateLimiter: RateLimiter;
+  /** Where the link in a mail leads, without a trailing slash. */
+  readonly publicUrl: string;
+}
+
+export class Accounts {
+  readonly #deps: AccountsDeps;
+
+  constructor(deps: AccountsDeps) {
+    this.#deps = deps;
+  }
+
+  /**
+   * Makes an inactive account and mails its activation link. Throws `email_taken`,
+   * `signup_cooldown`, `rate_limited`, or `invalid_request` naming the field. When the mail can't be
+   * sent, the account is gone again and the error is thrown on.
+   */
+  async signUp(request: Signup & { address: string }): Promise<void> {
+    const { db, clock, rateLimiter, oneTimeTokens, publicUrl, mailer } = this.#deps;
+    const email = parseEmail(request.email);
+    const name = parseName(request.name);
+    await rateLimiter.attempt(SIGNUP_PER_ADDRESS, request.address);
+
+    const user = {
+      id: newId("user"),
+      email,
+      name,
+      passwordHash: await hashPassword(request.password),
+      createdAt: clock.now(),
+    };
+    const token = await oneTimeTokens.issue(ACTIVATION, user.id);
+    await db.transaction(async (tx) => {
+      const holder = await findUserByEmail(tx, email);
+      if (holder !== undefined && this.#isAbandoned(holder))
+        await deleteInactiveUser(tx, holder.id);
+      if (await insertInactiveUser(tx, user)) return;
+      throw addressTaken(await findUserByEmail(tx, email));
+    });
+
+    try {
+      await mailer.send(activationMail({ to: email, name, publicUrl, token }));
+    } catch (error) {
+      await deleteInactiveUser(db, user.id);
+      await oneTimeTokens.revoke(ACTIVATION, token);
+      throw error;
+    }
+  }
+
+  /**
+   * Activates the account that the token was mailed to and signs it in; the installation's first
+   * active account becomes its administrator. Throws `invalid_token` or `already_activated`.
+   */
+  async activate(token: string): Promise<SignedIn> {
+    const { db, clock, oneTimeTokens, teams } = this.#deps;
+    const signedIn = await oneTimeTokens.redeem(ACTIVATION, token, async (subject) => {
+      const id = idFromUuid("user", subject);
+      const { user, membership } = await db.transaction(async (tx) => {
+        const user = await activateUser(tx, { id, now: clock.now() });
+        if (user === undefined) throw notActivatable(await findUser(tx, id));
+        return { user, membership: await teams.teamToSignInto(tx, user) };
+      });
+      return await this.#signIn(user, membership);
+    });
+    if (signedIn === null) throw invalidToken();
+    return signedIn;
+  }
+
+  /**
+   * Signs in with mail and password. Throws `unauthorized` alike for an unknown address, an account
+   * without a password, a wrong password and a deleted account; with the right password also
+   * `account_not_activated` or `account_disabled`.
+   */
+  async logIn(request: Login & { address: string }): Promise<SignedIn> {
+    const { db, rateLimiter, teams } = this.#deps;
+    const email = parseEmail(request.email);
+    const attempt = `${email} ${request.address}`;
+    await rateLimiter.attempt(LOGIN_PER_ADDRESS, request.address);
+    await rateLimiter.attempt(LOGIN_PER_ACCOUNT, attempt);
+
+    const user = await findUserByEmail(db, email);
+    const isPassword = await verifyPassword(request.password, user?.passwordHash ?? null);
+    if (user === undefined || !isPassword || user.status === "deleted") {
+      throw new AppError("unauthorized", "invalid email or password");
+    }
+    if (user.status === "inactive") {
+      throw new AppError("account_not_activated", "this account has not been activated yet");
+    }
+    if (user.status === "disabled") {
+      throw new AppError("account_disabled", "this account has been disabled");
+    }
+
+    await rateLimiter.reset(LOGIN_PER_ACCOUNT, attempt);
+    const membership = await db.transaction((tx) => teams.teamToSignInto(tx, user));
+    return await this.#signIn(user, membership);
+  }
+
+  /** Signs in to another team of the user. Throws `not_found` or `forbidden`. */
+  async switchTeam(user: UserCaller, teamId: Id<"team">): Promise<SignedIn> {
+    const membership = await this.#deps.teams.membership({ teamId, userId: user.id });
+    return await this.#signIn(user, membership);
+  }
+
+  async #signIn(
+    user: Pick<UserRow, "id" | "email" | "name" | "isAdmin">,
+    { team, role }: Membership,
+  ): Promise<SignedIn> {
+    const { id: userId, email, name, isAdmin } = user;
+    const teamId = team.id;
+    const subject = { userId, teamId, role, email, name, isAdmin };
+    return { token: await this.#deps.tokens.signUser(subject), userId, teamId, email, name };
+  }
+
+  #isAbandoned(user: UserRow): boolean {
+    const ageMs = this.#deps.clock.now().getTime() - user.createdAt.getTime();
+    return user.status === "inactive" && ageMs >= SIGNUP_COOLDOWN_MS;
+  }
+}
+
+function parseEmail(text: string): string {
+  const email = text.trim().toLowerCase();
+  if (email.length < 3 || !email.includes("@")) {
+    throw new AppError("invalid_request", "email: must be a mail address");
+  }
+  return email;
+}
+
+function parseName(text: string): string {
+  const name = text.trim();
+  const sizeBytes = Buffer.byteLength(name);
+  if (sizeBytes < 1 || sizeBytes > NAME_BYTES_MAX) {
+    throw new AppError("invalid_request", `name: must have 1 to ${NAME_BYTES_MAX} bytes`);
+  }
+  return name;
+}
+
+function addressTaken(holder: UserRow | undefined): AppError {
+  return holder?.status === "inactive"
+    ? new AppError("signup_cooldown", "this address has signed up: look for the activation mail")
+    : new AppError("email_taken", "an account with this address exists");
+}
+
+function notActivatable(user: UserRow | undefined): AppError {
+  return user?.status === "active"
+    ? new AppError("already_activated", "this account is active already")
+    : invalidToken();
+}
+
+function invalidToken(): AppError {
+  return new AppError("invalid_token", "token: unknown or expired");
+}

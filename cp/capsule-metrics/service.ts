@@ -1,0 +1,72 @@
+// What a capsule uses, as its host tells; of a paused one whose host is away, as it was copied.
+
+import { encodeId, type Id } from "../../proto/ids.ts";
+import type { AgentClient } from "../agents/agent-clients.ts";
+import { agentFailure } from "../agents/agent-errors.ts";
+import { METRICS_TIMEOUT_MS } from "../agents/limits.ts";
+import type { CapsuleOfTeam } from "../capsules/schema.ts";
+import type { Capsules } from "../capsules/service.ts";
+import type { Db } from "../db/client.ts";
+import { AppError } from "../errors.ts";
+import { selectPoints } from "./queries.ts";
+import type { CapsuleMetrics, MetricPoint, MetricRange } from "./schema.ts";
+
+/** A host keeps what a capsule used while it rests. */
+const MEASURED_STATES = ["running", "pausing", "paused", "resuming"] as const;
+
+export class CapsuleMetricsService {
+  readonly #db: Db;
+  readonly #capsules: Capsules;
+
+  constructor({ db, capsules }: { db: Db; capsules: Capsules }) {
+    this.#db = db;
+    this.#capsules = capsules;
+  }
+
+  /**
+   * The points of the range. Looking counts as no activity. `not_found` unless the capsule runs or rests:
+   * what it used is forgotten when it ends.
+   */
+  async read(ids: CapsuleOfTeam, range: MetricRange): Promise<CapsuleMetrics> {
+    const id = encodeId("capsule", ids.id);
+    const metrics = { sandbox_id: id, range };
+    try {
+      const { agent } = await this.#capsules.onHost({ ...ids, states: MEASURED_STATES });
+      const points = await askForPoints(agent, ids.id, range).catch((error) => {
+        throw agentFailure(error, "capsule");
+      });
+      return { ...metrics, points };
+    } catch (error) {
+      if (!(error instanceof AppError)) throw error;
+      if (error.code === "host_unavailable") {
+        const points = await this.#saved(ids, range);
+        if (points !== null) return { ...metrics, points };
+      }
+      if (error.code !== "invalid_state") throw error;
+      const message = `capsule "${id}" has no metrics: it neither runs nor rests`;
+      throw new AppError("not_found", message, { cause: error });
+    }
+  }
+
+  /** What was copied of a paused capsule's metrics; null of one in another state. */
+  async #saved(ids: CapsuleOfTeam, range: MetricRange): Promise<MetricPoint[] | null> {
+    const { status } = await this.#capsules.get(ids);
+    return status === "paused" ? await selectPoints(this.#db, ids.id, range) : null;
+  }
+}
+
+/** The host's points, oldest first. Throws what the client throws. */
+export async function askForPoints(
+  agent: AgentClient,
+  id: Id<"capsule">,
+  range: MetricRange,
+): Promise<MetricPoint[]> {
+  const request = { sandboxId: encodeId("capsule", id), range };
+  const { points } = await agent.getSandboxMetrics(request, { timeoutMs: METRICS_TIMEOUT_MS });
+  return points.map(({ timestampUnix, cpuPct, memBytes, diskBytes }) => ({
+    timestamp_unix: Number(timestampUnix),
+    cpu_pct: cpuPct,
+    mem_bytes: Number(memBytes),
+    disk_bytes: Number(diskBytes),
+  }));
+}

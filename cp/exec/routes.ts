@@ -1,0 +1,78 @@
+// Routes of commands and processes: HTTP only.
+
+import { Elysia, t } from "elysia";
+import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
+import { RUNNING_ERRORS } from "../capsules/route-errors.ts";
+import { CapsuleParams } from "../capsules/schema.ts";
+import type { Capsules } from "../capsules/service.ts";
+import { errors } from "../openapi/error-schema.ts";
+import { parseId } from "../wire.ts";
+import {
+  BackgroundAnswer,
+  ExecAnswer,
+  ExecRequest,
+  KillQuery,
+  ProcessList,
+  ProcessParams,
+} from "./schema.ts";
+import { execBackground, execForeground, killProcess, listProcesses } from "./service.ts";
+
+export function execRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
+  const { capsules } = deps;
+  return new Elysia({ prefix: "/v1/capsules", tags: ["capsules"] })
+    .use(authPlugin(deps))
+    .post(
+      "/:id/exec",
+      async ({ caller, params, body, request, server, status }) => {
+        const id = parseId("capsule", params.id, "id");
+        const ids = { id, teamId: caller.teamId, isActivity: true };
+        if (body.background === true) {
+          return status(202, await capsules.use(ids, (running) => execBackground(running, body)));
+        }
+        // A command may be silent for longer than a connection may be idle.
+        server?.timeout(request, 0);
+        const { signal } = request;
+        return await capsules.use(ids, (running) => execForeground(running, body, signal));
+      },
+      {
+        team: true,
+        params: CapsuleParams,
+        body: ExecRequest,
+        response: {
+          200: ExecAnswer,
+          202: BackgroundAnswer,
+          ...errors(...RUNNING_ERRORS, "too_large", "exec_timeout"),
+        },
+        detail: { summary: "Run a command, to its end or in the background" },
+      },
+    )
+    .get(
+      "/:id/processes",
+      async ({ caller, params }) => {
+        const id = parseId("capsule", params.id, "id");
+        return await capsules.use({ id, teamId: caller.teamId, isActivity: true }, listProcesses);
+      },
+      {
+        team: true,
+        params: CapsuleParams,
+        response: { 200: ProcessList, ...errors(...RUNNING_ERRORS) },
+        detail: { summary: "List processes that were started through the API" },
+      },
+    )
+    .delete(
+      "/:id/processes/:selector",
+      async ({ caller, params, query, set }) => {
+        const ids = { id: parseId("capsule", params.id, "id"), teamId: caller.teamId };
+        const target = { selector: params.selector, signal: query.signal ?? "SIGKILL" };
+        await capsules.use({ ...ids, isActivity: true }, (running) => killProcess(running, target));
+        set.status = 204;
+      },
+      {
+        team: true,
+        params: ProcessParams,
+        query: KillQuery,
+        response: { 204: t.Void(), ...errors(...RUNNING_ERRORS) },
+        detail: { summary: "Kill a process, with its process group, by pid or tag" },
+      },
+    );
+}

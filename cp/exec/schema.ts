@@ -1,0 +1,120 @@
+// Commands and processes on the wire.
+
+import { Type } from "@sinclair/typebox";
+import { type Static, t } from "elysia";
+import {
+  ARG_LENGTH_MAX,
+  ARGS_COUNT_MAX,
+  ENV_NAME_LENGTH_MAX,
+  ENVS_COUNT_MAX,
+  EXEC_TIMEOUT_SEC_MAX,
+  PATH_LENGTH_MAX,
+  TAG_LENGTH_MAX,
+  USER_LENGTH_MAX,
+} from "../capsules/limits.ts";
+
+/** execve(2) takes C strings. */
+const NO_NUL = "^[^\\u0000]*$";
+const ENV_NAME = `^[^=\\u0000]{1,${ENV_NAME_LENGTH_MAX}}$`;
+/** A selector of digits only is a pid, so a tag needs something else. */
+const TAG = "^(?!\\d+$)[\\x21-\\x7e]+$";
+const USER = "^[A-Za-z_][A-Za-z0-9_.-]*$";
+
+export const ExecRequest = t.Object({
+  cmd: t.String({ minLength: 1, maxLength: PATH_LENGTH_MAX, pattern: NO_NUL }),
+  args: t.Optional(
+    t.Array(t.String({ maxLength: ARG_LENGTH_MAX, pattern: NO_NUL }), {
+      maxItems: ARGS_COUNT_MAX,
+    }),
+  ),
+  timeout_sec: t.Optional(
+    Type.Integer({
+      minimum: 0,
+      maximum: EXEC_TIMEOUT_SEC_MAX,
+      description: "Of a foreground command: its process group is killed then. 0 means 30.",
+    }),
+  ),
+  background: t.Optional(
+    Type.Boolean({ description: "Answer at once; the process runs until it ends or is killed." }),
+  ),
+  tag: t.Optional(
+    t.String({
+      maxLength: TAG_LENGTH_MAX,
+      pattern: TAG,
+      description: "Name of a background process, by default `proc-` and 8 characters.",
+    }),
+  ),
+  envs: t.Optional(
+    t.Record(
+      t.String({ pattern: ENV_NAME }),
+      t.String({ maxLength: ARG_LENGTH_MAX, pattern: NO_NUL }),
+      { maxProperties: ENVS_COUNT_MAX, additionalProperties: false },
+    ),
+  ),
+  cwd: t.Optional(t.String({ maxLength: PATH_LENGTH_MAX, pattern: NO_NUL })),
+  user: t.Optional(t.String({ maxLength: USER_LENGTH_MAX, pattern: USER })),
+});
+export type ExecRequest = Static<typeof ExecRequest>;
+
+const ENCODINGS = ["utf-8", "base64"] as const;
+
+export const ExecAnswer = t.Object({
+  sandbox_id: t.String(),
+  cmd: t.String(),
+  stdout: t.String(),
+  stderr: t.String(),
+  exit_code: Type.Integer({ description: "-1 when a signal ended the command." }),
+  duration_ms: Type.Integer(),
+  encoding: t.UnionEnum(ENCODINGS, {
+    description: "`base64`, of both streams, when one of them is no valid UTF-8.",
+  }),
+});
+export type ExecAnswer = Static<typeof ExecAnswer>;
+
+export const BackgroundAnswer = t.Object({
+  sandbox_id: t.String(),
+  cmd: t.String(),
+  pid: Type.Integer(),
+  tag: t.String(),
+});
+export type BackgroundAnswer = Static<typeof BackgroundAnswer>;
+
+export const ProcessList = t.Object({
+  processes: t.Array(
+    t.Object({
+      pid: Type.Integer(),
+      tag: t.Optional(t.String()),
+      cmd: t.String(),
+      args: t.Optional(t.Array(t.String())),
+    }),
+  ),
+});
+export type ProcessList = Static<typeof ProcessList>;
+
+export const ProcessParams = t.Object({
+  id: t.String({ maxLength: 64 }),
+  selector: t.String({
+    minLength: 1,
+    maxLength: TAG_LENGTH_MAX,
+    description: "A pid when it is all digits, else a tag.",
+  }),
+});
+
+export const KillQuery = t.Object({
+  signal: t.Optional(
+    t.UnionEnum(["SIGKILL", "SIGTERM"], { description: "To the whole process group." }),
+  ),
+});
+
+/** Both streams as text, or both as base64 when one of them is no valid UTF-8. */
+export function encodeStreams(
+  stdout: Uint8Array,
+  stderr: Uint8Array,
+): Pick<ExecAnswer, "stdout" | "stderr" | "encoding"> {
+  const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+  try {
+    return { stdout: decoder.decode(stdout), stderr: decoder.decode(stderr), encoding: "utf-8" };
+  } catch {
+    return { stdout: stdout.toBase64(), stderr: stderr.toBase64(), encoding: "base64" };
+  }
+}

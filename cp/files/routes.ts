@@ -1,0 +1,151 @@
+// Routes of a capsule's files: HTTP only.
+
+import { Elysia, t } from "elysia";
+import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
+import { RUNNING_ERRORS } from "../capsules/route-errors.ts";
+import { CapsuleParams } from "../capsules/schema.ts";
+import type { Capsules } from "../capsules/service.ts";
+import { AppError } from "../errors.ts";
+import { errors } from "../openapi/error-schema.ts";
+import { parseId } from "../wire.ts";
+import { FileList, ListRequest, MadeDirectory, PathRequest } from "./schema.ts";
+import { listDirectory, makeDirectory, readFile, removePath } from "./service.ts";
+import { writeUpload } from "./upload.ts";
+
+const UPLOAD_DETAIL = {
+  summary: "Write a file of at most 100 MiB, with its parent directories",
+  requestBody: {
+    required: true,
+    content: {
+      "multipart/form-data": {
+        schema: {
+          type: "object" as const,
+          required: ["path", "file"],
+          properties: {
+            path: { type: "string" as const, description: "Best sent first." },
+            file: { type: "string" as const, format: "binary" },
+          },
+        },
+      },
+    },
+  },
+};
+
+export function fileRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
+  const { capsules } = deps;
+  return new Elysia({ prefix: "/v1/capsules", tags: ["capsules"] })
+    .use(authPlugin(deps))
+    .post(
+      "/:id/files/write",
+      async ({ caller, params, request, server, set }) => {
+        server?.timeout(request, 0);
+        const ids = { id: parseId("capsule", params.id, "id"), teamId: caller.teamId };
+        const upload = toUpload(request);
+        await capsules.use({ ...ids, isActivity: true }, (running) => writeUpload(running, upload));
+        set.status = 204;
+      },
+      {
+        team: true,
+        // The body is read as it arrives.
+        parse: "none",
+        params: CapsuleParams,
+        response: { 204: t.Void(), ...errors(...RUNNING_ERRORS, "too_large") },
+        detail: UPLOAD_DETAIL,
+      },
+    )
+    .post(
+      "/:id/files/read",
+      async ({ caller, params, body, request, server }) => {
+        server?.timeout(request, 0);
+        const ids = { id: parseId("capsule", params.id, "id"), teamId: caller.teamId };
+        const content = await capsules.use({ ...ids, isActivity: true }, (running) =>
+          readFile(running, body.path, request.signal),
+        );
+        const headers = { "content-type": "application/octet-stream" };
+        return new Response(content, { headers });
+      },
+      {
+        team: true,
+        params: CapsuleParams,
+        body: PathRequest,
+        response: {
+          200: t.Any({ description: "The file's bytes." }),
+          ...errors(...RUNNING_ERRORS),
+        },
+        detail: {
+          summary: "Read a file",
+          responses: {
+            200: {
+              description: "The file's bytes.",
+              content: {
+                "application/octet-stream": { schema: { type: "string", format: "binary" } },
+              },
+            },
+          },
+        },
+      },
+    )
+    .post(
+      "/:id/files/list",
+      async ({ caller, params, body }) => {
+        const ids = { id: parseId("capsule", params.id, "id"), teamId: caller.teamId };
+        const entries = await capsules.use({ ...ids, isActivity: true }, (running) =>
+          listDirectory(running, body),
+        );
+        return { entries };
+      },
+      {
+        team: true,
+        params: CapsuleParams,
+        body: ListRequest,
+        response: { 200: FileList, ...errors(...RUNNING_ERRORS) },
+        detail: { summary: "List a directory" },
+      },
+    )
+    .post(
+      "/:id/files/mkdir",
+      async ({ caller, params, body }) => {
+        const ids = { id: parseId("capsule", params.id, "id"), teamId: caller.teamId };
+        const entry = await capsules.use({ ...ids, isActivity: true }, (running) =>
+          makeDirectory(running, body.path),
+        );
+        return { entry };
+      },
+      {
+        team: true,
+        params: CapsuleParams,
+        body: PathRequest,
+        response: { 200: MadeDirectory, ...errors(...RUNNING_ERRORS, "conflict") },
+        detail: { summary: "Make a directory and its parents" },
+      },
+    )
+    .post(
+      "/:id/files/remove",
+      async ({ caller, params, body, set }) => {
+        const ids = { id: parseId("capsule", params.id, "id"), teamId: caller.teamId };
+        await capsules.use({ ...ids, isActivity: true }, (running) =>
+          removePath(running, body.path),
+        );
+        set.status = 204;
+      },
+      {
+        team: true,
+        params: CapsuleParams,
+        body: PathRequest,
+        response: { 204: t.Void(), ...errors(...RUNNING_ERRORS) },
+        detail: { summary: "Remove a file or a directory with all in it" },
+      },
+    );
+}
+
+export function toUpload(request: Request) {
+  const { body, headers, signal } = request;
+  if (body === null) throw new AppError("invalid_request", "a multipart body is required");
+  const declared = headers.get("content-length");
+  return {
+    contentType: headers.get("content-type") ?? "",
+    contentLengthBytes: declared === null ? null : Number(declared),
+    body,
+    signal,
+  };
+}

@@ -1,0 +1,84 @@
+// Files of a capsule.
+
+import { encodeId } from "../../proto/ids.ts";
+import { agentFailure } from "../agents/agent-errors.ts";
+import { GUEST_CALL_TIMEOUT_MS } from "../agents/limits.ts";
+import type { RunningCapsule } from "../capsules/running.ts";
+import { AppError } from "../errors.ts";
+import { type FileEntry, type ListRequest, toFileEntry } from "./schema.ts";
+
+const OPTIONS = { timeoutMs: GUEST_CALL_TIMEOUT_MS };
+
+/**
+ * The file's content as it arrives. Fails before the first byte when the file cannot be read; after
+ * it, the stream errors, so that a client cannot take a part for the whole.
+ */
+export async function readFile(
+  { capsule, agent, log }: RunningCapsule,
+  path: string,
+  signal: AbortSignal,
+): Promise<ReadableStream<Uint8Array>> {
+  const sandboxId = encodeId("capsule", capsule.id);
+  const reading = new AbortController();
+  const options = { signal: AbortSignal.any([signal, reading.signal]) };
+  const chunks = agent.readFileStream({ sandboxId, path }, options)[Symbol.asyncIterator]();
+  let next = await chunks.next().catch((error) => {
+    throw agentFailure(error, "capsule");
+  });
+  return new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        if (next.done === true) return controller.close();
+        controller.enqueue(next.value.chunk);
+        try {
+          next = await chunks.next();
+        } catch (error) {
+          // Nobody is left to be told when it is the client that went away.
+          if (options.signal.aborted) return;
+          log.warn("reading a file broke off", { capsule: sandboxId, error });
+          // Cuts the connection. With a reason Bun would also print that to stderr.
+          controller.error(undefined);
+        }
+      },
+      cancel() {
+        reading.abort();
+      },
+    },
+    // Chunks wait in the agent, not here.
+    { highWaterMark: 0 },
+  );
+}
+
+/** Entries below a directory, as deep as asked. */
+export async function listDirectory(
+  { capsule, agent }: RunningCapsule,
+  { path, depth }: ListRequest,
+): Promise<FileEntry[]> {
+  const sandboxId = encodeId("capsule", capsule.id);
+  const request = { sandboxId, path, depth: depth ?? 1 };
+  const { entries } = await agent.listDir(request, OPTIONS).catch((error) => {
+    throw agentFailure(error, "capsule");
+  });
+  return entries.map(toFileEntry);
+}
+
+/** Makes a directory and its parents. Throws `conflict` when it exists. */
+export async function makeDirectory(
+  { capsule, agent }: RunningCapsule,
+  path: string,
+): Promise<FileEntry> {
+  const sandboxId = encodeId("capsule", capsule.id);
+  const { entry } = await agent.makeDir({ sandboxId, path }, OPTIONS).catch((error) => {
+    throw agentFailure(error, "capsule");
+  });
+  if (entry === undefined) throw new AppError("agent_error", "The host gave no answer");
+  return toFileEntry(entry);
+}
+
+/** Removes a file, or a directory with all in it. Throws `not_found` when there is none. */
+export async function removePath({ capsule, agent }: RunningCapsule, path: string): Promise<void> {
+  const sandboxId = encodeId("capsule", capsule.id);
+  await agent.removePath({ sandboxId, path }, OPTIONS).catch((error) => {
+    throw agentFailure(error, "capsule");
+  });
+}

@@ -1,0 +1,93 @@
+// Routes of files of any size: HTTP only. What is sent goes on as it comes, and no faster than the
+// other side takes it.
+
+import { Elysia, t } from "elysia";
+import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
+import { RUNNING_ERRORS } from "../capsules/route-errors.ts";
+import type { Capsules } from "../capsules/service.ts";
+import { errors } from "../openapi/error-schema.ts";
+import { CapsuleParams } from "../streams/schema.ts";
+import { parseId } from "../wire.ts";
+import { toUpload } from "./routes.ts";
+import { PathRequest } from "./schema.ts";
+import { readFile } from "./service.ts";
+import { writeStreamedUpload } from "./upload.ts";
+
+const BYTES = { type: "string" as const, format: "binary" };
+
+const UPLOAD_DETAIL = {
+  summary: "Write a file of any size, with its parent directories",
+  requestBody: {
+    required: true,
+    content: {
+      "multipart/form-data": {
+        schema: {
+          type: "object" as const,
+          required: ["path", "file"],
+          properties: {
+            path: { type: "string" as const, description: "Must be sent before `file`." },
+            file: BYTES,
+          },
+        },
+      },
+    },
+  },
+};
+
+const DOWNLOAD_DETAIL = {
+  summary: "Read a file of any size",
+  description: "A download that fails halfway ends with a broken connection, never as if complete.",
+  responses: {
+    200: {
+      description: "The file's bytes.",
+      content: { "application/octet-stream": { schema: BYTES } },
+    },
+  },
+};
+
+export function fileStreamRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
+  const { capsules } = deps;
+  return new Elysia({ prefix: "/v1/capsules", tags: ["streams"] })
+    .use(authPlugin(deps))
+    .post(
+      "/:id/files/stream/write",
+      async ({ caller, params, request, server, set }) => {
+        server?.timeout(request, 0);
+        const id = parseId("capsule", params.id, "id");
+        const upload = toUpload(request);
+        await capsules.use({ id, teamId: caller.teamId, isActivity: true }, (running) =>
+          writeStreamedUpload(running, upload),
+        );
+        set.status = 204;
+      },
+      {
+        team: true,
+        parse: "none",
+        params: CapsuleParams,
+        response: { 204: t.Void(), ...errors(...RUNNING_ERRORS, "too_large") },
+        detail: UPLOAD_DETAIL,
+      },
+    )
+    .post(
+      "/:id/files/stream/read",
+      async ({ caller, params, body, request, server }) => {
+        server?.timeout(request, 0);
+        const id = parseId("capsule", params.id, "id");
+        const ids = { id, teamId: caller.teamId, isActivity: true };
+        const content = await capsules.use(ids, (running) =>
+          readFile(running, body.path, request.signal),
+        );
+        return new Response(content, { headers: { "content-type": "application/octet-stream" } });
+      },
+      {
+        team: true,
+        params: CapsuleParams,
+        body: PathRequest,
+        response: {
+          200: t.Any({ description: "The file's bytes." }),
+          ...errors(...RUNNING_ERRORS),
+        },
+        detail: DOWNLOAD_DETAIL,
+      },
+    );
+}

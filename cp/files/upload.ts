@@ -1,0 +1,178 @@
+// A file on its way from a multipart body into a capsule: streamed when its path comes first, as
+// clients send it; held once, and bounded, when it comes after.
+
+import { encodeId } from "../../proto/ids.ts";
+import { agentFailure } from "../agents/agent-errors.ts";
+import { FILE_WRITE_TIMEOUT_MS, STREAM_CHUNK_BYTES } from "../agents/limits.ts";
+import {
+  FILE_WRITE_BYTES_MAX,
+  MULTIPART_OVERHEAD_BYTES_MAX,
+  PATH_LENGTH_MAX,
+  UPLOAD_SILENCE_MS_MAX,
+} from "../capsules/limits.ts";
+import { readMultipart } from "../capsules/multipart.ts";
+import type { RunningCapsule } from "../capsules/running.ts";
+import { AppError } from "../errors.ts";
+
+export interface Upload {
+  readonly contentType: string;
+  /** As declared; null when the client streams. */
+  readonly contentLengthBytes: number | null;
+  readonly body: AsyncIterable<Uint8Array>;
+  readonly signal: AbortSignal;
+}
+
+/**
+ * Writes the body's part `file` to the path in its part `path`. Throws `too_large` beyond 100 MiB,
+ * before anything is written when the length is declared, and `invalid_request` naming the part.
+ */
+export async function writeUpload(running: RunningCapsule, upload: Upload): Promise<void> {
+  const lengthMax = FILE_WRITE_BYTES_MAX + MULTIPART_OVERHEAD_BYTES_MAX;
+  if ((upload.contentLengthBytes ?? 0) > lengthMax) throw fileTooLarge();
+
+  const limits = { signal: upload.signal, timeoutMs: FILE_WRITE_TIMEOUT_MS };
+  let path: string | undefined;
+  let held: Uint8Array[] | undefined;
+  let isWritten = false;
+  for await (const { name, content } of readMultipart(upload.body, upload.contentType)) {
+    if (name === "path") {
+      if (path !== undefined) throw new AppError("invalid_request", "path: given twice");
+      path = await readPath(content);
+    } else if (name === "file") {
+      if (isWritten || held !== undefined) {
+        throw new AppError("invalid_request", "file: given twice");
+      }
+      if (path === undefined) {
+        held = await readHeld(content);
+      } else {
+        await sendFile(running, { path, content: bounded(content), ...limits });
+        isWritten = true;
+      }
+    }
+  }
+  if (path === undefined) throw new AppError("invalid_request", "path: is required");
+  if (held !== undefined) {
+    await sendFile(running, { path, content: toAsync(held), ...limits });
+  } else if (!isWritten) {
+    throw new AppError("invalid_request", "file: is required");
+  }
+}
+
+/**
+ * Writes the body's part `file`, of any size, to the path in the part `path`, which must come first:
+ * nothing is held here. Throws `invalid_request` naming the part, also when the client stops sending.
+ */
+export async function writeStreamedUpload(running: RunningCapsule, upload: Upload): Promise<void> {
+  let path: string | undefined;
+  let isWritten = false;
+  const body = moving(upload.body);
+  for await (const { name, content } of readMultipart(body, upload.contentType)) {
+    if (name === "path") {
+      if (path !== undefined) throw new AppError("invalid_request", "path: given twice");
+      path = await readPath(content);
+    } else if (name === "file") {
+      if (isWritten) throw new AppError("invalid_request", "file: given twice");
+      if (path === undefined) throw new AppError("invalid_request", "path: must come before file");
+      await sendFile(running, { path, content, signal: upload.signal, timeoutMs: null });
+      isWritten = true;
+    }
+  }
+  if (!isWritten) throw new AppError("invalid_request", "file: is required");
+}
+
+/** The same bytes; fails when none comes for so long that the client must be gone. */
+async function* moving(body: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  const chunks = body[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const silence = Promise.withResolvers<never>();
+      const timer = setTimeout(
+        () => silence.reject(new AppError("invalid_request", "file: the client stopped sending")),
+        UPLOAD_SILENCE_MS_MAX,
+      );
+      const next = await Promise.race([chunks.next(), silence.promise]).finally(() =>
+        clearTimeout(timer),
+      );
+      if (next.done === true) return;
+      yield next.value;
+    }
+  } finally {
+    // A read that waits for the client would hold up its own end.
+    void chunks.return?.()?.catch(() => {});
+  }
+}
+
+async function readPath(content: AsyncIterable<Uint8Array>): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let sizeBytes = 0;
+  for await (const chunk of content) {
+    sizeBytes += chunk.byteLength;
+    if (sizeBytes > PATH_LENGTH_MAX) {
+      throw new AppError("invalid_request", `path: is longer than ${PATH_LENGTH_MAX} bytes`);
+    }
+    chunks.push(chunk);
+  }
+  const path = Buffer.concat(chunks).toString("utf8");
+  if (path === "") throw new AppError("invalid_request", "path: is empty");
+  if (path.includes("\0")) throw new AppError("invalid_request", "path: contains a NUL");
+  return path;
+}
+
+async function readHeld(content: AsyncIterable<Uint8Array>): Promise<Uint8Array[]> {
+  const chunks: Uint8Array[] = [];
+  // A chunk is a window on a buffer that its reader goes on to use.
+  for await (const chunk of bounded(content)) chunks.push(chunk.slice());
+  return chunks;
+}
+
+async function* bounded(content: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+  let sizeBytes = 0;
+  for await (const chunk of content) {
+    sizeBytes += chunk.byteLength;
+    if (sizeBytes > FILE_WRITE_BYTES_MAX) throw fileTooLarge();
+    yield chunk;
+  }
+}
+
+async function* toAsync(chunks: Uint8Array[]): AsyncGenerator<Uint8Array> {
+  yield* chunks;
+}
+
+async function sendFile(
+  { capsule, agent }: RunningCapsule,
+  file: {
+    path: string;
+    content: AsyncIterable<Uint8Array>;
+    signal: AbortSignal;
+    /** null for a file that takes its time; each of its bytes still has to come soon. */
+    timeoutMs: number | null;
+  },
+): Promise<void> {
+  const sandboxId = encodeId("capsule", capsule.id);
+  // A fault of the client's body ends the call to the agent, and is what the client should hear of.
+  let bodyFault: unknown;
+  async function* messages() {
+    const meta = { sandboxId, path: file.path };
+    yield { content: { case: "meta" as const, value: meta } };
+    try {
+      for await (const bytes of file.content) {
+        for (let start = 0; start < bytes.byteLength; start += STREAM_CHUNK_BYTES) {
+          const chunk = bytes.subarray(start, start + STREAM_CHUNK_BYTES);
+          yield { content: { case: "chunk" as const, value: chunk } };
+        }
+      }
+    } catch (error) {
+      bodyFault = error;
+      throw error;
+    }
+  }
+  const { signal, timeoutMs } = file;
+  const options = { signal, ...(timeoutMs === null ? {} : { timeoutMs }) };
+  await agent.writeFileStream(messages(), options).catch((error) => {
+    throw bodyFault ?? agentFailure(error, "capsule");
+  });
+}
+
+function fileTooLarge(): AppError {
+  return new AppError("too_large", `file: is larger than ${FILE_WRITE_BYTES_MAX} bytes`);
+}

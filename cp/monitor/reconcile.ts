@@ -1,0 +1,225 @@
+// Holding the capsules on record against those a host has. The record decides what should be, the
+// host what is: capsules that are lost are stopped on record, those nobody owns are destroyed.
+
+import type { SandboxInfo } from "../../proto/gen/hostagent/hostagent_pb.js";
+import { decodeId, encodeId, type Id } from "../../proto/ids.ts";
+import { DESTROY_TIMEOUT_MS, LIST_TIMEOUT_MS } from "../agents/limits.ts";
+import { ENDED_STATES } from "../capsules/lifecycle.ts";
+import { type MoveEvent, moveCapsule, runningColumns } from "../capsules/moves.ts";
+import { durableAt } from "../capsules/pause.ts";
+import type { CapsuleRow } from "../capsules/schema.ts";
+import { SYSTEM_ACTOR } from "../events/outbox.ts";
+import type { OperationDeps } from "../operations/deps.ts";
+import {
+  databaseNow,
+  type HostToAsk,
+  selectCapsulesOfHost,
+  selectHostsToAsk,
+  updateDurable,
+  updateLastActive,
+} from "./queries.ts";
+
+/**
+ * A capsule that no row tells of may be one of another database, restored or wrongly configured:
+ * this long its owner has to notice before it is destroyed.
+ */
+const UNKNOWN_GRACE_SEC = 60;
+
+export interface ReconcileCounts extends Record<string, number> {
+  lost: number;
+  paused: number;
+  restored: number;
+  destroyed: number;
+}
+
+/** Hosts whose capsules can be held against the record. */
+export async function hostsToAsk(deps: OperationDeps): Promise<HostToAsk[]> {
+  return await selectHostsToAsk(deps.db);
+}
+
+/** One pass over the capsules of one host. Throws when its agent does not answer. */
+export async function reconcileHost(
+  deps: OperationDeps,
+  host: HostToAsk,
+): Promise<ReconcileCounts> {
+  // What moves after this moment may not be in the agent's answer yet.
+  const asOf = await databaseNow(deps.db);
+  const agent = deps.agents.at(host.address);
+  const { sandboxes } = await agent.listSandboxes(
+    {},
+    { timeoutMs: LIST_TIMEOUT_MS, signal: deps.ending },
+  );
+  const onHost = new Map<Id<"capsule">, SandboxInfo>();
+  for (const sandbox of sandboxes) {
+    const id = decodeId("capsule", sandbox.sandboxId);
+    if (id !== null) onHost.set(id, sandbox);
+  }
+  const ids = [...onHost.keys()];
+  const rows = await selectCapsulesOfHost(deps.db, { hostId: host.id, ids });
+
+  const counts: ReconcileCounts = { lost: 0, paused: 0, restored: 0, destroyed: 0 };
+  const known = new Map(rows.map((row) => [row.id, row]));
+  for (const row of rows) {
+    const change = await align(deps, row, { told: onHost.get(row.id), asOf });
+    if (change !== null) counts[change] = (counts[change] ?? 0) + 1;
+  }
+  const leftovers = [...onHost].filter(([id, told]) => isLeftover(known.get(id), told, asOf));
+  counts.destroyed = await destroyLeftovers(
+    deps,
+    host,
+    leftovers.map(([id]) => id),
+  );
+  await takeOverActivity(deps, [...onHost]);
+  await takeOverDurability(deps, [...onHost], asOf);
+  return counts;
+}
+
+/** Moves one capsule to where its host has it. What was paused is never called lost. */
+async function align(
+  deps: OperationDeps,
+  row: CapsuleRow,
+  { told, asOf }: { told: SandboxInfo | undefined; asOf: Date },
+): Promise<"lost" | "paused" | "restored" | null> {
+  if (row.status === "paused") {
+    if (told?.status !== "running") return null;
+    return (await resumeOnRecord(deps, row, { told, asOf })) ? "restored" : null;
+  }
+  if (row.status !== "running" && row.status !== "missing") return null;
+  if (told === undefined) return (await stopLost(deps, row, asOf)) ? "lost" : null;
+  // A VMM that ended leaves a disk, and often a memory of before: the owner decides about them.
+  if (told.status === "paused" || told.status === "error") {
+    return (await pauseOnRecord(deps, row, { told, asOf })) ? "paused" : null;
+  }
+  if (row.status === "missing" && told.status === "running") {
+    return (await restore(deps, row, told)) ? "restored" : null;
+  }
+  return null;
+}
+
+/**
+ * Its host paused it, because nobody used it or because it was told to while we were away, or its
+ * VMM ended: the reason on record says so.
+ */
+async function pauseOnRecord(
+  deps: OperationDeps,
+  row: CapsuleRow,
+  { told, asOf }: { told: SandboxInfo; asOf: Date },
+): Promise<boolean> {
+  const isExpired = told.status === "paused" && told.pauseReason === "ttl_expired";
+  const event: MoveEvent = {
+    type: "capsule.pause",
+    outcome: "success",
+    actor: SYSTEM_ACTOR,
+    reason: isExpired ? "ttl_expired" : "host_state_sync",
+    isInferred: !isExpired,
+  };
+  const set = { durableAt: durableAt(told), reason: told.reason };
+  const move = { id: row.id, from: row.status, to: "paused", set, event } as const;
+  return (await moveCapsule(deps.db, { ...move, unmovedSince: asOf })) !== undefined;
+}
+
+/** A resume that nobody here waits for any more has reached the host. */
+async function resumeOnRecord(
+  deps: OperationDeps,
+  row: CapsuleRow,
+  { told, asOf }: { told: SandboxInfo; asOf: Date },
+): Promise<boolean> {
+  const event: MoveEvent = {
+    type: "capsule.resume",
+    outcome: "success",
+    actor: SYSTEM_ACTOR,
+    reason: "host_state_sync",
+    isInferred: true,
+  };
+  const set = { ...runningColumns(told), durableAt: null, reason: "" };
+  const move = { id: row.id, from: "paused", to: "running", set, event } as const;
+  return (await moveCapsule(deps.db, { ...move, unmovedSince: asOf })) !== undefined;
+}
+
+/** The host answers and does not have it. */
+async function stopLost(deps: OperationDeps, row: CapsuleRow, asOf: Date): Promise<boolean> {
+  const reason = "its host no longer has the capsule";
+  const event: MoveEvent = {
+    type: "capsule.destroy",
+    outcome: "success",
+    actor: SYSTEM_ACTOR,
+    reason: "orphaned",
+    isInferred: true,
+  };
+  const move = { id: row.id, from: row.status, to: "stopped", set: { reason }, event } as const;
+  const moved = await moveCapsule(deps.db, { ...move, unmovedSince: asOf });
+  if (moved !== undefined) {
+    deps.log.warn("capsule was lost", { capsule: encodeId("capsule", row.id), reason });
+  }
+  return moved !== undefined;
+}
+
+async function restore(deps: OperationDeps, row: CapsuleRow, told: SandboxInfo): Promise<boolean> {
+  const { id, status: from, startedAt } = row;
+  const isFirst = startedAt === null;
+  const event: MoveEvent = {
+    type: isFirst ? "capsule.create" : "capsule.state.changed",
+    outcome: isFirst ? "success" : "",
+    actor: SYSTEM_ACTOR,
+    reason: "restored_after_host_recovery",
+    isInferred: true,
+  };
+  const { hostIp, metadata, ...times } = runningColumns(told);
+  const set = { hostIp, metadata, ...(isFirst ? times : {}) };
+  return (await moveCapsule(deps.db, { id, from, to: "running", set, event })) !== undefined;
+}
+
+/** On the host, but ended on record, or on no record at all. */
+function isLeftover(row: CapsuleRow | undefined, told: SandboxInfo, asOf: Date): boolean {
+  if (row === undefined) {
+    const ageSec = asOf.getTime() / 1000 - Number(told.createdAtUnix);
+    return ageSec > UNKNOWN_GRACE_SEC;
+  }
+  if (ENDED_STATES.some((state) => state === row.status)) return true;
+  // A create that failed leaves nothing to come back from, unlike a capsule that ran.
+  return told.status === "error" && row.status === "starting";
+}
+
+async function destroyLeftovers(
+  deps: OperationDeps,
+  host: HostToAsk,
+  ids: readonly Id<"capsule">[],
+): Promise<number> {
+  const agent = deps.agents.at(host.address);
+  const destroyed = await Promise.all(
+    ids.map(async (id) => {
+      const sandboxId = encodeId("capsule", id);
+      try {
+        const options = { timeoutMs: DESTROY_TIMEOUT_MS, signal: deps.ending };
+        await agent.destroySandbox({ sandboxId }, options);
+        deps.log.info("leftover destroyed", { capsule: sandboxId, host: host.id });
+        return true;
+      } catch (error) {
+        deps.log.warn("a leftover is not destroyed yet", { capsule: sandboxId, error });
+        return false;
+      }
+    }),
+  );
+  return destroyed.filter(Boolean).length;
+}
+
+async function takeOverActivity(
+  deps: OperationDeps,
+  onHost: readonly (readonly [Id<"capsule">, SandboxInfo])[],
+): Promise<void> {
+  const active = onHost
+    .filter(([, told]) => told.lastActiveAtUnix > 0n)
+    .map(([id, told]) => ({ id, unixSec: Number(told.lastActiveAtUnix) }));
+  if (active.length > 0) await updateLastActive(deps.db, active);
+}
+
+async function takeOverDurability(
+  deps: OperationDeps,
+  onHost: readonly (readonly [Id<"capsule">, SandboxInfo])[],
+  asOf: Date,
+): Promise<void> {
+  const durable = onHost
+    .filter(([, told]) => told.status === "paused" && told.durableAtUnix > 0n)
+    .map(([id, told]) => ({ id, unixSec: Number(told.durableAtUnix) }));
+  if (durable.length > 0) await updateDurable(deps.db, durable, asOf);
+}

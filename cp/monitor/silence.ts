@@ -1,0 +1,37 @@
+// Hosts that fell silent, and what becomes of their capsules on record.
+
+import { encodeId } from "../../proto/ids.ts";
+import { type MoveEvent, moveCapsulesOfHost } from "../capsules/moves.ts";
+import { recordHostEvent, SYSTEM_ACTOR } from "../events/outbox.ts";
+import type { OperationDeps } from "../operations/deps.ts";
+import { selectSilentHosts, updateHostUnreachable } from "./queries.ts";
+
+/** Marks hosts that fell silent unreachable, and their capsules missing. Returns how many hosts. */
+export async function markSilentHosts(deps: OperationDeps): Promise<number> {
+  let marked = 0;
+  for (const { id: hostId } of await selectSilentHosts(deps.db)) {
+    const isMarked = await deps.db.transaction(async (tx) => {
+      const host = await updateHostUnreachable(tx, hostId);
+      if (host === undefined) return false;
+      const event: MoveEvent = {
+        type: "capsule.state.changed",
+        outcome: "",
+        actor: SYSTEM_ACTOR,
+        reason: "host_unreachable",
+      };
+      for (const from of ["running", "starting", "pending", "pausing"] as const) {
+        await moveCapsulesOfHost(tx, { hostId, from, to: "missing", event });
+      }
+      await moveCapsulesOfHost(tx, { hostId, from: "resuming", to: "paused", event });
+      if (host.teamId !== null) {
+        await recordHostEvent(tx, { teamId: host.teamId, hostId, type: "host.down" });
+      }
+      return true;
+    });
+    if (isMarked) {
+      deps.log.warn("host fell silent", { host: encodeId("host", hostId) });
+      marked++;
+    }
+  }
+  return marked;
+}
