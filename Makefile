@@ -63,14 +63,14 @@ check: bootstrap ## Types, lint, rules of the layout, C warnings
 fmt: bootstrap ## Format everything
 	@biome check --write .
 
-test: artifacts build ## Everything, on real microVMs
-	@$(SUDO) bun scripts/test.ts all
+test: artifacts build ## Everything, on real microVMs (FILES="agent/vmm tests/e2e/warm.e2e.test.ts": these only)
+	@$(SUDO) bun scripts/test.ts all $(FILES)
 
 test-unit: bootstrap ## What needs neither root nor microVMs
 	@$(MAKE) native envd && bun scripts/test.ts unit
 
-soak: artifacts build ## Everything with the full counts and sizes
-	@$(SUDO) bun scripts/test.ts soak
+soak: artifacts build ## Everything with the full counts and sizes (FILES as above)
+	@$(SUDO) bun scripts/test.ts soak $(FILES)
 
 bench: artifacts ## Measure, each figure beside its baseline in the same run (BENCH="pause fork": these only)
 	@$(SUDO) bun tests/bench/main.ts $(BENCH)

@@ -3,9 +3,13 @@
 //   bun scripts/test.ts unit    what needs neither root nor services nor microVMs
 //   bun scripts/test.ts all     everything, with counts and sizes that fit the time
 //   bun scripts/test.ts soak    everything, with the full counts and sizes (WRENN_SOAK=1)
+//
+// Files or folders behind that (`all` may be left out) are the only ones tested, each with what its kind needs:
+//
+//   bun scripts/test.ts cp/capsules tests/e2e/warm.e2e.test.ts
 
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
-import { dirname, join, resolve } from "node:path";
+import { dirname, join, relative, resolve } from "node:path";
 import { agentTag, kernelObjects } from "../tests/harness/leaks.ts";
 import { closeDevDir, openDevDir } from "./dev/dev-dir.ts";
 import { deletePlatform, startPlatform, stopPlatform } from "./dev/platform.ts";
@@ -16,6 +20,9 @@ import { startPostgres, startRedis } from "./dev/services.ts";
 const ROOT = resolve(import.meta.dirname, "..");
 const E2E_HOME = join(ROOT, "build/e2e");
 
+const isMode = /^(unit|all|soak)$/.test(process.argv[2] ?? "");
+const MODE = isMode ? process.argv[2] : "all";
+
 /** Of one test that sets none of its own; guests are emulated, on a machine that does much else. */
 const TEST_TIMEOUT_MS = 30_000;
 
@@ -23,10 +30,10 @@ const TEST_TIMEOUT_MS = 30_000;
  * Second attempts of a test on emulated guests, whose speed is at the mercy of whatever else the machine does. The
  * first attempt's failure is printed; `make soak` makes none.
  */
-const GUEST_TEST_RETRIES = process.argv[2] === "soak" ? 0 : 1;
+const GUEST_TEST_RETRIES = MODE === "soak" ? 0 : 1;
 
 /** Files of microVM tests at once: a guest's processor is a thread, and half of a test is waiting. */
-const VM_TEST_LANES = process.argv[2] === "soak" ? 1 : 2;
+const VM_TEST_LANES = MODE === "soak" ? 1 : 2;
 
 interface Counts {
   readonly passed: number;
@@ -34,37 +41,40 @@ interface Counts {
   readonly skipped: number;
 }
 
-const total = { passed: 0, failed: 0, skipped: 0 };
-const mode = process.argv[2] ?? "all";
-const soak = mode === "soak" ? { WRENN_SOAK: "1" } : {};
+type Kind = "unit" | "db" | "host" | "vm" | "e2e";
 
-await suite("types", () => command(["tsc", "-p", "."]));
-await suite("lint", () => command(["biome", "ci", "--error-on-warnings", "."]));
-await suite("native code under sanitizers", () => nativeTests("native-test"));
-const isAll = mode !== "unit";
+const total = { passed: 0, failed: 0, skipped: 0 };
+if (MODE === "soak") process.env.WRENN_SOAK = "1";
+const chosen = process.argv.slice(isMode ? 3 : 2).map((path) => relative(ROOT, resolve(path)));
+const files = await testFiles(chosen);
+
+if (chosen.length === 0) {
+  await suite("types", () => command(["tsc", "-p", "."]));
+  await suite("lint", () => command(["biome", "ci", "--error-on-warnings", "."]));
+  await suite("native code under sanitizers", () => nativeTests("native-test"));
+}
 // Half of these wait, or have one processor to themselves: side by side they take what the longer one does.
 await Promise.all([
-  suite("unit", async () => bunTest(await testFiles("unit"), {})),
-  ...(isAll ? [suite("native code that needs root", () => nativeTests("native-test-root"))] : []),
+  some("unit", () => suite("unit", () => bunTest(files.unit))),
+  MODE !== "unit" && chosen.length === 0
+    ? suite("native code that needs root", () => nativeTests("native-test-root"))
+    : undefined,
 ]);
-if (isAll) {
+if (MODE !== "unit") {
   await Promise.all([
-    withServices(async (env) => {
-      await suite("database", async () => bunTest(await testFiles("db"), env));
-    }),
-    suite("host", async () => bunTest(await testFiles("host"), soak)),
+    some("db", () => withServices((env) => suite("database", () => bunTest(files.db, env)))),
+    some("host", () => suite("host", () => bunTest(files.host))),
   ]);
-  await withReflinks(async (env) => {
-    await suite("microVM", async () =>
-      // The one that takes longest is the last by name, and must not be alone at the end.
-      inLanes((await testFiles("vm")).toReversed(), (file) =>
-        bunTest([file], { ...env, ...soak }, GUEST_TEST_RETRIES),
-      ));
-  });
-  await withPlatform(async (env) => {
-    await suite("end to end", async () =>
-      bunTest(await testFiles("e2e"), { ...env, ...soak }, GUEST_TEST_RETRIES));
-  });
+  await some("vm", () =>
+    withReflinks((env) =>
+      suite("microVM", () =>
+        // The one that takes longest is the last by name, and must not be alone at the end.
+        inLanes(files.vm.toReversed(), (file) => bunTest([file], env, GUEST_TEST_RETRIES))),
+    ),
+  );
+  await some("e2e", () =>
+    withPlatform((env) => suite("end to end", () => bunTest(files.e2e, env, GUEST_TEST_RETRIES))),
+  );
 }
 
 const { passed, failed, skipped } = total;
@@ -87,18 +97,41 @@ async function suite(name: string, body: () => Promise<Counts>): Promise<void> {
   );
 }
 
-type Kind = "unit" | "db" | "host" | "vm" | "e2e";
+/** Runs what a kind needs: always when everything is tested, else when files of it were chosen. */
+async function some(kind: Kind, body: () => Promise<void>): Promise<void> {
+  if (chosen.length === 0 || files[kind].length > 0) await body();
+}
 
-/** Test files by what they need, which is the word before `.test.ts`; none means nothing. */
-async function testFiles(kind: Kind): Promise<string[]> {
+/**
+ * Test files by what they need, which is the word before `.test.ts`; none means nothing.
+ *
+ * @param chosen - Files or folders from the root; none chooses all.
+ * @throws Error if one of them is no test file and has none below it.
+ */
+async function testFiles(chosen: readonly string[]): Promise<Record<Kind, string[]>> {
   const glob = new Bun.Glob("{cp,agent,envd,proto,rootfs,scripts,tests,sdk}/**/*.test.ts");
-  const files = await Array.fromAsync(glob.scan({ cwd: ROOT }));
+  const all = (await Array.fromAsync(glob.scan({ cwd: ROOT }))).sort();
+  const isBelow = (file: string, path: string) => file === path || file.startsWith(`${path}/`);
+  const empty = chosen.find((path) => !all.some((file) => isBelow(file, path)));
+  if (empty !== undefined) throw new Error(`no test files: ${empty}`);
+  const wanted = all.filter((file) => chosen.length === 0 || chosen.some((p) => isBelow(file, p)));
   const kindOf = (file: string) => /\.(db|host|vm|e2e)\.test\.ts$/.exec(file)?.[1] ?? "unit";
-  return files.filter((file) => kindOf(file) === kind).sort();
+  const ofKind = (kind: Kind) => wanted.filter((file) => kindOf(file) === kind);
+  return {
+    unit: ofKind("unit"),
+    db: ofKind("db"),
+    host: ofKind("host"),
+    vm: ofKind("vm"),
+    e2e: ofKind("e2e"),
+  };
 }
 
 /** One `bun test` over the files; its counts are read from the JUnit report. */
-async function bunTest(files: string[], env: Record<string, string>, retries = 0): Promise<Counts> {
+async function bunTest(
+  files: string[],
+  env: Record<string, string> = {},
+  retries = 0,
+): Promise<Counts> {
   if (files.length === 0) throw new Error("no test files");
   const report = join(ROOT, `build/junit-${crypto.randomUUID()}.xml`);
   await mkdir(join(ROOT, "build"), { recursive: true });
