@@ -1,0 +1,131 @@
+// Runs test files with `bun test`, and those that failed once more: what then passes is not broken but flaky,
+// and says so by name in the last lines. Only tests that tests/may-be-flaky.json names may be.
+
+import { mkdir, rm } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { type FileReport, type Outcome, readJunit } from "./junit.ts";
+
+const ROOT = resolve(import.meta.dirname, "../..");
+const LIST = "tests/may-be-flaky.json";
+
+/** Of one test that sets none of its own; guests are emulated, on a machine that does much else. */
+const TEST_TIMEOUT_MS = 30_000;
+
+export interface Counts {
+  readonly passed: number;
+  readonly failed: number;
+  readonly skipped: number;
+  /** Tests whose attempts differ: `<file> > <name>`, with the reason of the list or the lack of one. */
+  readonly flaky: readonly string[];
+}
+
+export const NOTHING: Counts = { passed: 0, failed: 0, skipped: 0, flaky: [] };
+
+export function sum(all: readonly Counts[]): Counts {
+  return all.reduce(
+    (total, counts) => ({
+      passed: total.passed + counts.passed,
+      failed: total.failed + counts.failed,
+      skipped: total.skipped + counts.skipped,
+      flaky: [...total.flaky, ...counts.flaky],
+    }),
+    NOTHING,
+  );
+}
+
+export interface BunTestOptions {
+  readonly env?: Readonly<Record<string, string>>;
+  /** 1 or 2. A second attempt is one of the whole file in a process of its own: tests build on one another. */
+  readonly attempts?: number;
+  /** Whether what the tests print is dropped. */
+  readonly isQuiet?: boolean;
+}
+
+/** One `bun test` over the files; one more over each that failed, if it may have a second attempt. */
+export async function bunTest(
+  files: readonly string[],
+  options: BunTestOptions = {},
+): Promise<Counts> {
+  if (files.length === 0) throw new Error("no test files");
+  const allowed = await mayBeFlaky();
+  const first = await attempt(files, options);
+  const counts: Counts[] = [{ ...NOTHING, failed: first.isExplained ? 0 : 1 }];
+  for (const file of files) {
+    const before = first.reports.get(file) ?? BROKEN;
+    let after = before;
+    if ((options.attempts ?? 1) > 1 && hasFailed(before)) {
+      console.log(`    ${file}: a second attempt`);
+      after = (await attempt([file], options)).reports.get(file) ?? BROKEN;
+    }
+    counts.push(compare(file, before.tests, after.tests, allowed));
+  }
+  return sum(counts);
+}
+
+/** A file that the report does not name: it could not be loaded, has no tests, or took the process with it. */
+const BROKEN: FileReport = { tests: new Map([["(the file)", "failed"]]), seconds: 0 };
+
+/** A test counts by what its attempts agree on; where they differ it passes only if it may be flaky. */
+export function compare(
+  file: string,
+  first: ReadonlyMap<string, Outcome>,
+  second: ReadonlyMap<string, Outcome>,
+  allowed: ReadonlyMap<string, string>,
+): Counts {
+  const names = [...new Set([...first.keys(), ...second.keys()])];
+  return sum(
+    names.map((name): Counts => {
+      // A hook is reported only where it failed, and then the tests behind it are not.
+      const missing = name.endsWith("(unnamed)") ? "passed" : first.get(name);
+      const outcome = second.get(name) ?? missing ?? "failed";
+      const isSame = (first.get(name) ?? outcome) === outcome;
+      if (isSame) return { ...NOTHING, [outcome]: 1 };
+      const test = `${file} > ${name}`;
+      const reason = allowed.get(test);
+      return reason === undefined
+        ? { ...NOTHING, failed: 1, flaky: [`${test} (not in ${LIST}: failed)`] }
+        : { ...NOTHING, passed: 1, flaky: [`${test} (${reason})`] };
+    }),
+  );
+}
+
+/** Reasons by `<file> > <name>`. */
+export async function mayBeFlaky(): Promise<Map<string, string>> {
+  const list: Record<string, string> = await Bun.file(join(ROOT, LIST)).json();
+  return new Map(Object.entries(list));
+}
+
+interface Attempt {
+  readonly reports: ReadonlyMap<string, FileReport>;
+  /** Whether a bad exit status is that of a test, or of a file that is not there. */
+  readonly isExplained: boolean;
+}
+
+async function attempt(
+  files: readonly string[],
+  { env = {}, isQuiet = false }: BunTestOptions,
+): Promise<Attempt> {
+  await mkdir(join(ROOT, "build"), { recursive: true });
+  const report = join(ROOT, `build/junit-${crypto.randomUUID()}.xml`);
+  const options = ["--only-failures", `--timeout=${TEST_TIMEOUT_MS}`, "--retry=0"];
+  const output = isQuiet ? "ignore" : "inherit";
+  const child = Bun.spawn(
+    [
+      ...[process.execPath, "test", ...options, "--reporter=junit", `--reporter-outfile=${report}`],
+      ...files.map((file) => `./${file}`),
+    ],
+    { cwd: ROOT, env: { ...process.env, ...env }, stdio: ["ignore", output, output] },
+  );
+  const status = await child.exited;
+  // A process that was killed leaves none.
+  const isThere = await Bun.file(report).exists();
+  const reports = readJunit(isThere ? await Bun.file(report).text() : "");
+  await rm(report, { force: true });
+  const isExplained =
+    status === 0 || [...reports.values()].some(hasFailed) || files.some((f) => !reports.has(f));
+  return { reports, isExplained };
+}
+
+function hasFailed({ tests }: FileReport): boolean {
+  return [...tests.values()].includes("failed");
+}
