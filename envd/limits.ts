@@ -16,11 +16,8 @@ export const UPLOAD_BYTES_MAX = 1024 * GIB;
 /** Files in one multipart upload, and sources of one compose. */
 export const UPLOAD_FILES_MAX = 1000;
 
-/** The header lines of one multipart part; browsers send under 1 KiB. */
-export const MULTIPART_HEADER_BYTES_MAX = 16 * KIB;
-
-/** RFC 2046 section 5.1.1. */
-export const MULTIPART_BOUNDARY_BYTES_MAX = 70;
+/** Parts of one multipart upload: its files, and what a form sends beside each. */
+export const MULTIPART_PARTS_MAX = 2 * UPLOAD_FILES_MAX;
 
 /** PATH_MAX of Linux, without the closing NUL. */
 export const PATH_BYTES_MAX = 4095;

@@ -8,12 +8,12 @@ import {
   Signal,
   type StartResponse,
 } from "../../proto/gen/envd/process_pb.js";
+import { inTurns } from "../../proto/turns.ts";
 import { AgentError } from "../errors.ts";
 import { GUEST_CALL_TIMEOUT_MS, KILL_GRACE_MS, OUTPUT_BYTES_MAX } from "../limits.ts";
 import { asUser, type Guest } from "./guest.ts";
 import { guestError } from "./guest-errors.ts";
 import { OutputBuffer } from "./output-buffer.ts";
-import { inTurns } from "./turns.ts";
 
 const GONE_POLL_MS = 10;
 

@@ -4,6 +4,7 @@
 
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { ProcessEvent } from "../../proto/gen/envd/process_pb.js";
+import { inTurns } from "../../proto/turns.ts";
 import { AgentError } from "../errors.ts";
 import { GUEST_CALL_TIMEOUT_MS, GUEST_KEEPALIVE_SEC, KILL_GRACE_MS } from "../limits.ts";
 import { type Command, processConfig } from "./exec.ts";
@@ -12,7 +13,6 @@ import { guestError } from "./guest-errors.ts";
 import { badAnswer } from "./guest-http.ts";
 import { IdleTimer } from "./idle-timer.ts";
 import type { ProcessRef } from "./processes.ts";
-import { inTurns } from "./turns.ts";
 
 /** What a process does, as its readers see it. */
 export type GuestEvent =

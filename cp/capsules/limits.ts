@@ -41,6 +41,8 @@ export const FILE_WRITE_BYTES_MAX = 100 * 1024 * 1024;
 export const UPLOAD_SILENCE_MS_MAX = 120_000;
 /** Boundaries, part headers and the path beside the file in a multipart body. */
 export const MULTIPART_OVERHEAD_BYTES_MAX = 64 * 1024;
+/** A path and a file, and what a form sends besides. */
+export const MULTIPART_PARTS_MAX = 64;
 /** Entries of a deep tree are answered in one message. */
 export const LIST_DEPTH_MAX = 32;
 /** What one answer lists. A team with more capsules than this needs pages first. */

@@ -139,6 +139,30 @@ test("a write of too many bytes without a length is cut off, and leaves no file"
   expect(() => files().read("/huge")).toThrow();
 });
 
+test.each([
+  ["more parts than a form has", 'Content-Disposition: form-data; name="x"\r\n\r\n', 30_000, 400],
+  ["more than a file's bytes in parts that nobody reads", "y".repeat(2 ** 20), 110, 413],
+])("a write of %s is refused without a declared length", async (_what, block, count, status) => {
+  const isParts = count > 1000;
+  async function* body() {
+    if (!isParts) yield Buffer.from('--X\r\nContent-Disposition: form-data; name="z"\r\n\r\n');
+    const piece = Buffer.from(isParts ? `--X\r\n${block}\r\n` : block);
+    if (isParts) yield Buffer.concat(Array.from({ length: count }, () => piece));
+    else for (let blocks = 0; blocks < count; blocks++) yield piece;
+    yield Buffer.from("\r\n--X--\r\n");
+  }
+  const headers = {
+    "x-api-key": platform.team.apiKey,
+    "content-type": "multipart/form-data; boundary=X",
+  };
+  const url = `http://localhost/v1/capsules/${id}/files/write`;
+  const request = new Request(url, { method: "POST", headers, body: streamOf(body()) });
+  const answer = await toAnswer(await platform.controlPlane.handle(request));
+
+  expect(answer.status).toBe(status);
+  expect(answer.body.error.message).toMatch(/more than 64 parts|larger than/);
+});
+
 test("100 MiB go through a real connection, to the byte", async () => {
   using server = platform.controlPlane.listen();
   const content = new Uint8Array(FILE_WRITE_BYTES_MAX);

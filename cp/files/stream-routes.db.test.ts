@@ -55,7 +55,10 @@ test.each([
   ["path: must come before file", [file, "x", `\r\n${part("path")}/root/x\r\n--${BOUNDARY}--\r\n`]],
   ["file: is required", [`${part("path")}/root/x\r\n--${BOUNDARY}--\r\n`]],
   ["path: is empty", [`${part("path")}\r\n${file}x\r\n--${BOUNDARY}--\r\n`]],
-  ["the multipart body ends too early", [`${part("path")}/root/x\r\n${file}half of it`]],
+  [
+    "multipart body: the body ends before its last delimiter",
+    [`${part("path")}/root/x\r\n${file}half of it`],
+  ],
 ])("a body is refused with: %s", async (message, pieces) => {
   const answer = await toAnswer(await upload(pieces));
 

@@ -1,16 +1,17 @@
 // A file on its way from a multipart body into a capsule: streamed when its path comes first, as
 // clients send it; held once, and bounded, when it comes after.
 
+import { type Part, readMultipart } from "../../proto/http1/multipart.ts";
 import { encodeId } from "../../proto/ids.ts";
 import { agentFailure } from "../agents/agent-errors.ts";
 import { FILE_WRITE_TIMEOUT_MS, STREAM_CHUNK_BYTES } from "../agents/limits.ts";
 import {
   FILE_WRITE_BYTES_MAX,
   MULTIPART_OVERHEAD_BYTES_MAX,
+  MULTIPART_PARTS_MAX,
   PATH_LENGTH_MAX,
   UPLOAD_SILENCE_MS_MAX,
 } from "../capsules/limits.ts";
-import { readMultipart } from "../capsules/multipart.ts";
 import type { RunningCapsule } from "../capsules/running.ts";
 import { AppError } from "../errors.ts";
 
@@ -27,14 +28,14 @@ export interface Upload {
  * before anything is written when the length is declared, and `invalid_request` naming the part.
  */
 export async function writeUpload(running: RunningCapsule, upload: Upload): Promise<void> {
-  const lengthMax = FILE_WRITE_BYTES_MAX + MULTIPART_OVERHEAD_BYTES_MAX;
-  if ((upload.contentLengthBytes ?? 0) > lengthMax) throw fileTooLarge();
+  const bytesMax = FILE_WRITE_BYTES_MAX + MULTIPART_OVERHEAD_BYTES_MAX;
+  if ((upload.contentLengthBytes ?? 0) > bytesMax) throw fileTooLarge();
 
   const limits = { signal: upload.signal, timeoutMs: FILE_WRITE_TIMEOUT_MS };
   let path: string | undefined;
   let held: Uint8Array[] | undefined;
   let isWritten = false;
-  for await (const { name, content } of readMultipart(upload.body, upload.contentType)) {
+  for await (const { name, content } of partsOf(bounded(upload.body, bytesMax), upload)) {
     if (name === "path") {
       if (path !== undefined) throw new AppError("invalid_request", "path: given twice");
       path = await readPath(content);
@@ -45,7 +46,11 @@ export async function writeUpload(running: RunningCapsule, upload: Upload): Prom
       if (path === undefined) {
         held = await readHeld(content);
       } else {
-        await sendFile(running, { path, content: bounded(content), ...limits });
+        await sendFile(running, {
+          path,
+          content: bounded(content, FILE_WRITE_BYTES_MAX),
+          ...limits,
+        });
         isWritten = true;
       }
     }
@@ -65,8 +70,7 @@ export async function writeUpload(running: RunningCapsule, upload: Upload): Prom
 export async function writeStreamedUpload(running: RunningCapsule, upload: Upload): Promise<void> {
   let path: string | undefined;
   let isWritten = false;
-  const body = moving(upload.body);
-  for await (const { name, content } of readMultipart(body, upload.contentType)) {
+  for await (const { name, content } of partsOf(moving(upload.body), upload)) {
     if (name === "path") {
       if (path !== undefined) throw new AppError("invalid_request", "path: given twice");
       path = await readPath(content);
@@ -78,6 +82,16 @@ export async function writeStreamedUpload(running: RunningCapsule, upload: Uploa
     }
   }
   if (!isWritten) throw new AppError("invalid_request", "file: is required");
+}
+
+function partsOf(
+  body: AsyncIterable<Uint8Array>,
+  { contentType }: Pick<Upload, "contentType">,
+): AsyncIterable<Part> {
+  return readMultipart(body, contentType, {
+    partsMax: MULTIPART_PARTS_MAX,
+    malformed: (why, cause) => new AppError("invalid_request", `multipart body: ${why}`, { cause }),
+  });
 }
 
 /** The same bytes; fails when none comes for so long that the client must be gone. */
@@ -121,15 +135,18 @@ async function readPath(content: AsyncIterable<Uint8Array>): Promise<string> {
 async function readHeld(content: AsyncIterable<Uint8Array>): Promise<Uint8Array[]> {
   const chunks: Uint8Array[] = [];
   // A chunk is a window on a buffer that its reader goes on to use.
-  for await (const chunk of bounded(content)) chunks.push(chunk.slice());
+  for await (const chunk of bounded(content, FILE_WRITE_BYTES_MAX)) chunks.push(chunk.slice());
   return chunks;
 }
 
-async function* bounded(content: AsyncIterable<Uint8Array>): AsyncGenerator<Uint8Array> {
+async function* bounded(
+  content: AsyncIterable<Uint8Array>,
+  bytesMax: number,
+): AsyncGenerator<Uint8Array> {
   let sizeBytes = 0;
   for await (const chunk of content) {
     sizeBytes += chunk.byteLength;
-    if (sizeBytes > FILE_WRITE_BYTES_MAX) throw fileTooLarge();
+    if (sizeBytes > bytesMax) throw fileTooLarge();
     yield chunk;
   }
 }

@@ -2,13 +2,13 @@
 import { constants } from "node:fs";
 import { type FileHandle, lstat, open, unlink } from "node:fs/promises";
 import { basename } from "node:path";
+import { type Part, readMultipart } from "../../proto/http1/multipart.ts";
 import { EnvdError, errnoOf, fileError } from "../errors.ts";
 import type { Settings } from "../init/settings.ts";
-import { UPLOAD_BYTES_MAX, UPLOAD_FILES_MAX } from "../limits.ts";
+import { MULTIPART_PARTS_MAX, UPLOAD_BYTES_MAX, UPLOAD_FILES_MAX } from "../limits.ts";
 import { resolvePath } from "../paths.ts";
 import type { User, Users } from "../users.ts";
 import { type Metadata, type MetadataStore, metadataOf } from "./metadata.ts";
-import { boundaryOf, partsOf } from "./multipart.ts";
 import { openPlace, type Place, WRITE } from "./place.ts";
 import { authorizeFiles } from "./signature.ts";
 
@@ -49,7 +49,7 @@ export async function writeFiles(request: Request, deps: FilesDeps): Promise<Res
   const mediaType = contentType.split(";", 1)[0]?.trim().toLowerCase();
   switch (mediaType) {
     case "multipart/form-data":
-      return Response.json(await writeParts(partsOf(body, boundaryOf(contentType)), upload));
+      return Response.json(await writeParts(partsOf(body, contentType), upload));
     case "application/octet-stream":
       return Response.json([await writeStream(body, upload)]);
     default:
@@ -74,10 +74,15 @@ interface Upload {
   readonly deps: FilesDeps;
 }
 
-async function writeParts(
-  parts: ReturnType<typeof partsOf>,
-  upload: Upload,
-): Promise<WrittenFile[]> {
+function partsOf(body: AsyncIterable<Uint8Array>, contentType: string): AsyncIterable<Part> {
+  return readMultipart(body, contentType, {
+    partsMax: MULTIPART_PARTS_MAX,
+    malformed: (why, cause) =>
+      new EnvdError("invalid_argument", `multipart body: ${why}`, { cause }),
+  });
+}
+
+async function writeParts(parts: AsyncIterable<Part>, upload: Upload): Promise<WrittenFile[]> {
   const written = new Map<string, WrittenFile>();
   for await (const part of parts) {
     if (part.name !== "file") continue;
@@ -93,7 +98,7 @@ async function writeParts(
     if (written.size === UPLOAD_FILES_MAX) {
       throw new EnvdError("too_large", `file: more than ${UPLOAD_FILES_MAX} in one request`);
     }
-    written.set(path, await writeUpload(path, part.body, upload));
+    written.set(path, await writeUpload(path, part.content, upload));
   }
   return [...written.values()];
 }
