@@ -3,23 +3,22 @@ NATIVE_DIR := $(patsubst %/,%,$(dir $(lastword $(MAKEFILE_LIST))))
 NATIVE_OUT ?= build/native
 NATIVE_CC ?= gcc
 NATIVE_CFLAGS := -std=gnu17 -O2 -g -Wall -Wextra -Werror -Wshadow -Wconversion -Wstrict-prototypes \
-	-Wmissing-prototypes -Wvla -fvisibility=hidden
+	-Wmissing-prototypes -Wvla -fvisibility=hidden -I$(NATIVE_DIR)
 NATIVE_SANITIZE := -fsanitize=address,undefined -fno-sanitize-recover=undefined -fno-omit-frame-pointer
 
-LIBWRENN_AREAS := in-netns netns rtnetlink link tap sysctl nft file descriptor-send loop dm-request dm mount tsc \
-	pages pages-target pages-seal pages-merge pages-check pager/failure pager/crc32c pager/memory-index pager/memory-index-write pager/layer \
-	pager/layer-write pager/memory pager/page-list
-LIBWRENN_SOURCES := $(LIBWRENN_AREAS:%=$(NATIVE_DIR)/%.c)
-LIBWRENN_HEADERS := $(wildcard $(NATIVE_DIR)/*.h $(NATIVE_DIR)/pager/*.h)
-LIBWRENN_TEST_OBJECTS := $(LIBWRENN_AREAS:%=$(NATIVE_OUT)/tests/objects/%.o)
-
-# A test whose name starts with root- makes kernel objects.
-NATIVE_ALL_TESTS := $(patsubst $(NATIVE_DIR)/tests/%.c,$(NATIVE_OUT)/tests/%,$(wildcard $(NATIVE_DIR)/tests/*.c))
-NATIVE_ROOT_TESTS := $(filter $(NATIVE_OUT)/tests/root-%,$(NATIVE_ALL_TESTS))
-NATIVE_UNIT_TESTS := $(filter-out $(NATIVE_ROOT_TESTS),$(NATIVE_ALL_TESTS))
+LIBWRENN_FOLDERS := $(NATIVE_DIR) $(NATIVE_DIR)/network $(NATIVE_DIR)/storage $(NATIVE_DIR)/pages
+LIBWRENN_SOURCES := $(wildcard $(LIBWRENN_FOLDERS:%=%/*.c))
+LIBWRENN_HEADERS := $(wildcard $(LIBWRENN_FOLDERS:%=%/*.h))
+NATIVE_TEST_HEADERS := $(wildcard $(NATIVE_DIR)/tests/*.h $(NATIVE_DIR)/*/tests/support/*.h)
 
 include $(NATIVE_DIR)/keeper/keeper.mk
 include $(NATIVE_DIR)/pager/pager.mk
+
+# A test whose name starts with root- makes kernel objects.
+NATIVE_TEST_SOURCES := $(wildcard $(NATIVE_DIR)/network/tests/*.c $(NATIVE_DIR)/storage/tests/*.c)
+NATIVE_ALL_TESTS := $(NATIVE_TEST_SOURCES:$(NATIVE_DIR)/%.c=$(NATIVE_OUT)/tests/%)
+NATIVE_ROOT_TESTS := $(foreach test,$(NATIVE_ALL_TESTS),$(if $(findstring /root-,$(test)),$(test)))
+NATIVE_UNIT_TESTS := $(filter-out $(NATIVE_ROOT_TESTS),$(NATIVE_ALL_TESTS))
 
 .PHONY: native native-test native-test-root
 native: $(NATIVE_OUT)/libwrenn.so $(NATIVE_OUT)/tests/tap-relay keeper pager
@@ -37,13 +36,25 @@ $(NATIVE_OUT)/libwrenn.so: $(LIBWRENN_SOURCES) $(LIBWRENN_HEADERS)
 	@$(NATIVE_CC) $(NATIVE_CFLAGS) -fPIC -shared -pthread -Wl,-z,defs -o $@.new $(LIBWRENN_SOURCES) -lnftables
 	@mv $@.new $@
 
-$(NATIVE_OUT)/tests/objects/%.o: $(NATIVE_DIR)/%.c $(LIBWRENN_HEADERS)
+# What tests are linked with, under sanitizers: of an archive a program takes what it uses.
+NATIVE_TESTED := $(LIBWRENN_SOURCES) $(PAGER_SOURCES) $(PRELOAD_DIR)/hand-over.c \
+	$(wildcard $(NATIVE_DIR)/*/tests/support/*.c)
+NATIVE_TESTED := $(filter-out %/tap-relay.c,$(NATIVE_TESTED))
+NATIVE_TESTED_OBJECTS := $(NATIVE_TESTED:$(NATIVE_DIR)/%.c=$(NATIVE_OUT)/tests/objects/%.o)
+
+$(NATIVE_OUT)/tests/objects/%.o: $(NATIVE_DIR)/%.c $(LIBWRENN_HEADERS) $(PAGER_HEADERS) $(NATIVE_TEST_HEADERS)
 	@mkdir -p $(@D)
 	@$(NATIVE_CC) $(NATIVE_CFLAGS) $(NATIVE_SANITIZE) -c -o $@ $<
 
-$(NATIVE_ALL_TESTS): $(NATIVE_OUT)/tests/%: $(NATIVE_DIR)/tests/%.c $(NATIVE_DIR)/tests/run.h $(LIBWRENN_TEST_OBJECTS)
-	@$(NATIVE_CC) $(NATIVE_CFLAGS) $(NATIVE_SANITIZE) -I$(NATIVE_DIR) -pthread -o $@ $< $(LIBWRENN_TEST_OBJECTS) -lnftables
+# Thin: two objects may have one name in different folders.
+$(NATIVE_OUT)/tests/tested.a: $(NATIVE_TESTED_OBJECTS)
+	@rm -f $@
+	@ar rcsT $@ $^
 
-$(NATIVE_OUT)/tests/tap-relay: $(NATIVE_DIR)/tests/support/tap-relay.c
+$(NATIVE_ALL_TESTS) $(PAGER_TESTS): $(NATIVE_OUT)/tests/%: $(NATIVE_DIR)/%.c $(NATIVE_OUT)/tests/tested.a
+	@mkdir -p $(@D)
+	@$(NATIVE_CC) $(NATIVE_CFLAGS) $(NATIVE_SANITIZE) -pthread -o $@ $^ -lnftables
+
+$(NATIVE_OUT)/tests/tap-relay: $(NATIVE_DIR)/network/tests/support/tap-relay.c
 	@mkdir -p $(@D)
 	@$(NATIVE_CC) $(NATIVE_CFLAGS) -o $@ $<

@@ -229,7 +229,7 @@ WRENN_API int32_t wrenn_unmount(const char *target, uint32_t flags);
  */
 WRENN_API int32_t wrenn_tsc_khz(uint32_t interval_ms);
 
-/* ---- pages.c, pages-seal.c, pages-merge.c, pages-check.c: a guest's memory, page by page. docs/memory.md. ---- */
+/* ---- pages/: a guest's memory, page by page. docs/memory.md. ---- */
 
 /*
  * Writes the pages of [address, address + size) that are a process's own (anonymous, or written after

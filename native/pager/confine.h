@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-#include "failure.h"
+#include "pages/failure.h"
 
 /*
  * Bounds what memory may still be allocated, forbids core dumps (they would hold guest memory),

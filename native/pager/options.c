@@ -6,7 +6,7 @@
 #include <string.h>
 #include <sys/un.h>
 
-#include "memory-index.h"
+#include "pages/memory-index.h"
 #include "server.h"
 
 enum {

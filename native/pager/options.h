@@ -5,7 +5,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "failure.h"
+#include "pages/failure.h"
 
 enum { LAYER_DIRECTORIES_MAX = 16 };
 

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "memory-index.h"
+#include "pages/memory-index.h"
 
 /* A reader of just that JSON: an array of flat objects. `at` never passes `end`. */
 struct reader {

@@ -10,7 +10,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "failure.h"
+#include "pages/failure.h"
 
 enum {
   REGIONS_MAX = 16,

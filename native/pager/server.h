@@ -9,9 +9,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "failure.h"
-#include "memory.h"
-#include "page-list.h"
+#include "pages/failure.h"
+#include "pages/memory.h"
+#include "pages/page-list.h"
 #include "regions.h"
 #include "stats.h"
 

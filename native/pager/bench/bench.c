@@ -14,10 +14,10 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "crc32c.h"
-#include "page-list.h"
-#include "pages.h"
-#include "support/rig.h"
+#include "pager/tests/support/rig.h"
+#include "pages/crc32c.h"
+#include "pages/page-list.h"
+#include "pages/pages.h"
 #include "wrenn.h"
 
 enum { PAGE = 4096, PAGES = 65536, ROUNDS = 7 };

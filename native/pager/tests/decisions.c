@@ -6,15 +6,15 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "control.h"
-#include "options.h"
-#include "page-list.h"
-#include "regions.h"
-#include "run.h"
-#include "server.h"
-#include "stats.h"
-#include "support/snapshot.h"
-#include "uffd.h"
+#include "pager/control.h"
+#include "pager/options.h"
+#include "pager/regions.h"
+#include "pager/server.h"
+#include "pager/stats.h"
+#include "pager/uffd.h"
+#include "pages/page-list.h"
+#include "pages/tests/support/snapshot.h"
+#include "tests/run.h"
 
 enum { PAGE = MEMORY_BLOCK_BYTES };
 

@@ -14,8 +14,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "run.h"
-#include "support/rig.h"
+#include "pager/tests/support/rig.h"
+#include "tests/run.h"
 
 enum { PAGE = MEMORY_BLOCK_BYTES, PAGES = 2048 };
 

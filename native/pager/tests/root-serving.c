@@ -9,9 +9,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "page-list.h"
-#include "run.h"
-#include "support/rig.h"
+#include "pager/tests/support/rig.h"
+#include "pages/page-list.h"
+#include "tests/run.h"
 
 enum { PAGE = MEMORY_BLOCK_BYTES, PAGES = 4096 };
 

@@ -14,8 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "crc32c.h"
-#include "run.h"
+#include "pages/crc32c.h"
+#include "tests/run.h"
 #include "vm.h"
 #include "wrenn.h"
 

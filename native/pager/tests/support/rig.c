@@ -18,9 +18,9 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "hand-over.h"
-#include "memory-index.h"
-#include "pager.h"
+#include "pager/pager.h"
+#include "pages/memory-index.h"
+#include "preload/hand-over.h"
 
 enum { WAIT_MS_MAX = 20000 };
 

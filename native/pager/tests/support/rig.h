@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-#include "snapshot.h"
+#include "pages/tests/support/snapshot.h"
 
 enum { RIG_PATH_BYTES = 96, RIG_ARGUMENTS_MAX = 40, RIG_ANSWER_BYTES = 1024 };
 

@@ -9,9 +9,9 @@
 #include <unistd.h>
 
 #include "descriptor.h"
-#include "pager/layer.h"
-#include "pager/memory.h"
-#include "pages-target.h"
+#include "layer.h"
+#include "memory.h"
+#include "target.h"
 #include "wrenn.h"
 
 enum { STEP_BYTES = 1024 * 1024 };

@@ -1,5 +1,5 @@
 #define _GNU_SOURCE
-#include "pages-target.h"
+#include "target.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -2,7 +2,7 @@
 #ifndef WRENN_PAGES_TARGET_H
 #define WRENN_PAGES_TARGET_H
 
-#include "pager/memory.h"
+#include "memory.h"
 #include "wrenn.h"
 
 enum { PAGES_PATH_BYTES = 4096 };

@@ -1,6 +1,6 @@
 /* Integers of the file formats, which are little-endian and may lie at any address. */
-#ifndef WRENN_PAGER_LITTLE_ENDIAN_H
-#define WRENN_PAGER_LITTLE_ENDIAN_H
+#ifndef WRENN_PAGES_LITTLE_ENDIAN_H
+#define WRENN_PAGES_LITTLE_ENDIAN_H
 
 #include <endian.h>
 #include <stdint.h>

@@ -9,7 +9,7 @@
 #include <sys/vfs.h>
 #include <unistd.h>
 
-#include "run.h"
+#include "tests/run.h"
 #include "wrenn.h"
 
 enum { TMPFS_MAGIC = 0x01021994 };

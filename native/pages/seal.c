@@ -14,11 +14,11 @@
 #include <unistd.h>
 
 #include "descriptor.h"
-#include "pager/layer.h"
-#include "pager/memory.h"
-#include "pager/page-list.h"
-#include "pages-target.h"
+#include "layer.h"
+#include "memory.h"
+#include "page-list.h"
 #include "pages.h"
+#include "target.h"
 #include "wrenn.h"
 
 /* One read of the source and of the parent at a time; both fit the second-level cache's reach. */

@@ -1,6 +1,6 @@
 /* The memory of a snapshot, open for reading: its index and the layers that the index names. */
-#ifndef WRENN_PAGER_MEMORY_H
-#define WRENN_PAGER_MEMORY_H
+#ifndef WRENN_PAGES_MEMORY_H
+#define WRENN_PAGES_MEMORY_H
 
 #include <stdbool.h>
 #include <stddef.h>

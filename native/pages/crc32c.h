@@ -1,6 +1,6 @@
 /* CRC-32C (Castagnoli, RFC 3720 appendix B.4), the checksum of every part of a memory snapshot. */
-#ifndef WRENN_PAGER_CRC32C_H
-#define WRENN_PAGER_CRC32C_H
+#ifndef WRENN_PAGES_CRC32C_H
+#define WRENN_PAGES_CRC32C_H
 
 #include <stddef.h>
 #include <stdint.h>

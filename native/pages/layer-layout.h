@@ -1,6 +1,6 @@
 /* Where the fields of a layer's footer lie: the last 64 bytes of its file. */
-#ifndef WRENN_PAGER_LAYER_LAYOUT_H
-#define WRENN_PAGER_LAYER_LAYOUT_H
+#ifndef WRENN_PAGES_LAYER_LAYOUT_H
+#define WRENN_PAGES_LAYER_LAYOUT_H
 
 #include <stdint.h>
 

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "pages-target.h"
+#include "target.h"
 #include "wrenn.h"
 
 static int32_t name_layers(const struct memory_index *index, char *ret_text, uint32_t size) {

@@ -3,8 +3,8 @@
  * refer to. Data from offset 0 (so that it can be mapped and cloned), then a CRC-32C per chunk of
  * data, then a footer. docs/memory.md has the layout.
  */
-#ifndef WRENN_PAGER_LAYER_H
-#define WRENN_PAGER_LAYER_H
+#ifndef WRENN_PAGES_LAYER_H
+#define WRENN_PAGES_LAYER_H
 
 #include <stddef.h>
 #include <stdint.h>

@@ -4,8 +4,8 @@
 #include <linux/if_link.h>
 #include <string.h>
 
-#include "rtnetlink.h"
-#include "run.h"
+#include "network/rtnetlink.h"
+#include "tests/run.h"
 #include "wrenn.h"
 
 static const char *SIXTEEN = "wv-abcd-32767abc";

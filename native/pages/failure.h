@@ -1,8 +1,8 @@
 /*
  * Why something failed, in a sentence for the operator, beside the -errno that a function returns.
  */
-#ifndef WRENN_PAGER_FAILURE_H
-#define WRENN_PAGER_FAILURE_H
+#ifndef WRENN_PAGES_FAILURE_H
+#define WRENN_PAGES_FAILURE_H
 
 #include <stdint.h>
 

@@ -1,6 +1,6 @@
 /* Comparing pages, saving whole files of them, merging generations. */
 #define _GNU_SOURCE
-#include "pages.h"
+#include "pages/pages.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -10,9 +10,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "memory.h"
-#include "run.h"
-#include "support/snapshot.h"
+#include "pages/memory.h"
+#include "pages/tests/support/snapshot.h"
+#include "tests/run.h"
 #include "wrenn.h"
 
 enum { PAGE = MEMORY_BLOCK_BYTES, PAGES = 2000 };

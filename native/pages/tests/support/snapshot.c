@@ -10,8 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "layer.h"
-#include "memory.h"
+#include "pages/layer.h"
+#include "pages/memory.h"
 
 uint64_t next_random(uint64_t *state) {
   *state ^= *state >> 12;

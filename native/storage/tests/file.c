@@ -6,7 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "run.h"
+#include "tests/run.h"
 #include "wrenn.h"
 
 enum { MIB = 1024 * 1024 };

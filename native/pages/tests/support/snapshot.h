@@ -1,10 +1,10 @@
 /* A snapshot of two generations on disk, and what a guest restored from it must read. */
-#ifndef WRENN_PAGER_TESTS_SNAPSHOT_H
-#define WRENN_PAGER_TESTS_SNAPSHOT_H
+#ifndef WRENN_PAGES_TESTS_SNAPSHOT_H
+#define WRENN_PAGES_TESTS_SNAPSHOT_H
 
 #include <stdint.h>
 
-#include "memory-index.h"
+#include "pages/memory-index.h"
 #include "wrenn.h"
 
 struct snapshot {

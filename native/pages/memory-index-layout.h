@@ -1,6 +1,6 @@
 /* Where the fields of a header lie. Version 2 keeps the 64 bytes that version 1 starts with. */
-#ifndef WRENN_PAGER_MEMORY_INDEX_LAYOUT_H
-#define WRENN_PAGER_MEMORY_INDEX_LAYOUT_H
+#ifndef WRENN_PAGES_MEMORY_INDEX_LAYOUT_H
+#define WRENN_PAGES_MEMORY_INDEX_LAYOUT_H
 
 enum {
   HEADER_VERSION_1 = 1,

@@ -6,12 +6,12 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "crc32c.h"
-#include "little-endian.h"
-#include "memory-index-layout.h"
-#include "memory.h"
-#include "run.h"
-#include "support/snapshot.h"
+#include "pages/crc32c.h"
+#include "pages/little-endian.h"
+#include "pages/memory-index-layout.h"
+#include "pages/memory.h"
+#include "pages/tests/support/snapshot.h"
+#include "tests/run.h"
 
 enum { PAGES = 3000 };
 

@@ -1,6 +1,6 @@
 /* Saving what a process has changed of its memory. */
 #define _GNU_SOURCE
-#include "pages.h"
+#include "pages/pages.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -13,11 +13,11 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "hand-over.h"
-#include "memory.h"
-#include "page-list.h"
-#include "run.h"
-#include "support/snapshot.h"
+#include "pages/memory.h"
+#include "pages/page-list.h"
+#include "pages/tests/support/snapshot.h"
+#include "preload/hand-over.h"
+#include "tests/run.h"
 #include "wrenn.h"
 
 enum { PAGE = MEMORY_BLOCK_BYTES, PAGES = 2000 };

@@ -2,8 +2,8 @@
  * A file of page ranges in the order in which they were noted: the working set of a resume, or the
  * ranges that a guest gave back. Written aside and renamed, with a checksum at its end.
  */
-#ifndef WRENN_PAGER_PAGE_LIST_H
-#define WRENN_PAGER_PAGE_LIST_H
+#ifndef WRENN_PAGES_PAGE_LIST_H
+#define WRENN_PAGES_PAGE_LIST_H
 
 #include <stddef.h>
 #include <stdint.h>

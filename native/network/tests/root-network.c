@@ -11,7 +11,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include "run.h"
+#include "tests/run.h"
 #include "wrenn.h"
 
 static char netns[64], veth[16], text[4096];

@@ -1,10 +1,10 @@
 /* No device-mapper is needed: what goes to the kernel and what comes back is checked as bytes. */
-#include "dm-request.h"
+#include "storage/dm-request.h"
 
 #include <errno.h>
 #include <string.h>
 
-#include "run.h"
+#include "tests/run.h"
 #include "wrenn.h"
 
 static struct dm_answer answer;

@@ -3,8 +3,8 @@
  * file holds the index of one generation, whole: no chain of parents is walked to find a page.
  * docs/memory.md has the layout on disk.
  */
-#ifndef WRENN_PAGER_MEMORY_INDEX_H
-#define WRENN_PAGER_MEMORY_INDEX_H
+#ifndef WRENN_PAGES_MEMORY_INDEX_H
+#define WRENN_PAGES_MEMORY_INDEX_H
 
 #include <stddef.h>
 #include <stdint.h>
