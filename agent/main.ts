@@ -78,8 +78,8 @@ async function serve(): Promise<void> {
     cacheDir,
   });
   const { snapshotsDir, flatDir } = dir;
-  const places = { dir: snapshotsDir, flatDir };
-  const snapshots = await Snapshots.open({ ...places, kernel, vmm, failpoints });
+  const directories = { dir: snapshotsDir, flatDir };
+  const snapshots = await Snapshots.open({ ...directories, kernel, vmm, failpoints });
   const network = await NetworkPool.open({
     kernel,
     tag,
@@ -161,7 +161,7 @@ async function serve(): Promise<void> {
       vmm: vmm.name,
       vmm_version: vmm.version,
     },
-    terminate: (isPausing) => shutdown.request(isPausing ? "rest" : "terminate"),
+    terminate: (isPausing) => shutdown.request(isPausing ? "pause" : "terminate"),
     log,
   });
   resources.defer(() => server.stop(STOP_GRACE_MS));
@@ -184,7 +184,7 @@ async function serve(): Promise<void> {
     return;
   }
   await warm.close();
-  await (ending === "rest" ? capsules.restAll() : capsules.destroyAll());
+  await (ending === "pause" ? capsules.pauseAll() : capsules.destroyAll());
   await server.stop(STOP_GRACE_MS);
   await network.removeAll();
   await cgroups.removeAll();

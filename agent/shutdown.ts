@@ -2,10 +2,10 @@
 
 /**
  * stop: capsules go on without an agent. forget: the same, and so do the credentials, since the control
- * plane does not know the host any more. terminate: nothing of this agent stays on the machine. rest:
+ * plane does not know the host any more. terminate: nothing of this agent stays on the machine. pause:
  * the same, but capsules that run are paused and their files stay.
  */
-export type Ending = "stop" | "forget" | "terminate" | "rest";
+export type Ending = "stop" | "forget" | "terminate" | "pause";
 
 export class Shutdown implements Disposable {
   readonly #decided = Promise.withResolvers<Ending>();

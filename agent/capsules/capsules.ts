@@ -14,10 +14,10 @@ import { type CapsuleSource, connectGuest } from "../machine/build-capsule.ts";
 import type { HostParts } from "../machine/host-parts.ts";
 import { takeDown } from "../machine/take-down.ts";
 import type { RunningVmm } from "../metrics/capsule-metrics.ts";
+import { Semaphore } from "../semaphore.ts";
 import type { HeldGeneration } from "../snapshots/snapshots.ts";
 import type { MemoryTemplates } from "../templates/memory-templates.ts";
 import type { WarmSnapshots } from "../templates/warm-snapshots.ts";
-import { TurnQueue } from "../turn-queue.ts";
 import type { VmmProcess } from "../vmm/vmm.ts";
 import { ActivityClock } from "./activity.ts";
 import { type Capsule, type CapsuleStatus, newCapsule } from "./capsule.ts";
@@ -41,8 +41,8 @@ export class Capsules {
    * A boot is bound by the CPU: more of them than cores make all of them late, and the last ones time
    * out. Removing is bound by netlink and the disk.
    */
-  readonly #boots: TurnQueue;
-  readonly #removals = TurnQueue.endless(REMOVALS_AT_ONCE_MAX);
+  readonly #boots: Semaphore;
+  readonly #removals = Semaphore.endless(REMOVALS_AT_ONCE_MAX);
   readonly #lifecycle: Lifecycle;
   readonly #starts: Omit<CreateOptions, "source">;
   #isClosing = false;
@@ -53,7 +53,7 @@ export class Capsules {
   ) {
     this.#parts = parts;
     this.#activity = new ActivityClock(parts.now);
-    this.#boots = new TurnQueue({
+    this.#boots = new Semaphore({
       atOnceMax: options.bootsAtOnceMax,
       queuedMax: BOOTS_QUEUED_MAX,
       refusal: "Too many capsules wait for their start",
@@ -259,7 +259,7 @@ export class Capsules {
    * Pauses what runs and waits until it is durable; what cannot be paused keeps its disk only.
    * Nothing runs afterwards, or AggregateError.
    */
-  async restAll(): Promise<void> {
+  async pauseAll(): Promise<void> {
     this.refuseCreates();
     const rests = [...this.#capsules.values()].map(async (capsule) => {
       await Promise.allSettled([capsule.creating, capsule.destroying]);
@@ -323,7 +323,7 @@ export class Capsules {
   }
 
   async #remove({ spec, progress }: Capsule): Promise<void> {
-    using _turn = await this.#removals.enter(new AbortController().signal);
+    using _permit = await this.#removals.acquire(new AbortController().signal);
     await takeDown(this.#parts, { id: spec.id, slot: progress.slot, vmm: progress.vmm });
   }
 

@@ -6,9 +6,9 @@ import { buildCapsule, type CapsuleSource, newProgress } from "../machine/build-
 import { consoleLogPath } from "../machine/capsule-paths.ts";
 import type { HostParts } from "../machine/host-parts.ts";
 import { takeDown } from "../machine/take-down.ts";
+import type { Semaphore } from "../semaphore.ts";
 import type { MemoryTemplates } from "../templates/memory-templates.ts";
 import type { WarmSnapshots } from "../templates/warm-snapshots.ts";
-import type { TurnQueue } from "../turn-queue.ts";
 import type { Capsule } from "./capsule.ts";
 import { isGenerationUnusable, snapshotFailure } from "./capsule-errors.ts";
 
@@ -18,7 +18,7 @@ export class StuckCreate extends Error {
 }
 
 export interface CreateOptions {
-  readonly boots: TurnQueue;
+  readonly boots: Semaphore;
   readonly warm: WarmSnapshots;
   readonly templates: MemoryTemplates;
   /** Null: what its template is. */
@@ -39,7 +39,7 @@ export async function createCapsule(
   const sinceStart = () => Math.round(performance.now() - startedAt);
   let origin = "";
   try {
-    using _place = await options.boots.enter(signal);
+    using _permit = await options.boots.acquire(signal);
     capsule.progress.timings.queued_ms = sinceStart();
     origin = await build(parts, capsule, options);
     // Nothing is awaited from here on: a destroy comes before this line or finds the capsule running.

@@ -6,7 +6,7 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { chmod, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { AgentProcess, NOTHING } from "../../tests/harness/agent-process.ts";
-import { NATIVE_DIR } from "../../tests/harness/vmm-place.ts";
+import { NATIVE_DIR } from "../../tests/harness/vmm-fixture.ts";
 import { Witness } from "../../tests/harness/witness.ts";
 import { WitnessContents } from "../../tests/harness/witness-contents.ts";
 import { Kernel } from "../native/kernel.ts";

@@ -5,8 +5,8 @@ import { AgentError } from "../errors.ts";
 import { isEnded, type PauseReason } from "../journal/pause-record.ts";
 import { EXPIRY_RETRY_MS } from "../limits.ts";
 import type { HostParts } from "../machine/host-parts.ts";
+import type { Semaphore } from "../semaphore.ts";
 import type { HeldGeneration } from "../snapshots/snapshots.ts";
-import type { TurnQueue } from "../turn-queue.ts";
 import type { Capsule, Transition } from "./capsule.ts";
 import { agentStopping, notRunning } from "./capsule-errors.ts";
 import { Pauses } from "./pauses.ts";
@@ -23,7 +23,7 @@ export class Lifecycle {
   readonly #retryAtMs = new Map<string, number>();
   #isClosing = false;
 
-  constructor(parts: HostParts, options: { boots: TurnQueue }) {
+  constructor(parts: HostParts, options: { boots: Semaphore }) {
     this.#parts = parts;
     this.#pauses = new Pauses(parts);
     this.#resumes = new Resumes(parts, { ...options, pauses: this.#pauses });

@@ -3,6 +3,7 @@
 // guest run on; until the end of sealing a resume lets it run on, too, and the unfinished generation is
 // dropped. docs/memory.md says what sealing costs.
 
+import { setTimeout as sleep } from "node:timers/promises";
 import { AgentError } from "../errors.ts";
 import { CAPTURE_STEP } from "../journal/journal.ts";
 import { newPause, type PauseReason, type PauseRecord } from "../journal/pause-record.ts";
@@ -11,9 +12,9 @@ import { identityOf, newProgress } from "../machine/build-capsule.ts";
 import type { HostParts } from "../machine/host-parts.ts";
 import { liveCapsule } from "../machine/live-capsule.ts";
 import { freeHost } from "../machine/take-down.ts";
+import { Semaphore } from "../semaphore.ts";
 import { SnapshotError } from "../snapshots/snapshot-error.ts";
 import type { Generation, HeldGeneration, LiveCapsule } from "../snapshots/snapshots.ts";
-import { TurnQueue } from "../turn-queue.ts";
 import type { VmmProcess } from "../vmm/vmm.ts";
 import type { Capsule, Sealing } from "./capsule.ts";
 import { noGeneration, snapshotFailure } from "./capsule-errors.ts";
@@ -27,7 +28,7 @@ const SEAL_WAIT_MS = 600_000;
 
 export class Pauses {
   readonly #parts: HostParts;
-  readonly #seals = TurnQueue.endless(SEALS_AT_ONCE_MAX);
+  readonly #seals = Semaphore.endless(SEALS_AT_ONCE_MAX);
 
   constructor(parts: HostParts) {
     this.#parts = parts;
@@ -121,7 +122,7 @@ export class Pauses {
     journal.beginStep(spec.id, CAPTURE_STEP);
     try {
       // Not while the guest stands still.
-      using _turn = await this.#seals.enter(abort.signal);
+      using _permit = await this.#seals.acquire(abort.signal);
       const live = liveCapsule(this.#parts, spec, progress.vmm);
       await using draft = await snapshots.draft(live);
       failpoints.reach("capture.after-draft");
@@ -158,7 +159,7 @@ export class Pauses {
   /** Throws AgentError unavailable if a paused capsule is not durable in time. */
   async awaitDurable(capsule: Capsule): Promise<void> {
     const waiting = new AbortController();
-    await Promise.race([capsule.sealing?.done, sleep(CAPTURE_WAIT_MS, waiting.signal)]);
+    await Promise.race([capsule.sealing?.done, sleep(CAPTURE_WAIT_MS, undefined, waiting)]);
     waiting.abort();
     if (capsule.status !== "paused" || capsule.pause?.durableAtMs) return;
     throw new AgentError("unavailable", "The capsule's memory is not yet on the disk", {
@@ -194,7 +195,7 @@ export class Pauses {
     if (!sealing) return;
     // A timer that is left would keep the agent from ending.
     const waiting = new AbortController();
-    await Promise.race([sealing.done, sleep(SEAL_WAIT_MS, waiting.signal)]);
+    await Promise.race([sealing.done, sleep(SEAL_WAIT_MS, undefined, waiting)]);
     waiting.abort();
     sealing.abort.abort();
     await sealing.done;
@@ -246,7 +247,8 @@ export class Pauses {
           return;
         }
       }
-      await sleep(SEAL_RETRY_MS, signal);
+      // Cut off, it rejects: the loop ends then.
+      await sleep(SEAL_RETRY_MS, undefined, { signal }).catch(() => {});
     }
   }
 
@@ -290,7 +292,7 @@ export class Pauses {
   }
 
   async #inTurn<T>(signal: AbortSignal, run: () => Promise<T>): Promise<T> {
-    using _turn = await this.#seals.enter(signal);
+    using _permit = await this.#seals.acquire(signal);
     return await run();
   }
 
@@ -305,14 +307,4 @@ export class Pauses {
 async function hasEnded(vmm: VmmProcess | null): Promise<boolean> {
   const ended = vmm?.exited.then(() => true);
   return await Promise.race([ended ?? true, Bun.sleep(EXIT_NOTICE_MS).then(() => false)]);
-}
-
-async function sleep(ms: number, signal: AbortSignal): Promise<void> {
-  const { promise, resolve } = Promise.withResolvers<void>();
-  const timer = setTimeout(resolve, ms);
-  const stop = () => resolve();
-  signal.addEventListener("abort", stop, { once: true });
-  await promise;
-  signal.removeEventListener("abort", stop);
-  clearTimeout(timer);
 }

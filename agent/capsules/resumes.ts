@@ -18,8 +18,8 @@ import { capsuleRunDir } from "../machine/capsule-paths.ts";
 import type { HostParts } from "../machine/host-parts.ts";
 import { liveCapsule } from "../machine/live-capsule.ts";
 import { isMemoryDamaged } from "../memory/pager-verdict.ts";
+import type { Semaphore } from "../semaphore.ts";
 import type { Generation } from "../snapshots/snapshots.ts";
-import type { TurnQueue } from "../turn-queue.ts";
 import type { Capsule } from "./capsule.ts";
 import { isGenerationUnusable, noGeneration, snapshotFailure } from "./capsule-errors.ts";
 import type { Pauses } from "./pauses.ts";
@@ -44,9 +44,9 @@ export interface ResumeRequest {
 export class Resumes {
   readonly #parts: HostParts;
   readonly #pauses: Pauses;
-  readonly #boots: TurnQueue;
+  readonly #boots: Semaphore;
 
-  constructor(parts: HostParts, options: { pauses: Pauses; boots: TurnQueue }) {
+  constructor(parts: HostParts, options: { pauses: Pauses; boots: Semaphore }) {
     this.#parts = parts;
     this.#pauses = options.pauses;
     this.#boots = options.boots;
@@ -139,7 +139,7 @@ export class Resumes {
       failpoints.reach("resume.after-mark");
       const isDoubted = await isMemoryDamaged(capsuleRunDir(this.#parts.runDir, spec.id));
       await this.#endPause(capsule);
-      using _place = await this.#boots.enter(signal);
+      using _permit = await this.#boots.acquire(signal);
       const sources = this.#sources(capsule, request.isCold);
       const from = await this.#start(capsule, spec, { sources, isDoubted });
       // Nothing is awaited from here on: a destroy comes before this line or finds it running.

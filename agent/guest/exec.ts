@@ -8,7 +8,7 @@ import {
   Signal,
   type StartResponse,
 } from "../../proto/gen/envd/process_pb.js";
-import { inTurns } from "../../proto/turns.ts";
+import { inSlices } from "../../proto/time-slice.ts";
 import { AgentError } from "../errors.ts";
 import { GUEST_CALL_TIMEOUT_MS, KILL_GRACE_MS, OUTPUT_BYTES_MAX } from "../limits.ts";
 import { asUser, type Guest } from "./guest.ts";
@@ -46,8 +46,8 @@ export async function exec(
   command: Command,
   options: { timeoutMs: number; caller: AbortSignal },
 ): Promise<CommandResult> {
-  using _place = guest.openStream();
-  // Awaited, or the place would be given back before the command has ended.
+  using _stream = guest.openStream();
+  // Awaited, or the stream would be given back before the command has ended.
   return await new ForegroundCommand(guest, command, options).run();
 }
 
@@ -112,7 +112,7 @@ class ForegroundCommand {
     const starting = setTimeout(() => this.#stream.abort(), GUEST_CALL_TIMEOUT_MS);
     try {
       const answers = this.#guest.processStreams.start(request, { signal, headers });
-      for await (const { event } of inTurns(answers)) {
+      for await (const { event } of inSlices(answers)) {
         clearTimeout(starting);
         if (event) this.#take(event);
         if (this.#exitCode !== null) return;
@@ -225,7 +225,7 @@ export async function startBackground(
 }
 
 async function firstPid(events: AsyncIterable<StartResponse>): Promise<number> {
-  for await (const { event } of inTurns(events)) {
+  for await (const { event } of inSlices(events)) {
     if (event?.event.case === "start") return event.event.value.pid;
   }
   throw new ConnectError("stream ended before the start", Code.DataLoss);

@@ -26,7 +26,7 @@ export async function writeFile(
   path: string,
   content: Uint8Array | AsyncIterable<Uint8Array>,
 ): Promise<void> {
-  using _place = guest.openStream();
+  using _stream = guest.openStream();
   const isHere = content instanceof Uint8Array;
   using idle = new IdleTimer(TRANSFER_IDLE_TIMEOUT_MS);
   try {
@@ -51,7 +51,7 @@ export async function writeFile(
  * invalid_argument (a directory); and later: unavailable.
  */
 export async function* readFile(guest: Guest, path: string): AsyncGenerator<Uint8Array> {
-  using _place = guest.openStream();
+  using _stream = guest.openStream();
   using idle = new IdleTimer(TRANSFER_IDLE_TIMEOUT_MS);
   try {
     const response = await guest.http.send({

@@ -4,7 +4,7 @@
 
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { ProcessEvent } from "../../proto/gen/envd/process_pb.js";
-import { inTurns } from "../../proto/turns.ts";
+import { inSlices } from "../../proto/time-slice.ts";
 import { AgentError } from "../errors.ts";
 import { GUEST_CALL_TIMEOUT_MS, GUEST_KEEPALIVE_SEC, KILL_GRACE_MS } from "../limits.ts";
 import { type Command, processConfig } from "./exec.ts";
@@ -106,17 +106,17 @@ async function* follow(
   const signal = AbortSignal.any([guest.closed, silence.signal, caller, leaving.signal]);
   try {
     let isStarted = false;
-    for await (const { event } of inTurns(open({ signal, headers }))) {
-      const told = toGuestEvent(event);
-      if (told === null) continue;
-      if (told.kind !== "keepalive" && isStarted === (told.kind === "start")) {
+    for await (const { event } of inSlices(open({ signal, headers }))) {
+      const reported = toGuestEvent(event);
+      if (reported === null) continue;
+      if (reported.kind !== "keepalive" && isStarted === (reported.kind === "start")) {
         throw badAnswer("its events are out of order");
       }
-      isStarted ||= told.kind === "start";
+      isStarted ||= reported.kind === "start";
       // Only the guest's time counts, not that of whoever takes the event.
       silence.pause();
-      yield told;
-      if (told.kind === "end") return;
+      yield reported;
+      if (reported.kind === "end") return;
       silence.touch();
     }
     throw new ConnectError("stream ended before the process", Code.DataLoss);
@@ -128,16 +128,16 @@ async function* follow(
 }
 
 function toGuestEvent(event: ProcessEvent | undefined): GuestEvent | null {
-  const told = event?.event;
-  switch (told?.case) {
+  const reported = event?.event;
+  switch (reported?.case) {
     case "start":
-      return { kind: "start", pid: told.value.pid };
+      return { kind: "start", pid: reported.value.pid };
     case "data": {
-      const { output } = told.value;
+      const { output } = reported.value;
       return output.case === undefined ? null : { kind: output.case, bytes: output.value };
     }
     case "end":
-      return { kind: "end", exitCode: told.value.exitCode, error: told.value.error ?? "" };
+      return { kind: "end", exitCode: reported.value.exitCode, error: reported.value.error ?? "" };
     case "keepalive":
       return { kind: "keepalive" };
     default:

@@ -3,19 +3,19 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { readdirSync, statSync } from "node:fs";
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { NATIVE_DIR, openVmmPlace, type VmmPlace } from "../../tests/harness/vmm-place.ts";
+import { NATIVE_DIR, openVmmFixture, type VmmFixture } from "../../tests/harness/vmm-fixture.ts";
 import { VmmError } from "../vmm/vmm.ts";
 import { callOff, KeptProcess } from "./kept-process.ts";
 import { isAlive, readStartTime } from "./process-identity.ts";
 import { startKeeper } from "./start-keeper.ts";
 
 const UID = 219_801;
-let place: VmmPlace;
+let place: VmmFixture;
 let runDir = "";
 let count = 0;
 
 beforeAll(async () => {
-  place = await openVmmPlace("tkp0", UID);
+  place = await openVmmFixture("tkp0", UID);
 });
 afterAll(() => place[Symbol.asyncDispose]());
 beforeEach(async () => {

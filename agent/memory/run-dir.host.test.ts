@@ -2,7 +2,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import { mkdir, mkdtemp, open, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { NATIVE_DIR } from "../../tests/harness/vmm-place.ts";
+import { NATIVE_DIR } from "../../tests/harness/vmm-fixture.ts";
 import { Kernel } from "../native/kernel.ts";
 import { createGuestRam } from "./guest-ram.ts";
 import { mountRunDir, unmountRunDir } from "./run-dir.ts";

@@ -86,9 +86,9 @@ test("what capsules use is told as sums, counters as they are at each reading", 
 
 test("guests that have booted are counted by what came of them", async () => {
   const names = ["hits", "misses", "fallbacks", "made", "failed", "evicted"];
-  const told = await Promise.all(names.map((name) => named(`wrenn_agent_warm_${name}_total`)));
+  const reported = await Promise.all(names.map((name) => named(`wrenn_agent_warm_${name}_total`)));
 
-  expect(told.map((values) => values[""])).toEqual([9, 3, 1, 2, 4, 5]);
+  expect(reported.map((values) => values[""])).toEqual([9, 3, 1, 2, 4, 5]);
 });
 
 test("pagers are told as sums that never go back, whoever ends or does not answer", async () => {

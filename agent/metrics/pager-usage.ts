@@ -50,22 +50,22 @@ export class PagerUsage {
   async #read(): Promise<PagerTotals> {
     const runs = [...this.#deps.runs()];
     const names = new Set(runs.map(({ name }) => name));
-    const told: { name: string; stats: PagerStats }[] = [];
+    const reported: { name: string; stats: PagerStats }[] = [];
     const workers = Array.from({ length: Math.min(PARALLEL_MAX, runs.length) }, async () => {
       for (let run = runs.pop(); run !== undefined; run = runs.pop()) {
         const { id, name } = run;
         // It may end any time; what it has counted since it was last asked is lost then.
         const stats = await this.#deps.statsOf(id).catch(() => null);
-        if (stats !== null) told.push({ name, stats });
+        if (stats !== null) reported.push({ name, stats });
       }
     });
     await Promise.all(workers);
-    for (const { name, stats } of told) this.#add(name, stats);
+    for (const { name, stats } of reported) this.#add(name, stats);
     this.#last = new Map([...this.#last].filter(([name]) => names.has(name)));
-    const p99Ns = told.map(({ stats }) => numberOf(stats, "faultP99Ns"));
+    const p99Ns = reported.map(({ stats }) => numberOf(stats, "faultP99Ns"));
     return {
       ...this.#total,
-      pagers: told.length,
+      pagers: reported.length,
       faultP99Seconds: Math.max(0, ...p99Ns) / 1e9,
     };
   }

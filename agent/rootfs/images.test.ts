@@ -39,7 +39,7 @@ afterAll(async () => {
 async function newStore() {
   const dir = join(base, String(count++));
   const ids = { teamId: TEAM, templateId: crypto.randomUUID() };
-  const place = async (templateId = ids.templateId) => {
+  const putImage = async (templateId = ids.templateId) => {
     const home = join(dir, "teams", encodeUuid(TEAM), encodeUuid(templateId));
     await mkdir(home, { recursive: true });
     return join(home, "rootfs.ext4");
@@ -47,7 +47,7 @@ async function newStore() {
   return {
     dir,
     ids,
-    place,
+    putImage,
     images: new Images(dir, kernel),
     blob: join(dir, "blobs", `${SHA256}.ext4`),
   };
@@ -67,8 +67,8 @@ test("a template without an image resolves to null", async () => {
 });
 
 test("a plain file becomes a read-only blob and a relative link to it", async () => {
-  const { images, ids, place, blob } = await newStore();
-  const path = await place();
+  const { images, ids, putImage, blob } = await newStore();
+  const path = await putImage();
   await writeFile(path, "a file system");
 
   const image = await images.resolve(ids);
@@ -80,10 +80,10 @@ test("a plain file becomes a read-only blob and a relative link to it", async ()
 });
 
 test("two templates of one content share a blob, however many ask", async () => {
-  const { dir, images, ids, place } = await newStore();
+  const { dir, images, ids, putImage } = await newStore();
   const other = { teamId: TEAM, templateId: crypto.randomUUID() };
-  await writeFile(await place(), "a file system");
-  await writeFile(await place(other.templateId), "a file system");
+  await writeFile(await putImage(), "a file system");
+  await writeFile(await putImage(other.templateId), "a file system");
 
   const found = await Promise.all([ids, other, ids, other].map((each) => images.resolve(each)));
 
@@ -94,8 +94,8 @@ test("two templates of one content share a blob, however many ask", async () => 
 // The states that a kill leaves: the blob made but not linked, and the link made aside but not
 // renamed.
 test("an import that was killed is finished by the next one", async () => {
-  const { images, ids, place, blob, dir } = await newStore();
-  const path = await place();
+  const { images, ids, putImage, blob, dir } = await newStore();
+  const path = await putImage();
   await writeFile(path, "a file system");
   await mkdir(join(dir, "blobs"));
   await link(path, blob);
@@ -109,8 +109,8 @@ test("an import that was killed is finished by the next one", async () => {
 });
 
 test("a link that leads elsewhere is refused, one to a missing blob is null", async () => {
-  const { images, ids, place, dir } = await newStore();
-  const path = await place();
+  const { images, ids, putImage, dir } = await newStore();
+  const path = await putImage();
   await copyFile("/etc/hostname", join(dir, "elsewhere.ext4"));
   await symlink(join(dir, "elsewhere.ext4"), path);
   expect(await failureOf(images.resolve(ids))).toContain("must be a file or a link to blobs/");
@@ -121,8 +121,8 @@ test("a link that leads elsewhere is refused, one to a missing blob is null", as
 });
 
 test("a directory in the image's place is refused", async () => {
-  const { images, ids, place } = await newStore();
-  await mkdir(await place());
+  const { images, ids, putImage } = await newStore();
+  await mkdir(await putImage());
 
   expect(await failureOf(images.resolve(ids))).toContain("is neither a file nor a link");
 });

@@ -4,10 +4,10 @@ import { existsSync } from "node:fs";
 import { open, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import {
-  type GuestPlace,
-  openGuestPlace,
+  type GuestFixture,
+  openGuestFixture,
   type TestGuest,
-} from "../../tests/harness/guest-place.ts";
+} from "../../tests/harness/guest-fixture.ts";
 import { isAlive } from "../keeper/process-identity.ts";
 import type { VmmProcess, VmmSpec } from "../vmm/vmm.ts";
 import type { RestoreMode } from "./restore-memory.ts";
@@ -19,11 +19,11 @@ const MODES: readonly RestoreMode[] = ["map", "uffd", "uffd"];
 // Ten are enough to have layers merged.
 const CYCLES = process.env.WRENN_SOAK ? 200 : 4;
 
-let place: GuestPlace;
+let place: GuestFixture;
 let snapshots: Snapshots;
 
 beforeAll(async () => {
-  place = await openGuestPlace("tsn0");
+  place = await openGuestFixture("tsn0");
   snapshots = await openSnapshots("snapshots");
 }, TIMEOUT_MS);
 afterAll(() => place[Symbol.asyncDispose](), TIMEOUT_MS);

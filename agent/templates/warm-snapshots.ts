@@ -11,9 +11,9 @@ import type { CapsuleSpec } from "../journal/capsule-spec.ts";
 import { WARM_BYTES_MAX, WARM_QUEUED_MAX, WARM_RETRY_MS, WARM_SNAPSHOTS_MAX } from "../limits.ts";
 import type { HostParts } from "../machine/host-parts.ts";
 import { hasCode } from "../native/syscall-error.ts";
+import { Semaphore } from "../semaphore.ts";
 import { sweepUnfinished } from "../snapshots/durable-files.ts";
 import type { Generation } from "../snapshots/snapshots.ts";
-import { TurnQueue } from "../turn-queue.ts";
 import { makeWarm } from "./make-warm.ts";
 
 const KEY = /^[0-9a-f]{64}$/;
@@ -47,7 +47,7 @@ export class WarmSnapshots {
   /** By key: being made, or when a failed one may be tried again. */
   readonly #making = new Map<string, Promise<void>>();
   readonly #retryAtMs = new Map<string, number>();
-  readonly #turns = new TurnQueue({
+  readonly #permits = new Semaphore({
     atOnceMax: 1,
     queuedMax: WARM_QUEUED_MAX,
     refusal: "Too many warm snapshots wait to be made",
@@ -117,7 +117,7 @@ export class WarmSnapshots {
 
   async #make(key: string, spec: CapsuleSpec): Promise<void> {
     const { signal } = this.#stop;
-    using _turn = await this.#turns.enter(signal);
+    using _permit = await this.#permits.acquire(signal);
     try {
       await mkdir(this.#dir, { recursive: true, mode: 0o700 });
       await this.#makeRoom();

@@ -10,7 +10,7 @@ const REASON_HEADER = "wrenn-reason";
  * What the call was for, because some codes depend on it: a capsule that may go to any host, work
  * that takes room on the one host that can do it, or a call to a running capsule.
  */
-export type AgentCall = "create" | "place" | "capsule";
+export type AgentCall = "create" | "placement" | "capsule";
 
 /**
  * The error for the client, with the agent's error as cause. Texts of codes that are about the

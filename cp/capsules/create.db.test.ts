@@ -150,8 +150,8 @@ test("a template that holds memory fixes the size, and the hosts that can start 
   const frozen = { template: "frozen", vcpus: 8, memory_mb: 128 };
 
   const nowhere = await create(frozen);
-  const place = { templateId: template?.id ?? "", hostId: platform.hostId };
-  await platform.database.db.insert(templateHosts).values(place);
+  const held = { templateId: template?.id ?? "", hostId: platform.hostId };
+  await platform.database.db.insert(templateHosts).values(held);
   const { body } = await create(frozen);
 
   expect(nowhere.status).toBe(503);

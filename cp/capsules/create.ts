@@ -17,7 +17,6 @@ import { freeKey, type KeyedRequest, keepAnswer } from "../idempotency/service.t
 import { lockHost, selectCandidateHosts } from "../scheduler/host-loads.ts";
 import { type CapsuleShape, type HostLoad, hasRoom, rankHosts } from "../scheduler/placement.ts";
 import { findTemplate, hostsOfTemplate, type Template } from "../templates/service.ts";
-import { settledAnswer } from "./answers.ts";
 import type { CapsuleDeps } from "./deps.ts";
 import { ENDED_STATES } from "./lifecycle.ts";
 import { DISK_SIZE_MB, MEMORY_MB_DEFAULT, MEMORY_MB_MIN, VCPUS_DEFAULT } from "./limits.ts";
@@ -30,6 +29,7 @@ import {
 } from "./moves.ts";
 import { insertCapsule, selectCapsule, updateDeadline } from "./queries.ts";
 import { type Capsule, type CapsuleRow, type CreateCapsule, toCapsule } from "./schema.ts";
+import { settledAnswer } from "./settled.ts";
 
 /** From the insert to the question to the host there is only one short transaction. */
 const PENDING_DEADLINE_SEC = 30;
@@ -130,8 +130,8 @@ async function findCandidates(
   const online = await selectCandidateHosts(deps.db, teamId);
   if (online.length === 0) throw new AppError("no_hosts_available", "no host is online");
   if (template.type !== "snapshot") return online;
-  const places = await hostsOfTemplate(deps.db, template.id);
-  const having = online.filter(({ id }) => places.has(id));
+  const holders = await hostsOfTemplate(deps.db, template.id);
+  const having = online.filter(({ id }) => holders.has(id));
   if (having.length > 0) return having;
   const message = `no host that has the template "${template.name}" is online`;
   throw new AppError("no_hosts_available", message);
@@ -180,10 +180,10 @@ async function startCapsule(deps: CapsuleDeps, start: Start): Promise<Capsule> {
   });
   if (starting === undefined) return await overtaken(deps, start);
 
-  let told: CreateSandboxResponse;
+  let reported: CreateSandboxResponse;
   try {
     const options = { timeoutMs: CREATE_TIMEOUT_MS, signal: deps.ending };
-    told = await deps.agents.at(host.address).createSandbox(toAgent(deps, start), options);
+    reported = await deps.agents.at(host.address).createSandbox(toAgent(deps, start), options);
   } catch (error) {
     // The host goes on, and the next control plane sees what becomes of it.
     if (deps.ending.aborted) {
@@ -193,16 +193,16 @@ async function startCapsule(deps: CapsuleDeps, start: Start): Promise<Capsule> {
     // A host that was cut off may be asked again, by the same key too: nothing of this one stays.
     return await failCapsule(deps, start, failure, { isKeyFree: isCutOff(error) });
   }
-  return await finishStart(deps, start, told);
+  return await finishStart(deps, start, reported);
 }
 
 /** Records what the host told. Throws `conflict` when the capsule was destroyed meanwhile. */
 export async function finishStart(
   deps: CapsuleDeps,
   start: StartingCapsule,
-  told: { hostIp: string; metadata: Record<string, string> },
+  reported: { hostIp: string; metadata: Record<string, string> },
 ): Promise<Capsule> {
-  return (await recordRunning(deps, start, told)) ?? (await overtaken(deps, start));
+  return (await recordRunning(deps, start, reported)) ?? (await overtaken(deps, start));
 }
 
 function toAgent(deps: CapsuleDeps, { row, template }: Start) {
@@ -226,7 +226,7 @@ function toAgent(deps: CapsuleDeps, { row, template }: Start) {
 async function recordRunning(
   deps: CapsuleDeps,
   { row, actor, key }: StartingCapsule,
-  told: { hostIp: string; metadata: Record<string, string> },
+  reported: { hostIp: string; metadata: Record<string, string> },
 ): Promise<Capsule | undefined> {
   return await deps.db.transaction(async (tx) => {
     // `missing`: the host fell silent for the monitor meanwhile, but has answered us.
@@ -234,7 +234,7 @@ async function recordRunning(
       id: row.id,
       to: "running",
       operationId: row.operationId,
-      set: runningColumns(told),
+      set: runningColumns(reported),
       event: { type: "capsule.create", outcome: "success", actor },
     });
     if (moved === undefined) return undefined;

@@ -14,14 +14,14 @@ import { type EventActor, recordCapsuleEvents } from "../events/outbox.ts";
 import type { Claim } from "../idempotency/answer-once.ts";
 import { lockHost } from "../scheduler/host-loads.ts";
 import { countRoom } from "../scheduler/placement.ts";
-import { settledAnswer } from "./answers.ts";
 import { failCapsule, finishStart, STARTING_DEADLINE_SEC, type StartingCapsule } from "./create.ts";
 import type { CapsuleDeps } from "./deps.ts";
+import type { RunningCapsule } from "./find-on-host.ts";
 import { stopping } from "./host-change.ts";
 import { insertionEvent } from "./moves.ts";
 import { insertCapsule, updateDeadline } from "./queries.ts";
-import type { RunningCapsule } from "./running.ts";
 import type { Capsule, CapsuleRow, Fork } from "./schema.ts";
+import { settledAnswer } from "./settled.ts";
 
 export interface ForkRequest {
   readonly actor: EventActor;
@@ -44,7 +44,7 @@ export async function forkCapsule(
   request: ForkRequest,
 ): Promise<ForkResult[]> {
   const started = await placeForks(deps, source, request);
-  let told: readonly ForkSandboxResponse_Result[];
+  let reported: readonly ForkSandboxResponse_Result[];
   try {
     const options = { timeoutMs: FORK_TIMEOUT_MS, signal: deps.ending };
     const children = started.map(({ row }) => ({
@@ -54,17 +54,17 @@ export async function forkCapsule(
     }));
     const timeoutSec = request.timeoutSec ?? source.timeoutSec;
     const sandboxId = encodeId("capsule", source.id);
-    told = (await agent.forkSandbox({ sandboxId, children, timeoutSec }, options)).results;
+    reported = (await agent.forkSandbox({ sandboxId, children, timeoutSec }, options)).results;
   } catch (error) {
     if (deps.ending.aborted) throw stopping();
-    const failure = agentFailure(error, "place");
+    const failure = agentFailure(error, "placement");
     const ended = await Promise.all(
       started.map((fork) => outcome(deps, fork, failCapsule(deps, fork, failure))),
     );
     if (ended.every((fork) => "error" in fork)) throw failure;
     return filled(ended, request.count);
   }
-  const results = new Map(told.map((result) => [result.sandboxId, result]));
+  const results = new Map(reported.map((result) => [result.sandboxId, result]));
   const forks = await Promise.all(
     started.map((fork) => {
       const result = results.get(encodeId("capsule", fork.row.id));
@@ -144,8 +144,8 @@ async function placeForks(
 function inherited(source: CapsuleRow) {
   const { teamId, hostId, template, templateId, templateTeamId, vcpus, memoryMb } = source;
   const { diskSizeMb, privatePorts, defaultUser, defaultEnv } = source;
-  const place = { teamId, hostId, template, templateId, templateTeamId };
-  return { ...place, vcpus, memoryMb, diskSizeMb, privatePorts, defaultUser, defaultEnv };
+  const shared = { teamId, hostId, template, templateId, templateTeamId };
+  return { ...shared, vcpus, memoryMb, diskSizeMb, privatePorts, defaultUser, defaultEnv };
 }
 
 async function settled(start: Promise<Capsule>): Promise<ForkResult> {
@@ -174,5 +174,5 @@ async function outcome(
 /** The host's words for one fork, as if they had come from a call of its own. */
 function failureOf(result: ForkSandboxResponse_Result | undefined): AppError {
   const code = codeFromString(result?.errorCode ?? "") ?? Code.Internal;
-  return agentFailure(new ConnectError(result?.errorMessage ?? "no result", code), "place");
+  return agentFailure(new ConnectError(result?.errorMessage ?? "no result", code), "placement");
 }

@@ -13,9 +13,9 @@ import { secondsFromNow } from "../db/time.ts";
 import { AppError } from "../errors.ts";
 import type { EventActor } from "../events/outbox.ts";
 import type { CapsuleDeps } from "./deps.ts";
+import { wrongState } from "./find-on-host.ts";
 import type { CapsuleState } from "./lifecycle.ts";
 import { selectCapsule, updateDeadline } from "./queries.ts";
-import { wrongState } from "./running.ts";
 import type { CapsuleRow } from "./schema.ts";
 
 /** When a change that goes on at the host, or a host that does not answer, is looked at again. */
@@ -33,8 +33,8 @@ export interface Ending {
 }
 
 /** What the host says of a capsule; undefined when it does not have it. */
-export interface Told {
-  readonly told: SandboxInfo | undefined;
+export interface Reported {
+  readonly reported: SandboxInfo | undefined;
   readonly ending: Ending;
 }
 
@@ -49,7 +49,7 @@ export interface HostChange<Answer> {
   /** Records its success; undefined when the row is not this operation's any more. */
   record(row: CapsuleRow, answer: Answer, ending: Ending): Promise<CapsuleRow | undefined>;
   /** Ends it as its host tells; undefined when it is not over, or not this operation's to end. */
-  settle(row: CapsuleRow, host: Told): Promise<CapsuleRow | undefined>;
+  settle(row: CapsuleRow, host: Reported): Promise<CapsuleRow | undefined>;
 }
 
 /** What the row says from the moment on when the change has begun. */
@@ -122,11 +122,14 @@ async function afterFailure<Answer>(
   failed: { row: CapsuleRow; agent: AgentClient; actor: EventActor; error: unknown },
 ): Promise<CapsuleRow> {
   const { row, agent, actor } = failed;
-  const failure = agentFailure(failed.error, "place");
+  const failure = agentFailure(failed.error, "placement");
   try {
-    const told = await askHost(deps, agent, row.id);
-    const settled = await change.settle(row, { told, ending: { actor, error: failure.message } });
-    if (settled?.status === change.to && told?.status === change.to) return settled;
+    const reported = await askHost(deps, agent, row.id);
+    const settled = await change.settle(row, {
+      reported,
+      ending: { actor, error: failure.message },
+    });
+    if (settled?.status === change.to && reported?.status === change.to) return settled;
   } catch (error) {
     deps.log.warn(`a ${change.verb} cannot be settled yet`, { capsule: row.id, error });
     await lookAgain(deps, row);

@@ -5,7 +5,7 @@ import {
   HOLDING_STATES,
   isLegalMove,
   MOVES,
-  RESTING_STATES,
+  PAUSED_STATES,
   WIRE_STATUSES,
   wireStatus,
 } from "./lifecycle.ts";
@@ -40,7 +40,7 @@ test("clients see only the statuses they know, and three aliases", () => {
 
 // A state in none of the groups would be forgotten by the scheduler.
 test("a capsule holds its host's resources, rests on it, or has left it", () => {
-  const groups = [...HOLDING_STATES, ...RESTING_STATES, ...ENDED_STATES, "hibernated"];
+  const groups = [...HOLDING_STATES, ...PAUSED_STATES, ...ENDED_STATES, "hibernated"];
 
   expect(groups.toSorted()).toEqual([...CAPSULE_STATES].toSorted());
 });

@@ -64,7 +64,7 @@ export const HOLDING_STATES = [
 ] as const;
 
 /** States of a capsule at rest: a share of its memory and disk is set aside for its return. */
-export const RESTING_STATES = ["paused"] as const;
+export const PAUSED_STATES = ["paused"] as const;
 
 export function isLegalMove(from: CapsuleState, to: CapsuleState): boolean {
   return MOVES[from].includes(to);

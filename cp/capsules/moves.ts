@@ -121,7 +121,12 @@ function requireLegal(from: CapsuleState, to: CapsuleState): void {
 }
 
 /** What a capsule has from the moment it runs, as its host says. */
-export function runningColumns(told: { hostIp: string; metadata: Record<string, string> }) {
+export function runningColumns(reported: { hostIp: string; metadata: Record<string, string> }) {
   const startedAt = sql<Date>`now()`;
-  return { hostIp: told.hostIp, metadata: told.metadata, startedAt, lastActiveAt: startedAt };
+  return {
+    hostIp: reported.hostIp,
+    metadata: reported.metadata,
+    startedAt,
+    lastActiveAt: startedAt,
+  };
 }

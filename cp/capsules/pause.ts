@@ -7,17 +7,17 @@ import { PAUSE_TIMEOUT_MS } from "../agents/limits.ts";
 import type { EventActor } from "../events/outbox.ts";
 import type { Claim } from "../idempotency/answer-once.ts";
 import type { CapsuleDeps } from "./deps.ts";
+import type { RunningCapsule } from "./find-on-host.ts";
 import {
   changing,
   type Ending,
   type HostChange,
   lookAgain,
   movedOn,
+  type Reported,
   runChange,
-  type Told,
 } from "./host-change.ts";
 import { type MoveEvent, moveCapsule, moveCapsuleIn, moveFromAny, toldAs } from "./moves.ts";
-import type { RunningCapsule } from "./running.ts";
 import type { CapsuleRow } from "./schema.ts";
 
 /**
@@ -61,22 +61,22 @@ export function pauseChange(deps: CapsuleDeps): HostChange<unknown> {
 }
 
 /** Since when the pause is durable, as the host tells. */
-export function durableAt(told: SandboxInfo | undefined): Date | null {
-  const unixSec = Number(told?.durableAtUnix ?? 0n);
+export function durableAt(reported: SandboxInfo | undefined): Date | null {
+  const unixSec = Number(reported?.durableAtUnix ?? 0n);
   return unixSec > 0 ? new Date(unixSec * 1000) : null;
 }
 
 async function settlePausing(
   deps: CapsuleDeps,
   row: CapsuleRow,
-  { told, ending }: Told,
+  { reported, ending }: Reported,
 ): Promise<CapsuleRow | undefined> {
   const { id, operationId, status: from } = row;
-  switch (told?.status) {
+  switch (reported?.status) {
     case "paused":
     // Its VMM ended: what is left of it rests, too.
     case "error":
-      return await recordPaused(deps, row, ending, told);
+      return await recordPaused(deps, row, ending, reported);
     case "running": {
       const event = toldAs({ type: "capsule.pause", outcome: "error" }, ending);
       return await moveCapsule(deps.db, { id, from, to: "running", operationId, event });
@@ -103,10 +103,10 @@ async function recordPaused(
   deps: CapsuleDeps,
   { id, operationId }: CapsuleRow,
   ending: Ending,
-  told?: SandboxInfo,
+  reported?: SandboxInfo,
 ): Promise<CapsuleRow | undefined> {
   const event = toldAs({ type: "capsule.pause", outcome: "success" }, ending);
-  const set = { durableAt: durableAt(told), reason: told?.reason ?? "" };
+  const set = { durableAt: durableAt(reported), reason: reported?.reason ?? "" };
   const move = { id, to: "paused", operationId, set, event } as const;
   // `missing`: the host fell silent for the monitor meanwhile, but has answered us.
   return await moveFromAny(deps.db, ["pausing", "missing"], move);

@@ -8,19 +8,19 @@ import { AppError } from "../errors.ts";
 import type { EventActor } from "../events/outbox.ts";
 import type { Claim } from "../idempotency/answer-once.ts";
 import { lockHost } from "../scheduler/host-loads.ts";
-import { hasRoom, RESTING_DISK_SHARE, RESTING_MEMORY_SHARE } from "../scheduler/placement.ts";
+import { hasRoom, PAUSED_DISK_SHARE, PAUSED_MEMORY_SHARE } from "../scheduler/placement.ts";
 import type { CapsuleDeps } from "./deps.ts";
+import type { RunningCapsule } from "./find-on-host.ts";
 import {
   changing,
   type Ending,
   type HostChange,
   lookAgain,
   movedOn,
+  type Reported,
   runChange,
-  type Told,
 } from "./host-change.ts";
 import { moveCapsule, moveCapsuleIn, moveFromAny, runningColumns, toldAs } from "./moves.ts";
-import type { RunningCapsule } from "./running.ts";
 import type { CapsuleRow } from "./schema.ts";
 
 export interface ResumeRequest {
@@ -57,7 +57,7 @@ export function resumeChange(
     timeoutMs: RESUME_TIMEOUT_MS,
     ask: async (agent, row, options) =>
       await agent.resumeSandbox({ ...toAgent(deps, row), cold: !memory }, options),
-    record: async (row, told, ending) => await recordRunning(deps, row, { told, ending }),
+    record: async (row, reported, ending) => await recordRunning(deps, row, { reported, ending }),
     settle: async (row, host) => await settleResuming(deps, row, host),
   };
 }
@@ -65,17 +65,17 @@ export function resumeChange(
 async function settleResuming(
   deps: CapsuleDeps,
   row: CapsuleRow,
-  { told, ending }: Told,
+  { reported, ending }: Reported,
 ): Promise<CapsuleRow | undefined> {
   const { id, operationId } = row;
-  switch (told?.status) {
+  switch (reported?.status) {
     case "running":
-      return await recordRunning(deps, row, { told, ending });
+      return await recordRunning(deps, row, { reported, ending });
     case undefined:
     case "error":
     case "paused": {
       const event = toldAs({ type: "capsule.resume", outcome: "error" }, ending);
-      const set = { reason: told?.reason ?? "" };
+      const set = { reason: reported?.reason ?? "" };
       const move = { id, from: "resuming", to: "paused", operationId, set, event } as const;
       return await moveCapsule(deps.db, move);
     }
@@ -99,8 +99,8 @@ async function beginResuming(
     // What is set aside for it while it rests counts as used already.
     const missing = {
       vcpus: capsule.vcpus,
-      memoryMb: capsule.memoryMb * (1 - RESTING_MEMORY_SHARE),
-      diskSizeMb: capsule.diskSizeMb * (1 - RESTING_DISK_SHARE),
+      memoryMb: capsule.memoryMb * (1 - PAUSED_MEMORY_SHARE),
+      diskSizeMb: capsule.diskSizeMb * (1 - PAUSED_DISK_SHARE),
     };
     const row = await moveCapsuleIn(tx, {
       id: capsule.id,
@@ -130,10 +130,10 @@ function toAgent(deps: CapsuleDeps, row: CapsuleRow) {
 async function recordRunning(
   deps: CapsuleDeps,
   { id, operationId }: CapsuleRow,
-  { told, ending }: { told: ResumeSandboxResponse | SandboxInfo; ending: Ending },
+  { reported, ending }: { reported: ResumeSandboxResponse | SandboxInfo; ending: Ending },
 ): Promise<CapsuleRow | undefined> {
-  const resumedFrom = "resumedFrom" in told ? told.resumedFrom : "";
-  const columns = runningColumns(told);
+  const resumedFrom = "resumedFrom" in reported ? reported.resumedFrom : "";
+  const columns = runningColumns(reported);
   const metadata =
     resumedFrom === "" ? columns.metadata : { ...columns.metadata, resumed_from: resumedFrom };
   const set = { ...columns, metadata, durableAt: null, reason: "" };

@@ -5,7 +5,7 @@ import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
 import { IdempotencyHeaders } from "../idempotency/schema.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { parseId } from "../wire.ts";
-import { restRoutes } from "./rest-routes.ts";
+import { pauseResumeRoutes } from "./pause-resume-routes.ts";
 import { AUTH_ERRORS, CAPSULE_ERRORS, RUNNING_ERRORS } from "./route-errors.ts";
 import { Capsule, CapsuleList, CapsuleParams, CreateCapsule } from "./schema.ts";
 import type { Capsules } from "./service.ts";
@@ -85,5 +85,5 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
         detail: { summary: "Reset the capsule's inactivity timer" },
       },
     )
-    .use(restRoutes(deps));
+    .use(pauseResumeRoutes(deps));
 }

@@ -9,10 +9,10 @@ import { toActor } from "../events/actor.ts";
 import { answerOnce, type Claim } from "../idempotency/answer-once.ts";
 import { type KeyedRequest, keyed } from "../idempotency/service.ts";
 import { UnderWay } from "../operations/under-way.ts";
-import { settledChange } from "./answers.ts";
 import { createCapsule } from "./create.ts";
 import type { CapsuleDeps, CapsuleStarter } from "./deps.ts";
 import { destroyCapsule } from "./destroy.ts";
+import { capsuleNotFound, findOnHost, findRunning, type RunningCapsule } from "./find-on-host.ts";
 import { forkCapsule, settledForks, toFork } from "./fork.ts";
 import type { CapsuleState } from "./lifecycle.ts";
 import { pauseCapsule } from "./pause.ts";
@@ -23,7 +23,6 @@ import {
   touchCapsule,
 } from "./queries.ts";
 import { resumeCapsule } from "./resume.ts";
-import { capsuleNotFound, findOnHost, findRunning, type RunningCapsule } from "./running.ts";
 import {
   type Capsule,
   type CapsuleOfTeam,
@@ -34,6 +33,7 @@ import {
   type ResumeCapsule,
   toCapsule,
 } from "./schema.ts";
+import { settledChange } from "./settled.ts";
 
 /** The recorded time of last activity is informational; a busy capsule writes this often. */
 const ACTIVITY_RESOLUTION_MS = 5000;

@@ -45,7 +45,7 @@ async function settle(deps: CapsuleDeps, row: CapsuleRow): Promise<boolean> {
       return await settleStarting(deps, row);
     case "pausing":
     case "resuming":
-      return await settleRest(deps, row);
+      return await settlePauseOrResume(deps, row);
     case "stopping":
       return await finishStopping(deps, row, {
         event: {
@@ -83,17 +83,17 @@ async function settleStarting(deps: CapsuleDeps, row: CapsuleRow): Promise<boole
 }
 
 /** A pause or a resume: whatever the host has of the capsule by now is what becomes of it. */
-async function settleRest(deps: CapsuleDeps, row: CapsuleRow): Promise<boolean> {
+async function settlePauseOrResume(deps: CapsuleDeps, row: CapsuleRow): Promise<boolean> {
   const host = await selectHost(deps.db, row.hostId);
   const change =
     row.status === "pausing" ? pauseChange(deps) : resumeChange(deps, { memory: true });
   try {
     // A host that was deleted took its capsules with it.
-    const told =
+    const reported =
       host === undefined ? undefined : await askHost(deps, deps.agents.at(host.address), row.id);
-    const isDone = told?.status === change.to;
+    const isDone = reported?.status === change.to;
     const settled = await change.settle(row, {
-      told,
+      reported,
       ending: {
         actor: SYSTEM_ACTOR,
         reason: isDone ? "transient_timeout_inferred" : "transient_timeout",
@@ -110,7 +110,7 @@ async function settleRest(deps: CapsuleDeps, row: CapsuleRow): Promise<boolean> 
   }
 }
 
-async function finish(deps: CapsuleDeps, row: CapsuleRow, told: SandboxInfo): Promise<boolean> {
+async function finish(deps: CapsuleDeps, row: CapsuleRow, reported: SandboxInfo): Promise<boolean> {
   const event: MoveEvent = {
     type: "capsule.create",
     outcome: "success",
@@ -119,7 +119,7 @@ async function finish(deps: CapsuleDeps, row: CapsuleRow, told: SandboxInfo): Pr
     isInferred: true,
   };
   const { id, operationId } = row;
-  const set = runningColumns(told);
+  const set = runningColumns(reported);
   await moveCapsule(deps.db, { id, from: "starting", to: "running", operationId, set, event });
   return true;
 }

@@ -3,8 +3,8 @@
 import { encodeId } from "../../proto/ids.ts";
 import { agentFailure } from "../agents/agent-errors.ts";
 import { EXEC_GRACE_MS, GUEST_CALL_TIMEOUT_MS } from "../agents/limits.ts";
+import type { RunningCapsule } from "../capsules/find-on-host.ts";
 import { EXEC_TIMEOUT_SEC_DEFAULT } from "../capsules/limits.ts";
-import type { RunningCapsule } from "../capsules/running.ts";
 import { randomHex } from "../digest.ts";
 import { AppError } from "../errors.ts";
 import {

@@ -3,7 +3,7 @@
 import { encodeId } from "../../proto/ids.ts";
 import { agentFailure } from "../agents/agent-errors.ts";
 import { GUEST_CALL_TIMEOUT_MS } from "../agents/limits.ts";
-import type { RunningCapsule } from "../capsules/running.ts";
+import type { RunningCapsule } from "../capsules/find-on-host.ts";
 import { AppError } from "../errors.ts";
 import { type FileEntry, type ListRequest, toFileEntry } from "./schema.ts";
 

@@ -5,6 +5,7 @@ import { type Part, readMultipart } from "../../proto/http1/multipart.ts";
 import { encodeId } from "../../proto/ids.ts";
 import { agentFailure } from "../agents/agent-errors.ts";
 import { FILE_WRITE_TIMEOUT_MS, STREAM_CHUNK_BYTES } from "../agents/limits.ts";
+import type { RunningCapsule, RunningCapsule } from "../capsules/find-on-host.ts";
 import {
   FILE_WRITE_BYTES_MAX,
   MULTIPART_OVERHEAD_BYTES_MAX,
@@ -12,7 +13,6 @@ import {
   PATH_LENGTH_MAX,
   UPLOAD_SILENCE_MS_MAX,
 } from "../capsules/limits.ts";
-import type { RunningCapsule } from "../capsules/running.ts";
 import { AppError } from "../errors.ts";
 
 export interface Upload {

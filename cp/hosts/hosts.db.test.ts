@@ -300,11 +300,11 @@ describe("heartbeat", () => {
     await platform.database.sql`update hosts set status = 'unreachable' where type = 'byoc'`;
     await Promise.all([heartbeat(host.id, token), heartbeat(host.id, token)]);
 
-    const told = await platform.database.sql`
+    const reported = await platform.database.sql`
       select type, outcome, actor->>'type' as actor, resource from events order by id`;
     const up = { type: "host.up", outcome: "", actor: "system" };
     const resource = { type: "host", id: host.id };
-    expect<unknown>([...told]).toEqual([
+    expect<unknown>([...reported]).toEqual([
       { ...up, resource },
       { ...up, resource },
     ]);

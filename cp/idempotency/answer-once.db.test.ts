@@ -19,7 +19,7 @@ afterAll(async () => {
 afterEach(async () => {
   await platform.database.db.delete(capsules);
   platform.agent.capsules.clear();
-  platform.agent.rest.takesMs = 0;
+  platform.agent.pauses.takesMs = 0;
 });
 
 type Verb = "pause" | "resume" | "fork" | "snapshot";
@@ -75,7 +75,7 @@ test.each(VERBS)("a repeated %s is answered by the first one, without the host",
 
 test.each(VERBS)("five times %s at once with one key is done once", async (verb) => {
   const id = await subject(verb);
-  platform.agent.rest.takesMs = 80;
+  platform.agent.pauses.takesMs = 80;
   const before = callsOf(verb);
 
   const answers = await Promise.all(

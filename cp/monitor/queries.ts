@@ -67,20 +67,23 @@ export async function updateLastActive(
   q: Queryable,
   active: readonly { id: Id<"capsule">; unixSec: number }[],
 ): Promise<void> {
-  const told = sql`unnest(
+  const reported = sql`unnest(
     ${sql.param(active.map(({ id }) => id))}::uuid[],
     ${sql.param(active.map(({ unixSec }) => unixSec))}::float8[]
-  ) as told (id, unix_sec)`;
+  ) as reported (id, unix_sec)`;
   await q
     .update(capsules)
-    .set({ lastActiveAt: sql`to_timestamp(told.unix_sec)` })
-    .from(told)
+    .set({ lastActiveAt: sql`to_timestamp(reported.unix_sec)` })
+    .from(reported)
     .where(
       and(
-        sql`${capsules.id} = told.id`,
+        sql`${capsules.id} = reported.id`,
         eq(capsules.status, "running"),
         // Agents tell whole seconds.
-        lt(sql`${capsules.lastActiveAt} + interval '1 second'`, sql`to_timestamp(told.unix_sec)`),
+        lt(
+          sql`${capsules.lastActiveAt} + interval '1 second'`,
+          sql`to_timestamp(reported.unix_sec)`,
+        ),
       ),
     );
 }
@@ -91,17 +94,17 @@ export async function updateDurable(
   durable: readonly { id: Id<"capsule">; unixSec: number }[],
   asOf: Date,
 ): Promise<void> {
-  const told = sql`unnest(
+  const reported = sql`unnest(
     ${sql.param(durable.map(({ id }) => id))}::uuid[],
     ${sql.param(durable.map(({ unixSec }) => unixSec))}::float8[]
-  ) as told (id, unix_sec)`;
+  ) as reported (id, unix_sec)`;
   await q
     .update(capsules)
-    .set({ durableAt: sql`to_timestamp(told.unix_sec)` })
-    .from(told)
+    .set({ durableAt: sql`to_timestamp(reported.unix_sec)` })
+    .from(reported)
     .where(
       and(
-        sql`${capsules.id} = told.id`,
+        sql`${capsules.id} = reported.id`,
         eq(capsules.status, "paused"),
         isNull(capsules.durableAt),
         lt(capsules.lastUpdated, asOf),

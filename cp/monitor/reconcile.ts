@@ -60,10 +60,12 @@ export async function reconcileHost(
   const counts: ReconcileCounts = { lost: 0, paused: 0, restored: 0, destroyed: 0 };
   const known = new Map(rows.map((row) => [row.id, row]));
   for (const row of rows) {
-    const change = await align(deps, row, { told: onHost.get(row.id), asOf });
+    const change = await align(deps, row, { reported: onHost.get(row.id), asOf });
     if (change !== null) counts[change] = (counts[change] ?? 0) + 1;
   }
-  const leftovers = [...onHost].filter(([id, told]) => isLeftover(known.get(id), told, asOf));
+  const leftovers = [...onHost].filter(([id, reported]) =>
+    isLeftover(known.get(id), reported, asOf),
+  );
   counts.destroyed = await destroyLeftovers(
     deps,
     host,
@@ -78,20 +80,20 @@ export async function reconcileHost(
 async function align(
   deps: OperationDeps,
   row: CapsuleRow,
-  { told, asOf }: { told: SandboxInfo | undefined; asOf: Date },
+  { reported, asOf }: { reported: SandboxInfo | undefined; asOf: Date },
 ): Promise<"lost" | "paused" | "restored" | null> {
   if (row.status === "paused") {
-    if (told?.status !== "running") return null;
-    return (await resumeOnRecord(deps, row, { told, asOf })) ? "restored" : null;
+    if (reported?.status !== "running") return null;
+    return (await resumeOnRecord(deps, row, { reported, asOf })) ? "restored" : null;
   }
   if (row.status !== "running" && row.status !== "missing") return null;
-  if (told === undefined) return (await stopLost(deps, row, asOf)) ? "lost" : null;
+  if (reported === undefined) return (await stopLost(deps, row, asOf)) ? "lost" : null;
   // A VMM that ended leaves a disk, and often a memory of before: the owner decides about them.
-  if (told.status === "paused" || told.status === "error") {
-    return (await pauseOnRecord(deps, row, { told, asOf })) ? "paused" : null;
+  if (reported.status === "paused" || reported.status === "error") {
+    return (await pauseOnRecord(deps, row, { reported, asOf })) ? "paused" : null;
   }
-  if (row.status === "missing" && told.status === "running") {
-    return (await restore(deps, row, told)) ? "restored" : null;
+  if (row.status === "missing" && reported.status === "running") {
+    return (await restore(deps, row, reported)) ? "restored" : null;
   }
   return null;
 }
@@ -103,9 +105,9 @@ async function align(
 async function pauseOnRecord(
   deps: OperationDeps,
   row: CapsuleRow,
-  { told, asOf }: { told: SandboxInfo; asOf: Date },
+  { reported, asOf }: { reported: SandboxInfo; asOf: Date },
 ): Promise<boolean> {
-  const isExpired = told.status === "paused" && told.pauseReason === "ttl_expired";
+  const isExpired = reported.status === "paused" && reported.pauseReason === "ttl_expired";
   const event: MoveEvent = {
     type: "capsule.pause",
     outcome: "success",
@@ -113,7 +115,7 @@ async function pauseOnRecord(
     reason: isExpired ? "ttl_expired" : "host_state_sync",
     isInferred: !isExpired,
   };
-  const set = { durableAt: durableAt(told), reason: told.reason };
+  const set = { durableAt: durableAt(reported), reason: reported.reason };
   const move = { id: row.id, from: row.status, to: "paused", set, event } as const;
   return (await moveCapsule(deps.db, { ...move, unmovedSince: asOf })) !== undefined;
 }
@@ -122,7 +124,7 @@ async function pauseOnRecord(
 async function resumeOnRecord(
   deps: OperationDeps,
   row: CapsuleRow,
-  { told, asOf }: { told: SandboxInfo; asOf: Date },
+  { reported, asOf }: { reported: SandboxInfo; asOf: Date },
 ): Promise<boolean> {
   const event: MoveEvent = {
     type: "capsule.resume",
@@ -131,7 +133,7 @@ async function resumeOnRecord(
     reason: "host_state_sync",
     isInferred: true,
   };
-  const set = { ...runningColumns(told), durableAt: null, reason: "" };
+  const set = { ...runningColumns(reported), durableAt: null, reason: "" };
   const move = { id: row.id, from: "paused", to: "running", set, event } as const;
   return (await moveCapsule(deps.db, { ...move, unmovedSince: asOf })) !== undefined;
 }
@@ -154,7 +156,11 @@ async function stopLost(deps: OperationDeps, row: CapsuleRow, asOf: Date): Promi
   return moved !== undefined;
 }
 
-async function restore(deps: OperationDeps, row: CapsuleRow, told: SandboxInfo): Promise<boolean> {
+async function restore(
+  deps: OperationDeps,
+  row: CapsuleRow,
+  reported: SandboxInfo,
+): Promise<boolean> {
   const { id, status: from, startedAt } = row;
   const isFirst = startedAt === null;
   const event: MoveEvent = {
@@ -164,20 +170,20 @@ async function restore(deps: OperationDeps, row: CapsuleRow, told: SandboxInfo):
     reason: "restored_after_host_recovery",
     isInferred: true,
   };
-  const { hostIp, metadata, ...times } = runningColumns(told);
+  const { hostIp, metadata, ...times } = runningColumns(reported);
   const set = { hostIp, metadata, ...(isFirst ? times : {}) };
   return (await moveCapsule(deps.db, { id, from, to: "running", set, event })) !== undefined;
 }
 
 /** On the host, but ended on record, or on no record at all. */
-function isLeftover(row: CapsuleRow | undefined, told: SandboxInfo, asOf: Date): boolean {
+function isLeftover(row: CapsuleRow | undefined, reported: SandboxInfo, asOf: Date): boolean {
   if (row === undefined) {
-    const ageSec = asOf.getTime() / 1000 - Number(told.createdAtUnix);
+    const ageSec = asOf.getTime() / 1000 - Number(reported.createdAtUnix);
     return ageSec > UNKNOWN_GRACE_SEC;
   }
   if (ENDED_STATES.some((state) => state === row.status)) return true;
   // A create that failed leaves nothing to come back from, unlike a capsule that ran.
-  return told.status === "error" && row.status === "starting";
+  return reported.status === "error" && row.status === "starting";
 }
 
 async function destroyLeftovers(
@@ -208,8 +214,8 @@ async function takeOverActivity(
   onHost: readonly (readonly [Id<"capsule">, SandboxInfo])[],
 ): Promise<void> {
   const active = onHost
-    .filter(([, told]) => told.lastActiveAtUnix > 0n)
-    .map(([id, told]) => ({ id, unixSec: Number(told.lastActiveAtUnix) }));
+    .filter(([, reported]) => reported.lastActiveAtUnix > 0n)
+    .map(([id, reported]) => ({ id, unixSec: Number(reported.lastActiveAtUnix) }));
   if (active.length > 0) await updateLastActive(deps.db, active);
 }
 
@@ -219,7 +225,7 @@ async function takeOverDurability(
   asOf: Date,
 ): Promise<void> {
   const durable = onHost
-    .filter(([, told]) => told.status === "paused" && told.durableAtUnix > 0n)
-    .map(([id, told]) => ({ id, unixSec: Number(told.durableAtUnix) }));
+    .filter(([, reported]) => reported.status === "paused" && reported.durableAtUnix > 0n)
+    .map(([id, reported]) => ({ id, unixSec: Number(reported.durableAtUnix) }));
   if (durable.length > 0) await updateDurable(deps.db, durable, asOf);
 }

@@ -13,11 +13,11 @@ const FORWARDED = new Set([
 /** X-Forwarded-For, -Proto and -Host. Only a proxy on this machine is believed about whom it serves. */
 export function forwardedHeaders(request: RequestHead, peer: Peer): Header[] {
   const isTrusted = isLocal(peer.address);
-  const told = (key: string) => (isTrusted ? headerOf(request.headers, key) : null);
+  const reported = (key: string) => (isTrusted ? headerOf(request.headers, key) : null);
   return [
-    header("X-Forwarded-For", told("x-forwarded-for") ?? peer.address),
-    header("X-Forwarded-Proto", told("x-forwarded-proto") ?? peer.scheme),
-    header("X-Forwarded-Host", told("x-forwarded-host") ?? request.authority),
+    header("X-Forwarded-For", reported("x-forwarded-for") ?? peer.address),
+    header("X-Forwarded-Proto", reported("x-forwarded-proto") ?? peer.scheme),
+    header("X-Forwarded-Host", reported("x-forwarded-host") ?? request.authority),
   ];
 }
 

@@ -160,8 +160,8 @@ export class ProxyRouter {
 
 /** What the agent says is wrong, if the response is its own. */
 function errorOf(head: ResponseHead): ProxyError | undefined {
-  const told = headerOf(head.headers, PROXY_ERROR_HEADER);
-  return PROXY_ERRORS.find((known) => known === told);
+  const reported = headerOf(head.headers, PROXY_ERROR_HEADER);
+  return PROXY_ERRORS.find((known) => known === reported);
 }
 
 function worldHeaders(head: ResponseHead, prefix: string): Header[] {

@@ -6,7 +6,7 @@ import type { Id } from "../../proto/ids.ts";
 import { ENDED_STATES, HOLDING_STATES } from "../capsules/lifecycle.ts";
 import type { Queryable } from "../db/client.ts";
 import { capsules, hosts, teams } from "../db/tables.ts";
-import { type HostLoad, RESTING_DISK_SHARE, RESTING_MEMORY_SHARE } from "./placement.ts";
+import { type HostLoad, PAUSED_DISK_SHARE, PAUSED_MEMORY_SHARE } from "./placement.ts";
 
 /** A host whose last heartbeat is older than this has fallen silent. */
 export const HOST_SILENT_SEC = 90;
@@ -33,9 +33,9 @@ export async function lockHost(q: Queryable, id: Id<"host">): Promise<HostLoad |
 
 async function hostLoads(q: Queryable, which: ReturnType<typeof and>): Promise<HostLoad[]> {
   const holds = sql`${inArray(capsules.status, [...HOLDING_STATES])}`;
-  const sum = (column: PgColumn, restingShare: number) =>
+  const sum = (column: PgColumn, pausedShare: number) =>
     sql<number>`ceil(coalesce(sum(case when ${holds} then ${column}
-      else ${column} * ${restingShare}::float8 end), 0))::float8`;
+      else ${column} * ${pausedShare}::float8 end), 0))::float8`;
   return await q
     .select({
       id: hosts.id,
@@ -44,8 +44,8 @@ async function hostLoads(q: Queryable, which: ReturnType<typeof and>): Promise<H
       memoryMb: hosts.memoryMb,
       diskGb: hosts.diskGb,
       usedVcpus: sum(capsules.vcpus, 0),
-      usedMemoryMb: sum(capsules.memoryMb, RESTING_MEMORY_SHARE),
-      usedDiskMb: sum(capsules.diskSizeMb, RESTING_DISK_SHARE),
+      usedMemoryMb: sum(capsules.memoryMb, PAUSED_MEMORY_SHARE),
+      usedDiskMb: sum(capsules.diskSizeMb, PAUSED_DISK_SHARE),
     })
     .from(hosts)
     .leftJoin(

@@ -29,8 +29,8 @@ export const HOST_RESERVE = { memoryMb: 8192, vcpus: 4, diskMb: 30_720, shareMax
 /** Capsules wait more than they compute: processors may be promised more than once. */
 export const CPU_OVERCOMMIT = 1.5;
 /** What a resting capsule counts of its memory and of its disk. */
-export const RESTING_MEMORY_SHARE = 0.5;
-export const RESTING_DISK_SHARE = 2 / 3;
+export const PAUSED_MEMORY_SHARE = 0.5;
+export const PAUSED_DISK_SHARE = 2 / 3;
 
 /**
  * The hosts that have room for the shape, best first; of equal ones in the order given. Processors

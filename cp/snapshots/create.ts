@@ -8,7 +8,7 @@ import type { CreateSnapshotResponse } from "../../proto/gen/hostagent/hostagent
 import { encodeId } from "../../proto/ids.ts";
 import { agentFailure } from "../agents/agent-errors.ts";
 import { SNAPSHOT_TIMEOUT_MS } from "../agents/limits.ts";
-import type { RunningCapsule } from "../capsules/running.ts";
+import type { RunningCapsule } from "../capsules/find-on-host.ts";
 import type { Tx } from "../db/client.ts";
 import { AppError } from "../errors.ts";
 import { type EventActor, recordSnapshotEvent } from "../events/outbox.ts";
@@ -87,14 +87,14 @@ export async function runCreate(
   operation: OperationRow,
   { timeoutMs, isJoining = false }: { timeoutMs: number; isJoining?: boolean },
 ): Promise<TemplateRow> {
-  let told: CreateSnapshotResponse;
+  let reported: CreateSnapshotResponse;
   try {
-    told = await askHost(deps, operation, timeoutMs);
+    reported = await askHost(deps, operation, timeoutMs);
   } catch (error) {
     if (deps.ending.aborted) {
       throw new AppError("service_unavailable", "the control plane is stopping: try again");
     }
-    const failure = error instanceof AppError ? error : agentFailure(error, "place");
+    const failure = error instanceof AppError ? error : agentFailure(error, "placement");
     const isAtIt = isUndecided(error, failure);
     if (isJoining && isAtIt) {
       throw new AppError("service_unavailable", "the host is still at it", { cause: error });
@@ -102,7 +102,7 @@ export async function runCreate(
     await failCreate(deps, operation, { failure, isAtIt });
     throw failure;
   }
-  return await recordCreated(deps, operation, told);
+  return await recordCreated(deps, operation, reported);
 }
 
 /**
@@ -149,14 +149,14 @@ async function askHost(deps: SnapshotDeps, operation: OperationRow, timeoutMs: n
 async function recordCreated(
   deps: SnapshotDeps,
   operation: OperationRow,
-  told: CreateSnapshotResponse,
+  reported: CreateSnapshotResponse,
 ): Promise<TemplateRow> {
   const { name } = operation;
   try {
     const created = await deps.db.transaction(async (tx) => {
       if (!(await deleteOperation(tx, operation))) return undefined;
       const replaced = operation.isOverwriting ? await replaceOld(deps, tx, operation) : [];
-      return { template: await insertCreated(tx, operation, told), replaced };
+      return { template: await insertCreated(tx, operation, reported), replaced };
     });
     if (created !== undefined) {
       for (const removal of created.replaced) deps.inBackground(removeFiles(deps, removal));
@@ -195,7 +195,7 @@ export async function settledTemplate(
 async function insertCreated(
   tx: Tx,
   operation: OperationRow,
-  told: CreateSnapshotResponse,
+  reported: CreateSnapshotResponse,
 ): Promise<TemplateRow> {
   const { templateId, hostId, teamId, name, actor, capsuleId } = operation;
   const source = capsuleId === null ? undefined : await selectSource(tx, capsuleId);
@@ -208,9 +208,9 @@ async function insertCreated(
     teamId,
     name,
     type: "snapshot",
-    vcpus: told.vcpus > 0 ? told.vcpus : source.vcpus,
-    memoryMb: told.memoryMb > 0 ? told.memoryMb : source.memoryMb,
-    sizeBytes: Number(told.sizeBytes),
+    vcpus: reported.vcpus > 0 ? reported.vcpus : source.vcpus,
+    memoryMb: reported.memoryMb > 0 ? reported.memoryMb : source.memoryMb,
+    sizeBytes: Number(reported.sizeBytes),
     metadata,
   });
   await recordSnapshotEvent(tx, {

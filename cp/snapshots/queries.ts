@@ -52,13 +52,13 @@ export async function deleteTemplate(
   const named = and(eq(templates.teamId, teamId), eq(templates.name, name));
   const [locked] = await q.select({ id: templates.id }).from(templates).where(named).for("update");
   if (locked === undefined) return undefined;
-  const places = await q
+  const rows = await q
     .select({ hostId: templateHosts.hostId })
     .from(templateHosts)
     .where(eq(templateHosts.templateId, locked.id));
   const [template] = await q.delete(templates).where(eq(templates.id, locked.id)).returning();
   if (template === undefined) throw new Error("unreachable: a locked row was deleted");
-  return { template, hostIds: places.map(({ hostId }) => hostId) };
+  return { template, hostIds: rows.map(({ hostId }) => hostId) };
 }
 
 /** Undefined when the team has one of that name under way, or the template has one there. */

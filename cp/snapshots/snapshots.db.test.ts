@@ -32,8 +32,8 @@ afterEach(async () => {
   await db.delete(templateOperations);
   await db.delete(templates).where(ne(templates.teamId, PLATFORM_TEAM));
   platform.agent.capsules.clear();
-  platform.agent.rest.templates.clear();
-  platform.agent.rest.takesMs = 0;
+  platform.agent.pauses.templates.clear();
+  platform.agent.pauses.takesMs = 0;
 });
 
 const create = (body: unknown, query = "") =>
@@ -44,7 +44,7 @@ const names = async (query = "") => {
   return (Object.values(body) as { name: string }[]).map(({ name }) => name);
 };
 const code = ({ status, body }: Answer) => [status, body.error?.code];
-const onHost = () => platform.agent.rest.templates.size;
+const onHost = () => platform.agent.pauses.templates.size;
 const underWay = async () => (await platform.database.db.select().from(templateOperations)).length;
 
 function settle(): Promise<Record<string, number>> {
@@ -182,7 +182,7 @@ test("a taken name is refused; overwrite replaces it once the new one is there",
 test("of ten snapshots of one name at once one is made, on two control planes", async () => {
   await using second = await TestControlPlane.start(platform.database);
   const id = await platform.create();
-  platform.agent.rest.takesMs = 100;
+  platform.agent.pauses.takesMs = 100;
   const request = () =>
     new Request("http://localhost/v1/snapshots", {
       method: "POST",
@@ -233,7 +233,7 @@ test("a snapshot that the host did not answer in time is removed once it must be
 
 test("a destroy during a snapshot wins, and leaves no template", async () => {
   const id = await platform.create();
-  platform.agent.rest.takesMs = 100;
+  platform.agent.pauses.takesMs = 100;
   const making = create({ sandbox_id: id, name: "ours" });
   await until(() => platform.agent.underWay > 0);
 
@@ -247,7 +247,7 @@ test("a destroy during a snapshot wins, and leaves no template", async () => {
 test("a snapshot goes on when its client goes away", async () => {
   await using server = platform.controlPlane.listen();
   const id = await platform.create();
-  platform.agent.rest.takesMs = 100;
+  platform.agent.pauses.takesMs = 100;
   const client = new AbortController();
   const making = fetch(new URL("/v1/snapshots", server.url), {
     method: "POST",
@@ -337,7 +337,7 @@ test("capsules start from a snapshot where it lies, and nowhere else", async () 
 test("a snapshot whose control plane died is ended by another one, as its host does", async () => {
   await using dead = await Operations.open(platform.database.url);
   const id = await platform.create();
-  platform.agent.rest.takesMs = 100;
+  platform.agent.pauses.takesMs = 100;
   const making = create({ sandbox_id: id, name: "ours" });
   await until(() => platform.agent.underWay > 0);
   await platform.database.db.update(templateOperations).set({ operationId: dead.next() });

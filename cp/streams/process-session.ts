@@ -7,7 +7,7 @@ import type {
 } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { encodeId } from "../../proto/ids.ts";
 import { GUEST_CALL_TIMEOUT_MS } from "../agents/limits.ts";
-import type { RunningCapsule } from "../capsules/running.ts";
+import type { RunningCapsule } from "../capsules/find-on-host.ts";
 import { AppError } from "../errors.ts";
 import { parseSelector } from "../exec/service.ts";
 import { agentEvents } from "./agent-events.ts";

@@ -1,7 +1,7 @@
 // The WebSockets that are open: how many, for whom, and their end with the control plane's.
 
 import type { Authenticator, TeamCaller } from "../auth/authenticator.ts";
-import type { RunningCapsule } from "../capsules/running.ts";
+import type { RunningCapsule } from "../capsules/find-on-host.ts";
 import type { Capsules } from "../capsules/service.ts";
 import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";

@@ -6,7 +6,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { encodeId } from "../../proto/ids.ts";
 import { agentFailure } from "../agents/agent-errors.ts";
 import { GUEST_CALL_TIMEOUT_MS } from "../agents/limits.ts";
-import type { RunningCapsule } from "../capsules/running.ts";
+import type { RunningCapsule } from "../capsules/find-on-host.ts";
 import { randomHex } from "../digest.ts";
 import { AppError } from "../errors.ts";
 import { agentEvents } from "./agent-events.ts";

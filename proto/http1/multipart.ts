@@ -5,7 +5,7 @@
 // bytes that came, however they are cut, parts and their heads have bounds, and everybody else has their
 // turn in between.
 
-import { Turn } from "../turns.ts";
+import { TimeSlice } from "../time-slice.ts";
 
 /** RFC 2046, 5.1.1. */
 export const MULTIPART_BOUNDARY_BYTES_MAX = 70;
@@ -157,7 +157,7 @@ type Malformed = MultipartOptions["malformed"];
 class Input {
   readonly #source: AsyncIterator<Uint8Array>;
   readonly #malformed: Malformed;
-  readonly #turn = new Turn();
+  readonly #slice = new TimeSlice();
   /** What came and was not looked at. */
   #chunk: Buffer = EMPTY;
   /** Looked at from `#start` to `#end`. Never written before `#end`: readers have windows on it. */
@@ -232,7 +232,7 @@ class Input {
   }
 
   async #fill(): Promise<void> {
-    await this.#turn.step();
+    await this.#slice.step();
     while (this.#chunk.length === 0) {
       const next = await this.#source.next();
       if (next.done === true) {

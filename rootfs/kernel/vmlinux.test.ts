@@ -20,6 +20,8 @@ describe("a vmlinux", () => {
   test.each([
     ["gzip", Bun.gzipSync(new Uint8Array(ELF))],
     ["zstd", Bun.zstdCompressSync(ELF)],
+    // As the kernel's build packs it: -l is the legacy frame.
+    ["lz4", Bun.spawnSync(["lz4", "-l", "-c"], { stdin: ELF }).stdout],
   ])("comes out of a bzImage packed with %s", async (_name, payload) => {
     const vmlinux = await extractVmlinux(bzImage(payload, ELF.length));
 

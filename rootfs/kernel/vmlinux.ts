@@ -5,7 +5,6 @@
 // payload_length). The payload is the compressed vmlinux followed by its size in 4 bytes.
 
 import { BuildError, filter } from "../run.ts";
-import { lz4Legacy } from "./lz4.ts";
 
 const SETUP_SECTS = 0x1f1;
 const MAGIC = 0x202;
@@ -36,7 +35,7 @@ export async function extractVmlinux(bzImage: Uint8Array): Promise<Uint8Array> {
   if (size > VMLINUX_BYTES_MAX) {
     throw new BuildError(`the kernel image claims ${size} bytes for its vmlinux`);
   }
-  const vmlinux = await decompress(image.subarray(start, start + length - 4), size);
+  const vmlinux = await decompress(image.subarray(start, start + length - 4));
   if (vmlinux.length < 64 || Buffer.from(vmlinux.subarray(0, 4)).readUInt32LE() !== ELF_MAGIC) {
     throw new BuildError("the kernel image's payload is no ELF file");
   }
@@ -44,9 +43,9 @@ export async function extractVmlinux(bzImage: Uint8Array): Promise<Uint8Array> {
 }
 
 /** Decompresses by what the data starts with, as scripts/decompress in the kernel tree does. */
-async function decompress(payload: Buffer, size: number): Promise<Uint8Array> {
+async function decompress(payload: Buffer): Promise<Uint8Array> {
   const magic = payload.readUInt32LE(0);
-  if (magic === 0x184c2102) return lz4Legacy(payload, size);
+  if (magic === 0x184c2102) return filter(["lz4", "-dc"], payload);
   if (magic === 0xfd2fb528) return Bun.zstdDecompressSync(payload);
   if ((magic & 0xffffff) === 0x088b1f) return Bun.gunzipSync(new Uint8Array(payload));
   if (magic === 0x587a37fd) return filter(["xz", "-dc", "--single-stream"], payload);

@@ -6,7 +6,7 @@ import { type AgentClient, AgentClients } from "../../cp/agents/agent-clients.ts
 import { encodeId, newId } from "../../proto/ids.ts";
 import { testFileContract } from "./file-contract.ts";
 import { testMetricContract } from "./metric-contract.ts";
-import { testRestContract } from "./rest-contract.ts";
+import { testPauseContract } from "./pause-contract.ts";
 import { codeOf, failureOf } from "./rpc-failure.ts";
 import { testStreamContract } from "./stream-contract.ts";
 
@@ -295,7 +295,7 @@ export function testAgentContract(start: () => Promise<AgentUnderTest>): void {
     expect(await failureOf(kill)).toEqual({ code: "NotFound", reason: "process" });
   });
 
-  testRestContract(() => ({ client, id, teamId: PLATFORM_TEAM, createRequest }));
+  testPauseContract(() => ({ client, id, teamId: PLATFORM_TEAM, createRequest }));
   testFileContract(() => ({ client, id }));
   testMetricContract(() => ({ client, id }));
 }

@@ -9,7 +9,7 @@ export interface CapsuleUnderTest {
   readonly sandboxId: string;
 }
 
-interface Told {
+interface Reported {
   readonly event: { readonly case: string | undefined; readonly value?: unknown };
 }
 
@@ -61,7 +61,7 @@ export function testStreamContract(get: () => CapsuleUnderTest): void {
       break;
     }
     const again = client.connectProcess({ sandboxId, selector: { case: "pid", value: pid } });
-    const messages: Told[] = [];
+    const messages: Reported[] = [];
     for await (const message of again) {
       messages.push(message);
       if (message.event.case === "start") {
@@ -69,8 +69,8 @@ export function testStreamContract(get: () => CapsuleUnderTest): void {
       }
     }
 
-    const told = messages.map(({ event }) => event.case).filter((name) => name !== undefined);
-    expect(told).toEqual(["start", "data", "end"]);
+    const reported = messages.map(({ event }) => event.case).filter((name) => name !== undefined);
+    expect(reported).toEqual(["start", "data", "end"]);
   });
 
   test("a process or terminal that does not exist is not found", async () => {

@@ -203,9 +203,9 @@ test("an open stream is activity", async () => {
   await stream.until("start");
   await Bun.sleep(3000);
   const { sandboxes } = await (await agentClient()).listSandboxes({});
-  const told = sandboxes.find(({ sandboxId }) => sandboxId === capsule.id);
+  const reported = sandboxes.find(({ sandboxId }) => sandboxId === capsule.id);
 
-  expect(Date.now() / 1000 - Number(told?.lastActiveAtUnix)).toBeLessThan(2.5);
+  expect(Date.now() / 1000 - Number(reported?.lastActiveAtUnix)).toBeLessThan(2.5);
   stream.send({ type: "stop" });
   await stream.rest();
 });

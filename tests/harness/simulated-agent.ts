@@ -9,8 +9,8 @@ import {
 } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { SimulatedFiles } from "./simulated-agent-files.ts";
 import { simulatedPoints } from "./simulated-agent-metrics.ts";
+import { listed, SimulatedPauses } from "./simulated-agent-pauses.ts";
 import { SimulatedProcesses } from "./simulated-agent-processes.ts";
-import { listed, SimulatedRest } from "./simulated-agent-rest.ts";
 import { mapped, toProcessEvent, toSelector, toTerminalEvent } from "./simulated-agent-streams.ts";
 
 export type Method = keyof typeof HostAgentService.method;
@@ -52,7 +52,7 @@ const METADATA = {
 
 export class SimulatedAgent implements AsyncDisposable {
   readonly capsules: Map<string, SimulatedCapsule>;
-  readonly rest = new SimulatedRest();
+  readonly pauses = new SimulatedPauses();
   /** Every call that arrived, in order. */
   readonly calls: Method[] = [];
   bootMs: number;
@@ -240,35 +240,35 @@ export class SimulatedAgent implements AsyncDisposable {
             return {};
           }
           const running = [...this.capsules.values()].filter(({ status }) => status === "running");
-          await Promise.all(running.map((capsule) => this.rest.pause(capsule)));
+          await Promise.all(running.map((capsule) => this.pauses.pause(capsule)));
           return {};
         }),
     });
-    this.#serveRest(router);
+    this.#servePauses(router);
   }
 
-  #serveRest(router: ConnectRouter): void {
+  #servePauses(router: ConnectRouter): void {
     const call = this.#call.bind(this);
-    const { rest } = this;
+    const { pauses } = this;
     router.rpc(HostAgentService.method.pauseSandbox, ({ sandboxId }) =>
-      call("pauseSandbox", () => rest.pause(this.#known(sandboxId))),
+      call("pauseSandbox", () => pauses.pause(this.#known(sandboxId))),
     );
     router.rpc(HostAgentService.method.resumeSandbox, (request) =>
       call("resumeSandbox", async () => {
-        const answer = await rest.resume(this.#known(request.sandboxId), request);
+        const answer = await pauses.resume(this.#known(request.sandboxId), request);
         return { ...answer, sandboxId: request.sandboxId, metadata: METADATA };
       }),
     );
     router.rpc(HostAgentService.method.createSnapshot, (request) =>
-      call("createSnapshot", () => rest.createSnapshot(this.#known(request.sandboxId), request)),
+      call("createSnapshot", () => pauses.createSnapshot(this.#known(request.sandboxId), request)),
     );
     router.rpc(HostAgentService.method.deleteSnapshot, ({ templateId }) =>
-      call("deleteSnapshot", () => rest.deleteSnapshot(templateId)),
+      call("deleteSnapshot", () => pauses.deleteSnapshot(templateId)),
     );
     router.rpc(HostAgentService.method.forkSandbox, (request) =>
       call("forkSandbox", () => {
         const source = this.#known(request.sandboxId);
-        return rest.fork(source, request, async ({ sandboxId, operationId }) => {
+        return pauses.fork(source, request, async ({ sandboxId, operationId }) => {
           await this.#before.get("createSandbox")?.shift()?.();
           const { timeoutSec } = request;
           const child = this.#begin(
@@ -315,7 +315,7 @@ export class SimulatedAgent implements AsyncDisposable {
 
   #begin(
     request: CreateSandboxRequest,
-    files = this.rest.filesOf(request.templateId),
+    files = this.pauses.filesOf(request.templateId),
   ): SimulatedCapsule {
     if (!/^cl-[0-9a-z]{25}$/.test(request.sandboxId)) throw invalid("sandbox_id is malformed");
     if (request.vcpus < 1) throw invalid("vcpus must be at least 1");

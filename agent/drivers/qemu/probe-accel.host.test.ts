@@ -3,7 +3,7 @@ import { existsSync } from "node:fs";
 import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { NATIVE_DIR } from "../../../tests/harness/vmm-place.ts";
+import { NATIVE_DIR } from "../../../tests/harness/vmm-fixture.ts";
 import { probeAccel, runProbe } from "./probe-accel.ts";
 
 const program = "/usr/bin/qemu-system-x86_64";

@@ -4,10 +4,10 @@ import { readFileSync } from "node:fs";
 import { chmod, mkdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import {
-  type GuestPlace,
-  openGuestPlace,
+  type GuestFixture,
+  openGuestFixture,
   type TestGuest,
-} from "../../../tests/harness/guest-place.ts";
+} from "../../../tests/harness/guest-fixture.ts";
 import { isAlive, readStartTime } from "../../keeper/process-identity.ts";
 import { PAGER_DIR, readPagerStats, readRegions } from "../../memory/pager.ts";
 import type { GuestMemory, VmmProcess, VmmSpec } from "../../vmm/vmm.ts";
@@ -17,7 +17,7 @@ const TIMEOUT_MS = 180_000;
 const PAGER_UID = 260_001;
 const STATE_BYTES_MAX = 200 * 1024;
 
-let place: GuestPlace;
+let place: GuestFixture;
 let spec: VmmSpec;
 let started: VmmProcess;
 let guest: TestGuest;
@@ -26,7 +26,7 @@ let saved = "";
 let before = { nonce: "", ticks: 0 };
 
 beforeAll(async () => {
-  place = await openGuestPlace("tqr0");
+  place = await openGuestFixture("tqr0");
 }, TIMEOUT_MS);
 afterAll(() => place[Symbol.asyncDispose](), TIMEOUT_MS);
 

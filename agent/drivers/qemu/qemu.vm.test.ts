@@ -6,9 +6,9 @@ import { dirname, join } from "node:path";
 import {
   KERNELS_DIR,
   NATIVE_DIR,
-  openVmmPlace,
-  type VmmPlace,
-} from "../../../tests/harness/vmm-place.ts";
+  openVmmFixture,
+  type VmmFixture,
+} from "../../../tests/harness/vmm-fixture.ts";
 import { isAlive } from "../../keeper/process-identity.ts";
 import { findGuestKernel } from "../../rootfs/guest-kernel.ts";
 import type { GuestKernel, Vmm, VmmSpec } from "../../vmm/vmm.ts";
@@ -20,13 +20,13 @@ const BOOT_TIMEOUT_MS = 120_000;
 const READY = '"listening"';
 const BOOTS = process.env.WRENN_SOAK ? 20 : 3;
 
-let place: VmmPlace;
+let place: VmmFixture;
 let vmm: Vmm;
 let kernel: GuestKernel;
 let count = 0;
 
 beforeAll(async () => {
-  place = await openVmmPlace("tqv0", 219_803);
+  place = await openVmmFixture("tqv0", 219_803);
   const tscKhz = await place.kernel.tscKhz();
   vmm = await openVmm({ vmm: "auto", nativeDir: NATIVE_DIR, tscKhz, cacheDir: place.dir });
   kernel = await findGuestKernel(KERNELS_DIR);

@@ -16,7 +16,7 @@ export interface SimulatedTemplate {
   readonly memoryMb: number;
 }
 
-export class SimulatedRest {
+export class SimulatedPauses {
   /** Memory templates by id. */
   readonly templates = new Map<string, SimulatedTemplate>();
   /** How long a pause, a resume and a snapshot take. */

@@ -1,4 +1,4 @@
-// How many do something at once; the others wait for their turn.
+// How many do something at once; the others wait in order of arrival.
 
 import { AgentError } from "./errors.ts";
 
@@ -6,7 +6,7 @@ interface Waiting {
   readonly start: () => void;
 }
 
-export class TurnQueue {
+export class Semaphore {
   readonly #queuedMax: number;
   readonly #refusal: string;
   readonly #waiting: Waiting[] = [];
@@ -20,15 +20,15 @@ export class TurnQueue {
   }
 
   /** One in which any number may wait. */
-  static endless(atOnceMax: number): TurnQueue {
-    return new TurnQueue({ atOnceMax, queuedMax: Number.POSITIVE_INFINITY, refusal: "" });
+  static endless(atOnceMax: number): Semaphore {
+    return new Semaphore({ atOnceMax, queuedMax: Number.POSITIVE_INFINITY, refusal: "" });
   }
 
   /**
-   * Waits for its turn, in order of arrival; the place is given back by disposing it. Throws
+   * Waits for a permit, in order of arrival; it is given back by disposing it. Throws
    * resource_exhausted if too many wait, or the signal's reason.
    */
-  async enter(signal: AbortSignal): Promise<Disposable> {
+  async acquire(signal: AbortSignal): Promise<Disposable> {
     signal.throwIfAborted();
     if (this.#free > 0) this.#free -= 1;
     else await this.#wait(signal);

@@ -28,8 +28,8 @@ afterAll(async () => {
 });
 
 afterEach(async () => {
-  platform.agent.rest.takesMs = 0;
-  platform.agent.rest.templates.clear();
+  platform.agent.pauses.takesMs = 0;
+  platform.agent.pauses.templates.clear();
   await platform.database.db.delete(capsules);
   await platform.database.db.delete(events);
   await platform.database.db.delete(templates).where(ne(templates.teamId, PLATFORM_TEAM));
@@ -58,7 +58,7 @@ async function expectOnePath(): Promise<void> {
 
 test("a pause whose control plane is killed ends as its host does", async () => {
   const id = (await program.call("POST", "/v1/capsules"))?.body.id;
-  platform.agent.rest.takesMs = TAKES_MS;
+  platform.agent.pauses.takesMs = TAKES_MS;
   const pausing = program.call("POST", `/v1/capsules/${id}/pause`);
   await until(() => platform.agent.calls.includes("pauseSandbox"));
 
@@ -91,7 +91,7 @@ test("a pause that never reached the host leaves the capsule running", async () 
 test("a resume whose control plane is killed ends as its host does, with one VM", async () => {
   const id = (await program.call("POST", "/v1/capsules"))?.body.id;
   await program.call("POST", `/v1/capsules/${id}/pause`);
-  platform.agent.rest.takesMs = TAKES_MS;
+  platform.agent.pauses.takesMs = TAKES_MS;
   const resuming = program.call("POST", `/v1/capsules/${id}/resume`);
   await until(() => isSettledAs({ resuming: 1 }));
 
@@ -109,7 +109,7 @@ test("a resume whose control plane is killed ends as its host does, with one VM"
 
 test("a snapshot whose control plane is killed is there afterwards, once", async () => {
   const id = (await program.call("POST", "/v1/capsules"))?.body.id;
-  platform.agent.rest.takesMs = TAKES_MS;
+  platform.agent.pauses.takesMs = TAKES_MS;
   const body = { sandbox_id: id, name: "crash" };
   const making = program.call("POST", "/v1/snapshots", { body });
   await until(() => platform.agent.calls.includes("createSnapshot"));
@@ -121,11 +121,11 @@ test("a snapshot whose control plane is killed is there afterwards, once", async
   const started = await program.call("POST", "/v1/capsules", { body: { template: "crash" } });
 
   expect([await making, started?.status]).toEqual([null, 201]);
-  expect(platform.agent.rest.templates.size).toBe(1);
+  expect(platform.agent.pauses.templates.size).toBe(1);
 });
 
 test("whenever it is killed, record and host agree about what runs and what rests", async () => {
-  platform.agent.rest.takesMs = 30;
+  platform.agent.pauses.takesMs = 30;
   const ids: string[] = [];
   for (let count = 0; count < 4; count++) {
     const created = await program.call("POST", "/v1/capsules");

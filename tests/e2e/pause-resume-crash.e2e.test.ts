@@ -44,7 +44,7 @@ test.each(KILL_AFTER_MS.flatMap((ms) => VERBS.map((verb) => [verb, ms] as const)
     const answer = await until(
       "an answer",
       () => ask(verb, { key, name }).catch(() => null),
-      (told) => told !== null && told.status < 500,
+      (reported) => reported !== null && reported.status < 500,
       120_000,
     );
 

@@ -29,7 +29,7 @@ afterEach(async () => {
   await platform.database.db.delete(capsules);
   await platform.database.db.delete(events);
   platform.agent.capsules.clear();
-  platform.agent.rest.takesMs = 0;
+  platform.agent.pauses.takesMs = 0;
 });
 
 const pause = (id: string) => platform.call("POST", `/v1/capsules/${id}/pause`);
@@ -93,7 +93,7 @@ test("a resume may ask for the disk alone, and an empty body asks for nothing", 
 
 test("the pause is one fact, that it is durable another, told when the host says so", async () => {
   const id = await platform.create({});
-  platform.agent.rest.isSealing = false;
+  platform.agent.pauses.isSealing = false;
   const paused = await pause(id);
   await monitor();
   const before = await platform.call("GET", `/v1/capsules/${id}`);
@@ -101,7 +101,7 @@ test("the pause is one fact, that it is durable another, told when the host says
   if (onHost !== undefined) onHost.durableAtUnix = 1_700_000_000n;
   await monitor();
   const after = await platform.call("GET", `/v1/capsules/${id}`);
-  platform.agent.rest.isSealing = true;
+  platform.agent.pauses.isSealing = true;
   const resumed = await resume(id);
 
   expect([paused.body.durable_at, before.body.durable_at]).toEqual([undefined, undefined]);
@@ -222,7 +222,7 @@ test("ten resumes at once, on two control planes, make one VM and nine conflicts
   await using second = await TestControlPlane.start(platform.database);
   const id = await platform.create({});
   await pause(id);
-  platform.agent.rest.takesMs = 100;
+  platform.agent.pauses.takesMs = 100;
   const calls = platform.agent.calls.filter((method) => method === "resumeSandbox").length;
   const request = () =>
     new Request(`http://localhost/v1/capsules/${id}/resume`, {
@@ -245,7 +245,7 @@ test("ten resumes at once, on two control planes, make one VM and nine conflicts
 test.each(["pause", "resume"] as const)("a destroy during a %s wins", async (verb) => {
   const id = await platform.create({});
   if (verb === "resume") await pause(id);
-  platform.agent.rest.takesMs = 100;
+  platform.agent.pauses.takesMs = 100;
   const changing = platform.call("POST", `/v1/capsules/${id}/${verb}`);
   await until(async () => ["pausing", "resuming"].includes((await row(id))?.status ?? ""));
 
@@ -296,9 +296,9 @@ test("a host that does not answer is said to, and nothing changes", async () => 
 });
 
 test("what the host paused by itself is paused on record, and the event says why", async () => {
-  const [expired, told] = [await platform.create({}), await platform.create({})];
-  const onHost = [platform.agent.capsules.get(expired), platform.agent.capsules.get(told)];
-  for (const capsule of onHost) if (capsule !== undefined) platform.agent.rest.expire(capsule);
+  const [expired, reported] = [await platform.create({}), await platform.create({})];
+  const onHost = [platform.agent.capsules.get(expired), platform.agent.capsules.get(reported)];
+  for (const capsule of onHost) if (capsule !== undefined) platform.agent.pauses.expire(capsule);
   if (onHost[1] !== undefined) onHost[1].pauseReason = "requested";
 
   expect(await monitor()).toMatchObject({ paused: 2, lost: 0 });
@@ -308,7 +308,7 @@ test("what the host paused by itself is paused on record, and the event says why
   expect(pauses.map(({ resource, metadata }) => [resource.id, metadata.reason])).toEqual(
     expect.arrayContaining([
       [expired, "ttl_expired"],
-      [told, "host_state_sync"],
+      [reported, "host_state_sync"],
     ]),
   );
   expect(pauses.map(({ actor, outcome }) => [actor.type, outcome])).toEqual([
@@ -322,7 +322,7 @@ test("what the host paused by itself is paused on record, and the event says why
 test("a pause that the host did by itself is reported until it is on record, and recorded once", async () => {
   const id = await platform.create({});
   const onHost = platform.agent.capsules.get(id);
-  if (onHost !== undefined) platform.agent.rest.expire(onHost);
+  if (onHost !== undefined) platform.agent.pauses.expire(onHost);
   const client = platform.controlPlane.deps.agents.at(platform.agent.address);
   await client.listSandboxes({});
 

@@ -14,13 +14,13 @@ import { NetworkPool } from "../../agent/network/network-pool.ts";
 import type { NetworkSlot } from "../../agent/network/slot.ts";
 import { findGuestKernel } from "../../agent/rootfs/guest-kernel.ts";
 import type { CapsuleShape, Vmm, VmmSpec } from "../../agent/vmm/vmm.ts";
-import { BASE_IMAGE, KERNELS_DIR, NATIVE_DIR } from "./vmm-place.ts";
+import { BASE_IMAGE, KERNELS_DIR, NATIVE_DIR } from "./vmm-fixture.ts";
 
 const ANSWER_TIMEOUT_MS = 180_000;
 const TRY_MS = 500;
 const TOKEN = "t".repeat(32);
 
-export interface GuestPlace extends AsyncDisposable {
+export interface GuestFixture extends AsyncDisposable {
   readonly kernel: Kernel;
   readonly vmm: Vmm;
   /** On a disk, with reflinks. */
@@ -51,7 +51,7 @@ export class TestGuest {
 }
 
 /** `tag`: four characters that no other test uses. */
-export async function openGuestPlace(tag: string): Promise<GuestPlace> {
+export async function openGuestFixture(tag: string): Promise<GuestFixture> {
   // What was made before a step failed goes at once.
   await using stack = new AsyncDisposableStack();
   const kernel = stack.use(await Kernel.open(NATIVE_DIR));

@@ -5,7 +5,7 @@ import type { AgentClient } from "../../cp/agents/agent-clients.ts";
 import { encodeId, newId } from "../../proto/ids.ts";
 import { codeOf, failureOf } from "./rpc-failure.ts";
 
-export interface RestUnderTest {
+export interface PausesUnderTest {
   readonly client: AgentClient;
   /** A running capsule, which runs again after each test. */
   readonly id: string;
@@ -14,7 +14,7 @@ export interface RestUnderTest {
 }
 
 /** Registers the tests; `subject` is called within them. */
-export function testRestContract(subject: () => RestUnderTest): void {
+export function testPauseContract(subject: () => PausesUnderTest): void {
   const operation = (sandboxId: string) => ({ sandboxId, operationId: crypto.randomUUID() });
 
   async function listed(sandboxId: string) {

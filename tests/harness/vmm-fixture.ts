@@ -13,7 +13,7 @@ export const NATIVE_DIR = join(BUILD, "native");
 export const KERNELS_DIR = join(BUILD, "kernel");
 export const BASE_IMAGE = join(BUILD, "rootfs/minimal-debian.ext4");
 
-export interface VmmPlace extends AsyncDisposable {
+export interface VmmFixture extends AsyncDisposable {
   readonly kernel: Kernel;
   readonly cgroups: Cgroups;
   /** On a disk, root's alone, for logs and caches. */
@@ -29,7 +29,7 @@ export interface VmmPlace extends AsyncDisposable {
 }
 
 /** `tag`: four characters that no other test uses; `uid` likewise. */
-export async function openVmmPlace(tag: string, uid: number): Promise<VmmPlace> {
+export async function openVmmFixture(tag: string, uid: number): Promise<VmmFixture> {
   // What was made before a step failed goes at once.
   await using stack = new AsyncDisposableStack();
   const kernel = stack.use(await Kernel.open(NATIVE_DIR));

@@ -10,7 +10,7 @@ import { Capsule, CapsuleParams, ForkCapsule, ForkList, ResumeCapsule } from "./
 import type { Capsules } from "./service.ts";
 
 /** Below the prefix of capsules. */
-export function restRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
+export function pauseResumeRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
   const { capsules } = deps;
   return new Elysia()
     .use(authPlugin(deps))

@@ -1,0 +1,29 @@
+// Work that comes in many small steps, of which none waits. Whoever sends such steps may send them
+// faster than they are taken, and what is there already is taken before any timer or other client is
+// looked at.
+
+import { setImmediate } from "node:timers/promises";
+
+/** What the work of one client may hold up everybody else. */
+const SLICE_MS = 10;
+
+/** The time that one client's work may take in one go. */
+export class TimeSlice {
+  #since = performance.now();
+
+  /** Between two steps: resolves at once, or once the event loop has gone round, when the slice is over. */
+  async step(): Promise<void> {
+    if (performance.now() - this.#since < SLICE_MS) return;
+    await setImmediate();
+    this.#since = performance.now();
+  }
+}
+
+/** The messages, taken in slices. */
+export async function* inSlices<T>(messages: AsyncIterable<T>): AsyncGenerator<T> {
+  const slice = new TimeSlice();
+  for await (const message of messages) {
+    yield message;
+    await slice.step();
+  }
+}
