@@ -5,7 +5,7 @@ import { type Part, readMultipart } from "../../proto/http1/multipart.ts";
 import { encodeId } from "../../proto/ids.ts";
 import { agentFailure } from "../agents/agent-errors.ts";
 import { FILE_WRITE_TIMEOUT_MS, STREAM_CHUNK_BYTES } from "../agents/limits.ts";
-import type { RunningCapsule, RunningCapsule } from "../capsules/find-on-host.ts";
+import type { RunningCapsule } from "../capsules/find-on-host.ts";
 import {
   FILE_WRITE_BYTES_MAX,
   MULTIPART_OVERHEAD_BYTES_MAX,
