@@ -54,12 +54,6 @@ export function agentFailure(error: unknown, call: AgentCall): AppError {
   }
 }
 
-/** Whether the agent itself says that it has no such capsule. */
-export function isUnknownCapsule(error: unknown): boolean {
-  const failure = ConnectError.from(error);
-  return failure.code === Code.NotFound && failure.metadata.get(REASON_HEADER) === "capsule";
-}
-
 /** Whether the agent ended while it was asked, or does not listen: not whether it did the work. */
 export function isCutOff(error: unknown): boolean {
   const failure = ConnectError.from(error);

@@ -2,6 +2,7 @@ import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { eq } from "drizzle-orm";
 import { decodeId, newId } from "../../proto/ids.ts";
+import { TEMPLATE_ROW } from "../../tests/harness/rows.ts";
 import {
   addHost,
   addTeam,
@@ -131,7 +132,7 @@ test("an unknown template is not found", async () => {
 
 test("a team finds its own templates, and nobody else's", async () => {
   const other = await addTeam(platform.database);
-  const template = { name: "ours", teamId: platform.team.id };
+  const template = { ...TEMPLATE_ROW, name: "ours", teamId: platform.team.id };
   await platform.database.db.insert(templates).values(template);
 
   const options = { body: { template: "ours" } };
@@ -145,7 +146,7 @@ test("a template that holds memory fixes the size, and the hosts that can start 
   const columns = { name: "frozen", teamId: PLATFORM_TEAM, type: "snapshot" } as const;
   const [template] = await platform.database.db
     .insert(templates)
-    .values({ ...columns, vcpus: 3, memoryMb: 768 })
+    .values({ ...TEMPLATE_ROW, ...columns, vcpus: 3, memoryMb: 768 })
     .returning();
   const frozen = { template: "frozen", vcpus: 8, memory_mb: 128 };
 

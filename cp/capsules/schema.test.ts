@@ -13,7 +13,6 @@ const ROW: CapsuleRow = {
   memoryMb: 512,
   timeoutSec: 0,
   diskSizeMb: 5120,
-  guestIp: "",
   hostIp: "",
   createdAt: new Date("2026-11-22T10:11:12.999Z"),
   startedAt: null,

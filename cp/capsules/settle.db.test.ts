@@ -5,6 +5,7 @@ import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { eq, sql } from "drizzle-orm";
 import { encodeId, newId } from "../../proto/ids.ts";
+import { CAPSULE_ROW } from "../../tests/harness/rows.ts";
 import {
   TestControlPlane,
   TestPlatform,
@@ -37,6 +38,7 @@ async function abandoned(status: CapsuleState) {
   const id = newId("capsule");
   const operationId = dead.next();
   await platform.database.db.insert(capsules).values({
+    ...CAPSULE_ROW,
     id,
     operationId,
     status,
@@ -65,6 +67,7 @@ async function row(id: ReturnType<typeof newId<"capsule">>) {
 test("what a living control plane works on is left alone", async () => {
   await using living = await Operations.open(platform.database.url);
   await platform.database.db.insert(capsules).values({
+    ...CAPSULE_ROW,
     id: newId("capsule"),
     operationId: living.next(),
     status: "starting",
@@ -79,6 +82,7 @@ test("what a living control plane works on is left alone", async () => {
 test("past its deadline an operation is taken from a living control plane too", async () => {
   await using living = await Operations.open(platform.database.url);
   await platform.database.db.insert(capsules).values({
+    ...CAPSULE_ROW,
     id: newId("capsule"),
     operationId: living.next(),
     status: "pending",

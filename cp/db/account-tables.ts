@@ -43,7 +43,7 @@ export const users = pgTable(
     createdAt: createdAt(),
     updatedAt: updatedAt(),
     deletedAt: instant("deleted_at"),
-    status: text("status", { enum: USER_STATUSES }).notNull().default("active"),
+    status: text("status", { enum: USER_STATUSES }).notNull(),
   },
   (t) => [check("users_status", isOneOf(t.status, USER_STATUSES))],
 );

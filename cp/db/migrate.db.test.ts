@@ -80,7 +80,8 @@ test("a template name of the platform can't be a team's, whichever comes first",
   const team = crypto.randomUUID();
   const platform = "00000000-0000-0000-0000-000000000000";
   const insert = (teamId: string, name: string) =>
-    sql`insert into templates (team_id, name) values (${teamId}, ${name})`.then(
+    sql`insert into templates (team_id, name, vcpus, memory_mb, default_user)
+      values (${teamId}, ${name}, 1, 512, 'root')`.then(
       () => "inserted",
       (error) => error.code,
     );

@@ -5,6 +5,7 @@ import triggersAndSeeds from "../../migrations/0001_triggers-and-seeds.sql" with
 import privatePorts from "../../migrations/0002_private-ports.sql" with { type: "text" };
 import pauseAndSnapshots from "../../migrations/0003_pause-and-snapshots.sql" with { type: "text" };
 import metricsSaved from "../../migrations/0004_metrics-saved.sql" with { type: "text" };
+import defaultsOfCode from "../../migrations/0005_defaults-of-code.sql" with { type: "text" };
 
 export interface Migration {
   /** The file's name without `.sql`. */
@@ -19,4 +20,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { name: "0002_private-ports", sql: privatePorts },
   { name: "0003_pause-and-snapshots", sql: pauseAndSnapshots },
   { name: "0004_metrics-saved", sql: metricsSaved },
+  { name: "0005_defaults-of-code", sql: defaultsOfCode },
 ];

@@ -2,6 +2,7 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { Elysia } from "elysia";
 import { newId } from "../../proto/ids.ts";
 import { AccountsPlatform, METRICS_TOKEN } from "../../tests/harness/accounts-platform.ts";
+import { CAPSULE_ROW } from "../../tests/harness/rows.ts";
 import { addHost, addTeam } from "../../tests/harness/simulated-agent-platform.ts";
 import { openDatabase } from "../db/client.ts";
 import { capsules } from "../db/tables.ts";
@@ -115,7 +116,8 @@ test("a thousand paths, methods and ids make no metric of their own", async () =
 test("capsules are counted by state, those that ended left out", async () => {
   const team = await addTeam(platform.database);
   const hostId = await addHost(platform.database, "127.0.0.1:9");
-  const common = { teamId: team.id, hostId, operationId: crypto.randomUUID() };
+  const operationId = crypto.randomUUID();
+  const common = { ...CAPSULE_ROW, teamId: team.id, hostId, operationId };
   for (const status of ["running", "running", "starting", "stopped", "error"] as const) {
     await platform.database.db.insert(capsules).values({ id: newId("capsule"), status, ...common });
   }

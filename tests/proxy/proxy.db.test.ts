@@ -16,6 +16,7 @@ import { ProxyRouter } from "../../cp/proxy/proxy-router.ts";
 import { Front } from "../../proto/http1/listener.ts";
 import { encodeId, newId } from "../../proto/ids.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { CAPSULE_ROW } from "../harness/rows.ts";
 
 const DOMAIN = "wrenn.test";
 const ENVD_TOKENS = new EnvdTokens(new Uint8Array(32));
@@ -89,7 +90,8 @@ async function insertRows(): Promise<void> {
   await db.insert(teams).values({ id: teamId, name: "t", slug: "t" });
   const hostId = await insertHost(agentPorts[0] ?? 0);
   const operationId = crypto.randomUUID();
-  await db.insert(capsules).values({ id, teamId, hostId, operationId, status: "running" });
+  const row = { ...CAPSULE_ROW, id, teamId, hostId, operationId, status: "running" } as const;
+  await db.insert(capsules).values(row);
 }
 
 async function insertHost(port: number) {
