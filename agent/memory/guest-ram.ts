@@ -7,9 +7,6 @@ import { join } from "node:path";
 
 const MIB = 1024 * 1024;
 
-/** The flat file that a guest was restored from by mapping, in the capsule's base directory. */
-export const FLAT_LINK = "flat";
-
 /**
  * Makes the RAM file of a new guest: sparse, mode 0600, owned by the VMM's user; whoever touches a
  * page first pays for it, so it is charged to the VMM's cgroup. Returns its path. Rejects with

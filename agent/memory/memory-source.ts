@@ -1,32 +1,29 @@
-// Where the memory of a living VMM is to be read from when it is paused: that depends on how it was
-// started, and is noted in its run directory, which lives as long.
+// Where the memory of a living guest is to be read from: that depends on how its VMM was started, and
+// is noted in its run directory, which lives as long.
 
 import { readFile, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type Static, Type } from "@sinclair/typebox";
+import { Type } from "@sinclair/typebox";
 import { Value } from "@sinclair/typebox/value";
-import { hasCode } from "../native/syscall-error.ts";
+import type { LiveMemory } from "../vmm/vmm.ts";
 
 const FILE = "memory.json";
 
-/**
- * boot: the RAM file in the run directory is all of it. map, uffd: what the guest wrote is the
- * VMM's own, over the memory in the capsule's `base` directory.
- */
-const MemorySource = Type.Object({
-  kind: Type.Union([Type.Literal("boot"), Type.Literal("map"), Type.Literal("uffd")]),
-});
-export type MemorySource = Static<typeof MemorySource>;
+const Path = Type.String({ minLength: 1, maxLength: 4096 });
 
-export async function writeMemorySource(runDir: string, source: MemorySource): Promise<void> {
-  await writeFile(join(runDir, FILE), JSON.stringify(source), { mode: 0o600 });
+/** LiveMemory as it is noted in files. */
+export const LiveMemoryNote = Type.Union([
+  Type.Object({ kind: Type.Literal("file"), path: Path }),
+  Type.Object({ kind: Type.Literal("map"), file: Path }),
+  Type.Object({ kind: Type.Literal("uffd") }),
+]);
+
+export async function writeMemorySource(runDir: string, memory: LiveMemory): Promise<void> {
+  await writeFile(join(runDir, FILE), JSON.stringify(memory), { mode: 0o600 });
 }
 
-/** Without a note the guest was booted. Throws if the note cannot be read. */
-export async function readMemorySource(runDir: string): Promise<MemorySource> {
-  const text = await readFile(join(runDir, FILE), "utf8").catch((error: unknown) => {
-    if (hasCode(error, "ENOENT")) return null;
-    throw error;
-  });
-  return text === null ? { kind: "boot" } : Value.Parse(MemorySource, JSON.parse(text));
+/** Throws if there is no note, or none that can be read. */
+export async function readMemorySource(runDir: string): Promise<LiveMemory> {
+  const text = await readFile(join(runDir, FILE), "utf8");
+  return Value.Parse(LiveMemoryNote, JSON.parse(text));
 }

@@ -4,6 +4,7 @@
 import { join } from "node:path";
 import type { Kernel } from "../native/kernel.ts";
 import { hasCode } from "../native/syscall-error.ts";
+import type { LiveMemory } from "../vmm/vmm.ts";
 import type { CapsuleDir } from "./capsule-dir.ts";
 import { makeAnew, removeDirectory, sync } from "./durable-files.ts";
 import { MEMORY_HEADER } from "./generations.ts";
@@ -23,11 +24,12 @@ export interface Draft extends AsyncDisposable {
 export async function draftMemory(
   kernel: Kernel,
   capsule: LiveCapsule,
-  dir: CapsuleDir,
+  { memory: place, dir }: { memory: LiveMemory; dir: CapsuleDir },
 ): Promise<Draft | null> {
   await sync(capsule.rootDisk);
-  const memory = await findRestoredMemory(kernel, capsule, dir);
-  if (memory === null || memory.removedBytes > 0) return null;
+  if (place.kind === "file") return null;
+  const memory = await findRestoredMemory(kernel, capsule, place);
+  if (memory.removedBytes > 0) return null;
   const directory = dir.draft;
   try {
     await kernel.memory.track(memory);

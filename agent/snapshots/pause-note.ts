@@ -5,6 +5,7 @@ import { readFile, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Static, Type } from "@sinclair/typebox";
 import { Value } from "@sinclair/typebox/value";
+import { LiveMemoryNote } from "../memory/memory-source.ts";
 import { hasCode } from "../native/syscall-error.ts";
 
 const FILE = "paused.json";
@@ -13,6 +14,8 @@ const PauseNote = Type.Object({
   /** That sealing will make. */
   generation: Type.Integer({ minimum: 0 }),
   pausedAt: Type.String({ maxLength: 64 }),
+  /** Where sealing finds the guest's RAM. */
+  memory: LiveMemoryNote,
 });
 export type PauseNote = Static<typeof PauseNote>;
 

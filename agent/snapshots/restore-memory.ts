@@ -2,7 +2,6 @@
 
 import { link } from "node:fs/promises";
 import { join } from "node:path";
-import { FLAT_LINK } from "../memory/guest-ram.ts";
 import type { GuestMemory, VmmSpec } from "../vmm/vmm.ts";
 import type { CapsuleDir } from "./capsule-dir.ts";
 import type { FlatFiles } from "./flat-files.ts";
@@ -13,6 +12,8 @@ export type RestoreMode = "map" | "uffd";
 
 /** The pager's user is nobody else's: those of VMMs end below. */
 const PAGER_UID_OFFSET = 32_768;
+/** The flat file that a guest was restored from by mapping, in the capsule's base directory. */
+const FLAT_LINK = "flat";
 
 /** `dir.base` has the generation's memory. Throws as making the flat file does, for `map`. */
 export async function memoryToRestore(

@@ -8,6 +8,7 @@ import type { Failpoints } from "../failpoints.ts";
 import { PAGER_DIR, savePageList, WORKING_SET } from "../memory/pager.ts";
 import type { Kernel } from "../native/kernel.ts";
 import type { PagesTarget } from "../native/library.ts";
+import type { LiveMemory } from "../vmm/vmm.ts";
 import type { CapsuleDir } from "./capsule-dir.ts";
 import type { Draft } from "./draft.ts";
 import { cloneFile, linkFiles } from "./durable-files.ts";
@@ -56,7 +57,9 @@ export async function sealPaused(
   // The disk has its own worker.
   const disk = join(dir.unfinished, DISK);
   const copied = await Promise.allSettled([
-    sealMemory(capsule, parts, buildId).then(() => failpoints.reach("seal.after-memory")),
+    sealMemory(capsule, parts, { memory: pause.memory, id: buildId }).then(() =>
+      failpoints.reach("seal.after-memory"),
+    ),
     cloneFile(kernel, capsule.rootDisk, disk).then(() => failpoints.reach("seal.after-disk")),
   ]);
   checkStopped();
@@ -84,18 +87,22 @@ export async function sealPaused(
   return completed.value;
 }
 
-async function sealMemory(capsule: LiveCapsule, parts: SealParts, id: string): Promise<void> {
+async function sealMemory(
+  capsule: LiveCapsule,
+  parts: SealParts,
+  { memory: place, id }: { memory: LiveMemory; id: string },
+): Promise<void> {
   const { kernel, dir, draft } = parts;
   const { memory } = kernel;
   const { runDir } = capsule;
   const directory = dir.unfinished;
-  const source = await findRestoredMemory(kernel, capsule, dir);
-  if (source === null) {
+  if (place.kind === "file") {
     const target: PagesTarget = { directory, parentHeader: "", layerDirectories: [], id };
-    await memory.sealFile(join(runDir, "ram"), capsule.shape.memoryMib * MIB, target);
+    await memory.sealFile(place.path, capsule.shape.memoryMib * MIB, target);
     return;
   }
-  if (source.kind === "uffd") {
+  const source = await findRestoredMemory(kernel, capsule, place);
+  if (place.kind === "uffd") {
     await savePageList(runDir, { list: WORKING_SET, timeoutMs: PAGER_TIMEOUT_MS });
     await copyFile(join(runDir, PAGER_DIR, WORKING_SET), join(directory, WORKING_SET));
   }

@@ -14,7 +14,6 @@ import { existsSync } from "node:fs";
 import { mkdir, readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { Failpoints } from "../failpoints.ts";
-import { writeMemorySource } from "../memory/memory-source.ts";
 import { isMemoryDamaged } from "../memory/pager-verdict.ts";
 import type { Kernel } from "../native/kernel.ts";
 import type { Vmm, VmmProcess, VmmSpec } from "../vmm/vmm.ts";
@@ -121,9 +120,9 @@ export class Snapshots {
       this.#failpoints.reach("pause.after-begin");
       await this.#vmm.pause(capsule.runDir);
       const pausedAt = new Date().toISOString();
-      await this.#vmm.saveState(capsule.runDir, { dir: dir.unfinished });
+      const memory = await this.#vmm.saveState(capsule.runDir, { dir: dir.unfinished });
       this.#failpoints.reach("pause.after-state");
-      await writePauseNote(capsule.runDir, { generation, pausedAt });
+      await writePauseNote(capsule.runDir, { generation, pausedAt, memory });
       return { generation };
     } catch (error) {
       await this.#undoPause(capsule, error);
@@ -137,7 +136,8 @@ export class Snapshots {
    */
   async draft(capsule: LiveCapsule): Promise<Draft | null> {
     try {
-      return await draftMemory(this.#kernel, capsule, this.#of(capsule.capsuleId));
+      const memory = await this.#vmm.memoryOf(capsule.runDir);
+      return await draftMemory(this.#kernel, capsule, { memory, dir: this.#of(capsule.capsuleId) });
     } catch (error) {
       throw await this.#explain(capsule, "save", error);
     }
@@ -231,7 +231,6 @@ export class Snapshots {
       const hasFlat = await this.#flatFiles.has(generation);
       const mode = options.mode ?? (hasFlat ? "map" : "uffd");
       const memory = await memoryToRestore(mode, { ...options, dir, flatFiles: this.#flatFiles });
-      await writeMemorySource(spec.runDir, { kind: mode });
       const process = await this.#vmm.restore(spec, { dir: generation.directory, memory });
       await this.#run(spec, process);
       return process;

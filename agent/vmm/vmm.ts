@@ -5,16 +5,23 @@
  * composes its command line and speaks its control protocol, nothing else: processes, logs, jail and
  * adoption are the same for all (start-keeper.ts, kept-process.ts).
  *
- * How the other VMMs do what a snapshot needs, since they are to fit here:
+ * What each answers, since the other two are to fit here (API documents of Firecracker 1.12 and Cloud
+ * Hypervisor 50):
  *
- * - pause and resume. Firecracker: PATCH /vm. Cloud Hypervisor: PUT vm.pause and vm.resume.
- * - saveState writes what the VMM holds besides guest RAM. With QEMU (x-ignore-shared) and Cloud
- *   Hypervisor (shared zones) RAM stays where it is; Firecracker writes it to the same directory,
- *   whole or what was written since the load, and its driver will say so in the answer.
- * - restore takes the place of boot. Firecracker: PUT /snapshot/load; Cloud Hypervisor: --restore.
- *   The jail shows every file under a fixed name (/vm/disk, /vm/ram), so paths that a VMM records
- *   in its state hold on any host. Firecracker hands its memory to the same pager by itself; Cloud
- *   Hypervisor has `map` only.
+ * - name, accel. "qemu" with kvm or tcg; "firecracker" and "cloud-hypervisor" with kvm only.
+ * - pause, resume. QEMU: stop, cont. Firecracker: PATCH /vm. Cloud Hypervisor: PUT vm.pause, vm.resume.
+ * - saveState. QEMU (migrate with x-ignore-shared) and Cloud Hypervisor (vm.snapshot with shared memory
+ *   zones) leave RAM where it is and answer what memoryOf does. Firecracker (PUT /snapshot/create)
+ *   writes it beside its state, and answers that file.
+ * - memoryOf, booted. QEMU and Cloud Hypervisor: the RAM file in the run directory, which they share.
+ *   Firecracker: anonymous memory of its process, for which LiveMemory has no kind yet.
+ * - memoryOf, restored by `map`. QEMU and Firecracker map the file privately: `map`. Cloud Hypervisor
+ *   goes on writing to the file that it is given: `file`, a clone of the flat one.
+ * - memoryOf, restored by `uffd`. QEMU (with the preload shim) and Firecracker: `uffd`. Cloud Hypervisor
+ *   refuses on-demand restores where RAM is in our file.
+ *
+ * restore takes the place of boot: -incoming, PUT /snapshot/load, --restore. The jail shows every file
+ * under a fixed name (/vm/disk, /vm/ram), so paths that a VMM records in its state hold on any host.
  *
  * The control socket is in the run directory and accepts one connection at a time, so a driver
  * connects for each operation and keeps no state between them: that is what makes `adopt` enough
@@ -61,6 +68,15 @@ export interface PagerSpec {
   readonly workingSet: string | null;
 }
 
+/** Where the memory of a living guest is to be read from. */
+export type LiveMemory =
+  /** A file that is all of it; its holes were never touched. */
+  | { readonly kind: "file"; readonly path: string }
+  /** The VMM's process: what the guest wrote is its own, over the file that it maps privately. */
+  | { readonly kind: "map"; readonly file: string }
+  /** The same over what a pager brings, which knows where the process has it. */
+  | { readonly kind: "uffd" };
+
 export interface SavedGuest {
   /** What saveState wrote. */
   readonly dir: string;
@@ -94,7 +110,8 @@ export interface VmmProcess {
 }
 
 export interface Vmm {
-  readonly name: "qemu";
+  /** As manifests of snapshots name it; it never changes. */
+  readonly name: string;
   readonly version: string;
   readonly accel: "kvm" | "tcg";
   /** What a capsule of this shape may use, the VMM's own needs included. */
@@ -116,10 +133,12 @@ export interface Vmm {
   isRunning(runDir: string): Promise<boolean>;
   /**
    * Writes what the VMM holds besides guest RAM into `dir`, replacing what an earlier call wrote.
-   * MUST be called while the vCPUs are stopped. The disk is flushed into its file. Throws VmmError;
-   * the guest can be resumed then, too.
+   * MUST be called while the vCPUs are stopped. The disk is flushed into its file. Returns where the
+   * guest's RAM is until the vCPUs run again. Throws VmmError; the guest can be resumed then, too.
    */
-  saveState(runDir: string, options: { dir: string }): Promise<void>;
+  saveState(runDir: string, options: { dir: string }): Promise<LiveMemory>;
+  /** Where the guest's RAM is, whether its vCPUs run or not. Throws if nothing can tell any more. */
+  memoryOf(runDir: string): Promise<LiveMemory>;
   /**
    * The VMM that lives in a run directory, or null if there is none. After null none will ever
    * appear there: a start that an earlier agent had begun is called off.

@@ -89,8 +89,9 @@ test(
     await place.vmm.resume(spec.runDir);
     before = await readTicks();
     await place.vmm.pause(spec.runDir);
-    await place.vmm.saveState(spec.runDir, { dir: saved });
-    await place.kernel.memory.sealFile(join(spec.runDir, "ram"), 256 * 1024 * 1024, {
+    const memory = await place.vmm.saveState(spec.runDir, { dir: saved });
+    if (memory.kind !== "file") throw new Error(`a booted guest's memory is ${memory.kind}`);
+    await place.kernel.memory.sealFile(memory.path, 256 * 1024 * 1024, {
       directory: saved,
       parentHeader: "",
       layerDirectories: [],
@@ -114,6 +115,7 @@ test(
     const after = await readTicks();
     expect(after.nonce).toBe(before.nonce);
     expect(after.ticks).toBeGreaterThanOrEqual(before.ticks);
+    expect(await place.vmm.memoryOf(spec.runDir)).toEqual({ kind: "map", file });
     const mapping = await place.kernel.memory.findMapping(started.pid, file);
     expect(mapping.sizeBytes).toBe(BigInt(256 * 1024 * 1024));
     await end();
@@ -145,6 +147,7 @@ test(
 
     const after = await readTicks();
     expect(after.nonce).toBe(before.nonce);
+    expect(await place.vmm.memoryOf(spec.runDir)).toEqual({ kind: "uffd" });
     expect(await readRegions(spec.runDir, 5000)).toMatchObject([{ size: 256 * 1024 * 1024 }]);
     expect((await readPagerStats(spec.runDir, 5000)).state).toBe("serving");
     const pid = pagerPid();

@@ -6,11 +6,13 @@ import type { CgroupLimits } from "../../cgroups/cgroups.ts";
 import { callOff, KeptProcess } from "../../keeper/kept-process.ts";
 import { type JailFile, type KeeperSpec, startKeeper } from "../../keeper/start-keeper.ts";
 import { createGuestRam } from "../../memory/guest-ram.ts";
+import { readMemorySource, writeMemorySource } from "../../memory/memory-source.ts";
 import { awaitPrefetch, makePagerDir, PAGER_SOCKET, pagerCommand } from "../../memory/pager.ts";
 import { DescriptorSender } from "../../native/descriptor-sender.ts";
 import {
   type CapsuleShape,
   type GuestMemory,
+  type LiveMemory,
   type SavedGuest,
   type Vmm,
   VmmError,
@@ -76,6 +78,7 @@ export class Qemu implements Vmm {
 
   async boot(spec: VmmSpec): Promise<VmmProcess> {
     const ram = await createGuestRam(spec.runDir, { sizeMib: spec.memoryMib, uid: spec.uid });
+    await writeMemorySource(spec.runDir, { kind: "file", path: ram });
     const process = await this.#start(spec, false, {
       files: [{ name: JAIL_FILE.ram, path: ram, access: "rw" }],
       environment: {},
@@ -108,9 +111,14 @@ export class Qemu implements Vmm {
     return (await readStatus(qmp)).running;
   }
 
-  async saveState(runDir: string, { dir }: { dir: string }): Promise<void> {
+  async saveState(runDir: string, { dir }: { dir: string }): Promise<LiveMemory> {
     await using qmp = await connect(runDir, QMP_TIMEOUT_MS);
     await saveGuest(qmp, { dir, sender: this.#sender });
+    return this.memoryOf(runDir);
+  }
+
+  memoryOf(runDir: string): Promise<LiveMemory> {
+    return readMemorySource(runDir);
   }
 
   async adopt(runDir: string): Promise<VmmProcess | null> {
@@ -126,12 +134,14 @@ export class Qemu implements Vmm {
       access: "rx",
     };
     if (memory.kind === "map") {
+      await writeMemorySource(spec.runDir, memory);
       return {
         files: [{ name: JAIL_FILE.ram, path: memory.file, access: "ro" }, preload],
         environment: preloadEnvironment("private"),
         pager: null,
       };
     }
+    await writeMemorySource(spec.runDir, { kind: "uffd" });
     // Only its size is looked at.
     const ram = await createGuestRam(spec.runDir, { sizeMib: spec.memoryMib, uid: spec.uid });
     const dir = await makePagerDir(spec.runDir, memory.pager.uid);
