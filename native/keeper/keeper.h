@@ -186,6 +186,8 @@ int signals_open(void);
 /* Takes over the ends. Returns when the VMM is gone and exit.json is written. */
 void supervise(const struct keeper_options *options, const struct keeper_ends *ends);
 
+/* ---- clock.c ---- */
+/* Of a clock that nobody sets. */
 int64_t monotonic_ms(void);
 
 #endif

@@ -4,7 +4,7 @@ NATIVE_OUT ?= build/native
 KEEPER_CFLAGS := -std=gnu17 -D_GNU_SOURCE -O2 -g -Wall -Wextra -Werror -Wshadow -Wconversion -Wstrict-prototypes \
 	-Wmissing-prototypes -Wvla -fvisibility=hidden
 KEEPER_SANITIZE := -fsanitize=address,undefined -fno-omit-frame-pointer
-KEEPER_AREAS := options log record jail jail-root start pager supervise
+KEEPER_AREAS := clock options log record jail jail-root start pager supervise
 KEEPER_SOURCES := $(KEEPER_AREAS:%=$(KEEPER_DIR)/%.c)
 KEEPER_HEADERS := $(KEEPER_DIR)/keeper.h
 

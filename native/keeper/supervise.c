@@ -16,7 +16,6 @@
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 /* One agent holds one connection; a second is its successor. More have to wait for a place. */
@@ -46,12 +45,6 @@ struct keeper {
   bool has_lost_pager;
   int64_t kill_at_ms;
 };
-
-int64_t monotonic_ms(void) {
-  struct timespec now;
-  (void)clock_gettime(CLOCK_MONOTONIC, &now);
-  return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 static void keep_tail(struct keeper *k, const char *bytes, size_t size) {
   if (size > sizeof(k->tail)) {
