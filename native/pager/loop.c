@@ -5,7 +5,9 @@
 #include <stdio.h>
 #include <time.h>
 
+#include "clock.h"
 #include "pager.h"
+#include "save-lists.h"
 
 enum {
   POLL_MEMORY = 0, /* the userfaultfd, or before that the socket that brings it */
@@ -23,12 +25,6 @@ enum {
 
   ANSWER_BYTES = 1024,
 };
-
-uint64_t pager_now_ns(void) {
-  struct timespec now;
-  (void)clock_gettime(CLOCK_MONOTONIC, &now);
-  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static const char *state_of(const struct pager *pager) {
   if (pager->server.uffd < 0) return "waiting";
@@ -92,12 +88,12 @@ static void answer(void *context, struct control_client *client, enum control_co
       if (pager->may_run) answer_ready(client);
       break;
     case CONTROL_WORKING_SET: {
-      int32_t result = pager_save_working_set(pager, &bytes);
+      int32_t result = save_working_set(pager, &bytes);
       answer_saved(client, result, bytes);
       break;
     }
     case CONTROL_REMOVED: {
-      int32_t result = pager_save_removed(pager, &bytes);
+      int32_t result = save_removed(pager, &bytes);
       answer_saved(client, result, bytes);
       break;
     }
@@ -116,7 +112,7 @@ static void answer(void *context, struct control_client *client, enum control_co
 
 static void let_run(struct pager *pager) {
   pager->may_run = true;
-  pager->server.stats.prefetch_us = (pager_now_ns() - pager->connected_ns) / 1000;
+  pager->server.stats.prefetch_us = (monotonic_ns() - pager->connected_ns) / 1000;
   for (int i = 0; i < CONTROL_CLIENTS_MAX; i++) {
     struct control_client *client = &pager->control.clients[i];
     if (client->fd >= 0 && client->waits_until_ready) answer_ready(client);
@@ -137,7 +133,7 @@ static int32_t serve(struct pager *pager) {
 }
 
 static int32_t put_off(struct pager *pager) {
-  uint64_t now = pager_now_ns();
+  uint64_t now = monotonic_ns();
   if (pager->retrying_since_ns == 0) pager->retrying_since_ns = now;
   if (now - pager->retrying_since_ns > (uint64_t)RETRY_S_MAX * 1000000000u) {
     return fail(&pager->server.failure, -ETIMEDOUT, "the VMM's memory keeps changing");
@@ -166,19 +162,19 @@ static int32_t work(struct pager *pager, const struct pollfd *polls) {
   if (polls[POLL_MEMORY].revents != 0) {
     int32_t result = pager_accept(pager);
     if (result != 1) return result;
-    pager->connected_ns = pager_now_ns();
+    pager->connected_ns = monotonic_ns();
     result = server_check_regions(&pager->server);
     return result < 0 ? result : 1;
   }
   uint64_t limit_ns = (uint64_t)pager->options.connect_timeout_ms * 1000000u;
-  if (pager_now_ns() - pager->started_ns < limit_ns) return 0;
+  if (monotonic_ns() - pager->started_ns < limit_ns) return 0;
   return fail(&pager->server.failure, -ETIMEDOUT, "no VMM has connected in time");
 }
 
 static int wait_ms(const struct pager *pager, bool has_work) {
   if (has_work) return 0;
   if (pager->server.uffd >= 0) return -1;
-  int64_t waited_ms = (int64_t)((pager_now_ns() - pager->started_ns) / 1000000u);
+  int64_t waited_ms = (int64_t)((monotonic_ns() - pager->started_ns) / 1000000u);
   int64_t left_ms = pager->options.connect_timeout_ms - waited_ms;
   return left_ms > 0 ? (int)left_ms : 0;
 }

@@ -27,30 +27,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "clock.h"
+#include "save-lists.h"
+
 /* SIGKILL ends a VMM within milliseconds, unless it waits for a disk. */
 enum { KILL_MS_MAX = 5000 };
-
-int32_t pager_save_working_set(const struct pager *pager, uint64_t *ret_bytes) {
-  if (pager->record.directory < 0) return -ENOENT;
-  struct page_list list = {0};
-  int32_t result = server_working_set(&pager->server, &list);
-  if (result < 0) return result;
-  *ret_bytes = list.bytes;
-  result = page_list_save(&list, pager->record.directory, pager->record.name);
-  page_list_free(&list);
-  return result;
-}
-
-int32_t pager_save_removed(const struct pager *pager, uint64_t *ret_bytes) {
-  if (pager->removed.directory < 0) return -ENOENT;
-  struct page_list list = {0};
-  int32_t result = server_removed(&pager->server, &list);
-  if (result < 0) return result;
-  *ret_bytes = list.bytes;
-  result = page_list_save(&list, pager->removed.directory, pager->removed.name);
-  page_list_free(&list);
-  return result;
-}
 
 /* Returns what became of the VMM, as the reason file says it. */
 static const char *end_vmm(const struct pager *pager) {
@@ -79,8 +60,8 @@ static int finish(struct pager *pager, int32_t result) {
     return PAGER_EXIT_FAILED;
   }
   if (pager->is_stop_wanted) (void)end_vmm(pager);
-  int32_t record = pager_save_working_set(pager, &bytes);
-  int32_t removed = pager_save_removed(pager, &bytes);
+  int32_t record = save_working_set(pager, &bytes);
+  int32_t removed = save_removed(pager, &bytes);
   if (record < 0 && record != -ENOENT) result = record;
   if (removed < 0 && removed != -ENOENT) result = removed;
   if (result == 0) return PAGER_EXIT_ENDED;
@@ -102,7 +83,7 @@ int pager_run(int argc, char *const *argv) {
   pager->server.uffd = pager->listener = pager->pidfd = pager->signals = pager->reason = -1;
   pager->record.directory = pager->removed.directory = -1;
   for (int i = 0; i < MEMORY_LAYERS_MAX; i++) pager->server.memory.layers[i].fd = -1;
-  pager->started_ns = pager_now_ns();
+  pager->started_ns = monotonic_ns();
   control_start(&pager->control, -1);
   if (options.reason != NULL) {
     int flags = O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW | O_CLOEXEC;

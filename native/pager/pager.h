@@ -58,10 +58,4 @@ int32_t pager_accept(struct pager *pager);
  */
 int32_t pager_loop(struct pager *pager);
 
-/* Writes the working set of this run, or the ranges given back. -ENOENT: not wanted; -errno. */
-int32_t pager_save_working_set(const struct pager *pager, uint64_t *ret_bytes);
-int32_t pager_save_removed(const struct pager *pager, uint64_t *ret_bytes);
-
-uint64_t pager_now_ns(void);
-
 #endif

@@ -3,9 +3,9 @@
 #include <stdbool.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "regions.h"
 
 enum { DESCRIPTORS_MAX = 4 };
@@ -16,12 +16,6 @@ struct message {
   int uffd;
   bool is_excess; /* more than one descriptor came */
 };
-
-static int64_t now_ms(void) {
-  struct timespec now;
-  (void)clock_gettime(CLOCK_MONOTONIC, &now);
-  return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
-}
 
 static void take_descriptors(struct message *message, struct msghdr *header) {
   for (struct cmsghdr *part = CMSG_FIRSTHDR(header); part != NULL;
@@ -77,16 +71,19 @@ static bool is_whole(const struct message *message) {
 
 static int32_t receive_whole(int socket, int timeout_ms, struct message *message,
                              struct failure *failure) {
-  int64_t deadline = now_ms() + timeout_ms;
+  uint64_t deadline_ns = monotonic_ns() + (uint64_t)timeout_ms * 1000000u;
   while (!is_whole(message)) {
     if (message->size == sizeof message->text) {
       return fail(failure, -EBADMSG, "regions: the message is longer than %zu bytes",
                   sizeof message->text);
     }
-    int64_t left = deadline - now_ms();
-    if (left <= 0) return fail(failure, -ETIMEDOUT, "regions: none within %d ms", timeout_ms);
+    uint64_t now_ns = monotonic_ns();
+    if (now_ns >= deadline_ns) {
+      return fail(failure, -ETIMEDOUT, "regions: none within %d ms", timeout_ms);
+    }
     struct pollfd ready = {.fd = socket, .events = POLLIN};
-    if (poll(&ready, 1, (int)left) <= 0) continue;
+    int left_ms = (int)((deadline_ns - now_ns) / 1000000u) + 1;
+    if (poll(&ready, 1, left_ms) <= 0) continue;
     int32_t result = receive_part(socket, message);
     if (result < 0) return fail(failure, result, "regions: cannot be received (errno %d)", -result);
     if (result == 1 && !is_whole(message)) {

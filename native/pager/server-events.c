@@ -1,18 +1,12 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <linux/userfaultfd.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "server.h"
 
 enum { EVENTS_PER_READ = 64 };
-
-static uint64_t now_ns(void) {
-  struct timespec now;
-  (void)clock_gettime(CLOCK_MONOTONIC, &now);
-  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static int32_t queue_fault(struct server *server, const struct uffd_msg *event) {
   uint64_t flags = event->arg.pagefault.flags;
@@ -23,7 +17,7 @@ static int32_t queue_fault(struct server *server, const struct uffd_msg *event) 
     return fail(&server->failure, -EPROTO, "more than %d faults wait", FAULTS_WAITING_MAX);
   }
   server->waiting[server->waiting_count++] =
-      (struct waiting_fault){.address = event->arg.pagefault.address, .since_ns = now_ns()};
+      (struct waiting_fault){.address = event->arg.pagefault.address, .since_ns = monotonic_ns()};
   return 0;
 }
 

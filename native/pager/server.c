@@ -3,16 +3,10 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "clock.h"
 #include "uffd.h"
-
-static uint64_t now_ns(void) {
-  struct timespec now;
-  (void)clock_gettime(CLOCK_MONOTONIC, &now);
-  return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static bool has_bit(const uint8_t *bits, uint64_t offset) {
   uint64_t page = offset / MEMORY_BLOCK_BYTES;
@@ -199,7 +193,7 @@ int32_t server_serve(struct server *server) {
     struct waiting_fault *fault = &server->waiting[i];
     int32_t status = serve_fault(server, fault->address);
     if (status == 0) {
-      stats_note_latency(&server->stats, now_ns() - fault->since_ns);
+      stats_note_latency(&server->stats, monotonic_ns() - fault->since_ns);
       continue;
     }
     if (status != -EAGAIN) return status;
