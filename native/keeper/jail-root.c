@@ -54,14 +54,14 @@ static int bind_library_dir(const char *name) {
 
 static int bind_system(struct failure *ret_failure) {
   int usr = open("/usr", O_PATH | O_DIRECTORY | O_CLOEXEC);
-  if (usr < 0) return fail(ret_failure, errno, "open /usr");
+  if (usr < 0) return fail(ret_failure, -errno, "open /usr");
   int r = mkdir("usr", 0755) < 0 ? -errno : 0;
   if (r == 0) r = bind_descriptor(usr, "usr", MS_RDONLY | MS_NOSUID | MS_NODEV);
   (void)close(usr);
   for (size_t i = 0; r == 0 && i < sizeof(LIBRARY_DIRS) / sizeof(LIBRARY_DIRS[0]); i++) {
     r = bind_library_dir(LIBRARY_DIRS[i]);
   }
-  return r < 0 ? fail(ret_failure, -r, "show /usr in the jail") : 0;
+  return r < 0 ? fail(ret_failure, r, "show /usr in the jail") : 0;
 }
 
 /* A node of our own, so that the VMM needs no group that owns the host's. */
@@ -100,17 +100,17 @@ static int fill_root(const struct keeper_options *options, const int *sources,
   int r = bind_system(ret_failure);
   if (r < 0) return r;
   if (mkdir("vm", 0755) < 0 || mkdir("dev", 0755) < 0) {
-    return fail(ret_failure, errno, "make the jail's directories");
+    return fail(ret_failure, -errno, "make the jail's directories");
   }
   for (size_t i = 0; i < options->files_count; i++) {
     r = show_file(sources[i], &options->files[i], options->uid);
-    if (r < 0) return fail(ret_failure, -r, "show %s in the jail", options->files[i].name);
+    if (r < 0) return fail(ret_failure, r, "show %s in the jail", options->files[i].name);
   }
   r = make_device("/dev/null", options->uid);
-  if (r < 0) return fail(ret_failure, -r, "make /dev/null in the jail");
+  if (r < 0) return fail(ret_failure, r, "make /dev/null in the jail");
   for (size_t i = 0; i < options->devices_count; i++) {
     r = make_device(options->devices[i], options->uid);
-    if (r < 0) return fail(ret_failure, -r, "make device %.100s in the jail", options->devices[i]);
+    if (r < 0) return fail(ret_failure, r, "make device %.100s in the jail", options->devices[i]);
   }
   return 0;
 }
@@ -131,19 +131,19 @@ int jail_enter_root(const struct keeper_options *options, struct failure *ret_fa
   for (size_t i = 0; i < options->files_count; i++) {
     const char *path = options->files[i].path;
     sources[i] = open(path, O_PATH | O_NOFOLLOW | O_CLOEXEC);
-    if (sources[i] < 0) return fail(ret_failure, errno, "open %.120s", path);
+    if (sources[i] < 0) return fail(ret_failure, -errno, "open %.120s", path);
   }
   if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0) {
-    return fail(ret_failure, errno, "make mounts private");
+    return fail(ret_failure, -errno, "make mounts private");
   }
   /* Over the run directory, in this mount namespace only: any existing directory would do. */
   if (mount("jail", options->run_dir, "tmpfs", MS_NOSUID | MS_NOEXEC, ROOT_OPTIONS) < 0) {
-    return fail(ret_failure, errno, "mount the jail's root");
+    return fail(ret_failure, -errno, "mount the jail's root");
   }
-  if (chdir(options->run_dir) < 0) return fail(ret_failure, errno, "enter the jail's root");
+  if (chdir(options->run_dir) < 0) return fail(ret_failure, -errno, "enter the jail's root");
   int r = fill_root(options, sources, ret_failure);
   if (r < 0) return r;
   r = enter_root();
-  if (r < 0) return fail(ret_failure, -r, "enter the jail");
+  if (r < 0) return fail(ret_failure, r, "enter the jail");
   return 0;
 }

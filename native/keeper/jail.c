@@ -37,10 +37,10 @@ static int write_text(const char *path, const char *text) {
 int join_cgroups(const struct keeper_options *options, struct failure *ret_failure) {
   for (size_t i = 0; i < options->cgroups_count; i++) {
     int r = write_text(options->cgroups[i], "0");
-    if (r < 0) return fail(ret_failure, -r, "join cgroup %.120s", options->cgroups[i]);
+    if (r < 0) return fail(ret_failure, r, "join cgroup %.120s", options->cgroups[i]);
   }
   int r = write_text("/proc/self/oom_score_adj", OOM_SCORE_ADJ);
-  return r < 0 ? fail(ret_failure, -r, "set oom_score_adj") : 0;
+  return r < 0 ? fail(ret_failure, r, "set oom_score_adj") : 0;
 }
 
 /*
@@ -49,23 +49,23 @@ int join_cgroups(const struct keeper_options *options, struct failure *ret_failu
  */
 static int open_tap(const struct keeper_options *options, struct failure *ret_failure) {
   int netns = open(options->netns, O_RDONLY | O_CLOEXEC);
-  if (netns < 0) return fail(ret_failure, errno, "open netns %.100s", options->netns);
+  if (netns < 0) return fail(ret_failure, -errno, "open netns %.100s", options->netns);
   int r = setns(netns, CLONE_NEWNET) < 0 ? -errno : 0;
   (void)close(netns);
-  if (r < 0) return fail(ret_failure, -r, "enter netns %.100s", options->netns);
+  if (r < 0) return fail(ret_failure, r, "enter netns %.100s", options->netns);
   struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
   if (strlen(options->tap) >= sizeof(request.ifr_name)) {
-    return fail(ret_failure, ENAMETOOLONG, "open TAP %.60s", options->tap);
+    return fail(ret_failure, -ENAMETOOLONG, "open TAP %.60s", options->tap);
   }
   (void)snprintf(request.ifr_name, sizeof(request.ifr_name), "%s", options->tap);
   int tap = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
-  if (tap < 0) return fail(ret_failure, errno, "open /dev/net/tun");
+  if (tap < 0) return fail(ret_failure, -errno, "open /dev/net/tun");
   if (ioctl(tap, TUNSETIFF, &request) < 0 || ioctl(tap, TUNGETIFF, &request) < 0) {
-    return fail(ret_failure, errno, "open TAP %s", options->tap);
+    return fail(ret_failure, -errno, "open TAP %s", options->tap);
   }
   /* Where there is no device of that name the kernel makes one, for as long as it is open. */
   if ((request.ifr_flags & IFF_PERSIST) == 0) {
-    return fail(ret_failure, ENODEV, "open TAP %s", options->tap);
+    return fail(ret_failure, -ENODEV, "open TAP %s", options->tap);
   }
   return tap;
 }
@@ -79,7 +79,7 @@ static int set_limits(const struct keeper_options *options, struct failure *ret_
   int r = limit(RLIMIT_CORE, 0);
   if (r == 0) r = limit(RLIMIT_FSIZE, options->fsize_max_bytes);
   if (r == 0) r = limit(RLIMIT_NOFILE, options->nofile_max);
-  return r < 0 ? fail(ret_failure, -r, "set limits") : 0;
+  return r < 0 ? fail(ret_failure, r, "set limits") : 0;
 }
 
 /*
@@ -90,15 +90,15 @@ static int place_descriptors(const int wanted[FD_REPORT + 1], struct failure *re
   int aside[FD_REPORT + 1];
   for (int i = 0; i <= FD_REPORT; i++) {
     aside[i] = wanted[i] < 0 ? -1 : fcntl(wanted[i], F_DUPFD_CLOEXEC, FD_REPORT + 1);
-    if (wanted[i] >= 0 && aside[i] < 0) return fail(ret_failure, errno, "move descriptors");
+    if (wanted[i] >= 0 && aside[i] < 0) return fail(ret_failure, -errno, "move descriptors");
   }
   for (int i = 0; i <= FD_REPORT; i++) {
     (void)close(i);
     if (aside[i] >= 0 && dup3(aside[i], i, i == FD_REPORT ? O_CLOEXEC : 0) < 0) {
-      return fail(ret_failure, errno, "place descriptors");
+      return fail(ret_failure, -errno, "place descriptors");
     }
   }
-  if (close_range(FD_REPORT + 1, ~0U, 0) < 0) return fail(ret_failure, errno, "close descriptors");
+  if (close_range(FD_REPORT + 1, ~0U, 0) < 0) return fail(ret_failure, -errno, "close descriptors");
   return 0;
 }
 
@@ -112,17 +112,17 @@ static bool has_keeper(int report) {
 }
 
 static int drop_privileges(uid_t uid, struct failure *ret_failure) {
-  if (setgroups(0, NULL) < 0) return fail(ret_failure, errno, "drop groups");
-  if (setresgid(uid, uid, uid) < 0) return fail(ret_failure, errno, "set gid");
-  if (setresuid(uid, uid, uid) < 0) return fail(ret_failure, errno, "set uid");
+  if (setgroups(0, NULL) < 0) return fail(ret_failure, -errno, "drop groups");
+  if (setresgid(uid, uid, uid) < 0) return fail(ret_failure, -errno, "set gid");
+  if (setresuid(uid, uid, uid) < 0) return fail(ret_failure, -errno, "set uid");
   if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) {
-    return fail(ret_failure, errno, "set no_new_privs");
+    return fail(ret_failure, -errno, "set no_new_privs");
   }
   /* After the change of user, which clears it. It does not notice a keeper that died before. */
   if (prctl(PR_SET_PDEATHSIG, SIGKILL, 0, 0, 0) < 0) {
-    return fail(ret_failure, errno, "bind to keeper");
+    return fail(ret_failure, -errno, "bind to keeper");
   }
-  if (!has_keeper(FD_REPORT)) return fail(ret_failure, ESRCH, "keeper is gone");
+  if (!has_keeper(FD_REPORT)) return fail(ret_failure, -ESRCH, "keeper is gone");
   return 0;
 }
 
@@ -148,23 +148,23 @@ static int open_devices(const struct keeper_options *options, struct host_device
     if (ret_devices->tap < 0) return ret_devices->tap;
   }
   ret_devices->null = open("/dev/null", O_RDWR | O_CLOEXEC);
-  if (ret_devices->null < 0) return fail(ret_failure, errno, "open /dev/null");
+  if (ret_devices->null < 0) return fail(ret_failure, -errno, "open /dev/null");
   if (options->pager_dir == NULL) return 0;
   ret_devices->userfault = open("/dev/userfaultfd", O_RDWR | O_CLOEXEC);
-  if (ret_devices->userfault < 0) return fail(ret_failure, errno, "open /dev/userfaultfd");
+  if (ret_devices->userfault < 0) return fail(ret_failure, -errno, "open /dev/userfaultfd");
   return 0;
 }
 
 /* Everything that needs the host's paths or root's rights, and leaves the report where it was. */
 static int enter_jail(const struct keeper_options *options, struct host_devices *ret_devices,
                       struct failure *ret_failure) {
-  if (setpgid(0, 0) < 0) return fail(ret_failure, errno, "make a process group");
+  if (setpgid(0, 0) < 0) return fail(ret_failure, -errno, "make a process group");
   /* First of all: what the VMM costs is its capsule's. */
   int r = join_cgroups(options, ret_failure);
   if (r == 0) r = open_devices(options, ret_devices, ret_failure);
   if (r < 0) return r;
   if (unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS) < 0) {
-    return fail(ret_failure, errno, "make namespaces");
+    return fail(ret_failure, -errno, "make namespaces");
   }
   (void)umask(022);
   r = jail_enter_root(options, ret_failure);
@@ -191,6 +191,6 @@ _Noreturn void jail_exec(const struct keeper_options *options, const struct jail
   if (place_descriptors(wanted, &failure) < 0) give_up(io->report, &failure);
   if (drop_privileges(options->uid, &failure) < 0) give_up(FD_REPORT, &failure);
   (void)execve(options->command[0], options->command, options->environment);
-  (void)fail(&failure, errno, "start %.120s", options->command[0]);
+  (void)fail(&failure, -errno, "start %.120s", options->command[0]);
   give_up(FD_REPORT, &failure);
 }

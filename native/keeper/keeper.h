@@ -76,13 +76,13 @@ struct keeper_options {
   char *const *command;
 };
 
-/* What failed: a step for the one line on stderr, and its errno. */
+/* What failed: a step for the one line on stderr, and its -errno. */
 struct failure {
   char step[160];
   int32_t error;
 };
 
-/* Fills `ret_failure` and returns -error. */
+/* Fills `ret_failure` and returns `error`, an -errno. */
 int fail(struct failure *ret_failure, int error, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -131,18 +131,18 @@ int options_parse(int argc, char *const argv[], struct keeper_options *ret_optio
   struct keeper_options o = {.environment = {locale}, .environment_count = 1};
   int i = 1;
   for (; i < argc && strcmp(argv[i], "--") != 0; i += 2) {
-    if (i + 1 >= argc) return fail(ret_failure, EINVAL, "option %s: value is missing", argv[i]);
+    if (i + 1 >= argc) return fail(ret_failure, -EINVAL, "option %s: value is missing", argv[i]);
     int r = parse_option(argv[i], argv[i + 1], &o);
-    if (r == -ENOENT) return fail(ret_failure, EINVAL, "option %s is unknown", argv[i]);
+    if (r == -ENOENT) return fail(ret_failure, -EINVAL, "option %s is unknown", argv[i]);
     if (r < 0) {
-      return fail(ret_failure, EINVAL, "option %s: cannot use \"%s\"", argv[i], argv[i + 1]);
+      return fail(ret_failure, -EINVAL, "option %s: cannot use \"%s\"", argv[i], argv[i + 1]);
     }
   }
   if (i + 1 >= argc || argv[i + 1][0] != '/') {
-    return fail(ret_failure, EINVAL, "the command after -- must be an absolute path");
+    return fail(ret_failure, -EINVAL, "the command after -- must be an absolute path");
   }
   const char *missing = first_missing(&o);
-  if (missing != NULL) return fail(ret_failure, EINVAL, "option %s is missing", missing);
+  if (missing != NULL) return fail(ret_failure, -EINVAL, "option %s is missing", missing);
   o.command = &argv[i + 1];
   *ret_options = o;
   return 0;

@@ -21,7 +21,7 @@ int fail(struct failure *ret_failure, int error, const char *format, ...) {
   (void)vsnprintf(ret_failure->step, sizeof(ret_failure->step), format, arguments);
   va_end(arguments);
   ret_failure->error = error;
-  return -error;
+  return error;
 }
 
 int listen_in(int directory, const char *name, int backlog) {
@@ -67,11 +67,11 @@ static int open_pipes(const struct keeper_options *options, int run_dir, struct 
   *p = (struct pipes){{-1, -1}, {-1, -1}, {-1, -1}, -1};
   if (pipe2(p->output, O_CLOEXEC) < 0 || pipe2(p->errors, O_CLOEXEC) < 0 ||
       pipe2(p->report, O_CLOEXEC) < 0) {
-    return fail(ret_failure, errno, "make pipes");
+    return fail(ret_failure, -errno, "make pipes");
   }
   if (options->control == NULL) return 0;
   p->control = listen_in(run_dir, options->control, 1);
-  if (p->control < 0) return fail(ret_failure, -p->control, "listen on %s", options->control);
+  if (p->control < 0) return fail(ret_failure, p->control, "listen on %s", options->control);
   return 0;
 }
 
@@ -82,9 +82,9 @@ int await_exec(int report, struct failure *ret_failure) {
     size = read(report, &said, sizeof(said));
   } while (size < 0 && errno == EINTR);
   if (size == 0) return 0;
-  if (size < (ssize_t)sizeof(said)) return fail(ret_failure, EIO, "read the child's report");
+  if (size < (ssize_t)sizeof(said)) return fail(ret_failure, -EIO, "read the child's report");
   *ret_failure = said;
-  return -said.error;
+  return said.error;
 }
 
 void vmm_abandon(struct vmm *vmm) {
@@ -103,11 +103,11 @@ static int take_child(struct pipes *p, pid_t pid, struct vmm *ret_vmm,
   close_all(&p->errors[1], 1);
   close_all(&p->report[1], 1);
   vmm.pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
-  int r = vmm.pidfd < 0 ? fail(ret_failure, errno, "open pidfd")
+  int r = vmm.pidfd < 0 ? fail(ret_failure, -errno, "open pidfd")
                         : await_exec(p->report[0], ret_failure);
   if (r == 0 && (fcntl(vmm.output, F_SETFL, O_NONBLOCK) < 0 ||
                  fcntl(vmm.errors, F_SETFL, O_NONBLOCK) < 0)) {
-    r = fail(ret_failure, errno, "make pipes non-blocking");
+    r = fail(ret_failure, -errno, "make pipes non-blocking");
   }
   if (r < 0) {
     vmm_abandon(&vmm);
@@ -131,7 +131,7 @@ int vmm_start(const struct keeper_options *options, int run_dir, struct vmm *ret
   /* For the child: it is the first of a pid namespace, whose end is the end of all it started. */
   if (unshare(CLONE_NEWPID) < 0) {
     close_pipes(&p);
-    return fail(ret_failure, errno, "make a pid namespace");
+    return fail(ret_failure, -errno, "make a pid namespace");
   }
   pid_t pid = fork();
   if (pid == 0) {
@@ -144,7 +144,7 @@ int vmm_start(const struct keeper_options *options, int run_dir, struct vmm *ret
     close_all(&p.report[0], 1);
     jail_exec(options, &io);
   }
-  r = pid < 0 ? fail(ret_failure, errno, "fork") : take_child(&p, pid, ret_vmm, ret_failure);
+  r = pid < 0 ? fail(ret_failure, -errno, "fork") : take_child(&p, pid, ret_vmm, ret_failure);
   close_pipes(&p);
   return r;
 }

@@ -70,8 +70,8 @@ static int32_t place(struct server *server, const struct region *region, uint64_
         return fail(&server->failure, -ENOENT,
                     "the VMM's memory at offset %" PRIu64 " is not registered", offset);
       case UFFD_FAILED:
-        return fail(&server->failure, -result.error, "cannot fill offset %" PRIu64 " (errno %d)",
-                    offset, result.error);
+        return fail(&server->failure, result.error, "cannot fill offset %" PRIu64 " (errno %d)",
+                    offset, -result.error);
     }
     for (uint64_t at = 0; at < step; at += MEMORY_BLOCK_BYTES) {
       set_bit(server->populated, offset + at);

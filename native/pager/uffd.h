@@ -18,14 +18,14 @@ enum uffd_outcome {
 struct uffd_result {
   enum uffd_outcome outcome;
   uint64_t filled;
-  int error; /* for FAILED */
+  int error; /* -errno, for FAILED */
 };
 
 /*
- * Says what UFFDIO_COPY or UFFDIO_ZEROPAGE meant, from its return value, errno and the field that
+ * Says what UFFDIO_COPY or UFFDIO_ZEROPAGE meant, from its result (0 or -errno) and the field that
  * the kernel wrote (set to 0 before the call), see ioctl_userfaultfd(2).
  */
-struct uffd_result uffd_classify(int returned, int error, int64_t written, uint64_t size);
+struct uffd_result uffd_classify(int result, int64_t written, uint64_t size);
 
 /* Copies `size` bytes to `address` and wakes who waits there. */
 struct uffd_result uffd_copy(int uffd, uint64_t address, const uint8_t *source, uint64_t size);

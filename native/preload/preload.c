@@ -53,8 +53,8 @@ static bool is_ram_file(int fd) {
 }
 
 static void *refuse(const char *what, int error) {
-  (void)fprintf(stderr, "wrenn-preload: %s: %s\n", what, strerror(error));
-  errno = error;
+  (void)fprintf(stderr, "wrenn-preload: %s: %s\n", what, strerror(-error));
+  errno = -error;
   return MAP_FAILED;
 }
 
@@ -70,11 +70,11 @@ static int inherited_device(void) {
 
 static void *map_by_pager(void *address, size_t size, int protection, int flags, off_t offset) {
   const char *path = getenv("WRENN_RAM_SOCKET");
-  if (path == NULL) return refuse("WRENN_RAM_SOCKET is not set", EINVAL);
-  if (kept_uffd >= 0) return refuse("the memory is mapped a second time", EBUSY);
+  if (path == NULL) return refuse("WRENN_RAM_SOCKET is not set", -EINVAL);
+  if (kept_uffd >= 0) return refuse("the memory is mapped a second time", -EBUSY);
   int anonymous = (flags & MAP_FIXED) | MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
   void *memory = map_plainly(address, size, protection, anonymous, -1, 0);
-  if (memory == MAP_FAILED) return refuse("mmap", errno);
+  if (memory == MAP_FAILED) return refuse("mmap", -errno);
   int uffd = userfault_register(inherited_device(), memory, size);
   int32_t result = uffd < 0 ? uffd : hand_over(path, uffd, memory, size, (uint64_t)offset);
   if (result == 0) {
@@ -83,7 +83,7 @@ static void *map_by_pager(void *address, size_t size, int protection, int flags,
   }
   if (uffd >= 0) (void)close(uffd);
   (void)munmap(memory, size);
-  return refuse(uffd < 0 ? "userfaultfd" : "the pager's socket", -result);
+  return refuse(uffd < 0 ? "userfaultfd" : "the pager's socket", result);
 }
 
 static void *map_privately(void *address, size_t size, int protection, int flags, int fd,
@@ -105,7 +105,7 @@ EXPORTED void *mmap64(void *address, size_t size, int protection, int flags, int
     return map_by_pager(address, size, protection, flags, offset);
   }
   if (mode == NULL || strcmp(mode, "private") != 0) {
-    return refuse("WRENN_RAM_MODE is neither private nor uffd", EINVAL);
+    return refuse("WRENN_RAM_MODE is neither private nor uffd", -EINVAL);
   }
   return map_privately(address, size, protection, flags, fd, offset);
 }

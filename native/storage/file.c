@@ -44,7 +44,7 @@ int32_t wrenn_file_reflink(const char *source, const char *target) {
 }
 
 static bool is_refusal_to_offload(int error) {
-  return error == EXDEV || error == EINVAL || error == ENOSYS || error == EOPNOTSUPP;
+  return error == -EXDEV || error == -EINVAL || error == -ENOSYS || error == -EOPNOTSUPP;
 }
 
 static int32_t write_all(int to, const char *bytes, size_t size, off_t at) {
@@ -78,7 +78,7 @@ static int32_t copy_extent(int from, int to, off_t at, off_t end) {
     off_t target = at;
     size_t want = end - at < COPY_STEP_BYTES ? (size_t)(end - at) : COPY_STEP_BYTES;
     ssize_t copied = copy_file_range(from, &source, to, &target, want, 0);
-    if (copied < 0 && is_refusal_to_offload(errno)) return copy_by_hand(from, to, at, end);
+    if (copied < 0 && is_refusal_to_offload(-errno)) return copy_by_hand(from, to, at, end);
     if (copied < 0) return -errno;
     if (copied == 0) return -EIO;
     at += copied;

@@ -19,17 +19,17 @@
 enum { PAGE = MEMORY_BLOCK_BYTES };
 
 static void each_result_of_a_fill_has_one_meaning(void) {
-  assert(uffd_classify(0, 0, 4 * PAGE, 4 * PAGE).outcome == UFFD_DONE);
-  assert(uffd_classify(0, 0, 4 * PAGE, 4 * PAGE).filled == 4 * PAGE);
-  assert(uffd_classify(-1, EAGAIN, PAGE, 4 * PAGE).outcome == UFFD_PARTIAL);
-  assert(uffd_classify(-1, EAGAIN, PAGE, 4 * PAGE).filled == PAGE);
-  assert(uffd_classify(-1, EAGAIN, 0, PAGE).outcome == UFFD_RETRY);
-  assert(uffd_classify(-1, EAGAIN, -EAGAIN, PAGE).outcome == UFFD_RETRY);
-  assert(uffd_classify(-1, EEXIST, -EEXIST, PAGE).outcome == UFFD_EXISTS);
-  assert(uffd_classify(-1, ESRCH, -ESRCH, PAGE).outcome == UFFD_EXITED);
-  assert(uffd_classify(-1, ENOENT, -ENOENT, PAGE).outcome == UFFD_UNMAPPED);
-  assert(uffd_classify(-1, ENOMEM, -ENOMEM, PAGE).outcome == UFFD_FAILED);
-  assert(uffd_classify(-1, ENOMEM, -ENOMEM, PAGE).error == ENOMEM);
+  assert(uffd_classify(0, 4 * PAGE, 4 * PAGE).outcome == UFFD_DONE);
+  assert(uffd_classify(0, 4 * PAGE, 4 * PAGE).filled == 4 * PAGE);
+  assert(uffd_classify(-EAGAIN, PAGE, 4 * PAGE).outcome == UFFD_PARTIAL);
+  assert(uffd_classify(-EAGAIN, PAGE, 4 * PAGE).filled == PAGE);
+  assert(uffd_classify(-EAGAIN, 0, PAGE).outcome == UFFD_RETRY);
+  assert(uffd_classify(-EAGAIN, -EAGAIN, PAGE).outcome == UFFD_RETRY);
+  assert(uffd_classify(-EEXIST, -EEXIST, PAGE).outcome == UFFD_EXISTS);
+  assert(uffd_classify(-ESRCH, -ESRCH, PAGE).outcome == UFFD_EXITED);
+  assert(uffd_classify(-ENOENT, -ENOENT, PAGE).outcome == UFFD_UNMAPPED);
+  assert(uffd_classify(-ENOMEM, -ENOMEM, PAGE).outcome == UFFD_FAILED);
+  assert(uffd_classify(-ENOMEM, -ENOMEM, PAGE).error == -ENOMEM);
 }
 
 static int32_t parse(const char *text, struct regions *regions) {
