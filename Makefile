@@ -58,7 +58,7 @@ dev-agent: ## Replace the running platform's agent by one that restarts on each 
 
 .PHONY: check fmt test test-unit soak bench
 check: bootstrap ## Types, lint, rules of the layout, C warnings
-	@tsc -p . && biome ci --error-on-warnings . && bun test --only-failures ./tests/tidy.test.ts && $(MAKE) native
+	@tsc -p . && biome ci --error-on-warnings . && bun test --only-failures ./tests/tidy.test.ts ./tests/plan.test.ts && $(MAKE) native
 
 fmt: bootstrap ## Format everything
 	@biome check --write .

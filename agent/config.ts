@@ -42,7 +42,7 @@ export interface Config {
 }
 
 /** The configuration does not hold; the message is one sentence that names the setting. */
-export class ConfigError extends Error {
+class ConfigError extends Error {
   override readonly name = "ConfigError";
 }
 

@@ -2,7 +2,6 @@
 
 import { SCRAPE_TOKEN_LENGTH_MIN } from "../proto/metrics/scrape-token.ts";
 import { LOG_LEVELS, type LogLevel } from "./log.ts";
-import type { SmtpSettings } from "./mail/mailer.ts";
 
 const JWT_SECRET_LENGTH_MIN = 32;
 
@@ -175,4 +174,12 @@ function parseLogLevel(env: Environment): LogLevel {
   const level = LOG_LEVELS.find((known) => known === text);
   if (level === undefined) throw new Error(`LOG_LEVEL must be one of ${LOG_LEVELS.join(", ")}`);
   return level;
+}
+
+export interface SmtpSettings {
+  readonly host: string;
+  readonly port: number;
+  readonly username: string;
+  readonly password: string;
+  readonly fromEmail: string;
 }

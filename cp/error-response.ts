@@ -40,7 +40,7 @@ function rootMessage(error: Error): string {
 }
 
 /** The answer that carries the error. */
-export function errorResponse(error: AppError): Response {
+function errorResponse(error: AppError): Response {
   return Response.json(error.toBody(), { status: error.status });
 }
 

@@ -2,8 +2,7 @@
 import { loadConfig } from "./config.ts";
 import { MetadataStore } from "./files/metadata.ts";
 import { Watches } from "./filesystem/directory-watch.ts";
-import { writeIdentityFiles } from "./init/identity.ts";
-import { Settings } from "./init/settings.ts";
+import { writeIdentityFiles } from "./identity.ts";
 import { MetricsSampler } from "./metrics/sampler.ts";
 import { PortForwarder } from "./ports/forwarder.ts";
 import { Cgroups, protectFromOutOfMemory } from "./process/cgroups.ts";
@@ -11,6 +10,7 @@ import { Launcher } from "./process/launcher.ts";
 import { Registry } from "./process/registry.ts";
 import { rpcHandlers } from "./rpc.ts";
 import { serve } from "./server.ts";
+import { Settings } from "./settings.ts";
 import { Users } from "./users.ts";
 import { ENVD_VERSION } from "./version.ts";
 

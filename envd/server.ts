@@ -6,7 +6,6 @@ import { readFile } from "./files/read.ts";
 import type { FilesDeps } from "./files/write.ts";
 import { writeFiles } from "./files/write.ts";
 import { type InitDeps, init } from "./init/route.ts";
-import type { Settings } from "./init/settings.ts";
 import {
   FREEZE_WAIT_MS,
   FREEZE_WAIT_MS_MAX,
@@ -17,6 +16,7 @@ import {
 } from "./limits.ts";
 import type { MetricsSampler } from "./metrics/sampler.ts";
 import type { Cgroups } from "./process/cgroups.ts";
+import type { Settings } from "./settings.ts";
 import { ENVD_VERSION } from "./version.ts";
 
 export type RpcHandler = (request: Request) => Promise<Response>;

@@ -3,7 +3,7 @@
 import { join } from "node:path";
 import { run } from "./run.ts";
 
-export const INIT_DIR = join(import.meta.dirname, "init");
+const INIT_DIR = join(import.meta.dirname, "init");
 
 const WARNINGS = [
   "-Wall",
@@ -17,7 +17,7 @@ const WARNINGS = [
 ];
 
 /** Sources of each program, below rootfs/init. */
-export const GUEST_PROGRAMS = {
+const GUEST_PROGRAMS = {
   "wrenn-init": ["wrenn-init.c", "cmdline.c", "console.c", "network.c", "small-file.c"],
   "initrd-init": ["initrd-init.c", "cmdline.c", "console.c", "small-file.c"],
 } as const;

@@ -1,20 +1,12 @@
 // The rules of the layout. A rule that no test holds is a wish: each one here fails when it is broken.
 
 import { describe, expect, test } from "bun:test";
-import { dirname, join, relative } from "node:path";
+import { join } from "node:path";
+import { isTest, loadSources, matches, offences, ROOT } from "./sources.ts";
 
-const ROOT = join(import.meta.dirname, "..");
 const LINES_MAX = 400;
 const COLUMNS_MAX = 120;
 const PROGRAMS = ["cp", "agent", "envd"] as const;
-
-interface SourceFile {
-  readonly path: string;
-  readonly text: string;
-  readonly lines: readonly string[];
-  /** Packages as written, own files as paths from the root. */
-  readonly imports: readonly string[];
-}
 
 const sources = await loadSources();
 const programs = sources.filter((f) => /^(cp|agent|envd|proto)\//.test(f.path));
@@ -43,19 +35,6 @@ describe("layout", () => {
       offences(own, (f) => {
         const rule = forbidden[f.path.split("/").at(-1) ?? ""];
         return rule && f.path.startsWith("cp/") ? f.imports.filter((i) => rule.test(i)) : [];
-      }),
-    ).toEqual([]);
-  });
-
-  test("only services and schemas of another noun are imported, and loops are imported by nobody", () => {
-    expect(
-      offences(own, (f) => {
-        if (!f.path.startsWith("cp/") || /^cp\/(main|app)\.ts$/.test(f.path)) return [];
-        return f.imports.filter((i) => {
-          if (!i.startsWith("cp/") || dirname(i) === dirname(f.path)) return false;
-          if (i.startsWith("cp/loops/")) return !f.path.startsWith("cp/loops/");
-          return /\/(routes|queries)\.ts$/.test(i);
-        });
       }),
     ).toEqual([]);
   });
@@ -171,38 +150,3 @@ describe("text", () => {
     ).toEqual([]);
   });
 });
-
-function isTest(file: SourceFile): boolean {
-  return /\.test\.ts$/.test(file.path) || file.path.startsWith("tests/");
-}
-
-function matches(file: SourceFile, pattern: RegExp): string[] {
-  return file.lines.flatMap((line, i) =>
-    pattern.test(line) ? [`line ${i + 1}: ${line.trim()}`] : [],
-  );
-}
-
-function offences(files: SourceFile[], find: (file: SourceFile) => string[]): string[] {
-  return files.flatMap((file) => find(file).map((what) => `${file.path}: ${what}`));
-}
-
-async function loadSources(): Promise<SourceFile[]> {
-  const listed = Bun.spawnSync(
-    ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.ts"],
-    { cwd: ROOT },
-  );
-  const paths = listed.stdout.toString().split("\n");
-  const wanted = paths.filter((p) => p !== "" && !p.startsWith("proto/gen/"));
-  return Promise.all(wanted.map(loadSource));
-}
-
-async function loadSource(path: string): Promise<SourceFile> {
-  const text = await Bun.file(join(ROOT, path)).text();
-  // A regular expression, not a parser: imports of types count, too.
-  const found = text.matchAll(/(?:from|import|import\()\s*"([^"]+)"|new URL\("([^"]+)"/g);
-  const imports = [...found].map(([, imported, url]) => {
-    const name = imported ?? url ?? "";
-    return name.startsWith(".") ? relative(ROOT, join(ROOT, dirname(path), name)) : name;
-  });
-  return { path, text, lines: text.split("\n"), imports };
-}

@@ -13,7 +13,7 @@ import type { Capsule } from "./capsule.ts";
 import { isGenerationUnusable, snapshotFailure } from "./capsule-errors.ts";
 
 /** A create failed and what it had made could not be removed: the row stays in the journal. */
-export class StuckCreate extends Error {
+class StuckCreate extends Error {
   override readonly name = "StuckCreate";
 }
 

@@ -5,7 +5,6 @@
 
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import { ProcessMetrics } from "../../proto/metrics/process-metrics.ts";
-import type { CapsuleStatus } from "../capsules/capsule.ts";
 import type { HostUsage } from "./capsule-metrics.ts";
 import type { PagerTotals, PagerUsage } from "./pager-usage.ts";
 
@@ -16,7 +15,7 @@ const STEP_SECONDS_BUCKETS = [
 
 /** Read when somebody asks. */
 export interface HostReport {
-  readonly capsules: readonly { readonly status: CapsuleStatus; readonly vcpus: number }[];
+  readonly capsules: readonly { readonly status: string; readonly vcpus: number }[];
   readonly usage: HostUsage;
   /** Calls to guests that are open for long: commands, terminals, transfers. */
   readonly guestStreams: number;
@@ -117,7 +116,7 @@ export class AgentMetrics implements Disposable {
 
   #addCapsules(): void {
     // A state that was seen once is told as zero afterwards.
-    const states = new Set<CapsuleStatus>(["running"]);
+    const states = new Set<string>(["running"]);
     this.#gauge("capsules", "Capsules on this host, by state.", ["state"], (gauge) => {
       const { capsules } = this.#report();
       for (const { status } of capsules) states.add(status);

@@ -8,7 +8,7 @@ import type { Lane } from "./lane.ts";
 import { hasCode } from "./syscall-error.ts";
 
 /** Where iproute2 looks for named namespaces too, so that `ip netns` shows ours. */
-export const NETNS_DIR = "/run/netns";
+const NETNS_DIR = "/run/netns";
 
 /** A device in the named network namespace, or in the agent's own when it is null. */
 export interface Device {

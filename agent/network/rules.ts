@@ -17,7 +17,7 @@ import {
  * Where no guest may go: this network, private, shared, loopback, link-local (metadata), multicast,
  * reserved.
  */
-export const DENIED_RANGES = [
+const DENIED_RANGES = [
   "0.0.0.0/8",
   "10.0.0.0/8",
   "100.64.0.0/10",
@@ -35,7 +35,7 @@ export const DENIED_RANGES = [
  * that ended stay for two minutes: one guest could fill it for all others and for the host.
  */
 export const GUEST_CONNECTIONS_MAX = 4096;
-export const GUEST_CONNECTIONS_PER_S_MAX = 200;
+const GUEST_CONNECTIONS_PER_S_MAX = 200;
 
 const NEW_CONNECTIONS = [
   `${GUEST_CONNECTIONS_PER_S_MAX}/second`,
@@ -51,7 +51,7 @@ const DENIED_SET = `set denied {
     elements = { ${DENIED_RANGES.join(", ")} }
   }`;
 
-export function hostTable(tag: string): string {
+function hostTable(tag: string): string {
   return `inet wrenn_${tag}`;
 }
 

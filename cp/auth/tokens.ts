@@ -5,8 +5,8 @@ import { decodeId, encodeId, type Id } from "../../proto/ids.ts";
 import type { Clock } from "../clock.ts";
 import type { TEAM_ROLES } from "../db/tables.ts";
 
-export const USER_TOKEN_TTL_SEC = 6 * 3600;
-export const HOST_TOKEN_TTL_SEC = 7 * 24 * 3600;
+const USER_TOKEN_TTL_SEC = 6 * 3600;
+const HOST_TOKEN_TTL_SEC = 7 * 24 * 3600;
 /** Ours are under 1 KiB; what is longer isn't worth a signature check. */
 const TOKEN_LENGTH_MAX = 4096;
 

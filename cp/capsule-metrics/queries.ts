@@ -2,7 +2,7 @@
 
 import { and, asc, desc, eq, gte, inArray, isNotNull, sql } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
-import { ENDED_STATES } from "../capsules/lifecycle.ts";
+import { ENDED_STATES } from "../capsule-states.ts";
 import type { Db, Queryable, Tx } from "../db/client.ts";
 import { capsuleMetricPoints, capsules, hosts, type METRIC_TIERS } from "../db/tables.ts";
 import { METRIC_POINTS_MAX, type MetricPoint, type MetricRange } from "./schema.ts";

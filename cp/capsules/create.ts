@@ -9,6 +9,7 @@ import type { CreateSandboxResponse } from "../../proto/gen/hostagent/hostagent_
 import { encodeId, type Id, newId } from "../../proto/ids.ts";
 import { agentFailure, isCutOff } from "../agents/agent-errors.ts";
 import { CREATE_TIMEOUT_MS, DESTROY_TIMEOUT_MS } from "../agents/limits.ts";
+import { ENDED_STATES } from "../capsule-states.ts";
 import { secondsFromNow } from "../db/time.ts";
 import { AppError } from "../errors.ts";
 import { type EventActor, recordCapsuleEvents } from "../events/outbox.ts";
@@ -18,7 +19,6 @@ import { lockHost, selectCandidateHosts } from "../scheduler/host-loads.ts";
 import { type CapsuleShape, type HostLoad, hasRoom, rankHosts } from "../scheduler/placement.ts";
 import { findTemplate, hostsOfTemplate, type Template } from "../templates/service.ts";
 import type { CapsuleDeps } from "./deps.ts";
-import { ENDED_STATES } from "./lifecycle.ts";
 import { DISK_SIZE_MB, MEMORY_MB_DEFAULT, MEMORY_MB_MIN, VCPUS_DEFAULT } from "./limits.ts";
 import {
   insertionEvent,

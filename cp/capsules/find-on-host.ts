@@ -3,9 +3,9 @@
 import type { Id } from "../../proto/ids.ts";
 import { encodeId } from "../../proto/ids.ts";
 import type { AgentClient, AgentClients } from "../agents/agent-clients.ts";
+import type { CapsuleState } from "../capsule-states.ts";
 import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
-import type { CapsuleState } from "./lifecycle.ts";
 import type { CapsuleQueries } from "./queries.ts";
 import type { CapsuleRow } from "./schema.ts";
 

@@ -8,13 +8,13 @@ import type { AgentClient } from "../agents/agent-clients.ts";
 import { agentFailure } from "../agents/agent-errors.ts";
 import { LIST_TIMEOUT_MS } from "../agents/limits.ts";
 import { acrossRestart, type CallOptions } from "../agents/retry.ts";
+import type { CapsuleState } from "../capsule-states.ts";
 import type { Queryable } from "../db/client.ts";
 import { secondsFromNow } from "../db/time.ts";
 import { AppError } from "../errors.ts";
 import type { EventActor } from "../events/outbox.ts";
 import type { CapsuleDeps } from "./deps.ts";
 import { wrongState } from "./find-on-host.ts";
-import type { CapsuleState } from "./lifecycle.ts";
 import { selectCapsule, updateDeadline } from "./queries.ts";
 import type { CapsuleRow } from "./schema.ts";
 

@@ -1,14 +1,6 @@
 import { expect, test } from "bun:test";
-import {
-  CAPSULE_STATES,
-  ENDED_STATES,
-  HOLDING_STATES,
-  isLegalMove,
-  MOVES,
-  PAUSED_STATES,
-  WIRE_STATUSES,
-  wireStatus,
-} from "./lifecycle.ts";
+import { CAPSULE_STATES, ENDED_STATES, HOLDING_STATES, PAUSED_STATES } from "../capsule-states.ts";
+import { isLegalMove, MOVES, WIRE_STATUSES, wireStatus } from "./lifecycle.ts";
 
 test("every state but stopped and stopping can be destroyed", () => {
   const destroyable = CAPSULE_STATES.filter((state) => isLegalMove(state, "stopping"));

@@ -3,6 +3,7 @@
 
 import { sql } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
+import type { CapsuleState } from "../capsule-states.ts";
 import type { Db, Tx } from "../db/client.ts";
 import {
   type CapsuleEvent,
@@ -10,7 +11,7 @@ import {
   recordCapsuleEvents,
   SYSTEM_ACTOR,
 } from "../events/outbox.ts";
-import { type CapsuleState, isLegalMove } from "./lifecycle.ts";
+import { isLegalMove } from "./lifecycle.ts";
 import { type StateChange, updateState, updateStateOfHost } from "./queries.ts";
 import type { CapsuleRow } from "./schema.ts";
 

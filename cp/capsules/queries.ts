@@ -3,11 +3,11 @@
 import { and, desc, eq, inArray, lt, lte, or, sql } from "drizzle-orm";
 import type { PgInsertValue, PgUpdateSetSource } from "drizzle-orm/pg-core";
 import type { Id } from "../../proto/ids.ts";
+import { type CapsuleState, OPERATION_STATES } from "../capsule-states.ts";
 import type { Db, Queryable } from "../db/client.ts";
 import { capsules, hosts } from "../db/tables.ts";
 import { secondsFromNow } from "../db/time.ts";
 import { isAbandoned } from "../operations/operations.ts";
-import { type CapsuleState, OPERATION_STATES } from "./lifecycle.ts";
 import { CAPSULES_LISTED_MAX } from "./limits.ts";
 import type { CapsuleOfTeam, CapsuleRow } from "./schema.ts";
 

@@ -1,6 +1,7 @@
 import { expect, test } from "bun:test";
 import { idFromUuid } from "../../proto/ids.ts";
-import { CAPSULE_STATES, WIRE_STATUSES } from "./lifecycle.ts";
+import { CAPSULE_STATES } from "../capsule-states.ts";
+import { WIRE_STATUSES } from "./lifecycle.ts";
 import { type CapsuleRow, toCapsule } from "./schema.ts";
 
 const ROW: CapsuleRow = {

@@ -4,6 +4,7 @@ import { decodeId, encodeId, type Id, idFromUuid } from "../../proto/ids.ts";
 import { agentFailure } from "../agents/agent-errors.ts";
 import { GUEST_CALL_TIMEOUT_MS } from "../agents/limits.ts";
 import type { TeamCaller } from "../auth/authenticator.ts";
+import type { CapsuleState } from "../capsule-states.ts";
 import { AppError } from "../errors.ts";
 import { toActor } from "../events/actor.ts";
 import { answerOnce, type Claim } from "../idempotency/answer-once.ts";
@@ -14,7 +15,6 @@ import type { CapsuleDeps, CapsuleStarter } from "./deps.ts";
 import { destroyCapsule } from "./destroy.ts";
 import { capsuleNotFound, findOnHost, findRunning, type RunningCapsule } from "./find-on-host.ts";
 import { forkCapsule, settledForks, toFork } from "./fork.ts";
-import type { CapsuleState } from "./lifecycle.ts";
 import { pauseCapsule } from "./pause.ts";
 import {
   type CapsuleQueries,

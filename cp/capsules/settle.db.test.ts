@@ -12,9 +12,9 @@ import {
   toAnswer,
   until,
 } from "../../tests/harness/simulated-agent-platform.ts";
+import type { CapsuleState } from "../capsule-states.ts";
 import { capsules, events } from "../db/tables.ts";
 import { Operations } from "../operations/operations.ts";
-import type { CapsuleState } from "./lifecycle.ts";
 import { settleOperations } from "./settle.ts";
 
 let platform: TestPlatform;

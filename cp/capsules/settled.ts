@@ -3,9 +3,9 @@
 
 import type { Id } from "../../proto/ids.ts";
 import { CREATE_TIMEOUT_MS, DESTROY_TIMEOUT_MS } from "../agents/limits.ts";
+import { OPERATION_STATES } from "../capsule-states.ts";
 import type { Db } from "../db/client.ts";
 import { AppError } from "../errors.ts";
-import { OPERATION_STATES } from "./lifecycle.ts";
 import { selectCapsule } from "./queries.ts";
 import { type Capsule, type CapsuleRow, toCapsule } from "./schema.ts";
 

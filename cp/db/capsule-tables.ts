@@ -17,7 +17,7 @@ import {
   uniqueIndex,
   uuid,
 } from "drizzle-orm/pg-core";
-import { CAPSULE_STATES } from "../capsules/lifecycle.ts";
+import { CAPSULE_STATES } from "../capsule-states.ts";
 import { teams } from "./account-tables.ts";
 import { createdAt, idColumn, instant, isOneOf } from "./columns.ts";
 import { hosts } from "./host-tables.ts";

@@ -7,7 +7,7 @@ import { hostRefreshTokens, hosts, hostTokens, teams } from "../db/tables.ts";
 import type { HostRow } from "./schema.ts";
 
 /** Hosts are machines one registers by hand or by a fleet tool; the list needs an end. */
-export const HOSTS_LISTED_MAX = 1000;
+const HOSTS_LISTED_MAX = 1000;
 
 export async function insertHost(q: Queryable, host: typeof hosts.$inferInsert): Promise<HostRow> {
   const [row] = await q.insert(hosts).values(host).returning();

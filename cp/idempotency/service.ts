@@ -17,7 +17,7 @@ import {
 } from "./queries.ts";
 
 /** How long a client may repeat a request. */
-export const KEY_TTL_HOURS = 24;
+const KEY_TTL_HOURS = 24;
 
 /** A key of a team with the request it came with. */
 export interface KeyedRequest extends KeyOfTeam {
@@ -26,7 +26,7 @@ export interface KeyedRequest extends KeyOfTeam {
 }
 
 /** The same for bodies that mean the same, however their fields are ordered. */
-export function hashRequest(body: Readonly<Record<string, unknown>>): string {
+function hashRequest(body: Readonly<Record<string, unknown>>): string {
   const fields = Object.entries(body)
     .filter(([, value]) => value !== undefined)
     .toSorted(([a], [b]) => (a < b ? -1 : 1));

@@ -4,7 +4,7 @@ import type { CapsuleStarter } from "../capsules/deps.ts";
 import { settleOperations } from "../capsules/settle.ts";
 import type { Loop } from "./driver.ts";
 
-export const SETTLE_OPERATIONS = "settle-operations";
+const SETTLE_OPERATIONS = "settle-operations";
 /** What a client waits for after its control plane died; a pass that finds nothing is one query. */
 const EVERY_MS = 1000;
 

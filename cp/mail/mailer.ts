@@ -4,6 +4,7 @@ import { mkdir, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { createTransport } from "nodemailer";
 import type { Clock } from "../clock.ts";
+import type { SmtpSettings } from "../config.ts";
 import type { Log } from "../log.ts";
 
 const SMTP_TIMEOUT_MS = 30_000;
@@ -22,14 +23,6 @@ export interface Mailer {
   send(mail: Mail): Promise<void>;
   /** Waits for what is on its way. */
   close(): Promise<void>;
-}
-
-export interface SmtpSettings {
-  readonly host: string;
-  readonly port: number;
-  readonly username: string;
-  readonly password: string;
-  readonly fromEmail: string;
 }
 
 /** Delivers in the background, once; a mail that can't be delivered is logged without its text. */

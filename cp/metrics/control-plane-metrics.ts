@@ -6,7 +6,7 @@
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import { ProcessMetrics } from "../../proto/metrics/process-metrics.ts";
 import type { AgentCallOutcome } from "../agents/call-observer.ts";
-import { CAPSULE_STATES, ENDED_STATES } from "../capsules/lifecycle.ts";
+import { CAPSULE_STATES, ENDED_STATES } from "../capsule-states.ts";
 import type { Db } from "../db/client.ts";
 import { DatabaseFactsReader } from "./database-facts.ts";
 

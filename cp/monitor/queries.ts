@@ -2,7 +2,7 @@
 
 import { and, eq, inArray, isNull, lt, or, sql } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
-import { LIVE_STATES } from "../capsules/lifecycle.ts";
+import { LIVE_STATES } from "../capsule-states.ts";
 import type { CapsuleRow } from "../capsules/schema.ts";
 import type { Db, Queryable, Tx } from "../db/client.ts";
 import { capsules, hosts } from "../db/tables.ts";

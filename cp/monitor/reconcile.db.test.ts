@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
 import { eq, sql } from "drizzle-orm";
 import { decodeId, encodeId, type Id, newId } from "../../proto/ids.ts";
 import { addHost, addTeam, TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
-import type { CapsuleState } from "../capsules/lifecycle.ts";
+import type { CapsuleState } from "../capsule-states.ts";
 import { capsules, events, hosts } from "../db/tables.ts";
 import { monitorHostsLoop } from "../loops/monitor-hosts.ts";
 import { reconcileHost } from "./reconcile.ts";

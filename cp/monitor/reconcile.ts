@@ -4,7 +4,7 @@
 import type { SandboxInfo } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { decodeId, encodeId, type Id } from "../../proto/ids.ts";
 import { DESTROY_TIMEOUT_MS, LIST_TIMEOUT_MS } from "../agents/limits.ts";
-import { ENDED_STATES } from "../capsules/lifecycle.ts";
+import { ENDED_STATES } from "../capsule-states.ts";
 import { type MoveEvent, moveCapsule, runningColumns } from "../capsules/moves.ts";
 import { durableAt } from "../capsules/pause.ts";
 import type { CapsuleRow } from "../capsules/schema.ts";

@@ -3,7 +3,7 @@
 import { Type } from "@sinclair/typebox";
 import { type ErrorCode, HTTP_STATUS } from "../errors.ts";
 
-export const ErrorBody = Type.Object(
+const ErrorBody = Type.Object(
   {
     error: Type.Object({
       code: Type.String({ description: "What went wrong, for programs." }),

@@ -3,7 +3,7 @@
 import { and, eq, inArray, notInArray, sql } from "drizzle-orm";
 import type { PgColumn } from "drizzle-orm/pg-core";
 import type { Id } from "../../proto/ids.ts";
-import { ENDED_STATES, HOLDING_STATES } from "../capsules/lifecycle.ts";
+import { ENDED_STATES, HOLDING_STATES } from "../capsule-states.ts";
 import type { Queryable } from "../db/client.ts";
 import { capsules, hosts, teams } from "../db/tables.ts";
 import { type HostLoad, PAUSED_DISK_SHARE, PAUSED_MEMORY_SHARE } from "./placement.ts";

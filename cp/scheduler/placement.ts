@@ -25,9 +25,9 @@ export interface CapsuleShape {
  * they would leave nothing, so none takes more than `shareMax` of what there is: at 32 GiB of
  * memory and 120 GiB of disk both rules say the same.
  */
-export const HOST_RESERVE = { memoryMb: 8192, vcpus: 4, diskMb: 30_720, shareMax: 0.25 } as const;
+const HOST_RESERVE = { memoryMb: 8192, vcpus: 4, diskMb: 30_720, shareMax: 0.25 } as const;
 /** Capsules wait more than they compute: processors may be promised more than once. */
-export const CPU_OVERCOMMIT = 1.5;
+const CPU_OVERCOMMIT = 1.5;
 /** What a resting capsule counts of its memory and of its disk. */
 export const PAUSED_MEMORY_SHARE = 0.5;
 export const PAUSED_DISK_SHARE = 2 / 3;

@@ -6,7 +6,7 @@ import { encodeId } from "../../proto/ids.ts";
 import { TEAM_ROLES, type teams } from "../db/tables.ts";
 import { timestamp } from "../wire.ts";
 
-export const TEAM_NAME_PATTERN = "^[A-Za-z0-9 _\\-@']{1,128}$";
+const TEAM_NAME_PATTERN = "^[A-Za-z0-9 _\\-@']{1,128}$";
 
 export type TeamRow = typeof teams.$inferSelect;
 export type TeamRole = (typeof TEAM_ROLES)[number];

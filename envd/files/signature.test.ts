@@ -1,6 +1,6 @@
 // Signed URLs against the known vector and each way to be refused.
 import { describe, expect, test } from "bun:test";
-import { Settings } from "../init/settings.ts";
+import { Settings } from "../settings.ts";
 import { authorizeFiles, signatureOf } from "./signature.ts";
 
 const TOKEN = "0tQG31xiMp0IOQfaz9dcwi72L1CPo8e0";

@@ -1,6 +1,6 @@
 // Signed URLs of /files, and who may use the route.
 import { EnvdError } from "../errors.ts";
-import { equalText, type Settings } from "../init/settings.ts";
+import { equalText, type Settings } from "../settings.ts";
 
 export type Operation = "read" | "write";
 

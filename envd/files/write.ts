@@ -4,9 +4,9 @@ import { type FileHandle, lstat, open, unlink } from "node:fs/promises";
 import { basename } from "node:path";
 import { type Part, readMultipart } from "../../proto/http1/multipart.ts";
 import { EnvdError, errnoOf, fileError } from "../errors.ts";
-import type { Settings } from "../init/settings.ts";
 import { MULTIPART_PARTS_MAX, UPLOAD_BYTES_MAX, UPLOAD_FILES_MAX } from "../limits.ts";
 import { resolvePath } from "../paths.ts";
+import type { Settings } from "../settings.ts";
 import type { User, Users } from "../users.ts";
 import { type Metadata, type MetadataStore, metadataOf } from "./metadata.ts";
 import { openPlace, type Place, WRITE } from "./place.ts";
@@ -131,7 +131,7 @@ async function writeUpload(
  * Makes or replaces the content of a regular file. Everything is done to what the path led to at the
  * start (see place.ts), `finish` included, which gets a path to the very file, for any process.
  */
-export async function writeFile(
+async function writeFile(
   path: string,
   body: AsyncIterable<Uint8Array>,
   options: {

@@ -78,7 +78,7 @@ function typeOf(stat: BigIntStats | null): FileType {
 }
 
 /** The letter of the kind, then rwx for owner, group and others. */
-export function permissionsOf(mode: number): string {
+function permissionsOf(mode: number): string {
   const letter = LETTERS.get(mode & FORMAT_MASK) ?? "?";
   const bits = [..."rwxrwxrwx"].map((bit, i) => (mode & (0o400 >> i) ? bit : "-"));
   return letter + bits.join("");

@@ -8,10 +8,10 @@ import { EnvdError, errnoOf, fileError } from "../errors.ts";
 import type { MetadataStore } from "../files/metadata.ts";
 import { openPlace } from "../files/place.ts";
 import { removePath } from "../files/remove.ts";
-import type { Settings } from "../init/settings.ts";
 import { LIST_DEPTH_MAX, LIST_ENTRIES_MAX } from "../limits.ts";
 import { resolvePath } from "../paths.ts";
 import { requestedUser } from "../process/environment.ts";
+import type { Settings } from "../settings.ts";
 import type { User, Users } from "../users.ts";
 import { bareEntryOf, type Entry, entryOf } from "./entry.ts";
 

@@ -1,12 +1,12 @@
 // POST /init: the host tells the guest who it is.
 import { EnvdError } from "../errors.ts";
+import { writeIdentityFiles } from "../identity.ts";
 import { resolvePath } from "../paths.ts";
 import type { Cgroups } from "../process/cgroups.ts";
+import type { Settings } from "../settings.ts";
 import type { Users } from "../users.ts";
-import { writeIdentityFiles } from "./identity.ts";
 import { clockAdvanceNs, renew } from "./renewal.ts";
 import { type InitRequest, parseInitRequest } from "./request.ts";
-import type { Settings } from "./settings.ts";
 
 export interface InitDeps {
   readonly settings: Settings;

@@ -64,7 +64,7 @@ export class MetricsSampler {
 }
 
 /** The share of busy time between two samples, in percent with two decimals. */
-export function usedPct(before: CpuTimes, after: CpuTimes): number {
+function usedPct(before: CpuTimes, after: CpuTimes): number {
   const total = after.total - before.total;
   if (total <= 0) return 0;
   const pct = ((after.busy - before.busy) / total) * 100;
@@ -76,7 +76,7 @@ function readCpuTimes(): CpuTimes {
 }
 
 /** The first line of proc_stat(5) and how many processors follow it. */
-export function parseCpuTimes(stat: string): CpuTimes {
+function parseCpuTimes(stat: string): CpuTimes {
   const [, ...fields] = (stat.split("\n", 1)[0] ?? "").trim().split(/\s+/);
   // Guest time, the last two fields, is contained in user and nice.
   const times = fields.slice(0, 8).map(Number);
@@ -86,7 +86,7 @@ export function parseCpuTimes(stat: string): CpuTimes {
 }
 
 /** Bytes of proc_meminfo(5). */
-export function parseMemory(text: string): { total: number; available: number; cache: number } {
+function parseMemory(text: string): { total: number; available: number; cache: number } {
   const kib = (name: string) =>
     Number(text.match(new RegExp(`^${name}:\\s+(\\d+)`, "m"))?.[1] ?? 0);
   return {

@@ -1,8 +1,8 @@
 // Which user, directory and variables a process starts with.
 import { statSync } from "node:fs";
 import { EnvdError, errnoOf } from "../errors.ts";
-import type { Settings } from "../init/settings.ts";
 import { resolvePath } from "../paths.ts";
+import type { Settings } from "../settings.ts";
 import type { User, Users } from "../users.ts";
 
 /** The user that the caller asked for by Basic authorization, or else the default one. */

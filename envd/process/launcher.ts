@@ -156,7 +156,7 @@ export class Launcher {
 }
 
 /** Closes envd's ends. */
-export function closeFds(fds: PipeFds | TerminalFds): void {
+function closeFds(fds: PipeFds | TerminalFds): void {
   const all = fds.kind === "pipes" ? [fds.stdin, fds.stdout, fds.stderr] : [fds.master];
   for (const fd of all) closeSync(fd);
 }

@@ -13,9 +13,9 @@ import type {
 } from "../../proto/gen/envd/process_pb.js";
 import { Signal } from "../../proto/gen/envd/process_pb.js";
 import { EnvdError } from "../errors.ts";
-import type { Settings } from "../init/settings.ts";
 import { keepaliveMsOf } from "../keepalive.ts";
 import { COMMAND_BYTES_MAX, TAG_BYTES_MAX } from "../limits.ts";
+import type { Settings } from "../settings.ts";
 import type { Users } from "../users.ts";
 import type { Cgroups } from "./cgroups.ts";
 import { requestedUser, startDirectory, startVariables } from "./environment.ts";

@@ -2,8 +2,8 @@
 // refused, so that no request can hide inside another on its way through the proxies.
 
 /** Start line and headers of one message; Node and nginx refuse beyond 16 and 32 KiB. */
-export const HEAD_BYTES_MAX = 64 * 1024;
-export const HEADERS_MAX = 256;
+const HEAD_BYTES_MAX = 64 * 1024;
+const HEADERS_MAX = 256;
 
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 /** Visible characters, and bytes beyond ASCII as some clients send them unescaped. */

@@ -8,10 +8,10 @@
 import { TimeSlice } from "../time-slice.ts";
 
 /** RFC 2046, 5.1.1. */
-export const MULTIPART_BOUNDARY_BYTES_MAX = 70;
+const MULTIPART_BOUNDARY_BYTES_MAX = 70;
 /** The head of one part, a disposition and a type; browsers send under 1 KiB. */
-export const MULTIPART_HEADER_BYTES_MAX = 16 * 1024;
-export const MULTIPART_HEADERS_MAX = 16;
+const MULTIPART_HEADER_BYTES_MAX = 16 * 1024;
+const MULTIPART_HEADERS_MAX = 16;
 
 /** After a delimiter there may be blanks (RFC 2046, 5.1.1). */
 const PADDING_BYTES_MAX = 64;

@@ -25,7 +25,7 @@ import type { Wire, WireEvents } from "./wire.ts";
 /** A request's head must be there in this time after its first byte. */
 const HEAD_TIMEOUT_MS = 30_000;
 /** Between two requests; proxies behind keep their connections longer, so that the client's end first. */
-export const KEPT_ALIVE_MS = 610_000;
+const KEPT_ALIVE_MS = 610_000;
 /** After an answer that came before the request's end, for the client to read it. */
 const LINGER_MS = 2_000;
 /** Of what came too early: the next requests, and a body that nobody reads yet. */

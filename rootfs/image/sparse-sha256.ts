@@ -8,7 +8,7 @@ import { run } from "../run.ts";
 const CHUNK_BYTES = 4 * 1024 * 1024;
 const ZEROS = new Uint8Array(CHUNK_BYTES);
 
-export const SEGMENTS_SOURCE = join(import.meta.dirname, "data-segments.c");
+const SEGMENTS_SOURCE = join(import.meta.dirname, "data-segments.c");
 
 /**
  * The hash of the file's contents, holes as the zeros they read as, as hex.

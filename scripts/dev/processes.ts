@@ -105,7 +105,7 @@ export class Processes {
 }
 
 /** Start time of a live process in clock ticks since boot, null when there is none (or a zombie). */
-export async function processStartTime(pid: number): Promise<string | null> {
+async function processStartTime(pid: number): Promise<string | null> {
   const stat = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => null);
   if (stat === null) return null;
   const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");

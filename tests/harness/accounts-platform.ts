@@ -27,12 +27,12 @@ import { Teams } from "../../cp/teams/service.ts";
 import { Users } from "../../cp/users/service.ts";
 import { cloneDatabase, type TestDatabase } from "./database.ts";
 
-export const JWT_SECRET = "a secret for tests of at least 32 characters";
+const JWT_SECRET = "a secret for tests of at least 32 characters";
 export const METRICS_TOKEN = "a token of whoever runs Prometheus";
 export const PASSWORD = "correct horse battery";
 
 /** A clock that a test moves. */
-export class TestClock implements Clock {
+class TestClock implements Clock {
   #aheadMs = 0;
 
   now(): Date {

@@ -43,7 +43,7 @@ interface ErrorBody {
 }
 
 /** An answer with an error status: the API's code and sentence. */
-export class ApiError extends Error {
+class ApiError extends Error {
   readonly status: number;
   readonly code: string;
   readonly body: Record<string, unknown>;

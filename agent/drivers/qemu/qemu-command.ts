@@ -35,7 +35,7 @@ export const JAIL_FILE = {
 export const TCG_BUFFER_MIB = 128;
 
 /** The guest's only network device; the same in every capsule so that snapshots restore anywhere. */
-export const GUEST_MAC = "02:FC:00:00:00:05";
+const GUEST_MAC = "02:FC:00:00:00:05";
 
 // COMMAND_LINE_SIZE of x86; the kernel cuts what is longer without a word.
 const CMDLINE_BYTES_MAX = 2047;

@@ -1,0 +1,41 @@
+// The names of the states that a capsule can be in, and what they have in common.
+
+/** As the database has them, in a CHECK too. */
+export const CAPSULE_STATES = [
+  "pending",
+  "starting",
+  "running",
+  "pausing",
+  "paused",
+  "resuming",
+  "stopping",
+  "stopped",
+  "hibernated",
+  "missing",
+  "error",
+] as const;
+
+export type CapsuleState = (typeof CAPSULE_STATES)[number];
+
+/** States in which an operation of some control plane is under way; each has a deadline. */
+export const OPERATION_STATES = ["pending", "starting", "pausing", "resuming", "stopping"] as const;
+
+/** States in which a host that answers has to have the capsule. */
+export const LIVE_STATES = ["running", "missing"] as const;
+
+/** States in which nothing of the capsule may be on a host. */
+export const ENDED_STATES = ["stopped", "error"] as const;
+
+/** States that hold memory, processors and disk of their host in full. */
+export const HOLDING_STATES = [
+  "pending",
+  "starting",
+  "running",
+  "pausing",
+  "resuming",
+  "stopping",
+  "missing",
+] as const;
+
+/** States of a capsule at rest: a share of its memory and disk is set aside for its return. */
+export const PAUSED_STATES = ["paused"] as const;

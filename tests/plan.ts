@@ -1,0 +1,138 @@
+// The plan of the house: the rooms of each program from the ground up, and the doors of each room. A room
+// imports what stands before it in the list, through the doors named there, and nothing that stands after it.
+
+export interface Room {
+  readonly name: string;
+  /** Files, without `.ts`, that other rooms may import. */
+  readonly doors: readonly string[];
+}
+
+export interface House {
+  /** Files beside the rooms that put them together: they may import any door, and no room imports them. */
+  readonly roof: readonly string[];
+  /** From the ground up. The other files beside the rooms are the ground: they import no room. */
+  readonly rooms: readonly Room[];
+}
+
+const room = (name: string, ...doors: string[]): Room => ({ name, doors });
+/** A noun of the control plane: its routes are for the app, its queries for itself. */
+const noun = (name: string, ...doors: string[]): Room =>
+  room(name, "service", "schema", "lifecycle", "deps", ...doors);
+
+export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
+  cp: {
+    roof: ["main", "app", "serve", "request-log", "error-response"],
+    rooms: [
+      room("db", "client", "tables", "time", "migrate"),
+      room(
+        "agents",
+        "agent-clients",
+        "agent-errors",
+        "call-observer",
+        "host-address",
+        "limits",
+        "retry",
+      ),
+      room("openapi", "document", "error-schema"),
+      room("mail", "mailer", "messages"),
+      room("auth", "authenticator", "own-origin", "plugin", "tokens"),
+      noun("events", "actor", "outbox"),
+      noun("idempotency", "answer-once"),
+      noun("teams"),
+      noun("users"),
+      noun("accounts"),
+      noun("api-keys"),
+      noun("hosts"),
+      room("operations", "deps", "operations", "under-way"),
+      room("scheduler", "host-loads", "placement"),
+      noun("templates"),
+      noun(
+        "capsules",
+        "envd-tokens",
+        "find-on-host",
+        "limits",
+        "moves",
+        "pause",
+        "route-errors",
+        "settle",
+      ),
+      noun("exec"),
+      noun("streams", "limits"),
+      noun("files"),
+      noun("capsule-metrics", "save-metrics"),
+      noun("snapshots", "settle"),
+      room("monitor", "reconcile", "silence"),
+      room("metrics", "control-plane-metrics"),
+      room("proxy", "agent-pools", "credentials", "forwarded", "placements", "proxy-router"),
+      room("front", "api-upstream", "tls-listener"),
+      room("health"),
+      room("docs"),
+      room("loops", "driver"),
+    ],
+  },
+  agent: {
+    roof: ["main", "host-dir"],
+    rooms: [
+      room("native", "descriptor-sender", "kernel", "library", "memory-calls", "syscall-error"),
+      room("cgroups", "cgroups"),
+      room("vmm", "vmm"),
+      room("keeper", "connect-in-directory", "kept-process", "process-identity", "start-keeper"),
+      room("memory", "guest-ram", "memory-source", "pager", "pager-verdict", "run-dir"),
+      room("drivers/qemu", "probe-accel", "qemu"),
+      room("drivers", "open-vmm"),
+      room("rootfs", "guest-kernel", "images", "root-disks"),
+      room("network", "network-pool"),
+      room(
+        "guest",
+        ...["exec", "files", "guest", "guest-http", "process-streams", "processes"],
+        ...["stream-budget", "terminals"],
+      ),
+      room("journal", "capsule-spec", "journal", "pause-record"),
+      room("snapshots", "durable-files", "snapshot-error", "snapshots"),
+      room(
+        "metrics",
+        ...[
+          "agent-metrics",
+          "capsule-metrics",
+          "find-pager-stats",
+          "metric-history",
+          "metric-store",
+        ],
+        ...["pager-usage", "sample-ring", "scrape"],
+      ),
+      room(
+        "machine",
+        ...["available-memory", "build-capsule", "capsule-paths", "host-parts", "live-capsule"],
+        "take-down",
+      ),
+      room("templates", "memory-templates", "warm-snapshots"),
+      room(
+        "capsules",
+        ...[
+          "capsule",
+          "capsule-view",
+          "capsules",
+          "copies",
+          "expiry-timer",
+          "flush-timer",
+          "recover",
+        ],
+        "resumes",
+      ),
+      room("proxy", "guest-router"),
+      room("registration", "control-plane", "heartbeat", "host-credentials", "register"),
+      room("rpc", "rpc-server"),
+    ],
+  },
+  envd: {
+    roof: ["main", "server", "rpc"],
+    rooms: [
+      room("metrics", "sampler"),
+      room("ports", "forwarder"),
+      room("files", "compose", "metadata", "place", "read", "remove", "write"),
+      room("process", "cgroups", "environment", "launcher", "registry", "service"),
+      room("init", "route"),
+      room("filesystem", "directory-watch", "service", "watch-service"),
+    ],
+  },
+};
