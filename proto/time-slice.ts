@@ -11,9 +11,13 @@ const SLICE_MS = 10;
 export class TimeSlice {
   #since = performance.now();
 
+  get isOver(): boolean {
+    return performance.now() - this.#since >= SLICE_MS;
+  }
+
   /** Between two steps: resolves at once, or once the event loop has gone round, when the slice is over. */
   async step(): Promise<void> {
-    if (performance.now() - this.#since < SLICE_MS) return;
+    if (!this.isOver) return;
     await setImmediate();
     this.#since = performance.now();
   }

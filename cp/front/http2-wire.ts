@@ -2,18 +2,18 @@
 // becomes text, its body goes in one of the two framings, and the answer is read back from text.
 
 import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from "node:http2";
-import { type BodyReader, bodyReader } from "../../proto/http1/body.ts";
+import { type BodyReader, bodyReader, readPayload } from "../../proto/http1/body.ts";
+import { ByteWindow } from "../../proto/http1/byte-window.ts";
 import {
-  findHeadEnd,
   formatHead,
   type Header,
+  HeadFinder,
   header,
   MalformedHttp,
   parseResponseHead,
 } from "../../proto/http1/head.ts";
 import { NO_EVENTS, type Wire, type WireEvents } from "../../proto/http1/wire.ts";
 
-const EMPTY = Buffer.alloc(0);
 /** Control characters: they could end a line, or begin another. */
 const UNSAFE = /[^\t -~\x80-\xff]/;
 
@@ -21,7 +21,8 @@ export class Http2Wire implements Wire {
   events: WireEvents = NO_EVENTS;
   readonly #stream: ServerHttp2Stream;
   readonly #method: string;
-  #headBytes: Buffer = EMPTY;
+  readonly #headBytes = new ByteWindow();
+  readonly #finder = new HeadFinder();
   #body: BodyReader | null = null;
   #isClosed = false;
 
@@ -54,7 +55,7 @@ export class Http2Wire implements Wire {
   write(bytes: Buffer): boolean {
     if (this.#isClosed) return true;
     try {
-      return this.#body === null ? this.#readHead(bytes) : this.#readBody(bytes, 0);
+      return this.#body === null ? this.#readHead(bytes) : this.#readBody(bytes);
     } catch (error) {
       if (!(error instanceof MalformedHttp)) throw error;
       this.abort();
@@ -107,29 +108,26 @@ export class Http2Wire implements Wire {
   }
 
   #readHead(bytes: Buffer): boolean {
-    const all = this.#headBytes.length === 0 ? bytes : Buffer.concat([this.#headBytes, bytes]);
-    this.#headBytes = all;
-    const end = findHeadEnd(all);
-    if (end < 0) return true;
-    this.#headBytes = EMPTY;
-    const head = parseResponseHead(all.subarray(0, end), this.#method);
-    if (head.status < 200) {
+    this.#headBytes.add(bytes);
+    for (;;) {
+      const text = this.#finder.take(this.#headBytes);
+      if (text === null) return true;
+      const head = parseResponseHead(text, this.#method);
       // Clients of HTTP/2 need no 100; a change of protocol can't be asked for.
-      return end < all.length ? this.#readHead(all.subarray(end)) : true;
+      if (head.status < 200) continue;
+      this.#body = bodyReader(head.bodyLength);
+      const headers = responseHeaders(head.status, head.headers);
+      this.#stream.respond(headers, { endStream: this.#body.isDone });
+      const rest = this.#headBytes.take(this.#headBytes.length);
+      return this.#body.isDone ? this.#done() : this.#readBody(rest);
     }
-    this.#body = bodyReader(head.bodyLength);
-    const headers = responseHeaders(head.status, head.headers);
-    this.#stream.respond(headers, { endStream: this.#body.isDone });
-    return this.#body.isDone ? this.#done() : this.#readBody(all, end);
   }
 
-  #readBody(bytes: Buffer, start: number): boolean {
+  #readBody(bytes: Buffer): boolean {
     const body = this.#body;
     if (body === null) return true;
-    let isTaken = true;
-    body.read(bytes, start, (payload) => {
-      isTaken = this.#stream.write(payload);
-    });
+    const { payload } = readPayload(body, bytes);
+    const isTaken = payload.length === 0 || this.#stream.write(payload);
     if (!body.isDone) return isTaken;
     this.#stream.end();
     return this.#done();

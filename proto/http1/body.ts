@@ -5,24 +5,47 @@ import { type BodyLength, MalformedHttp } from "./head.ts";
 /** A chunk's size and extensions, and each trailer, on one line. */
 const LINE_BYTES_MAX = 4096;
 const TRAILER_BYTES_MAX = 16 * 1024;
+const EMPTY = Buffer.alloc(0);
 const CR = 13;
 const LF = 10;
 
-/** Gets the parts of each piece that are payload, without the framing. */
-export type PayloadSink = (payload: Buffer) => void;
+/** Gets where in the piece payload begins and ends, without the framing. */
+export type PayloadSink = (start: number, end: number) => void;
 
 export interface BodyReader {
   readonly isDone: boolean;
   /**
-   * Looks at the piece from `start`; returns the index after the body's last byte in it. Throws
+   * Looks at the piece; returns the index after the body's last byte in it. Throws
    * MalformedHttp.
    */
-  read(piece: Buffer, start: number, sink?: PayloadSink): number;
+  read(piece: Buffer, sink?: PayloadSink): number;
 }
 
 export function bodyReader(length: BodyLength): BodyReader {
   if (length === "chunked") return new ChunkedReader();
   return new CountedReader(length === "until-close" ? Number.POSITIVE_INFINITY : length);
+}
+
+/**
+ * The payload of the piece, and the index after the body's last byte in it. In one piece of memory, for
+ * a body may come in chunks of single bytes. Throws MalformedHttp.
+ */
+export function readPayload(body: BodyReader, piece: Buffer): { payload: Buffer; end: number } {
+  let payload: Buffer = EMPTY;
+  let joined: Buffer = EMPTY;
+  let length = 0;
+  const end = body.read(piece, (from, to) => {
+    if (length === 0) payload = piece.subarray(from, to);
+    else {
+      if (joined.length === 0) {
+        joined = Buffer.allocUnsafe(piece.length);
+        payload.copy(joined);
+      }
+      piece.copy(joined, length, from, to);
+    }
+    length += to - from;
+  });
+  return { payload: joined.length === 0 ? payload : joined.subarray(0, length), end };
 }
 
 class CountedReader implements BodyReader {
@@ -36,10 +59,10 @@ class CountedReader implements BodyReader {
     return this.#left === 0;
   }
 
-  read(piece: Buffer, start: number, sink?: PayloadSink): number {
-    const end = Math.min(piece.length, start + this.#left);
-    this.#left -= end - start;
-    if (end > start) sink?.(piece.subarray(start, end));
+  read(piece: Buffer, sink?: PayloadSink): number {
+    const end = Math.min(piece.length, this.#left);
+    this.#left -= end;
+    if (end > 0) sink?.(0, end);
     return end;
   }
 }
@@ -59,12 +82,12 @@ class ChunkedReader implements BodyReader {
     return this.#state === "done";
   }
 
-  read(piece: Buffer, start: number, sink?: PayloadSink): number {
-    let at = start;
+  read(piece: Buffer, sink?: PayloadSink): number {
+    let at = 0;
     while (at < piece.length && this.#state !== "done") {
       if (this.#state === "data") {
         const end = Math.min(piece.length, at + this.#size);
-        sink?.(piece.subarray(at, end));
+        sink?.(at, end);
         this.#size -= end - at;
         at = end;
         if (this.#size === 0) this.#state = "data-cr";

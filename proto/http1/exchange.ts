@@ -1,11 +1,12 @@
 // One request and its response through one connection to the server, or the tunnel that it became. Each
 // side is read no faster than the other takes what it gets, so a body of any size costs a few buffers.
 
-import { type BodyReader, bodyReader } from "./body.ts";
+import { type BodyReader, bodyReader, readPayload } from "./body.ts";
+import { ByteWindow } from "./byte-window.ts";
 import {
-  findHeadEnd,
   formatHead,
   type Header,
+  HeadFinder,
   header,
   MalformedHttp,
   parseResponseHead,
@@ -21,6 +22,8 @@ import type { WireEvents } from "./wire.ts";
 
 /** A tunnel whose one side has ended waits so long for the other. */
 const HALF_OPEN_MS = 60_000;
+/** Answers such as 100 and 103 before the one that counts. */
+const INTERIMS_MAX = 16;
 const EMPTY = Buffer.alloc(0);
 const LAST_CHUNK = Buffer.from("0\r\n\r\n");
 const CRLF = Buffer.from("\r\n");
@@ -41,7 +44,9 @@ export class Exchange implements WireEvents {
   #responseBody: BodyReader | null = null;
   #transfer: Transfer = "as-is";
   /** Of a response's head that is not whole yet. */
-  #headBytes: Buffer = EMPTY;
+  readonly #headBytes = new ByteWindow();
+  readonly #finder = new HeadFinder();
+  #interims = 0;
   #movedAt: number;
   #state: "dialling" | "open" | "tunnel" | "half-open" | "over" = "dialling";
 
@@ -100,7 +105,7 @@ export class Exchange implements WireEvents {
   /** Null: it is malformed, and the server must not take what it got for a request. */
   #readRequestBody(bytes: Buffer): number | null {
     try {
-      return this.#requestBody.read(bytes, 0);
+      return this.#requestBody.read(bytes);
     } catch (error) {
       if (!(error instanceof MalformedHttp)) throw error;
       this.#end("drop");
@@ -128,7 +133,7 @@ export class Exchange implements WireEvents {
     try {
       if (this.isTunnel) this.#toClient(bytes);
       else if (this.#response === null) this.#readHead(bytes);
-      else this.#readBody(bytes, 0);
+      else this.#readBody(bytes);
     } catch (error) {
       if (!(error instanceof MalformedHttp)) throw error;
       this.#fail("broken");
@@ -193,25 +198,26 @@ export class Exchange implements WireEvents {
   }
 
   #readHead(bytes: Buffer): void {
-    const all = this.#headBytes.length === 0 ? bytes : Buffer.concat([this.#headBytes, bytes]);
-    const end = findHeadEnd(all);
-    this.#headBytes = all;
-    if (end < 0) return;
-    const head = parseResponseHead(all.subarray(0, end), this.#request.method);
-    this.#headBytes = EMPTY;
-    if (head.status === 101) this.#openTunnel(head, all.subarray(end));
-    else if (head.status < 200) {
-      this.#interim(head);
-      if (end < all.length) this.#readHead(all.subarray(end));
-    } else this.#takeResponse(head, all, end);
+    this.#headBytes.add(bytes);
+    for (;;) {
+      const text = this.#finder.take(this.#headBytes);
+      if (text === null) return;
+      const head = parseResponseHead(text, this.#request.method);
+      if (head.status < 200 && head.status !== 101) this.#interim(head);
+      else {
+        const rest = this.#headBytes.take(this.#headBytes.length);
+        if (head.status === 101) this.#openTunnel(head, rest);
+        else this.#takeResponse(head, rest);
+        return;
+      }
+    }
   }
 
   /** 100 and 103 are the client's business, if it knows them. */
   #interim(head: ResponseHead): void {
+    if (++this.#interims > INTERIMS_MAX) throw new MalformedHttp("it never answers");
     if (this.#request.minor === 0) return;
-    this.#client.wire.write(
-      formatHead(`HTTP/1.1 ${head.status} ${head.reason}`, endToEnd(head.headers)),
-    );
+    this.#toClient(formatHead(`HTTP/1.1 ${head.status} ${head.reason}`, endToEnd(head.headers)));
   }
 
   #openTunnel(head: ResponseHead, rest: Buffer): void {
@@ -234,7 +240,7 @@ export class Exchange implements WireEvents {
     if (early.length > 0) this.onRequestBytes(early);
   }
 
-  #takeResponse(head: ResponseHead, bytes: Buffer, start: number): void {
+  #takeResponse(head: ResponseHead, rest: Buffer): void {
     this.#response = head;
     const headers = this.#forward.respond(head, this.#sent.isWhole);
     if (headers instanceof Promise) {
@@ -250,24 +256,31 @@ export class Exchange implements WireEvents {
     if (isChunked && minor === 1) out.push(header("Transfer-Encoding", "chunked"));
     if (!this.#keepsClient()) out.push(header("Connection", "close"));
     const first = formatHead(`HTTP/1.1 ${head.status} ${head.reason}`, out);
-    this.#readBody(bytes, start, first);
+    this.#readBody(rest, first);
   }
 
-  #readBody(bytes: Buffer, start: number, first: Buffer = EMPTY): void {
+  #readBody(bytes: Buffer, first: Buffer = EMPTY): void {
     const body = this.#responseBody;
     if (body === null) return;
     const out: Buffer[] = first.length > 0 ? [first] : [];
-    const into = this.#transfer === "into-chunks";
-    const sink = (payload: Buffer) => {
-      if (into) out.push(Buffer.from(`${payload.length.toString(16)}\r\n`), payload, CRLF);
-      else out.push(payload);
-    };
-    const end = body.read(bytes, start, this.#transfer === "as-is" ? undefined : sink);
-    if (this.#transfer === "as-is" && end > start) out.push(bytes.subarray(start, end));
+    let end: number;
+    if (this.#transfer === "as-is") {
+      end = body.read(bytes);
+      if (end > 0) out.push(end === bytes.length ? bytes : bytes.subarray(0, end));
+    } else {
+      const read = readPayload(body, bytes);
+      end = read.end;
+      if (read.payload.length > 0) out.push(...this.#framed(read.payload));
+    }
     const [only = EMPTY] = out;
     if (out.length > 0) this.#toClient(out.length === 1 ? only : Buffer.concat(out));
     // Bytes after the response's end: the server is out of step.
     if (body.isDone) this.#finish(end < bytes.length);
+  }
+
+  #framed(payload: Buffer): Buffer[] {
+    if (this.#transfer === "out-of-chunks") return [payload];
+    return [Buffer.from(`${payload.length.toString(16)}\r\n`), payload, CRLF];
   }
 
   #toClient(bytes: Buffer): void {

@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
-import { findHeadEnd, MalformedHttp, parseRequestHead, parseResponseHead } from "./head.ts";
+import { ByteWindow } from "./byte-window.ts";
+import { HeadFinder, MalformedHttp, parseRequestHead, parseResponseHead } from "./head.ts";
 
 function request(...lines: string[]) {
   return parseRequestHead(Buffer.from([...lines, "", ""].join("\r\n"), "latin1"));
@@ -56,8 +57,38 @@ test.each([
 });
 
 test("a head that never ends is refused once it is too long", () => {
-  expect(findHeadEnd(Buffer.from("GET / HTTP/1.1\r\nA: "))).toBe(-1);
-  expect(() => findHeadEnd(Buffer.alloc(70_000, "a"))).toThrow(MalformedHttp);
+  const bytes = new ByteWindow();
+  const finder = new HeadFinder();
+  bytes.add(Buffer.from("GET / HTTP/1.1\r\nA: "));
+
+  expect(finder.take(bytes)).toBe(null);
+  bytes.add(Buffer.alloc(70_000, "a"));
+  expect(() => finder.take(bytes)).toThrow(MalformedHttp);
+});
+
+test("a head is found however it is cut, and what follows stays", () => {
+  const head = "GET / HTTP/1.1\r\nA: \r\r\n\r\n";
+  for (let cut = 1; cut < head.length; cut++) {
+    const bytes = new ByteWindow();
+    const finder = new HeadFinder();
+    bytes.add(Buffer.from(head.slice(0, cut)));
+    const early = finder.take(bytes);
+    bytes.add(Buffer.from(`${head.slice(cut)}${head}X`));
+
+    expect([early, finder.take(bytes)?.toString(), finder.take(bytes)?.toString()]).toEqual([
+      null,
+      head,
+      head,
+    ]);
+    expect(bytes.take(9).toString()).toBe("X");
+  }
+});
+
+test("a Connection header has few options", () => {
+  const options = (count: number) => `Connection: ${Array(count).fill("a").join(",")}`;
+
+  expect(() => request("GET / HTTP/1.1", "Host: x", options(64))).not.toThrow();
+  expect(() => request("GET / HTTP/1.1", "Host: x", options(65))).toThrow(MalformedHttp);
 });
 
 test("a change of protocol is asked for by both headers", () => {

@@ -1,9 +1,15 @@
 // The heads of HTTP/1.1 messages (RFC 9112), read strictly: what two programs could read differently is
 // refused, so that no request can hide inside another on its way through the proxies.
 
+import type { ByteWindow } from "./byte-window.ts";
+
 /** Start line and headers of one message; Node and nginx refuse beyond 16 and 32 KiB. */
 const HEAD_BYTES_MAX = 64 * 1024;
 const HEADERS_MAX = 256;
+/** Options of the Connection header; honest messages have two. */
+const CONNECTION_OPTIONS_MAX = 64;
+
+const HEAD_END = Buffer.from("\r\n\r\n");
 
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 /** Visible characters, and bytes beyond ASCII as some clients send them unescaped. */
@@ -50,13 +56,19 @@ export interface ResponseHead {
   readonly isKeptAlive: boolean;
 }
 
-/** The index after the head's empty line, -1 when it is not there yet. Throws when the head is too long. */
-export function findHeadEnd(bytes: Buffer): number {
-  const at = bytes.indexOf("\r\n\r\n", 0, "latin1");
-  if (at > HEAD_BYTES_MAX || (at < 0 && bytes.length > HEAD_BYTES_MAX)) {
-    throw new MalformedHttp("The head of the message is too long");
+/** Finds the end of a head in bytes that come in pieces, and looks at each of them once. */
+export class HeadFinder {
+  #seen = 0;
+
+  /** Takes the head with its empty line, or returns null when that is not there yet. Throws when it is too long. */
+  take(bytes: ByteWindow): Buffer | null {
+    const at = bytes.indexOf(HEAD_END, this.#seen);
+    if (at > HEAD_BYTES_MAX || (at < 0 && bytes.length > HEAD_BYTES_MAX)) {
+      throw new MalformedHttp("The head of the message is too long");
+    }
+    this.#seen = at < 0 ? Math.max(0, bytes.length - HEAD_END.length + 1) : 0;
+    return at < 0 ? null : bytes.take(at + HEAD_END.length);
   }
-  return at < 0 ? -1 : at + 4;
 }
 
 /** Reads a whole head with its empty line. Throws MalformedHttp. */
@@ -118,16 +130,15 @@ export function formatHead(startLine: string, headers: readonly Header[]): Buffe
   return Buffer.from(`${text}\r\n`, "latin1");
 }
 
-/** The options of the Connection header, in lower case. */
+/** The options of the Connection header, in lower case. Throws when there are too many. */
 export function connectionTokens(headers: readonly Header[]): ReadonlySet<string> {
   const value = headerOf(headers, "connection");
   if (value === null) return NO_TOKENS;
-  return new Set(
-    value
-      .toLowerCase()
-      .split(",")
-      .map((token) => token.trim()),
-  );
+  const options = value.toLowerCase().split(",", CONNECTION_OPTIONS_MAX + 1);
+  if (options.length > CONNECTION_OPTIONS_MAX) {
+    throw new MalformedHttp("The Connection header has too many options");
+  }
+  return new Set(options.map((option) => option.trim()));
 }
 
 const NO_TOKENS: ReadonlySet<string> = new Set();

@@ -6,6 +6,7 @@
 // turn in between.
 
 import { TimeSlice } from "../time-slice.ts";
+import { ByteWindow } from "./byte-window.ts";
 
 /** RFC 2046, 5.1.1. */
 const MULTIPART_BOUNDARY_BYTES_MAX = 70;
@@ -160,10 +161,7 @@ class Input {
   readonly #slice = new TimeSlice();
   /** What came and was not looked at. */
   #chunk: Buffer = EMPTY;
-  /** Looked at from `#start` to `#end`. Never written before `#end`: readers have windows on it. */
-  #store: Buffer = EMPTY;
-  #start = 0;
-  #end = 0;
+  readonly #window = new ByteWindow();
 
   constructor(source: AsyncIterable<Uint8Array>, malformed: Malformed) {
     this.#source = source[Symbol.asyncIterator]();
@@ -172,18 +170,19 @@ class Input {
 
   /** Before anything was read. */
   prepend(bytes: Buffer): void {
-    this.#add(bytes);
+    this.#window.add(bytes);
   }
 
   /** The bytes up to the mark, which is consumed too. Read again after the end it yields none. */
   until(mark: Buffer): AsyncIterableIterator<Uint8Array> {
+    const window = this.#window;
     let isDone = false;
     const next = async (): Promise<IteratorResult<Uint8Array>> => {
       while (!isDone) {
-        const at = this.#find(mark, 0);
+        const at = window.indexOf(mark);
         isDone = at >= 0;
-        const piece = this.#consume(isDone ? at : Math.max(0, this.#length - mark.length + 1));
-        if (isDone) this.#consume(mark.length);
+        const piece = window.take(isDone ? at : Math.max(0, window.length - mark.length + 1));
+        if (isDone) window.take(mark.length);
         if (piece.length > 0) return { done: false, value: piece };
         if (!isDone) await this.#fill();
       }
@@ -198,37 +197,19 @@ class Input {
 
   /** A line without its end; null when it is longer. */
   async line(bytesMax: number): Promise<Buffer | null> {
+    const window = this.#window;
     for (let seen = 0; ; ) {
-      const at = this.#find(CRLF, seen);
-      if (at > bytesMax || (at < 0 && this.#length > bytesMax + 1)) return null;
-      if (at >= 0) {
-        const line = this.#consume(at);
-        this.#consume(CRLF.length);
-        return line;
-      }
-      seen = Math.max(0, this.#length - 1);
+      const at = window.indexOf(CRLF, seen);
+      if (at > bytesMax || (at < 0 && window.length > bytesMax + 1)) return null;
+      if (at >= 0) return window.take(at + CRLF.length).subarray(0, at);
+      seen = Math.max(0, window.length - 1);
       await this.#fill();
     }
   }
 
   async peek(bytes: number): Promise<string> {
-    while (this.#length < bytes) await this.#fill();
-    return this.#store.toString("latin1", this.#start, this.#start + bytes);
-  }
-
-  get #length(): number {
-    return this.#end - this.#start;
-  }
-
-  /** Counted from the start, looked for behind `seen` bytes; -1: it is not there. */
-  #find(mark: Buffer, seen: number): number {
-    return this.#store.subarray(this.#start, this.#end).indexOf(mark, seen);
-  }
-
-  #consume(bytes: number): Buffer {
-    const taken = this.#store.subarray(this.#start, this.#start + bytes);
-    this.#start += bytes;
-    return taken;
+    while (this.#window.length < bytes) await this.#fill();
+    return this.#window.peek(bytes).toString("latin1");
   }
 
   async #fill(): Promise<void> {
@@ -241,27 +222,7 @@ class Input {
       const { buffer, byteOffset, byteLength } = next.value;
       this.#chunk = Buffer.from(buffer, byteOffset, byteLength);
     }
-    this.#add(this.#chunk.subarray(0, PIECE_BYTES));
+    this.#window.add(this.#chunk.subarray(0, PIECE_BYTES));
     this.#chunk = this.#chunk.subarray(PIECE_BYTES);
-  }
-
-  #add(bytes: Buffer): void {
-    if (this.#length === 0) {
-      this.#store = bytes;
-      this.#start = 0;
-      this.#end = bytes.length;
-      return;
-    }
-    this.#grow(bytes.length);
-    this.#end += bytes.copy(this.#store, this.#end);
-  }
-
-  /** Makes room behind the end, in new memory twice as large as what has to be kept. */
-  #grow(bytes: number): void {
-    if (this.#end + bytes <= this.#store.length) return;
-    const kept = this.#store.subarray(this.#start, this.#end);
-    this.#store = Buffer.allocUnsafe(2 * (kept.length + bytes));
-    this.#start = 0;
-    this.#end = kept.copy(this.#store);
   }
 }

@@ -1,11 +1,13 @@
 // The client's side of a proxied connection: reads one request after the other, has each routed, and
 // hands it to an exchange. Whatever is not yet wanted stays with the sender.
 
+import { TimeSlice } from "../time-slice.ts";
+import { ByteWindow } from "./byte-window.ts";
 import { Exchange } from "./exchange.ts";
 import {
-  findHeadEnd,
   formatHead,
   type Header,
+  HeadFinder,
   header,
   MalformedHttp,
   parseRequestHead,
@@ -31,7 +33,9 @@ const LINGER_MS = 2_000;
 /** Of what came too early: the next requests, and a body that nobody reads yet. */
 const EARLY_BYTES_MAX = 256 * 1024;
 
-const EMPTY = Buffer.alloc(0);
+/** Some clients send an empty line after a body. */
+const EMPTY_LINES_MAX = 8;
+const CRLF = Buffer.from("\r\n");
 
 export interface ServerOptions {
   readonly router: Router;
@@ -50,7 +54,11 @@ export class ServerConnection implements WireEvents, Ticking {
   readonly #options: ServerOptions;
   readonly #peer: Peer;
   #state: State = "head";
-  #early: Buffer = EMPTY;
+  readonly #early = new ByteWindow();
+  readonly #finder = new HeadFinder();
+  #emptyLines = 0;
+  /** Of answering what came at once. */
+  #slice = new TimeSlice();
   #request: RequestHead | null = null;
   #exchange: Exchange | null = null;
   #movedAt: number;
@@ -78,6 +86,7 @@ export class ServerConnection implements WireEvents, Ticking {
     if (this.#state === "exchange") this.#exchange?.onRequestBytes(bytes);
     else if (this.#state === "head" || this.#state === "routing") {
       this.keepEarly(bytes);
+      this.#slice = new TimeSlice();
       if (this.#state === "head") this.#readHeads();
     }
   }
@@ -98,7 +107,7 @@ export class ServerConnection implements WireEvents, Ticking {
     this.clock.remove(this);
     this.#exchange?.onClientClose();
     this.#exchange = null;
-    this.#early = EMPTY;
+    this.takeEarly();
     this.#options.closed?.(this);
   }
 
@@ -115,13 +124,13 @@ export class ServerConnection implements WireEvents, Ticking {
   keepEarly(bytes: Buffer): void {
     if (bytes.length === 0) return;
     if (this.#early.length === 0 && this.#state === "head") this.#movedAt = this.clock.nowMs;
-    this.#early = this.#early.length === 0 ? bytes : Buffer.concat([this.#early, bytes]);
-    if (this.#early.length > EARLY_BYTES_MAX && this.#state !== "head") this.wire.pause();
+    this.#early.add(bytes);
+    if (this.#early.length > EARLY_BYTES_MAX) this.wire.pause();
   }
 
   /** Takes back what was taken of a body, so that it comes again before the rest. */
   unread(bytes: Buffer): void {
-    if (bytes.length > 0) this.#early = Buffer.concat([bytes, this.#early]);
+    if (bytes.length > 0) this.#early.putBack(bytes);
   }
 
   /** Forwards the request under way to another place, with what was read of its body. */
@@ -133,9 +142,7 @@ export class ServerConnection implements WireEvents, Ticking {
   }
 
   takeEarly(): Buffer {
-    const bytes = this.#early;
-    this.#early = EMPTY;
-    return bytes;
+    return this.#early.take(this.#early.length);
   }
 
   /** Answers the request under way, of whose body nothing is passed on any more. */
@@ -169,7 +176,6 @@ export class ServerConnection implements WireEvents, Ticking {
     }
     this.#state = "head";
     this.#movedAt = this.clock.nowMs;
-    this.wire.resume();
     this.#readHeads();
   }
 
@@ -188,24 +194,40 @@ export class ServerConnection implements WireEvents, Ticking {
   #readHeads(): void {
     if (this.#isReading) return;
     this.#isReading = true;
-    while (this.#state === "head" && this.#early.length > 0) {
+    while (this.#state === "head" && this.#early.length > 0 && !this.#slice.isOver) {
       const request = this.#readHead();
       if (request === null) break;
       this.#route(request);
     }
     this.#isReading = false;
+    if (this.#state !== "head") return;
+    if (this.#slice.isOver && this.#early.length > 0) this.#readHeadsLater();
+    else this.wire.resume();
+  }
+
+  /** Once the event loop has gone round. */
+  #readHeadsLater(): void {
+    this.#isReading = true;
+    setImmediate(() => {
+      this.#isReading = false;
+      this.#slice = new TimeSlice();
+      this.#readHeads();
+    });
   }
 
   /** Null when it is not whole yet, or malformed, which ends the connection. */
   #readHead(): RequestHead | null {
     try {
-      // Some clients send an empty line after a body.
-      while (this.#early[0] === 13 && this.#early[1] === 10) this.#early = this.#early.subarray(2);
-      const end = findHeadEnd(this.#early);
-      if (end < 0) return null;
-      const request = parseRequestHead(this.#early.subarray(0, end));
-      this.#early = this.#early.subarray(end);
-      return request;
+      while (this.#early.peek(CRLF.length).equals(CRLF)) {
+        if (++this.#emptyLines > EMPTY_LINES_MAX) {
+          throw new MalformedHttp("There are too many empty lines before the request");
+        }
+        this.#early.take(CRLF.length);
+      }
+      const head = this.#finder.take(this.#early);
+      if (head === null) return null;
+      this.#emptyLines = 0;
+      return parseRequestHead(head);
     } catch (error) {
       if (!(error instanceof MalformedHttp)) throw error;
       this.#refuse(error.message);
@@ -265,7 +287,7 @@ export class ServerConnection implements WireEvents, Ticking {
    */
   #linger(): void {
     this.#state = "linger";
-    this.#early = EMPTY;
+    this.takeEarly();
     this.#movedAt = this.clock.nowMs;
     this.wire.shutdown();
     this.wire.resume();
