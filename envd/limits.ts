@@ -28,6 +28,9 @@ export const FILE_CHUNK_BYTES = 256 * KIB;
 /** A file that is read before it is sent: the connection of one that is larger is not used again. */
 export const FILE_WHOLE_BYTES_MAX = 1 * MIB;
 
+/** Changes of what has a file's name, each just before an upload takes it. */
+export const PUBLISH_ATTEMPTS_MAX = 100;
+
 /** For Bun to open a file that is handed to it; it takes no turn of the event loop. */
 export const HANDLE_KEPT_MS = 1_000;
 

@@ -1,5 +1,6 @@
 // envd: the agent inside a capsule. It runs processes and serves files on one port.
 import { loadConfig } from "./config.ts";
+import { FileCalls } from "./files/file-calls.ts";
 import { MetadataStore } from "./files/metadata.ts";
 import { Watches } from "./filesystem/directory-watch.ts";
 import { writeIdentityFiles } from "./identity.ts";
@@ -34,7 +35,8 @@ const launcher = new Launcher(config.programsDir);
 const registry = new Registry(launcher);
 const forwarder = new PortForwarder(config.address);
 const sampler = new MetricsSampler();
-const metadata = new MetadataStore(config.programsDir);
+const calls = new FileCalls(config.programsDir);
+const metadata = new MetadataStore(calls);
 const watches = new Watches(config.programsDir);
 const cgroups = Cgroups.open(config.cgroupRoot);
 if (cgroups !== null) protectFromOutOfMemory();
@@ -49,7 +51,10 @@ const rpc = rpcHandlers({
   settings,
   log,
 });
-const server = serve({ ...config, cgroups, settings, users, sampler, metadata, rpc, log }, config);
+const server = serve(
+  { ...config, cgroups, settings, users, sampler, calls, metadata, rpc, log },
+  config,
+);
 log("listening", { address: `${server.hostname}:${server.port}`, version: ENVD_VERSION });
 
 launcher.warmUp();

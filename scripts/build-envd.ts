@@ -18,7 +18,16 @@ const LIBRARIES = [LOADER, "libc.so.6", "libm.so.6", "libpthread.so.0", "libdl.s
 const LIBRARY_DIRS = ["/lib/x86_64-linux-gnu", "/usr/lib/x86_64-linux-gnu", "/lib64", "/usr/lib64"];
 /** What native/guest/start.c, which is `envd`, executes. */
 const RUNTIME = "envd-runtime";
-const PROGRAMS = ["launch", "winsize", "renew", "watch", "attributes"];
+/** Their sources in native/guest. */
+const SOURCES: Readonly<Record<string, readonly string[]>> = {
+  launch: ["launch"],
+  winsize: ["winsize"],
+  renew: ["renew"],
+  watch: ["watch"],
+  "file-calls": ["file-calls", "message", "attributes", "publish"],
+  envd: ["start"],
+};
+const PROGRAMS = Object.keys(SOURCES);
 const C_FLAGS = [
   ..."-std=gnu17 -D_GNU_SOURCE -O2 -static -s -Wl,--build-id=none".split(" "),
   ..."-Wall -Wextra -Werror -Wshadow -Wconversion -Wstrict-prototypes".split(" "),
@@ -53,7 +62,7 @@ async function buildBundle(target: string): Promise<void> {
     await rm(runtime);
     for (const library of LIBRARIES) await copyFile(await findLibrary(library), join(dir, library));
     await buildPrograms(dir);
-    await seal(dir, ["envd", RUNTIME, ...LIBRARIES, ...PROGRAMS]);
+    await seal(dir, [RUNTIME, ...LIBRARIES, ...PROGRAMS]);
     await chmod(dir, 0o755);
     await rm(target, { recursive: true, force: true });
     await rename(dir, target);
@@ -67,7 +76,7 @@ async function buildPlain(dir: string): Promise<void> {
   await mkdir(dir, { recursive: true });
   await compile(join(dir, RUNTIME), process.execPath);
   await buildPrograms(dir);
-  await seal(dir, ["envd", RUNTIME, ...PROGRAMS]);
+  await seal(dir, [RUNTIME, ...PROGRAMS]);
 }
 
 /** A guest's working directory is not to be trusted with settings, hence no autoload. */
@@ -84,10 +93,10 @@ async function compile(outfile: string, runtime: string): Promise<void> {
 /** Other tests may be running them, so each is made aside and renamed. */
 async function buildPrograms(dir: string): Promise<void> {
   await mkdir(dir, { recursive: true });
-  for (const program of [...PROGRAMS, "envd"]) {
-    const source = program === "envd" ? "start" : program;
+  for (const [program, names] of Object.entries(SOURCES)) {
+    const sources = names.map((name) => `native/guest/${name}.c`);
     const made = join(dir, `${program}.${process.pid}`);
-    await $`musl-gcc ${C_FLAGS} -o ${made} native/guest/${source}.c`;
+    await $`musl-gcc ${C_FLAGS} -o ${made} ${sources}`;
     await rename(made, join(dir, program));
   }
 }

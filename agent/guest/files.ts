@@ -19,7 +19,7 @@ const ABOUT_FILE = { subject: "file", user: USER } as const;
 /**
  * Writes the file and its missing parents, replacing what was there. Throws AgentError:
  * invalid_argument (a directory), resource_exhausted (no space, or over the limit of a file),
- * unavailable. An upload that breaks off leaves the old file, or none once its content has begun.
+ * unavailable. An upload that fails or breaks off leaves what was there.
  */
 export async function writeFile(
   guest: Guest,
@@ -32,7 +32,7 @@ export async function writeFile(
   try {
     const response = await guest.http.send({
       method: "POST",
-      // What breaks off is removed by envd, who alone knows when the last of it has come.
+      // Guests that were saved with an envd before that keep the part of an upload that breaks off.
       path: `${filesPath(path)}&whole=true`,
       headers: { "Content-Type": "application/octet-stream" },
       body: isHere ? content : upload(content, idle),

@@ -1,13 +1,11 @@
 // POST /files/compose: several files become one.
-import { open, rename, rm } from "node:fs/promises";
-import { EnvdError, fileError } from "../errors.ts";
+import { EnvdError } from "../errors.ts";
 import { FILE_CHUNK_BYTES, UPLOAD_FILES_MAX } from "../limits.ts";
 import { resolvePath } from "../paths.ts";
 import type { Users } from "../users.ts";
-import { openPlace } from "./place.ts";
 import { openForReading } from "./read.ts";
 import { removePath } from "./remove.ts";
-import { FILE_MODE, type FilesDeps, type WrittenFile, writeAll } from "./write.ts";
+import { type FilesDeps, type WrittenFile, writeFile } from "./write.ts";
 
 interface ComposeRequest {
   readonly sourcePaths: readonly string[];
@@ -16,8 +14,8 @@ interface ComposeRequest {
 }
 
 /**
- * Writes the contents of the sources one after the other to the destination and then removes the
- * sources. The destination appears whole or not at all; on failure the sources are left as they are.
+ * Writes the contents of the sources one after the other to the destination, as an upload without
+ * metadata is written, and then removes the sources. On failure all files are as they were.
  */
 export async function composeFiles(body: unknown, deps: FilesDeps): Promise<WrittenFile> {
   const request = parseRequest(body);
@@ -25,28 +23,12 @@ export async function composeFiles(body: unknown, deps: FilesDeps): Promise<Writ
   const resolve = (path: string) => resolvePath(path, user, deps.settings.defaultWorkdir);
   const sources = request.sourcePaths.map(resolve);
   const destination = resolve(request.destination);
-  const { users } = deps;
-  using place = openPlace(destination, { users, followsLast: false, maker: user });
-  if (place === null) throw new Error("unreachable: directories are made");
-  place.requireChange();
-  const aside = place.sibling(`.${crypto.randomUUID()}`);
-  try {
-    await using file = await open(aside, "wx", FILE_MODE);
-    await file.chown(user.uid, user.gid);
-    for await (const chunk of contentsOf(sources, users)) await writeAll(file, chunk);
-    await rename(aside, place.path);
-  } catch (error) {
-    await rm(aside, { force: true });
-    throw fileError(error, destination);
-  }
+  const content = contentsOf(sources, deps.users);
+  const written = await writeFile(destination, content, { user, metadata: {}, deps });
   for (const source of sources) {
-    if (source !== destination) await removePath(source, users);
+    if (source !== destination) await removePath(source, deps.users);
   }
-  return {
-    path: destination,
-    name: destination.slice(destination.lastIndexOf("/") + 1),
-    type: "file",
-  };
+  return written;
 }
 
 async function* contentsOf(paths: readonly string[], users: Users): AsyncGenerator<Uint8Array> {

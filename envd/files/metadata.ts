@@ -1,22 +1,20 @@
 // Metadata of files: headers of an upload, extended attributes on disk, a map in an entry.
-//
-// native/guest/attributes.c does the system calls. One such process serves all requests in turn; it
-// is started when it is first needed, and again when it has ended.
-import type { Subprocess } from "bun";
-import { EnvdError } from "../errors.ts";
+import { EnvdError, errnoOf } from "../errors.ts";
 import { METADATA_BYTES_MAX, METADATA_KEY_BYTES_MAX } from "../limits.ts";
+import type { FileCalls } from "./file-calls.ts";
 
 export type Metadata = Readonly<Record<string, string>>;
 
 const HEADER_PREFIX = "x-metadata-";
-const ATTRIBUTE_PREFIX = "user.e2b.";
+/** Of the extended attributes that hold it. */
+export const METADATA_PREFIX = "user.e2b.";
 const PRINTABLE = /^[\x20-\x7e]*$/;
 
 /** What the kernel answers where attributes cannot be kept, and where they do not fit. */
 const ERRNO_MEANINGS: Readonly<Record<string, string>> = {
-  7: "metadata: is too long for the file system",
-  28: "metadata: the file system has no room for it",
-  95: "metadata: the file system keeps none",
+  E2BIG: "metadata: is too long for the file system",
+  ENOSPC: "metadata: the file system has no room for it",
+  EOPNOTSUPP: "metadata: the file system keeps none",
 };
 
 /** The metadata that the headers of an upload carry; invalid_argument names what is wrong with it. */
@@ -41,22 +39,18 @@ export function metadataOf(headers: Headers): Metadata {
   return metadata;
 }
 
-type AttributesProcess = Subprocess<"pipe", "pipe", "inherit">;
-
 /** Reads and writes the metadata of files on disk. */
 export class MetadataStore {
-  readonly #program: string;
-  #server: { process: AttributesProcess; answers: AsyncGenerator<Buffer> } | null = null;
-  #last: Promise<unknown> = Promise.resolve();
+  readonly #calls: FileCalls;
 
-  constructor(programsDir: string) {
-    this.#program = `${programsDir}/attributes`;
+  constructor(calls: FileCalls) {
+    this.#calls = calls;
   }
 
   /** The metadata of each path, empty for what has none or cannot be read. */
   async read(paths: readonly string[]): Promise<Metadata[]> {
     if (paths.length === 0) return [];
-    const fields = (await this.#ask(["get", ATTRIBUTE_PREFIX, ...paths])).values();
+    const fields = (await this.#calls.ask(["get", METADATA_PREFIX, ...paths])).values();
     return paths.map(() => {
       const count = Number(fields.next().value);
       return Object.fromEntries(
@@ -67,59 +61,14 @@ export class MetadataStore {
 
   /** Makes the file's metadata exactly this; failed_precondition where it cannot be kept. */
   async write(path: string, metadata: Metadata): Promise<void> {
-    const [errno = ""] = await this.#ask([
-      "set",
-      ATTRIBUTE_PREFIX,
-      path,
-      ...Object.entries(metadata).flat(),
-    ]);
-    const isNothing = Object.keys(metadata).length === 0;
-    if (errno === "0" || (isNothing && errno === "95")) return;
-    throw new EnvdError("failed_precondition", ERRNO_MEANINGS[errno] ?? "metadata: cannot be kept");
-  }
-
-  close(): void {
-    this.#server?.process.kill("SIGKILL");
-  }
-
-  #ask(fields: string[]): Promise<string[]> {
-    const answer = this.#last.then(() => this.#askNow(Buffer.from(`${fields.join("\0")}\0`)));
-    this.#last = answer.catch(() => {});
-    return answer;
-  }
-
-  async #askNow(request: Buffer): Promise<string[]> {
-    const { process, answers } = this.#start();
-    const length = Buffer.alloc(4);
-    length.writeUInt32LE(request.length);
-    process.stdin.write(Buffer.concat([length, request]));
-    await process.stdin.flush();
-    const { value, done } = await answers.next();
-    if (done) throw new Error(`attributes ended with status ${await process.exited}`);
-    return value.toString("utf8").split("\0").slice(0, -1);
-  }
-
-  #start() {
-    const current = this.#server;
-    if (current !== null && current.process.exitCode === null && !current.process.killed) {
-      return current;
-    }
-    const process = Bun.spawn([this.#program], { stdio: ["pipe", "pipe", "inherit"], env: {} });
-    // It ends with envd, and does not keep it from ending.
-    process.unref();
-    this.#server = { process, answers: answersOf(process.stdout) };
-    return this.#server;
-  }
-}
-
-async function* answersOf(stdout: ReadableStream<Uint8Array>): AsyncGenerator<Buffer> {
-  let rest: Buffer = Buffer.alloc(0);
-  for await (const chunk of stdout) {
-    rest = Buffer.concat([rest, chunk]);
-    while (rest.length >= 4 && rest.length >= 4 + rest.readUInt32LE()) {
-      const end = 4 + rest.readUInt32LE();
-      yield rest.subarray(4, end);
-      rest = rest.subarray(end);
+    try {
+      await this.#calls.call("set", METADATA_PREFIX, path, ...Object.entries(metadata).flat());
+    } catch (error) {
+      const errno = errnoOf(error);
+      if (errno === null) throw error;
+      if (errno === "EOPNOTSUPP" && Object.keys(metadata).length === 0) return;
+      const why = ERRNO_MEANINGS[errno] ?? "metadata: cannot be kept";
+      throw new EnvdError("failed_precondition", why, { cause: error });
     }
   }
 }

@@ -2,10 +2,10 @@
 //
 // Programs of the guest's users own most of the directories that clients name, and may put a link in
 // the place of any of them at any time. So a path is walked one name at a time, each directory held
-// open, and what is done is done below the held directory (through /proc/self/fd, the *at calls of a
-// runtime that has none). Links are followed, but a link never leads further than who put it there
-// could go: from then on that user's rights to read, write and search count as well. Links that root
-// made in directories of root's lead everywhere.
+// open, and what is done is done below the held directory: through /proc/<pid>/fd, which gives the *at
+// calls to a runtime that has none, and to programs that envd asks. Links are followed, but a link
+// never leads further than who put it there could go: from then on that user's rights to read, write
+// and search count as well. Links that root made in directories of root's lead everywhere.
 import type { Stats } from "node:fs";
 import {
   chownSync,
@@ -15,6 +15,7 @@ import {
   mkdirSync,
   openSync,
   readdirSync,
+  readFileSync,
   readlinkSync,
 } from "node:fs";
 import { join } from "node:path";
@@ -52,8 +53,7 @@ interface Held {
 
 /** A name in a directory that is held open, and what had that name. Dispose it to let go. */
 export class Place implements Disposable {
-  /** What has the name; null when nothing had. */
-  readonly entry: Held | null;
+  #entry: Held | null;
   readonly #directory: Held;
   readonly #name: string;
   readonly #shown: string;
@@ -66,11 +66,21 @@ export class Place implements Disposable {
     shown: string;
     rights: readonly Rights[];
   }) {
-    this.entry = walked.entry;
+    this.#entry = walked.entry;
     this.#directory = walked.directory;
     this.#name = walked.name;
     this.#shown = walked.shown;
     this.#rights = walked.rights;
+  }
+
+  /** What has the name; null when nothing had. */
+  get entry(): Held | null {
+    return this.#entry;
+  }
+
+  /** The directory that holds the name. */
+  get directoryPath(): string {
+    return pathOf(this.#directory);
   }
 
   /** The name, for system calls that do not follow a link in the last place. */
@@ -89,6 +99,18 @@ export class Place implements Disposable {
     return pathOf(this.entry);
   }
 
+  /** Whether the entry is mounted there, so that no other can take its name. */
+  get isMountPoint(): boolean {
+    return this.#entry !== null && mountOf(this.#entry) !== mountOf(this.#directory);
+  }
+
+  /** Looks at what has the name now. */
+  lookAgain(): void {
+    const before = this.#entry;
+    this.#entry = holdOrNull(this.path);
+    if (before !== null) closeSync(before.fd);
+  }
+
   /** permission_denied when who made a link on the way may not do that to the entry. */
   requireEntry(right: typeof READ | typeof WRITE): void {
     if (this.entry !== null) requireRights(this.#rights, this.entry.stat, right, this.#shown);
@@ -96,13 +118,15 @@ export class Place implements Disposable {
 
   /** permission_denied when who made a link on the way may not make, move or remove the name. */
   requireChange(): void {
+    if (!this.mayChange) throw refused(this.#shown);
+  }
+
+  get mayChange(): boolean {
     const { stat } = this.#directory;
-    requireRights(this.#rights, stat, WRITE | SEARCH, this.#shown);
+    if (!haveRights(this.#rights, stat, WRITE | SEARCH)) return false;
     const owners = [stat.uid, this.entry?.stat.uid];
     const isSticky = (stat.mode & STICKY) !== 0 && this.entry !== null;
-    if (isSticky && !this.#rights.every(({ uid }) => owners.includes(uid))) {
-      throw refused(this.#shown);
-    }
+    return !isSticky || this.#rights.every(({ uid }) => owners.includes(uid));
   }
 
   /** Makes a directory of that name for the user; fails with EEXIST where something is. */
@@ -175,12 +199,7 @@ class Walk {
 
   #look(name: string): Held | null {
     requireRights(this.#rights, this.#directory.stat, SEARCH, this.#path);
-    try {
-      return hold(below(this.#directory, name), O_NOFOLLOW);
-    } catch (error) {
-      if (errnoOf(error) === "ENOENT") return null;
-      throw error;
-    }
+    return holdOrNull(below(this.#directory, name));
   }
 
   #follow(link: Held, name: string): void {
@@ -244,11 +263,26 @@ function below(directory: Held, name: string): string {
 }
 
 function pathOf({ fd }: Held): string {
-  return `/proc/self/fd/${fd}`;
+  return `/proc/${process.pid}/fd/${fd}`;
+}
+
+/** The number of the mount (proc_pid_fdinfo(5)). */
+function mountOf({ fd }: Held): string | undefined {
+  return readFileSync(`/proc/self/fdinfo/${fd}`, "latin1").match(/^mnt_id:\s*(\d+)$/m)?.[1];
 }
 
 function openRoot(): Held {
   return hold("/", O_DIRECTORY);
+}
+
+/** Null when nothing has the name; a link is held itself. */
+function holdOrNull(path: string): Held | null {
+  try {
+    return hold(path, O_NOFOLLOW);
+  } catch (error) {
+    if (errnoOf(error) === "ENOENT") return null;
+    throw error;
+  }
 }
 
 function hold(path: string, flags: number): Held {
@@ -275,10 +309,14 @@ function makersOf(link: Stats, directory: Stats): number[] {
 }
 
 function requireRights(all: readonly Rights[], stat: Stats, right: number, path: string): void {
-  for (const { uid, groups } of all) {
+  if (!haveRights(all, stat, right)) throw refused(path);
+}
+
+function haveRights(all: readonly Rights[], stat: Stats, right: number): boolean {
+  return all.every(({ uid, groups }) => {
     const shift = stat.uid === uid ? 6 : groups.includes(stat.gid) ? 3 : 0;
-    if (((stat.mode >> shift) & right) !== right) throw refused(path);
-  }
+    return ((stat.mode >> shift) & right) === right;
+  });
 }
 
 function refused(path: string): EnvdError {

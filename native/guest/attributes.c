@@ -1,135 +1,51 @@
-/*
- * attributes: reads and writes the metadata of files, which are extended attributes (xattr(7)), for
- * a runtime that cannot. It serves until its standard input ends.
- *
- * Both ways a message is its length in bytes (four of them, least significant first) and that many
- * bytes of NUL-terminated fields.
- *   get <prefix> <path>...             answers, per path: count, then that many names and values;
- *                                      names without the prefix. What cannot be read has none.
- *   set <prefix> <path> <name> <value>...   makes the attributes with the prefix exactly these;
- *                                      answers the errno, 0 for success.
- * Links are followed. A malformed message ends the program with status 1.
- */
+#include "attributes.h"
+
 #include <errno.h>
-#include <stdbool.h>
-#include <stdint.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/xattr.h>
 #include <unistd.h>
-
-/* A list of a large directory, all of its paths at once. */
-enum { MESSAGE_BYTES_MAX = 64 * 1024 * 1024 };
 
 /* XATTR_LIST_MAX, XATTR_SIZE_MAX and XATTR_NAME_MAX of Linux. */
 enum { LIST_BYTES_MAX = 65536, VALUE_BYTES_MAX = 65536, NAME_BYTES_MAX = 255 };
 
-struct message {
-	char *bytes;
-	size_t size;
-	size_t capacity;
+/* Of <linux/fs.h>, which musl does not carry. */
+#define FS_IOC_GETFLAGS ((int)_IOR('f', 1, long))
+#define FS_IOC_SETFLAGS ((int)_IOW('f', 2, long))
+
+/*
+ * What chattr(1) sets and a file can be given that is written already: S, d, A and C. Who has `a` or
+ * `i` on a file cannot replace it, and the others say how the file system keeps its blocks.
+ */
+enum { FLAGS_CARRIED = 0x8 | 0x40 | 0x80 | 0x800000 };
+
+struct list {
+	char names[LIST_BYTES_MAX];
+	ssize_t size;
 };
-
-struct fields {
-	const char *at;
-	const char *end;
-};
-
-static _Noreturn void fail(const char *what)
-{
-	fprintf(stderr, "attributes: %s\n", what);
-	exit(1);
-}
-
-/* Reads exactly that many bytes; false at the end of the input. */
-static bool read_all(void *buffer, size_t size)
-{
-	char *at = buffer;
-
-	while (size > 0) {
-		ssize_t got = read(STDIN_FILENO, at, size);
-
-		if (got < 0 && errno == EINTR)
-			continue;
-		if (got <= 0)
-			return false;
-		at += got;
-		size -= (size_t)got;
-	}
-	return true;
-}
-
-static void write_all(const void *buffer, size_t size)
-{
-	const char *at = buffer;
-
-	while (size > 0) {
-		ssize_t put = write(STDOUT_FILENO, at, size);
-
-		if (put < 0 && errno == EINTR)
-			continue;
-		if (put < 0)
-			fail("nobody reads the answers");
-		at += put;
-		size -= (size_t)put;
-	}
-}
-
-static void reserve(struct message *message, size_t capacity)
-{
-	if (capacity > MESSAGE_BYTES_MAX)
-		fail("a message is too long");
-	if (capacity <= message->capacity)
-		return;
-	message->capacity = capacity * 2;
-	message->bytes = realloc(message->bytes, message->capacity);
-	if (message->bytes == NULL)
-		fail("out of memory");
-}
-
-static void append(struct message *message, const char *bytes, size_t size)
-{
-	reserve(message, message->size + size + 1);
-	memcpy(message->bytes + message->size, bytes, size);
-	message->bytes[message->size + size] = '\0';
-	message->size += size + 1;
-}
-
-static void append_number(struct message *message, int number)
-{
-	char text[16];
-	int length = snprintf(text, sizeof(text), "%d", number);
-
-	append(message, text, (size_t)length);
-}
-
-static const char *take(struct fields *fields)
-{
-	const char *field = fields->at;
-	const char *nul = memchr(field, '\0', (size_t)(fields->end - field));
-
-	if (nul == NULL)
-		fail("a message is cut off");
-	fields->at = nul + 1;
-	return field;
-}
 
 static bool has_prefix(const char *name, const char *prefix)
 {
 	return strncmp(name, prefix, strlen(prefix)) == 0;
 }
 
-/* Appends what the file has: a count, then names and values. */
-static void get(const char *prefix, const char *path, struct message *answer)
+static const char *next_of(const char *name)
 {
-	static char names[LIST_BYTES_MAX];
+	return name + strlen(name) + 1;
+}
+
+void attributes_get(const char *prefix, const char *path, struct message *answer)
+{
+	static struct list list;
 	static char value[VALUE_BYTES_MAX];
-	ssize_t listed = listxattr(path, names, sizeof(names));
 	struct message found = { 0 };
 	int count = 0;
 
-	for (const char *name = names; name < names + listed; name += strlen(name) + 1) {
+	list.size = listxattr(path, list.names, sizeof(list.names));
+	for (const char *name = list.names; name < list.names + list.size; name = next_of(name)) {
 		ssize_t size = has_prefix(name, prefix) ? getxattr(path, name, value, sizeof(value)) : -1;
 
 		if (size < 0 || memchr(value, '\0', (size_t)size) != NULL)
@@ -146,18 +62,17 @@ static void get(const char *prefix, const char *path, struct message *answer)
 
 static int remove_all(const char *prefix, const char *path)
 {
-	static char names[LIST_BYTES_MAX];
-	ssize_t listed = listxattr(path, names, sizeof(names));
+	static struct list list;
 
-	for (const char *name = names; name < names + listed; name += strlen(name) + 1)
+	list.size = listxattr(path, list.names, sizeof(list.names));
+	for (const char *name = list.names; name < list.names + list.size; name = next_of(name))
 		if (has_prefix(name, prefix) && removexattr(path, name) < 0)
 			return errno;
 	return 0;
 }
 
-static int set(const char *prefix, struct fields *fields)
+int attributes_set(const char *prefix, const char *path, struct fields *fields)
 {
-	const char *path = take(fields);
 	int error = remove_all(prefix, path);
 
 	while (error == 0 && fields->at < fields->end) {
@@ -174,38 +89,84 @@ static int set(const char *prefix, struct fields *fields)
 	return error;
 }
 
-static void serve(const struct message *request, struct message *answer)
+/* Where a file system keeps none, there are none. */
+static int list_all(const char *path, struct list *ret_list)
 {
-	struct fields fields = { request->bytes, request->bytes + request->size };
-	const char *verb = take(&fields);
-	const char *prefix = take(&fields);
-
-	answer->size = 0;
-	if (strcmp(verb, "set") == 0) {
-		append_number(answer, set(prefix, &fields));
-	} else if (strcmp(verb, "get") == 0) {
-		while (fields.at < fields.end)
-			get(prefix, take(&fields), answer);
-	} else {
-		fail("a message has an unknown verb");
-	}
+	ret_list->size = listxattr(path, ret_list->names, sizeof(ret_list->names));
+	if (ret_list->size >= 0)
+		return 0;
+	ret_list->size = 0;
+	return errno == EOPNOTSUPP ? 0 : errno;
 }
 
-int main(void)
+static bool is_carried(const char *name, const char *except_prefix)
 {
-	struct message request = { 0 };
-	struct message answer = { 0 };
-	uint32_t size;
+	return !has_prefix(name, except_prefix) && strcmp(name, "security.capability") != 0;
+}
 
-	while (read_all(&size, sizeof(size))) {
-		reserve(&request, size);
-		request.size = size;
-		if (!read_all(request.bytes, size))
-			fail("a message is cut off");
-		serve(&request, &answer);
-		size = (uint32_t)answer.size;
-		write_all(&size, sizeof(size));
-		write_all(answer.bytes, answer.size);
+/* What a new file has from its directory alone: an access list, a label. */
+static int drop_others(const char *except_prefix, const char *from, const char *to)
+{
+	static struct list list;
+	int error = list_all(to, &list);
+
+	for (const char *name = list.names; error == 0 && name < list.names + list.size;
+	     name = next_of(name))
+		if (is_carried(name, except_prefix) && getxattr(from, name, NULL, 0) < 0 &&
+		    removexattr(to, name) < 0)
+			error = errno;
+	return error;
+}
+
+static int carry_all(const char *except_prefix, const char *from, const char *to)
+{
+	static struct list list;
+	static char value[VALUE_BYTES_MAX];
+	int error = list_all(from, &list);
+
+	for (const char *name = list.names; error == 0 && name < list.names + list.size;
+	     name = next_of(name)) {
+		ssize_t size;
+
+		if (!is_carried(name, except_prefix))
+			continue;
+		size = getxattr(from, name, value, sizeof(value));
+		if (size < 0 || setxattr(to, name, value, (size_t)size, 0) < 0)
+			error = errno;
 	}
-	return 0;
+	return error;
+}
+
+/* The flags of a file; false where its file system has none. */
+static bool get_flags(int fd, int *ret_flags)
+{
+	return fd >= 0 && ioctl(fd, FS_IOC_GETFLAGS, ret_flags) == 0;
+}
+
+static int carry_flags(const char *from, const char *to)
+{
+	int source = open(from, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	int target = open(to, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+	int wanted;
+	int flags;
+	int error = 0;
+
+	if (get_flags(source, &wanted) && get_flags(target, &flags) &&
+	    ((wanted ^ flags) & FLAGS_CARRIED) != 0) {
+		flags = (flags & ~FLAGS_CARRIED) | (wanted & FLAGS_CARRIED);
+		if (ioctl(target, FS_IOC_SETFLAGS, &flags) < 0)
+			error = errno;
+	}
+	close(source);
+	close(target);
+	return error;
+}
+
+int attributes_carry(const char *except_prefix, const char *from, const char *to)
+{
+	int error = drop_others(except_prefix, from, to);
+
+	if (error == 0)
+		error = carry_all(except_prefix, from, to);
+	return error == 0 ? carry_flags(from, to) : error;
 }

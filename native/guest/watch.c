@@ -8,7 +8,8 @@
  *   D  removed                    R  moved away            O  the kernel dropped events; no path
  *
  * With --recursive, directories that appear are watched at once and what they hold already is told
- * as made, once. Links are never followed. When the directory itself goes away the output ends after
+ * as made, once. Links are never followed. Files of uploads that are not in their place yet are not
+ * told; a file whose place one takes is told as written. When the directory itself goes away the output ends after
  * a record D with an empty path. A directory that cannot be watched at the start is one sentence on
  * stderr and an exit status that is the errno.
  */
@@ -25,6 +26,9 @@
 #include <sys/inotify.h>
 #include <sys/stat.h>
 #include <unistd.h>
+
+/* See envd/files/staged-file.ts. */
+static const char PASSING_PREFIX[] = ".wrenn-upload-";
 
 enum { EVENT_BUFFER_BYTES = 64 * 1024, OUTPUT_BUFFER_BYTES = 64 * 1024 };
 
@@ -56,6 +60,8 @@ struct watcher {
 	bool is_over;
 	/* Whether any directory remembers told names. */
 	bool has_told;
+	/* Of the passing name that was moved last. */
+	uint32_t passing_cookie;
 	/* By watch descriptor. */
 	struct directory *buckets[BUCKETS];
 };
@@ -174,6 +180,42 @@ static char *join(const char *above, const char *name)
 	return asprintf(&path, "%s/%s", above, name) < 0 ? NULL : path;
 }
 
+static bool is_passing(const char *name)
+{
+	return strncmp(name, PASSING_PREFIX, sizeof(PASSING_PREFIX) - 1) == 0;
+}
+
+/* The kernel calls a file without a name "#" and its inode's number. */
+static bool is_unnamed(const struct watcher *watcher, const struct directory *directory,
+		       const char *name)
+{
+	char *path;
+	char *full;
+	bool is_there;
+
+	if (name[0] != '#' || name[1 + strspn(name + 1, "0123456789")] != '\0')
+		return false;
+	path = join(directory->path, name);
+	full = path == NULL ? NULL : join(watcher->root, path);
+	is_there = full != NULL && faccessat(AT_FDCWD, full, F_OK, AT_SYMLINK_NOFOLLOW) == 0;
+	free(full);
+	free(path);
+	return !is_there;
+}
+
+/* Whether an upload causes the event before its file is in its place, or when it takes another's. */
+static bool is_untold(struct watcher *watcher, const struct directory *directory,
+		      const struct inotify_event *event)
+{
+	if (event->len == 0)
+		return false;
+	if (event->mask & IN_MOVED_TO && event->cookie == watcher->passing_cookie)
+		return true;
+	if (is_passing(event->name) && event->mask & IN_MOVED_FROM)
+		watcher->passing_cookie = event->cookie;
+	return is_passing(event->name) || is_unnamed(watcher, directory, event->name);
+}
+
 static int watch_tree(struct watcher *watcher, const char *path, bool is_told);
 
 /* Watches the directories in this one, telling what it holds when asked to. */
@@ -190,7 +232,7 @@ static void scan(struct watcher *watcher, struct directory *directory, bool is_t
 		const char *name = entry->d_name;
 		char *child;
 
-		if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0)
+		if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || is_passing(name))
 			continue;
 		if (is_told) {
 			struct directory *current = find_directory(watcher, watch);
@@ -291,6 +333,8 @@ static void handle(struct watcher *watcher, const struct inotify_event *event)
 		drop_directory(watcher, directory);
 	} else if (event->len == 0) {
 		/* A directory's own attributes are told by the one above it. */
+	} else if (is_untold(watcher, directory, event)) {
+		/* Its place is told once the content is there. */
 	} else if (event->mask & (IN_CREATE | IN_MOVED_TO)) {
 		appear(watcher, directory, event);
 	} else if (event->mask & IN_DELETE) {

@@ -59,6 +59,21 @@ describe("a watch", () => {
     ]);
   });
 
+  test("tells of an upload when it is there, and of one over a file as written", async () => {
+    await shell(`echo old > ${dir}/old; echo shown > '${dir}/#1'`);
+    await using watch = await openWatch({ path: dir });
+    for (const name of ["new", "old"]) await upload(`${dir}/${name}`, "content");
+    await shell(`cd ${dir}; chmod 600 '#1'; touch last`);
+
+    expect(await watch.until("CREATE last")).toEqual([
+      "CREATE new",
+      "WRITE new",
+      "WRITE old",
+      "CHMOD #1",
+      "CREATE last",
+    ]);
+  });
+
   test("that is recursive follows directories as they appear, move and go", async () => {
     await using watch = await openWatch({ path: dir, recursive: true });
     await shell(
@@ -227,6 +242,12 @@ async function openWatch(request: { path: string; recursive?: boolean; includeEn
       await stream.return?.().catch(() => {});
     },
   };
+}
+
+async function upload(path: string, body: string): Promise<void> {
+  const headers = { "x-access-token": envd.token, "content-type": "application/octet-stream" };
+  const url = `${envd.baseUrl}/files?${new URLSearchParams({ path })}`;
+  expect((await fetch(url, { method: "POST", body, headers })).status).toBe(200);
 }
 
 async function shell(script: string): Promise<string> {
