@@ -58,10 +58,10 @@ dev-agent: ## Replace the running platform's agent by one that restarts on each 
 
 .PHONY: check fmt test test-unit soak bench
 check: bootstrap ## Types, lint, rules of the layout, C warnings
-	@tsc -p . && biome ci --error-on-warnings . && bun test --only-failures ./tests/tidy.test.ts ./tests/plan.test.ts && $(MAKE) native
+	@tsc -p . && biome ci --error-on-warnings . && bun test --only-failures ./tests/tidy.test.ts ./tests/tidy-c.test.ts ./tests/plan.test.ts && $(MAKE) native
 
 fmt: bootstrap ## Format everything
-	@biome check --write .
+	@biome check --write . && clang-format -i $(wildcard $(shell git ls-files -co --exclude-standard '*.c' '*.h'))
 
 test: artifacts build ## Everything, on real microVMs (FILES="agent/vmm tests/e2e/warm.e2e.test.ts": these only)
 	@$(SUDO) bun scripts/test.ts all $(FILES)

@@ -232,10 +232,10 @@ WRENN_API int32_t wrenn_tsc_khz(uint32_t interval_ms);
 /* ---- pages/: a guest's memory, page by page. docs/memory.md. ---- */
 
 /*
- * Writes the pages of [address, address + size) that are a process's own (anonymous, or written after
- * a private mapping of a file) to ret_ranges as pairs start, end, ascending; `capacity` is in pairs.
- * Returns their number. Blocks: about 1 ms per GiB mapped. -ESRCH: no such process; -ENOSPC: more
- * ranges than fit; -EACCES.
+ * Writes the pages of [address, address + size) that are a process's own (anonymous, or written
+ * after a private mapping of a file) to ret_ranges as pairs start, end, ascending; `capacity` is in
+ * pairs. Returns their number. Blocks: about 1 ms per GiB mapped. -ESRCH: no such process; -ENOSPC:
+ * more ranges than fit; -EACCES.
  */
 WRENN_API int32_t wrenn_pages_private(int32_t pid, uint64_t address, uint64_t size,
                                       uint64_t *ret_ranges, uint32_t capacity);
@@ -264,20 +264,21 @@ enum wrenn_pages_count {
 };
 
 /*
- * Saves a guest's memory of `total_bytes` (whole pages) that lies whole in the file `path`. A hole of
- * the file is memory never touched. Both files are synced. Blocks: for reading and writing what is
- * there, some 2 GB/s of memory. ret_text says why on failure; nothing is left behind then. -EEXIST:
- * there is such a layer or header already; -EBADMSG, -EIO: the parent is damaged; -E2BIG: too many
- * generations; -ENOSPC and others of write(2).
+ * Saves a guest's memory of `total_bytes` (whole pages) that lies whole in the file `path`. A hole
+ * of the file is memory never touched. Both files are synced. Blocks: for reading and writing what
+ * is there, some 2 GB/s of memory. ret_text says why on failure; nothing is left behind then.
+ * -EEXIST: there is such a layer or header already; -EBADMSG, -EIO: the parent is damaged; -E2BIG:
+ * too many generations; -ENOSPC and others of write(2).
  */
 WRENN_API int32_t wrenn_pages_seal_file(const char *path, uint64_t total_bytes,
                                         const struct wrenn_pages_target *target,
                                         uint64_t *ret_counts, char *ret_text, uint32_t text_size);
 
 /*
- * The same for memory that a *stopped* process was restored with and has at `address`: only pages of
- * its own are looked at, all others are as the parent has them, except those that `removed` (a list
- * written by the pager; NULL or "": none) names and that are not there: they are zeros. -ESRCH.
+ * The same for memory that a *stopped* process was restored with and has at `address`: only pages
+ * of its own are looked at, all others are as the parent has them, except those that `removed` (a
+ * list written by the pager; NULL or "": none) names and that are not there: they are zeros.
+ * -ESRCH.
  */
 WRENN_API int32_t wrenn_pages_seal_process(int32_t pid, uint64_t address, uint64_t total_bytes,
                                            const char *removed,
@@ -287,16 +288,16 @@ WRENN_API int32_t wrenn_pages_seal_process(int32_t pid, uint64_t address, uint64
 
 /*
  * From now on the kernel notes which pages of [address, address + size) the process writes, where
- * wrenn-preload.so registered them for it. Blocks: some 5 ms per GiB that is there. A first write to
- * each page costs a fault more, once. -EOPNOTSUPP: not registered, or the kernel is older than 6.7;
- * -ESRCH. See PAGEMAP_SCAN in the kernel's admin-guide/mm/pagemap.rst.
+ * wrenn-preload.so registered them for it. Blocks: some 5 ms per GiB that is there. A first write
+ * to each page costs a fault more, once. -EOPNOTSUPP: not registered, or the kernel is older
+ * than 6.7; -ESRCH. See PAGEMAP_SCAN in the kernel's admin-guide/mm/pagemap.rst.
  */
 WRENN_API int32_t wrenn_pages_track(int32_t pid, uint64_t address, uint64_t size);
 
 /*
  * As wrenn_pages_seal_process, over a parent that was saved from the running process after
- * wrenn_pages_track: only pages written since then are looked at, so that the process stands still for
- * these alone. MUST NOT be used if pages were given back meanwhile: they would be the parent's.
+ * wrenn_pages_track: only pages written since then are looked at, so that the process stands still
+ * for these alone. MUST NOT be used if pages were given back meanwhile: they would be the parent's.
  */
 WRENN_API int32_t wrenn_pages_seal_written(int32_t pid, uint64_t address, uint64_t total_bytes,
                                            const struct wrenn_pages_target *target,
@@ -306,17 +307,17 @@ WRENN_API int32_t wrenn_pages_seal_written(int32_t pid, uint64_t address, uint64
 /*
  * Checks a generation's header, and that each layer it names is there, whole by its footer and
  * table; chunks of data are checked when they are read. ret_text gets the names of the layers'
- * files, each ended by a newline, or why it failed. Blocks: for reading a header. -ENOENT: a file is
- * missing; -EBADMSG, -EIO: one is torn or changed; -ENOSPC: the buffer is too small.
+ * files, each ended by a newline, or why it failed. Blocks: for reading a header. -ENOENT: a file
+ * is missing; -EBADMSG, -EIO: one is torn or changed; -ENOSPC: the buffer is too small.
  */
 WRENN_API int32_t wrenn_pages_check(const char *header, const char *layer_directories,
-                                    uint64_t *ret_total_bytes, char *ret_text,
-                                    uint32_t text_size);
+                                    uint64_t *ret_total_bytes, char *ret_text, uint32_t text_size);
 
 /*
- * Writes the memory of a generation to the new file `path` (mode 0600, synced) as a flat file, to be
- * mapped: holes and zeros are its holes. Every chunk is checked. Blocks as sealing does. ret_text says
- * why on failure; nothing is left behind then. -EEXIST; -EBADMSG, -EIO, -ENOENT: it is damaged.
+ * Writes the memory of a generation to the new file `path` (mode 0600, synced) as a flat file, to
+ * be mapped: holes and zeros are its holes. Every chunk is checked. Blocks as sealing does.
+ * ret_text says why on failure; nothing is left behind then. -EEXIST; -EBADMSG, -EIO, -ENOENT: it
+ * is damaged.
  */
 WRENN_API int32_t wrenn_pages_flatten(const char *header, const char *layer_directories,
                                       const char *path, char *ret_text, uint32_t text_size);

@@ -14,10 +14,10 @@ export interface SourceFile {
   readonly names: ReadonlyMap<string, readonly string[]>;
 }
 
-/** Every TypeScript file but generated ones, those not committed yet too. */
-export async function loadSources(): Promise<SourceFile[]> {
+/** Every file of a language but generated ones, those not committed yet too. */
+export async function loadSources(patterns: readonly string[] = ["*.ts"]): Promise<SourceFile[]> {
   const listed = Bun.spawnSync(
-    ["git", "ls-files", "--cached", "--others", "--exclude-standard", "*.ts"],
+    ["git", "ls-files", "--cached", "--others", "--exclude-standard", ...patterns],
     { cwd: ROOT },
   );
   const paths = listed.stdout.toString().split("\n");

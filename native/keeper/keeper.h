@@ -61,7 +61,7 @@ struct keeper_options {
   uid_t uid;           /* also the gid */
   uint64_t fsize_max_bytes;
   uint64_t nofile_max;
-  int grace_ms; /* between SIGTERM and SIGKILL */
+  int grace_ms;                     /* between SIGTERM and SIGKILL */
   const char *cgroups[CGROUPS_MAX]; /* cgroup.procs files */
   size_t cgroups_count;
   struct jail_file files[JAIL_FILES_MAX];
@@ -70,7 +70,7 @@ struct keeper_options {
   size_t devices_count;
   char *environment[ENVIRONMENT_MAX + 2]; /* of the VMM, NULL at the end */
   size_t environment_count;
-  const char *pager_dir;                          /* NULL: no pager */
+  const char *pager_dir;                        /* NULL: no pager */
   char *pager_command[PAGER_ARGUMENTS_MAX + 1]; /* NULL at the end */
   size_t pager_command_count;
   char *const *command;

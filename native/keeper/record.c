@@ -70,9 +70,10 @@ int record_vmm(int run_dir, pid_t vmm, pid_t pager) {
   if (pager >= 0) {
     (void)snprintf(pager_text, sizeof(pager_text), ",\"pagerPid\":%d", (int)pager);
   }
-  (void)snprintf(text, sizeof(text),
-                 "{\"pid\":%d,\"startTime\":\"%s\",\"keeperPid\":%d,\"keeperStartTime\":\"%s\"%s}\n",
-                 (int)vmm, start_time, (int)getpid(), keeper_start_time, pager_text);
+  (void)snprintf(
+      text, sizeof(text),
+      "{\"pid\":%d,\"startTime\":\"%s\",\"keeperPid\":%d,\"keeperStartTime\":\"%s\"%s}\n", (int)vmm,
+      start_time, (int)getpid(), keeper_start_time, pager_text);
   return write_whole(run_dir, "vmm.json", text, true);
 }
 

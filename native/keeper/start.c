@@ -105,8 +105,8 @@ static int take_child(struct pipes *p, pid_t pid, struct vmm *ret_vmm,
   vmm.pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
   int r = vmm.pidfd < 0 ? fail(ret_failure, -errno, "open pidfd")
                         : await_exec(p->report[0], ret_failure);
-  if (r == 0 && (fcntl(vmm.output, F_SETFL, O_NONBLOCK) < 0 ||
-                 fcntl(vmm.errors, F_SETFL, O_NONBLOCK) < 0)) {
+  if (r == 0 &&
+      (fcntl(vmm.output, F_SETFL, O_NONBLOCK) < 0 || fcntl(vmm.errors, F_SETFL, O_NONBLOCK) < 0)) {
     r = fail(ret_failure, -errno, "make pipes non-blocking");
   }
   if (r < 0) {

@@ -127,8 +127,8 @@ static int32_t add_address(void *opaque) {
   uint32_t index = if_nametoindex(device->name);
   if (index == 0) return -errno;
   struct rt_request request;
-  struct ifaddrmsg *message =
-      rt_start(&request, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, sizeof *message);
+  struct ifaddrmsg *message = rt_start(&request, RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL,
+                                       sizeof *message);
   message->ifa_family = AF_INET;
   message->ifa_prefixlen = (uint8_t)device->prefix_length;
   message->ifa_index = index;
@@ -149,8 +149,8 @@ static int32_t add_route(void *opaque) {
   uint32_t index = if_nametoindex(device->name);
   if (index == 0) return -errno;
   struct rt_request request;
-  struct rtmsg *message =
-      rt_start(&request, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL, sizeof *message);
+  struct rtmsg *message = rt_start(&request, RTM_NEWROUTE, NLM_F_CREATE | NLM_F_EXCL,
+                                   sizeof *message);
   message->rtm_family = AF_INET;
   message->rtm_dst_len = (uint8_t)device->prefix_length;
   message->rtm_table = RT_TABLE_MAIN;
@@ -166,9 +166,7 @@ static int32_t add_route(void *opaque) {
 int32_t wrenn_route_add(const char *netns, const char *name, uint32_t destination,
                         uint32_t prefix_length, uint32_t gateway) {
   if (!is_device_name(name) || prefix_length > 32) return -EINVAL;
-  struct device device = {.name = name,
-                          .address = destination,
-                          .prefix_length = prefix_length,
-                          .gateway = gateway};
+  struct device device = {
+      .name = name, .address = destination, .prefix_length = prefix_length, .gateway = gateway};
   return in_netns(netns, add_route, &device);
 }

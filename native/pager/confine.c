@@ -25,6 +25,7 @@ enum { IS_SANITIZED = 1 };
 enum { IS_SANITIZED = 0 };
 #endif
 
+/* clang-format off */
 static const uint32_t ALLOWED[] = {
     SYS_read,          SYS_write,          SYS_pread64,         SYS_close,
     SYS_fstat,         SYS_newfstatat,     SYS_poll,            SYS_ppoll,
@@ -37,6 +38,7 @@ static const uint32_t ALLOWED[] = {
     SYS_rt_sigaction,  SYS_getpid,         SYS_gettid,          SYS_tgkill,
     SYS_prctl,         SYS_exit,           SYS_exit_group,      SYS_getrandom,
 };
+/* clang-format on */
 enum { ALLOWED_COUNT = sizeof ALLOWED / sizeof *ALLOWED };
 
 static int32_t limit_resources(struct failure *failure) {

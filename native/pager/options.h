@@ -13,21 +13,21 @@ enum { LAYER_DIRECTORIES_MAX = 16 };
 #define SOCKET_ASIDE_SUFFIX ".new"
 
 struct options {
-  const char *header;  /* --header PATH */
-  const char *directories[LAYER_DIRECTORIES_MAX + 1];  /* --layers DIR, repeatable, in order */
-  const char *socket;  /* --socket PATH: the VMM connects here */
-  const char *control;  /* --control PATH */
-  const char *reason;  /* --reason PATH: why it failed */
-  const char *prefetch;  /* --prefetch PATH: a recorded working set */
-  const char *record;  /* --record PATH: where to write one */
-  const char *removed;  /* --removed PATH: what the guest gave back */
-  int64_t vmm_pidfd;  /* --vmm-pidfd N, else -1 */
-  int64_t vmm_pid;  /* --vmm-pid N, else -1 */
-  int64_t vmm_uid;  /* --vmm-uid N: who may connect, else -1 */
-  int64_t uid;  /* --uid N: whom to run as, else -1 */
-  uint64_t window_bytes;  /* --window-kib N */
-  uint64_t prefetch_before_bytes;  /* --prefetch-before-mib N */
-  int64_t connect_timeout_ms;  /* --connect-timeout-ms N */
+  const char *header;                                 /* --header PATH */
+  const char *directories[LAYER_DIRECTORIES_MAX + 1]; /* --layers DIR, repeatable, in order */
+  const char *socket;                                 /* --socket PATH: the VMM connects here */
+  const char *control;                                /* --control PATH */
+  const char *reason;                                 /* --reason PATH: why it failed */
+  const char *prefetch;                               /* --prefetch PATH: a recorded working set */
+  const char *record;                                 /* --record PATH: where to write one */
+  const char *removed;                                /* --removed PATH: what the guest gave back */
+  int64_t vmm_pidfd;                                  /* --vmm-pidfd N, else -1 */
+  int64_t vmm_pid;                                    /* --vmm-pid N, else -1 */
+  int64_t vmm_uid;                                    /* --vmm-uid N: who may connect, else -1 */
+  int64_t uid;                                        /* --uid N: whom to run as, else -1 */
+  uint64_t window_bytes;                              /* --window-kib N */
+  uint64_t prefetch_before_bytes;                     /* --prefetch-before-mib N */
+  int64_t connect_timeout_ms;                         /* --connect-timeout-ms N */
 };
 
 /* Reads argv[1...]. -EINVAL with the reason, which names the option. */

@@ -148,8 +148,9 @@ int32_t pager_open(struct pager *pager) {
 }
 
 void pager_close(struct pager *pager) {
-  int owned[] = {pager->record.directory, pager->removed.directory, pager->listener, pager->pidfd,
-                 pager->signals, pager->reason};
+  int owned[] = {pager->record.directory, pager->removed.directory,
+                 pager->listener,         pager->pidfd,
+                 pager->signals,          pager->reason};
   for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) {
     if (owned[i] >= 0) (void)close(owned[i]);
   }

@@ -65,8 +65,7 @@ static bool skip_scalar(struct reader *reader) {
   skip_space(reader);
   for (size_t i = 0; i < sizeof WORDS / sizeof *WORDS; i++) {
     size_t length = strlen(WORDS[i]);
-    if ((size_t)(reader->end - reader->at) >= length &&
-        memcmp(reader->at, WORDS[i], length) == 0) {
+    if ((size_t)(reader->end - reader->at) >= length && memcmp(reader->at, WORDS[i], length) == 0) {
       reader->at += length;
       return true;
     }

@@ -16,8 +16,8 @@ static int32_t queue_fault(struct server *server, const struct uffd_msg *event) 
   if (server->waiting_count == FAULTS_WAITING_MAX) {
     return fail(&server->failure, -EPROTO, "more than %d faults wait", FAULTS_WAITING_MAX);
   }
-  server->waiting[server->waiting_count++] =
-      (struct waiting_fault){.address = event->arg.pagefault.address, .since_ns = monotonic_ns()};
+  server->waiting[server->waiting_count++] = (struct waiting_fault){
+      .address = event->arg.pagefault.address, .since_ns = monotonic_ns()};
   return 0;
 }
 

@@ -53,8 +53,8 @@ static int32_t place(struct server *server, const struct region *region, uint64_
     switch (result.outcome) {
       case UFFD_DONE:
       case UFFD_PARTIAL:
-        *(source != NULL ? &server->stats.pages_copied : &server->stats.pages_zeroed) +=
-            step / MEMORY_BLOCK_BYTES;
+        *(source != NULL ? &server->stats.pages_copied
+                         : &server->stats.pages_zeroed) += step / MEMORY_BLOCK_BYTES;
         break;
       case UFFD_EXISTS:
         step = MEMORY_BLOCK_BYTES;
@@ -88,8 +88,7 @@ static int32_t fill_run(struct server *server, const struct region *region, uint
   if (!is_data) return place(server, region, offset, NULL, end - offset);
   while (offset < end) {
     uint64_t size = end - offset < PREFETCH_STEP_BYTES ? end - offset : PREFETCH_STEP_BYTES;
-    int32_t result =
-        memory_read(&server->memory, offset, server->staging, size, &server->failure);
+    int32_t result = memory_read(&server->memory, offset, server->staging, size, &server->failure);
     if (result == 0) result = place(server, region, offset, server->staging, size);
     if (result < 0) return result;
     offset += size;
@@ -143,8 +142,7 @@ static void choose_window(struct server *server, uint64_t offset) {
  * Narrows [*start, *end) to the run of missing pages around `offset`, which is missing, that are
  * filled in one way. Returns whether that is data.
  */
-static bool find_run(const struct server *server, uint64_t offset, uint64_t *start,
-                     uint64_t *end) {
+static bool find_run(const struct server *server, uint64_t offset, uint64_t *start, uint64_t *end) {
   uint64_t at = *start;
   for (;;) {
     bool is_data = false;

@@ -27,8 +27,8 @@ enum {
   /* One read and one UFFDIO_COPY of a prefetch: larger ones gain nothing and hold up faults. */
   PREFETCH_STEP_BYTES = 256 * 1024,
   /*
-   * Of what is recorded. A guest that runs for long touches nearly everything, and each page that is
-   * brought ahead is private to its VM, looked at by the next sealing, and 1.3 us of the resume.
+   * Of what is recorded. A guest that runs for long touches nearly everything, and each page that
+   * is brought ahead is private to its VM, looked at by the next sealing, and 1.3 us of the resume.
    */
   WORKING_SET_BYTES_MAX = 128 * 1024 * 1024,
   /* A thread has one fault at a time; no VMM has nearly as many threads. */

@@ -37,8 +37,8 @@ uint64_t stats_latency_ns(const struct stats *stats, double share) {
   return upper_bound_of(bucket);
 }
 
-int32_t stats_format(const struct stats *stats, const struct stats_context *context,
-                     char *ret_text, size_t size) {
+int32_t stats_format(const struct stats *stats, const struct stats_context *context, char *ret_text,
+                     size_t size) {
   int length = snprintf(
       ret_text, size,
       "{\"state\":\"%s\",\"faults\":%" PRIu64 ",\"faultsRepeated\":%" PRIu64

@@ -37,7 +37,7 @@ struct stats_context {
 };
 
 /* Writes one JSON object and a newline. Returns the length, or -ENOSPC. */
-int32_t stats_format(const struct stats *stats, const struct stats_context *context,
-                     char *ret_text, size_t size);
+int32_t stats_format(const struct stats *stats, const struct stats_context *context, char *ret_text,
+                     size_t size);
 
 #endif

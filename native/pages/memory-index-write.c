@@ -87,8 +87,8 @@ static int32_t adopt_layer(struct memory_index *result, const struct memory_laye
 }
 
 static int32_t append_piece(struct memory_index *result, uint64_t *capacity,
-                            const struct memory_index *source,
-                            const struct memory_mapping *mapping, uint64_t start, uint64_t end) {
+                            const struct memory_index *source, const struct memory_mapping *mapping,
+                            uint64_t start, uint64_t end) {
   struct memory_mapping piece = {.offset = start, .length = end - start, .kind = mapping->kind};
   if (mapping->kind == MEMORY_DATA) {
     piece.storage = mapping->storage + (start - mapping->offset);
@@ -98,8 +98,7 @@ static int32_t append_piece(struct memory_index *result, uint64_t *capacity,
   return memory_index_append(result, capacity, &piece);
 }
 
-int32_t memory_index_overlay(const struct memory_index *base,
-                             const struct memory_index *difference,
+int32_t memory_index_overlay(const struct memory_index *base, const struct memory_index *difference,
                              struct memory_index *ret_index) {
   if (base->total_bytes != difference->total_bytes) return -EINVAL;
   struct memory_index result = {.total_bytes = base->total_bytes,

@@ -11,9 +11,10 @@
 #include "little-endian.h"
 #include "memory-index-layout.h"
 
-static const size_t HEADER_BYTES_MAX =
-    HEADER_V2_BYTES + (size_t)MEMORY_LAYERS_MAX * LAYER_RECORD_BYTES +
-    (size_t)MEMORY_MAPPINGS_MAX * V1_MAPPING_BYTES + HEADER_TRAILER_BYTES;
+static const size_t HEADER_BYTES_MAX = HEADER_V2_BYTES +
+                                       (size_t)MEMORY_LAYERS_MAX * LAYER_RECORD_BYTES +
+                                       (size_t)MEMORY_MAPPINGS_MAX * V1_MAPPING_BYTES +
+                                       HEADER_TRAILER_BYTES;
 
 void memory_index_free(struct memory_index *index) {
   free(index->mappings);
@@ -161,9 +162,9 @@ static int32_t check_v2_size(const uint8_t *bytes, size_t size, struct failure *
   }
   uint64_t mappings = get_u64(bytes + HEADER_MAPPING_COUNT_AT);
   uint32_t layers = get_u32(bytes + HEADER_LAYER_COUNT_AT);
-  if (mappings > MEMORY_MAPPINGS_MAX || layers > MEMORY_LAYERS_MAX ||
-      HEADER_V2_BYTES + (uint64_t)layers * LAYER_RECORD_BYTES + mappings * MAPPING_BYTES +
-              HEADER_TRAILER_BYTES != size ||
+  uint64_t counted = HEADER_V2_BYTES + (uint64_t)layers * LAYER_RECORD_BYTES +
+                     mappings * MAPPING_BYTES + HEADER_TRAILER_BYTES;
+  if (mappings > MEMORY_MAPPINGS_MAX || layers > MEMORY_LAYERS_MAX || counted != size ||
       memcmp(bytes + HEADER_ZERO_AT, ZEROS, sizeof ZEROS) != 0) {
     return fail(failure, -EBADMSG, "header: its counts do not fit its size");
   }

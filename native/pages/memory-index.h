@@ -88,8 +88,8 @@ int32_t memory_index_encode(const struct memory_index *index, uint8_t **ret_byte
  * that it uses. The caller frees ret_index. -EINVAL: the sizes differ; -E2BIG: too many layers or
  * mappings (merge first); -ENOMEM.
  */
-int32_t memory_index_overlay(const struct memory_index *base,
-                             const struct memory_index *difference, struct memory_index *ret_index);
+int32_t memory_index_overlay(const struct memory_index *base, const struct memory_index *difference,
+                             struct memory_index *ret_index);
 
 /*
  * Appends a mapping to an index being built (capacity: the array's current room, 0 at first),

@@ -87,8 +87,7 @@ static uint64_t end_of(const struct memory_mapping *mapping) {
   return mapping->offset + mapping->length;
 }
 
-uint64_t memory_run(const struct memory *memory, uint64_t offset, uint64_t end,
-                    bool *ret_is_data) {
+uint64_t memory_run(const struct memory *memory, uint64_t offset, uint64_t end, bool *ret_is_data) {
   const struct memory_index *index = &memory->index;
   uint64_t number = memory_index_find(index, offset);
   bool is_data = index->mappings[number].kind == MEMORY_DATA;

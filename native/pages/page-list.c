@@ -135,8 +135,8 @@ int32_t page_list_load(const char *path, uint64_t total_bytes, struct page_list 
   if (fd < 0) return fail(failure, -errno, "page list: cannot be opened: %m");
   uint8_t *bytes = NULL;
   size_t size = 0;
-  size_t size_max =
-      LIST_HEAD_BYTES + (size_t)PAGE_LIST_RANGES_MAX * LIST_RANGE_BYTES + LIST_TAIL_BYTES;
+  size_t size_max = LIST_HEAD_BYTES + (size_t)PAGE_LIST_RANGES_MAX * LIST_RANGE_BYTES +
+                    LIST_TAIL_BYTES;
   int32_t result = read_whole(fd, size_max, &bytes, &size);
   (void)close(fd);
   if (result < 0) return fail(failure, result, "page list: cannot be read (errno %d)", -result);

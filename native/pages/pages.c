@@ -155,8 +155,7 @@ static int32_t scan(int pagemap, uint64_t start, uint64_t end, const struct scan
   return 0;
 }
 
-int32_t pages_private(int pagemap, uint64_t start, uint64_t end, pages_each *each,
-                      void *context) {
+int32_t pages_private(int pagemap, uint64_t start, uint64_t end, pages_each *each, void *context) {
   const struct scan_request own = {.inverted = IS_FILE,
                                    .all_of = IS_FILE,
                                    .any_of = IS_PRESENT | IS_SWAPPED,
@@ -168,7 +167,8 @@ int32_t pages_private(int pagemap, uint64_t start, uint64_t end, pages_each *eac
 
 /*
  * Only of pages that are the process's own and there: one that comes later is unprotected, so it
- * counts as written. Those that are not would each get an entry in the page tables, 2 MiB for 1 GiB.
+ * counts as written. Those that are not would each get an entry in the page tables, for 1 GiB of
+ * them 2 MiB.
  */
 static const struct scan_request WRITTEN = {.flags = CHECK_TRACKED,
                                             .inverted = IS_FILE,
@@ -176,8 +176,7 @@ static const struct scan_request WRITTEN = {.flags = CHECK_TRACKED,
                                             .any_of = IS_PRESENT | IS_SWAPPED,
                                             .returned = IS_WRITTEN};
 
-int32_t pages_written(int pagemap, uint64_t start, uint64_t end, pages_each *each,
-                      void *context) {
+int32_t pages_written(int pagemap, uint64_t start, uint64_t end, pages_each *each, void *context) {
   return scan(pagemap, start, end, &WRITTEN, each, context);
 }
 

@@ -25,7 +25,7 @@
 enum { STEP_BYTES = 1024 * 1024, PAGE_BYTES = MEMORY_BLOCK_BYTES };
 
 struct seal {
-  int source;          /* a file, or -1: the process */
+  int source; /* a file, or -1: the process */
   int32_t pid;
   uint64_t address;
   bool is_tracked; /* only what was written since is looked at */
@@ -160,9 +160,8 @@ static int32_t save_process(struct seal *seal) {
   AUTO_FD pagemap = open(path, O_RDONLY | O_CLOEXEC);
   if (pagemap < 0) return fail(&seal->failure, -errno, "pagemap: %m");
   uint64_t end = seal->address + total;
-  int32_t result = seal->is_tracked
-                       ? pages_written(pagemap, seal->address, end, save_run, seal)
-                       : pages_private(pagemap, seal->address, end, save_run, seal);
+  int32_t result = seal->is_tracked ? pages_written(pagemap, seal->address, end, save_run, seal)
+                                    : pages_private(pagemap, seal->address, end, save_run, seal);
   if (result < 0 && seal->failure.text[0] == '\0') {
     return fail(&seal->failure, result, "the process's pages cannot be listed");
   }

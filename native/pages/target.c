@@ -16,8 +16,7 @@ int32_t pages_paths_of(const struct wrenn_pages_target *target, struct pages_pat
   char name[MEMORY_NAME_BYTES];
   memory_layer_name("memory", target->id, name);
   int layer = snprintf(ret_paths->layer, PAGES_PATH_BYTES, "%s/%s", target->directory, name);
-  int header =
-      snprintf(ret_paths->header, PAGES_PATH_BYTES, "%s/memory.header", target->directory);
+  int header = snprintf(ret_paths->header, PAGES_PATH_BYTES, "%s/memory.header", target->directory);
   bool fits = layer < PAGES_PATH_BYTES && header < PAGES_PATH_BYTES;
   return fits ? 0 : -ENAMETOOLONG;
 }

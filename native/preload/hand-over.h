@@ -8,8 +8,8 @@
 /*
  * Opens a userfaultfd that also sees the faults of system calls, by `device` (an open
  * /dev/userfaultfd, or -1 to open it, or else by the system call, which needs CAP_SYS_PTRACE), and
- * registers [address, address + size) for missing pages and for what is given back and, on Linux 6.7
- * and later, for wrenn_pages_track. Returns the descriptor (close-on-exec) or -errno.
+ * registers [address, address + size) for missing pages and for what is given back and, on
+ * Linux 6.7 and later, for wrenn_pages_track. Returns the descriptor (close-on-exec) or -errno.
  */
 int userfault_register(int device, void *address, size_t size);
 

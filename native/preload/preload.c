@@ -48,8 +48,7 @@ static bool is_ram_file(int fd) {
   struct stat wanted;
   struct stat given;
   return path != NULL && fd >= 0 && fstat(fd, &given) == 0 && S_ISREG(given.st_mode) &&
-         stat(path, &wanted) == 0 && wanted.st_dev == given.st_dev &&
-         wanted.st_ino == given.st_ino;
+         stat(path, &wanted) == 0 && wanted.st_dev == given.st_dev && wanted.st_ino == given.st_ino;
 }
 
 static void *refuse(const char *what, int error) {
@@ -90,13 +89,12 @@ static void *map_privately(void *address, size_t size, int protection, int flags
                            off_t offset) {
   int private = (flags & ~(MAP_SHARED | MAP_SHARED_VALIDATE | MAP_SYNC)) | MAP_PRIVATE;
   void *memory = map_plainly(address, size, protection, private | MAP_NORESERVE, fd, offset);
-  /* On an older kernel nothing is noted, and a snapshot of the running guest stops it for longer. */
+  /* On an older kernel nothing is noted: a snapshot of the running guest stops it for longer. */
   if (memory != MAP_FAILED && kept_uffd < 0) kept_uffd = userfault_track(memory, size);
   return memory;
 }
 
-EXPORTED void *mmap64(void *address, size_t size, int protection, int flags, int fd,
-                      off_t offset) {
+EXPORTED void *mmap64(void *address, size_t size, int protection, int flags, int fd, off_t offset) {
   if ((flags & MAP_ANONYMOUS) != 0 || !is_ram_file(fd)) {
     return map_plainly(address, size, protection, flags, fd, offset);
   }

@@ -68,8 +68,7 @@ int32_t dm_read_status(const struct dm_answer *answer, const char **ret_text) {
   if (answer->header.flags & DM_BUFFER_FULL_FLAG) return -ENOSPC;
   if (answer->header.target_count == 0) return -ENXIO;
   size_t start = answer->header.data_start + sizeof(struct dm_target_spec);
-  if (answer->header.data_start < sizeof answer->header || start >= sizeof *answer)
-    return -EBADMSG;
+  if (answer->header.data_start < sizeof answer->header || start >= sizeof *answer) return -EBADMSG;
   const char *text = (const char *)answer + start;
   if (memchr(text, '\0', sizeof *answer - start) == NULL) return -EBADMSG;
   *ret_text = text;

@@ -16,8 +16,7 @@
  */
 enum { COPY_STEP_BYTES = 64 * 1024 * 1024, BUFFER_BYTES = 128 * 1024 };
 
-static int32_t open_pair(const char *source, const char *target, int *ret_source,
-                         int *ret_target) {
+static int32_t open_pair(const char *source, const char *target, int *ret_source, int *ret_target) {
   int from = open(source, O_RDONLY | O_CLOEXEC);
   if (from < 0) return -errno;
   int to = open(target, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);

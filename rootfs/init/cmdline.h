@@ -15,7 +15,8 @@
 #define NAMESERVERS_MAX 3
 
 /* First line of a resolv.conf that wrenn-init may rewrite; a file without it is the user's. */
-#define RESOLV_CONF_MARK "# Written by wrenn-init at each boot; remove this line to keep your own.\n"
+#define RESOLV_CONF_MARK \
+  "# Written by wrenn-init at each boot; remove this line to keep your own.\n"
 
 /* The value of `key=` in a kernel command line, double quotes taken off; the last one wins, as for
  * the kernel's own parameters. A bare `key` is -EINVAL. */

@@ -2,9 +2,9 @@
  *
  * It prepares what a distribution's init would (file systems, host name, network, name resolution,
  * the size of the root file system) in a few milliseconds, with no configuration but the kernel
- * command line, and then execs `tini -- envd`. Nothing here waits without bound, and a step that fails
- * is reported on the console and the next one tried: a capsule with envd and half a network can still
- * be asked what is wrong, and one that hangs can't.
+ * command line, and then execs `tini -- envd`. Nothing here waits without bound, and a step that
+ * fails is reported on the console and the next one tried: a capsule with envd and half a network
+ * can still be asked what is wrong, and one that hangs can't.
  *
  * How a guest ends: tini ends when envd ends, and with it PID 1, so the kernel panics. The host
  * boots every guest with `panic=-1` (reboot at once) and its VMM without reboot, so the VMM exits
@@ -161,8 +161,11 @@ static void set_hostname(const char *cmdline) {
   static char old_hosts[ETC_FILE_MAX_BYTES];
   static char new_hosts[ETC_FILE_MAX_BYTES];
   int old_length = read_small_file("/etc/hosts", old_hosts, sizeof(old_hosts));
-  if (old_length == -ENOENT || old_length == 0) strcpy(old_hosts, "127.0.0.1\tlocalhost\n");
-  else if (old_length < 0) return;
+  if (old_length == -ENOENT || old_length == 0) {
+    strcpy(old_hosts, "127.0.0.1\tlocalhost\n");
+  } else if (old_length < 0) {
+    return;
+  }
   int new_length = hosts_text(old_hosts, name, new_hosts, sizeof(new_hosts));
   if (new_length >= 0 && strcmp(old_hosts, new_hosts) != 0) replace_file("/etc/hosts", new_hosts);
 
@@ -291,9 +294,9 @@ static bool is_emulated(void) {
 static void exec_envd(void) {
   static const char *const tinis[] = {"/usr/bin/tini", "/sbin/tini", "/usr/bin/tini-static"};
   char *const arguments[] = {"tini", "--", "/usr/local/bin/envd", NULL};
-  char *const environment[] = {
-      "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root",
-      "LANG=C.UTF-8", is_emulated() ? "BUN_JSC_useJIT=0" : NULL, NULL};
+  char *const environment[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                               "HOME=/root", "LANG=C.UTF-8",
+                               is_emulated() ? "BUN_JSC_useJIT=0" : NULL, NULL};
   for (size_t i = 0; i < sizeof(tinis) / sizeof(tinis[0]); i++) {
     execve(tinis[i], arguments, environment);
     if (errno != ENOENT) say_errno("exec %s", tinis[i]);

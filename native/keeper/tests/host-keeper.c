@@ -2,8 +2,8 @@
  * The keeper as a program, with real processes in place of a VMM. Needs root.
  * Usage: host-keeper <path of the keeper>
  */
-#include "../keeper.h"
 #include "../../tests/run.h"
+#include "../keeper.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -87,13 +87,13 @@ static int count_processes(void) {
   return count;
 }
 
-#define WAIT_FOR(condition)                                        \
-  do {                                                             \
-    int waited_ms = 0;                                             \
-    for (; !(condition) && waited_ms < WAIT_MS; waited_ms += 5) {  \
-      (void)usleep(5000);                                          \
-    }                                                              \
-    assert(condition);                                             \
+#define WAIT_FOR(condition)                                       \
+  do {                                                            \
+    int waited_ms = 0;                                            \
+    for (; !(condition) && waited_ms < WAIT_MS; waited_ms += 5) { \
+      (void)usleep(5000);                                         \
+    }                                                             \
+    assert(condition);                                            \
   } while (0)
 
 static void make_run_dir(void) {

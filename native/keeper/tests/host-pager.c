@@ -2,8 +2,8 @@
  * A keeper with two children, shells in place of a VMM and its pager: neither outlives the other.
  * Needs root. Usage: host-pager <path of the keeper>
  */
-#include "../keeper.h"
 #include "../../tests/run.h"
+#include "../keeper.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -103,8 +103,7 @@ static void await_end(const char *vmm, const char *pager) {
 
 static void the_vmm_starts_when_the_pager_serves_with_its_device_and_environment(void) {
   char text[256];
-  assert(start("sleep 0.2; " SERVES "sleep 1000 & wait",
-               "echo $GREETING; exec sleep 1000") == 0);
+  assert(start("sleep 0.2; " SERVES "sleep 1000 & wait", "echo $GREETING; exec sleep 1000") == 0);
   WAIT_FOR(exists("console.log"));
   do {
     read_record("console.log", text, sizeof(text));
@@ -122,11 +121,13 @@ static void the_vmm_starts_when_the_pager_serves_with_its_device_and_environment
 
 static void a_vmm_does_not_outlive_a_pager_that_gives_up(void) {
   assert(start(SERVES "sleep 0.3; exit 1", "trap '' TERM; while :; do sleep 0.1; done") == 0);
-  await_end("\"reason\":\"signaled\",\"status\":9", "\"pager\":{\"reason\":\"exited\",\"status\":1}");
+  await_end("\"reason\":\"signaled\",\"status\":9",
+            "\"pager\":{\"reason\":\"exited\",\"status\":1}");
 }
 
 static void a_pager_may_finish_when_its_vmm_has_ended(void) {
-  assert(start(SERVES "while [ ! -e over ]; do sleep 0.02; done; exit 0", "sleep 0.1; exit 4") == 0);
+  assert(start(SERVES "while [ ! -e over ]; do sleep 0.02; done; exit 0", "sleep 0.1; exit 4") ==
+         0);
   (void)usleep(300000);
   assert(!exists("exit.json"));
   char path[128];
@@ -138,7 +139,8 @@ static void a_pager_may_finish_when_its_vmm_has_ended(void) {
 
 static void a_pager_that_does_not_finish_is_killed(void) {
   assert(start(SERVES "trap '' TERM; while :; do sleep 0.1; done", "exit 0") == 0);
-  await_end("\"reason\":\"exited\",\"status\":0", "\"pager\":{\"reason\":\"signaled\",\"status\":9}");
+  await_end("\"reason\":\"exited\",\"status\":0",
+            "\"pager\":{\"reason\":\"signaled\",\"status\":9}");
 }
 
 static void both_die_with_a_killed_keeper(void) {
@@ -170,12 +172,12 @@ static void remove_run_dir(void) {
   assert(rmdir(run_dir) == 0);
 }
 
-#define RUN_IN_DIR(test)                                                           \
-  do {                                                                             \
-    (void)snprintf(run_dir, sizeof(run_dir), "/tmp/keeper-pager-XXXXXX");          \
-    assert(mkdtemp(run_dir) != NULL);                                              \
-    RUN(test);                                                                     \
-    remove_run_dir();                                                              \
+#define RUN_IN_DIR(test)                                                  \
+  do {                                                                    \
+    (void)snprintf(run_dir, sizeof(run_dir), "/tmp/keeper-pager-XXXXXX"); \
+    assert(mkdtemp(run_dir) != NULL);                                     \
+    RUN(test);                                                            \
+    remove_run_dir();                                                     \
   } while (0)
 
 int main(int argc, char *argv[]) {

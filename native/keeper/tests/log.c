@@ -1,6 +1,6 @@
 /* The bounded log: sizes, rotation, rate, and what it does when it cannot write. */
-#include "../keeper.h"
 #include "../../tests/run.h"
+#include "../keeper.h"
 
 #include <fcntl.h>
 #include <stdlib.h>
@@ -112,7 +112,7 @@ int main(void) {
   RUN(a_slow_trickle_is_kept_whole);
   RUN(a_log_that_cannot_be_opened_drops_everything);
   RUN(a_link_in_the_place_of_a_log_is_not_followed);
-  const char *const names[] = {"plain", "rotated", "rotated.1", "flood",
+  const char *const names[] = {"plain",   "rotated", "rotated.1", "flood",
                                "flood.1", "trickle", "link"};
   for (size_t i = 0; i < sizeof(names) / sizeof(names[0]); i++) {
     (void)unlinkat(directory, names[i], 0);

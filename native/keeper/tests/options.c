@@ -1,6 +1,6 @@
 /* The command line: what is accepted, and that each thing refused is named. */
-#include "../keeper.h"
 #include "../../tests/run.h"
+#include "../keeper.h"
 
 #include <errno.h>
 #include <string.h>
@@ -12,10 +12,12 @@ static struct failure failure;
 static char texts[ARGUMENTS_MAX][128];
 static char *arguments[ARGUMENTS_MAX + 1];
 
+/* clang-format off */
 static const char *const GOOD[] = {
     "keeper", "--run-dir", "/run/x", "--console-log", "/var/log/x", "--log-max", "65536", "--uid",
     "210001", "--fsize", "1000", "--nofile", "64", "--grace-ms", "100", "--", "/usr/bin/vmm", "-a",
 };
+/* clang-format on */
 enum { GOOD_COUNT = sizeof(GOOD) / sizeof(GOOD[0]), GOOD_OPTIONS_END = 15 };
 
 /* The good command line with two more arguments before the "--". */
@@ -44,6 +46,7 @@ static void a_whole_command_line_is_read(void) {
 }
 
 static void bad_values_are_refused_by_name(void) {
+  /* clang-format off */
   const char *const bad[][2] = {
       {"--uid", "0"},           {"--uid", "-1"},           {"--uid", "4294967295"},
       {"--uid", "1x"},          {"--uid", ""},             {"--run-dir", "relative"},
@@ -53,6 +56,7 @@ static void bad_values_are_refused_by_name(void) {
       {"--fsize", "99999999999999999999"},             {"--env", "NAME"},
       {"--env", "=value"},      {"--pager-dir", "pager"},  {"--pager-arg", "pager"},
   };
+  /* clang-format on */
   for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
     assert(parse_with(bad[i][0], bad[i][1]) == -EINVAL);
     assert(strstr(failure.step, bad[i][0]) != NULL);

@@ -1,6 +1,6 @@
 /* The files of the run directory: whole, first come first served, valid whatever a VMM says. */
-#include "../keeper.h"
 #include "../../tests/run.h"
+#include "../keeper.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -126,8 +126,7 @@ static double touch_private(void *context) {
 static void bench_private(const struct snapshot *snapshot) {
   char path[128];
   (void)snprintf(path, sizeof path, "%s/flat", snapshot->directory);
-  int files[] = {open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600),
-                 memfd_create("flat", MFD_CLOEXEC)};
+  int files[] = {open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600), memfd_create("flat", MFD_CLOEXEC)};
   for (int i = 0; i < 2; i++) {
     assert(files[i] >= 0);
     assert(write(files[i], snapshot->expected, BYTES) == (ssize_t)BYTES);
@@ -151,8 +150,8 @@ static int touch_all(struct guest *guest) {
   (void)snprintf(name, sizeof name, "pager, %s, %s windows", stride == 1 ? "sequential" : "strided",
                  guest->rig->arguments[guest->rig->argument_count - 1]);
   report(name, seconds, PAGES);
-  report("  of that the pager's own processor time",
-         (double)rig_number(answer, "cpuUs") / 1e6, PAGES);
+  report("  of that the pager's own processor time", (double)rig_number(answer, "cpuUs") / 1e6,
+         PAGES);
   (void)printf("  %" PRIu64 " faults, p50 %.0f us, p99 %.0f us, the guest waits %.1f us for each\n",
                rig_number(answer, "faults"), (double)rig_number(answer, "faultP50Ns") / 1e3,
                (double)rig_number(answer, "faultP99Ns") / 1e3,
@@ -179,8 +178,8 @@ static int measure_prefetch(struct guest *guest) {
   uint64_t copied = rig_number(answer, "pagesCopied");
   double seconds = (double)rig_number(answer, "prefetchUs") / 1e6;
   report("pager, prefetch of all data, first read (checked)", seconds, copied);
-  report("  of that the pager's own processor time",
-         (double)rig_number(answer, "cpuUs") / 1e6, copied);
+  report("  of that the pager's own processor time", (double)rig_number(answer, "cpuUs") / 1e6,
+         copied);
   uint64_t zeroed = rig_number(answer, "pagesZeroed");
   return copied + zeroed == PAGES ? 0 : 1;
 }

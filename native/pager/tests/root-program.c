@@ -136,9 +136,7 @@ static void serve_only(const char *option, bool by_descriptor) {
   rig_remove(&rig);
 }
 
-static void a_vmm_known_by_its_pid_is_the_only_one_served(void) {
-  serve_only("--vmm-pid", false);
-}
+static void a_vmm_known_by_its_pid_is_the_only_one_served(void) { serve_only("--vmm-pid", false); }
 
 static void a_vmm_known_by_a_descriptor_is_the_only_one_served(void) {
   serve_only("--vmm-pidfd", true);

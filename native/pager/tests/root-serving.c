@@ -181,8 +181,8 @@ static int give_back(struct guest *guest) {
   if (madvise(guest->memory + 300 * PAGE, 100 * PAGE, MADV_DONTNEED) < 0) return 3;
   for (uint64_t page = 0; page < PAGES; page++) {
     bool is_removed = (page >= 100 && page < 200) || (page >= 300 && page < 400);
-    bool is_right =
-        is_removed ? is_zero_page(guest->memory + page * PAGE) : read_page(guest, page) == 0;
+    bool is_right = is_removed ? is_zero_page(guest->memory + page * PAGE)
+                               : read_page(guest, page) == 0;
     if (!is_right) return 4;
   }
   return 0;

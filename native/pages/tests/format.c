@@ -258,8 +258,7 @@ static void random_headers_with_right_checksums_never_leave_their_bounds(void) {
     if (round % 2 == 0 && cut > HEADER_V1_BYTES) changed[0] = HEADER_VERSION_1;
     if (cut > HEADER_V2_BYTES + HEADER_TRAILER_BYTES) {
       put_u64(changed + HEADER_SIZE_AT, cut);
-      put_u32(changed + cut - HEADER_TRAILER_BYTES,
-              crc32c(0, changed, cut - HEADER_TRAILER_BYTES));
+      put_u32(changed + cut - HEADER_TRAILER_BYTES, crc32c(0, changed, cut - HEADER_TRAILER_BYTES));
     }
     if (decode_copy(changed, cut) == 0) accepted++;
   }

@@ -46,8 +46,8 @@ static void a_whole_file_is_saved_with_its_holes_and_zeros(void) {
   assert(pwrite(fd, expected + 48 * PAGE, 64 * PAGE, 48 * PAGE) == 64 * PAGE && close(fd) == 0);
 
   /* Over a parent with data everywhere, so that a hole must hide it. */
-  assert(wrenn_pages_seal_file(path, snapshot.total_bytes, &target, counts, text,
-                               sizeof text) == 0);
+  assert(wrenn_pages_seal_file(path, snapshot.total_bytes, &target, counts, text, sizeof text) ==
+         0);
   snapshot_expect(directory, &snapshot, expected);
   struct wrenn_pages_target alone = snapshot_target(&snapshot, "alone", directory);
   alone.parent_header = NULL;

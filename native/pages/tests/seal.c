@@ -158,8 +158,8 @@ static void a_second_pause_stores_what_changed_and_zeroed_pages_stay_zero(void) 
   memcpy(expected, guest.snapshot.expected, guest.snapshot.total_bytes);
   change_memory(&guest, expected);
   snapshot_expect(directory, &guest.snapshot, expected);
-  assert(wrenn_pages_seal_process(guest.process, address_of(&guest), guest.snapshot.total_bytes,
-                                  "", &target, counts, text, sizeof text) == -EEXIST);
+  assert(wrenn_pages_seal_process(guest.process, address_of(&guest), guest.snapshot.total_bytes, "",
+                                  &target, counts, text, sizeof text) == -EEXIST);
   snapshot_expect(directory, &guest.snapshot, expected);
   free(expected);
   end_guest(&guest);
@@ -256,9 +256,7 @@ static void memory_that_is_not_registered_cannot_be_followed(void) {
   assert(munmap(memory, PAGES * PAGE) == 0);
 }
 
-static bool is_empty(const char *directory) {
-  return rmdir(directory) == 0;
-}
+static bool is_empty(const char *directory) { return rmdir(directory) == 0; }
 
 static void a_damaged_parent_is_refused_and_nothing_is_left_behind(void) {
   struct guest guest;
@@ -270,8 +268,8 @@ static void a_damaged_parent_is_refused_and_nothing_is_left_behind(void) {
   for (uint64_t at = 0; at < file_size(guest.snapshot.layers[1]); at += PAGE) {
     flip_byte(guest.snapshot.layers[1], at, 1);
   }
-  assert(wrenn_pages_seal_process(guest.process, address_of(&guest), guest.snapshot.total_bytes,
-                                  "", &target, counts, text, sizeof text) == -EBADMSG);
+  assert(wrenn_pages_seal_process(guest.process, address_of(&guest), guest.snapshot.total_bytes, "",
+                                  &target, counts, text, sizeof text) == -EBADMSG);
   assert(strlen(text) > 0 && is_empty(directory));
   end_guest(&guest);
 }
@@ -289,8 +287,8 @@ static void a_full_disk_is_reported_and_nothing_is_left_behind(void) {
     struct rlimit small = {.rlim_cur = limit, .rlim_max = before.rlim_max};
     assert(setrlimit(RLIMIT_FSIZE, &small) == 0);
     int32_t result = wrenn_pages_seal_process(guest.process, address_of(&guest),
-                                              guest.snapshot.total_bytes, "", &target, counts,
-                                              text, sizeof text);
+                                              guest.snapshot.total_bytes, "", &target, counts, text,
+                                              sizeof text);
     assert(setrlimit(RLIMIT_FSIZE, &before) == 0);
     assert(result == -EFBIG && strlen(text) > 0);
   }

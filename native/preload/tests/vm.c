@@ -100,7 +100,9 @@ static void execute(const struct vm *vm, const struct vm_start *start) {
   (void)snprintf(monitor, sizeof monitor, "unix:%s,server=on,wait=off", vm->monitor);
   (void)snprintf(append, sizeof append,
                  "console=ttyS0 quiet loglevel=1 panic=-1 cryptomgr.notests no_timer_check "
-                 "tsc_early_khz=%" PRId32, wrenn_tsc_khz(50));
+                 "tsc_early_khz=%" PRId32,
+                 wrenn_tsc_khz(50));
+  /* clang-format off */
   const char *arguments[] = {
       "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-machine",
       "microvm,isa-serial=on,rtc=on,x-option-roms=off,memory-backend=mem,mem-merge=off",
@@ -110,6 +112,7 @@ static void execute(const struct vm *vm, const struct vm_start *start) {
       append, "-sandbox",
       "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny",
       start->is_restore ? "-incoming" : NULL, "defer", NULL};
+  /* clang-format on */
   set_environment(vm, start);
   become(start->uid);
   (void)execvp(arguments[0], (char *const *)(uintptr_t)arguments);

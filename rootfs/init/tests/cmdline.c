@@ -1,5 +1,6 @@
-/* Tests of cmdline.c and small-file.c, given an empty directory: one "ok <sentence>" a line, abort() at the first that is not so. Run under
- * sanitizers, which see what a wrong length would read or write. */
+/* Tests of cmdline.c and small-file.c, given an empty directory: one "ok <sentence>" a line,
+ * abort() at the first that is not so. Run under sanitizers, which see what a wrong length would
+ * read or write. */
 #include "../cmdline.h"
 #include "../small-file.h"
 

@@ -64,7 +64,6 @@ static pid_t fork_child(void) {
   return child;
 }
 
-
 void rig_start_pager(struct rig *rig) {
   rig->pager = fork_child();
   if (rig->pager == 0) {
