@@ -1,6 +1,7 @@
 // How a path that a client gives becomes an absolute one.
 import { isAbsolute, join, normalize, resolve } from "node:path";
 import { EnvdError } from "./errors.ts";
+import { systemName } from "./file-names.ts";
 import { PATH_BYTES_MAX } from "./limits.ts";
 import type { User } from "./users.ts";
 
@@ -15,7 +16,7 @@ export function resolvePath(path: string, user: User, defaultWorkdir: string | n
 
   const absolute = normalize(fromHome(path, user));
   const trimmed = absolute.length > 1 ? absolute.replace(/\/$/, "") : absolute;
-  if (Buffer.byteLength(trimmed) > PATH_BYTES_MAX) {
+  if (Buffer.byteLength(systemName(trimmed)) > PATH_BYTES_MAX) {
     throw new EnvdError("invalid_argument", `path: is longer than ${PATH_BYTES_MAX} bytes`);
   }
   return trimmed;

@@ -129,7 +129,17 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
     rooms: [
       room("metrics", "sampler"),
       room("ports", "forwarder"),
-      room("files", "compose", "file-calls", "metadata", "place", "read", "remove", "write"),
+      room(
+        "files",
+        "compose",
+        "descriptors",
+        "file-calls",
+        "metadata",
+        "place",
+        "read",
+        "remove",
+        "write",
+      ),
       room("process", "cgroups", "environment", "launcher", "registry", "service"),
       room("init", "route"),
       room("filesystem", "directory-watch", "service", "watch-service"),

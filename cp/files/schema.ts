@@ -25,7 +25,9 @@ export type ListRequest = Static<typeof ListRequest>;
 const ENTRY_TYPES = ["file", "directory", "symlink", "unknown"] as const;
 
 export const FileEntry = t.Object({
-  name: t.String(),
+  name: t.String({
+    description: "Bytes that are no UTF-8, 0x80 to 0xFF, are U+EF80 to U+EFFF, in paths as well.",
+  }),
   path: t.String(),
   type: t.UnionEnum(ENTRY_TYPES),
   size: Type.Integer({ description: "Bytes." }),

@@ -4,6 +4,7 @@
 // it has ended.
 import { constants } from "node:os";
 import type { Subprocess } from "bun";
+import { systemBytes } from "../file-names.ts";
 
 type FileCallsProcess = Subprocess<"pipe", "pipe", "inherit">;
 
@@ -25,9 +26,9 @@ export class FileCalls {
     this.#program = `${programsDir}/file-calls`;
   }
 
-  /** The fields of the answer; what they are says native/guest/file-calls.c. */
+  /** The fields of the answer to those, names as they are shown; what they are says native/guest/file-calls.c. */
   ask(fields: readonly string[]): Promise<string[]> {
-    const answer = this.#last.then(() => this.#askNow(Buffer.from(`${fields.join("\0")}\0`)));
+    const answer = this.#last.then(() => this.#askNow(systemBytes(`${fields.join("\0")}\0`)));
     this.#last = answer.catch(() => {});
     return answer;
   }

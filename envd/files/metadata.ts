@@ -1,6 +1,6 @@
 // Metadata of files: headers of an upload, extended attributes on disk, a map in an entry.
 import { EnvdError, errnoOf } from "../errors.ts";
-import { METADATA_BYTES_MAX, METADATA_KEY_BYTES_MAX } from "../limits.ts";
+import { METADATA_BYTES_MAX, METADATA_KEY_BYTES_MAX, PATH_BYTES_MAX } from "../limits.ts";
 import type { FileCalls } from "./file-calls.ts";
 
 export type Metadata = Readonly<Record<string, string>>;
@@ -9,6 +9,9 @@ const HEADER_PREFIX = "x-metadata-";
 /** Of the extended attributes that hold it. */
 export const METADATA_PREFIX = "user.e2b.";
 const PRINTABLE = /^[\x20-\x7e]*$/;
+
+/** Asked for at once: a few megabytes of paths at most. */
+const PATHS_PER_CALL = 1000;
 
 /** What the kernel answers where attributes cannot be kept, and where they do not fit. */
 const ERRNO_MEANINGS: Readonly<Record<string, string>> = {
@@ -49,14 +52,11 @@ export class MetadataStore {
 
   /** The metadata of each path, empty for what has none or cannot be read. */
   async read(paths: readonly string[]): Promise<Metadata[]> {
-    if (paths.length === 0) return [];
-    const fields = (await this.#calls.ask(["get", METADATA_PREFIX, ...paths])).values();
-    return paths.map(() => {
-      const count = Number(fields.next().value);
-      return Object.fromEntries(
-        Array.from({ length: count }, () => [fields.next().value ?? "", fields.next().value ?? ""]),
-      );
-    });
+    const found: Metadata[] = [];
+    for (let at = 0; at < paths.length; at += PATHS_PER_CALL) {
+      found.push(...(await this.#readSome(paths.slice(at, at + PATHS_PER_CALL))));
+    }
+    return found;
   }
 
   /** Makes the file's metadata exactly this; failed_precondition where it cannot be kept. */
@@ -70,5 +70,17 @@ export class MetadataStore {
       const why = ERRNO_MEANINGS[errno] ?? "metadata: cannot be kept";
       throw new EnvdError("failed_precondition", why, { cause: error });
     }
+  }
+
+  async #readSome(paths: readonly string[]): Promise<Metadata[]> {
+    // Of a path that no system call takes there is nothing to be read.
+    const readable = paths.map((path) => (path.length > PATH_BYTES_MAX ? "" : path));
+    const fields = (await this.#calls.ask(["get", METADATA_PREFIX, ...readable])).values();
+    return paths.map(() => {
+      const count = Number(fields.next().value);
+      return Object.fromEntries(
+        Array.from({ length: count }, () => [fields.next().value ?? "", fields.next().value ?? ""]),
+      );
+    });
   }
 }

@@ -13,17 +13,16 @@ import {
   constants,
   fstatSync,
   mkdirSync,
-  openSync,
   readdirSync,
   readFileSync,
   readlinkSync,
 } from "node:fs";
 import { join } from "node:path";
 import { EnvdError, errnoOf, fileError } from "../errors.ts";
+import { shownName, systemName } from "../file-names.ts";
 import type { Rights, User, Users } from "../users.ts";
+import { descriptorPath, holdPath } from "./descriptors.ts";
 
-/** open(2); the runtime does not name it. */
-const O_PATH = 0o10000000;
 const { O_NOFOLLOW, O_DIRECTORY } = constants;
 
 const DIRECTORY_MODE = 0o755;
@@ -210,7 +209,8 @@ class Walk {
     const { users } = this.#options;
     this.#rights.push(...makersOf(link.stat, this.#directory.stat).map((uid) => users.rights(uid)));
     // Should the link be another one by now, then one of a user whose rights count already.
-    const target = readlinkSync(below(this.#directory, name));
+    const path = systemName(below(this.#directory, name));
+    const target = shownName(readlinkSync(path, "buffer"));
     if (target.startsWith("/")) this.#replaceDirectory(openRoot(), "/");
     this.#pending.unshift(...namesOf(target));
   }
@@ -263,7 +263,7 @@ function below(directory: Held, name: string): string {
 }
 
 function pathOf({ fd }: Held): string {
-  return `/proc/${process.pid}/fd/${fd}`;
+  return descriptorPath(fd);
 }
 
 /** The number of the mount (proc_pid_fdinfo(5)). */
@@ -286,12 +286,12 @@ function holdOrNull(path: string): Held | null {
 }
 
 function hold(path: string, flags: number): Held {
-  const fd = openSync(path, O_PATH | flags);
+  const fd = holdPath(path, flags);
   return { fd, stat: fstatSync(fd) };
 }
 
 function makeHeld(path: string, user: User): Held {
-  mkdirSync(path, DIRECTORY_MODE);
+  mkdirSync(systemName(path), DIRECTORY_MODE);
   const made = hold(path, O_NOFOLLOW | O_DIRECTORY);
   const isOwn = made.stat.uid === user.uid && made.stat.gid === user.gid;
   // One that holds something is not ours: its place was taken meanwhile.

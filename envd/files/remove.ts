@@ -1,6 +1,7 @@
 // Removing what a path names.
 import { rm } from "node:fs/promises";
 import { fileError } from "../errors.ts";
+import { systemName } from "../file-names.ts";
 import type { Users } from "../users.ts";
 import { openPlace } from "./place.ts";
 
@@ -10,7 +11,7 @@ export async function removePath(path: string, users: Users): Promise<void> {
   if (!place?.entry) return;
   place.requireChange();
   try {
-    await rm(place.path, { recursive: true, force: true });
+    await rm(systemName(place.path), { recursive: true, force: true });
   } catch (error) {
     throw fileError(error, path);
   }

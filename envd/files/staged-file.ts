@@ -12,8 +12,10 @@
 import { constants } from "node:fs";
 import { type FileHandle, link, open, rename, rm, stat, unlink } from "node:fs/promises";
 import { EnvdError, errnoOf } from "../errors.ts";
+import { systemName } from "../file-names.ts";
 import { FILE_CHUNK_BYTES, PUBLISH_ATTEMPTS_MAX } from "../limits.ts";
 import type { User } from "../users.ts";
+import { descriptorPath } from "./descriptors.ts";
 import type { FileCalls } from "./file-calls.ts";
 import { METADATA_PREFIX } from "./metadata.ts";
 import type { Place } from "./place.ts";
@@ -130,7 +132,7 @@ export class StagedFile implements AsyncDisposable {
   async #nameNew({ file, aside }: Stage): Promise<void> {
     const { path } = this.#place;
     if (aside === null) return this.#options.calls.call("new", pathOf(file), path);
-    await link(aside, path);
+    await link(aside, systemName(path));
     await unlink(aside);
   }
 
@@ -140,7 +142,7 @@ export class StagedFile implements AsyncDisposable {
       const passing = this.#place.sibling(asideName());
       return this.#options.calls.call("over", pathOf(file), passing, path, entryPath);
     }
-    await rename(aside, path);
+    await rename(aside, systemName(path));
   }
 
   /** Whether the file now has all that the old one has besides content and metadata. */
@@ -208,7 +210,7 @@ function openEntry(place: Place): Promise<FileHandle> {
 }
 
 function pathOf({ fd }: FileHandle): string {
-  return `/proc/${process.pid}/fd/${fd}`;
+  return descriptorPath(fd);
 }
 
 function isOneOf(error: unknown, errnos: readonly string[]): boolean {

@@ -3,6 +3,7 @@ import type { Stats } from "node:fs";
 import { stat, statfs } from "node:fs/promises";
 import { EventType } from "../../proto/gen/envd/filesystem_pb.js";
 import { EnvdError, errnoOf, fileError } from "../errors.ts";
+import { shownName, systemName } from "../file-names.ts";
 import { WATCH_RECORD_BYTES_MAX, WATCHES_MAX } from "../limits.ts";
 
 /** File systems whose other users' changes this kernel does not see: NFS, CIFS, SMB2, FUSE. */
@@ -67,7 +68,7 @@ export class Watches {
 /** What the path leads to, or null when that does not exist. */
 async function statOrNull(path: string): Promise<Stats | null> {
   try {
-    return await stat(path);
+    return await stat(systemName(path));
   } catch (error) {
     const errno = errnoOf(error);
     if (errno === "ENOENT" || errno === "ENOTDIR") return null;
@@ -77,7 +78,7 @@ async function statOrNull(path: string): Promise<Stats | null> {
 
 async function isNetworkMount(path: string): Promise<boolean> {
   try {
-    return NETWORK_FILE_SYSTEMS.has((await statfs(path)).type);
+    return NETWORK_FILE_SYSTEMS.has((await statfs(systemName(path))).type);
   } catch (error) {
     throw fileError(error, path);
   }
@@ -139,7 +140,7 @@ async function* recordsOf(stdout: ReadableStream<Uint8Array>): AsyncGenerator<st
   for await (const chunk of stdout) {
     rest = Buffer.concat([rest, chunk]);
     for (let end = rest.indexOf(0); end >= 0; end = rest.indexOf(0)) {
-      yield rest.subarray(0, end).toString("utf8");
+      yield shownName(rest.subarray(0, end));
       rest = rest.subarray(end + 1);
     }
     if (rest.length > WATCH_RECORD_BYTES_MAX) throw new Error("watch told a record without end");

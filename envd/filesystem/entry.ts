@@ -5,6 +5,7 @@ import { basename } from "node:path";
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import { type EntryInfoSchema, FileType } from "../../proto/gen/envd/filesystem_pb.js";
 import { errnoOf, fileError } from "../errors.ts";
+import { shownName, systemName } from "../file-names.ts";
 import type { MetadataStore } from "../files/metadata.ts";
 import type { Users } from "../users.ts";
 
@@ -22,6 +23,10 @@ const LETTERS = new Map([
   [0o010000, "p"],
 ]);
 
+/** The years 1 to 9999; a file system may keep times that lie 292 billion years off. */
+const TIMESTAMP_SECONDS_MIN = -62_135_596_800n;
+const TIMESTAMP_SECONDS_MAX = 253_402_300_799n;
+
 /** How entries are looked up. */
 export interface EntryDeps {
   readonly users: Users;
@@ -30,19 +35,23 @@ export interface EntryDeps {
 
 /** The entry at the path, with the metadata of its file. not_found when nothing is there. */
 export async function entryOf(path: string, deps: EntryDeps): Promise<Entry> {
-  const entry = await bareEntryOf(path, deps.users);
+  const entry = await bareEntryOf(path, { users: deps.users });
   const [metadata = {}] = await deps.metadata.read([path]);
   return { ...entry, metadata };
 }
 
 /**
  * The entry at the path, without metadata. A link has the type and mode of what it leads to (none when it dangles),
- * its own size, owner and time, and its target in full. not_found when nothing is there.
+ * its own size, owner and time, and its target in full. not_found when nothing is there. `at` leads to
+ * what has the path where that may have changed meanwhile, or be too long.
  */
-export async function bareEntryOf(path: string, users: Users): Promise<Entry> {
+export async function bareEntryOf(
+  path: string,
+  { users, at = path }: { users: Users; at?: string },
+): Promise<Entry> {
   try {
-    const own = await lstat(path, { bigint: true });
-    const target = own.isSymbolicLink() ? await targetOf(path) : null;
+    const own = await lstat(systemName(at), { bigint: true });
+    const target = own.isSymbolicLink() ? await targetOf(path, systemName(at)) : null;
     const shown = own.isSymbolicLink() ? (target?.stat ?? null) : own;
     return {
       name: basename(path) || "/",
@@ -61,9 +70,13 @@ export async function bareEntryOf(path: string, users: Users): Promise<Entry> {
   }
 }
 
-async function targetOf(path: string): Promise<{ path: string; stat: BigIntStats | null }> {
+async function targetOf(
+  path: string,
+  at: string | Buffer,
+): Promise<{ path: string; stat: BigIntStats | null }> {
   try {
-    return { path: await realpath(path), stat: await stat(path, { bigint: true }) };
+    const target = shownName(await realpath(at, "buffer"));
+    return { path: target, stat: await stat(at, { bigint: true }) };
   } catch (error) {
     // A dangling link, or one that leads to itself, is still an entry.
     if (errnoOf(error) === null) throw error;
@@ -84,7 +97,11 @@ function permissionsOf(mode: number): string {
   return letter + bits.join("");
 }
 
+/** A time that google.protobuf.Timestamp does not know is its first or last one. */
 function timestampOf(nanoseconds: bigint): { seconds: bigint; nanos: number } {
   const nanos = ((nanoseconds % 1_000_000_000n) + 1_000_000_000n) % 1_000_000_000n;
-  return { seconds: (nanoseconds - nanos) / 1_000_000_000n, nanos: Number(nanos) };
+  const seconds = (nanoseconds - nanos) / 1_000_000_000n;
+  if (seconds < TIMESTAMP_SECONDS_MIN) return { seconds: TIMESTAMP_SECONDS_MIN, nanos: 0 };
+  if (seconds > TIMESTAMP_SECONDS_MAX) return { seconds: TIMESTAMP_SECONDS_MAX, nanos: 0 };
+  return { seconds, nanos: Number(nanos) };
 }

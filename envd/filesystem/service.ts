@@ -1,19 +1,19 @@
 // The RPC service filesystem.Filesystem.
 
-import { readdir, rename, stat } from "node:fs/promises";
-import { join } from "node:path";
+import { rename } from "node:fs/promises";
 import type { HandlerContext, ServiceImpl } from "@connectrpc/connect";
 import type { Filesystem } from "../../proto/gen/envd/filesystem_pb.js";
 import { EnvdError, errnoOf, fileError } from "../errors.ts";
+import { systemName } from "../file-names.ts";
 import type { MetadataStore } from "../files/metadata.ts";
 import { openPlace } from "../files/place.ts";
 import { removePath } from "../files/remove.ts";
-import { LIST_DEPTH_MAX, LIST_ENTRIES_MAX } from "../limits.ts";
 import { resolvePath } from "../paths.ts";
 import { requestedUser } from "../process/environment.ts";
 import type { Settings } from "../settings.ts";
 import type { User, Users } from "../users.ts";
-import { bareEntryOf, type Entry, entryOf } from "./entry.ts";
+import { entryOf } from "./entry.ts";
+import { listDirectory } from "./list.ts";
 
 export interface FilesystemDeps {
   readonly users: Users;
@@ -91,7 +91,7 @@ async function move(
   if (to === null) throw new Error("unreachable: directories are made");
   to.requireChange();
   try {
-    await rename(from.path, to.path);
+    await rename(systemName(from.path), systemName(to.path));
   } catch (error) {
     throw moveError(error, source, destination);
   }
@@ -116,59 +116,5 @@ function moveError(error: unknown, source: string, destination: string): unknown
       });
     default:
       return fileError(error, destination);
-  }
-}
-
-/**
- * What lies below the directory, in lexical order, each directory followed by its content, as deep as
- * asked. A link to a directory may be listed, but links below it are not followed.
- */
-async function listDirectory(path: string, depth: number, deps: FilesystemDeps): Promise<Entry[]> {
-  const root = await stat(path).catch((error) => {
-    throw fileError(error, path);
-  });
-  if (!root.isDirectory()) {
-    throw new EnvdError("invalid_argument", `path '${path}' is not a directory`);
-  }
-  const entries: Entry[] = [];
-  const paths: string[] = [];
-  await walk(path, Math.min(depth, LIST_DEPTH_MAX), { entries, paths, users: deps.users });
-  const metadata = await deps.metadata.read(paths);
-  return entries.map((entry, i) => ({ ...entry, metadata: metadata[i] ?? {} }));
-}
-
-async function walk(
-  directory: string,
-  depth: number,
-  into: { entries: Entry[]; paths: string[]; users: Users },
-): Promise<void> {
-  for (const child of await readSorted(directory)) {
-    const path = join(directory, child.name);
-    const entry = await entryOrGone(path, into.users);
-    if (entry === null) continue;
-    if (into.entries.push(entry) > LIST_ENTRIES_MAX) {
-      throw new EnvdError("resource_exhausted", `path: more than ${LIST_ENTRIES_MAX} entries`);
-    }
-    into.paths.push(path);
-    if (child.isDirectory() && depth > 1) await walk(path, depth - 1, into);
-  }
-}
-
-async function readSorted(directory: string) {
-  try {
-    const children = await readdir(directory, { withFileTypes: true });
-    return children.sort((a, b) => (a.name < b.name ? -1 : a.name > b.name ? 1 : 0));
-  } catch (error) {
-    throw fileError(error, directory);
-  }
-}
-
-/** Null for what was removed between reading its directory and looking at it. */
-async function entryOrGone(path: string, users: Users): Promise<Entry | null> {
-  try {
-    return await bareEntryOf(path, users);
-  } catch (error) {
-    if (error instanceof EnvdError && errnoOf(error.cause) === "ENOENT") return null;
-    throw error;
   }
 }

@@ -1,6 +1,7 @@
 // Which user, directory and variables a process starts with.
 import { statSync } from "node:fs";
 import { EnvdError, errnoOf } from "../errors.ts";
+import { systemName } from "../file-names.ts";
 import { resolvePath } from "../paths.ts";
 import type { Settings } from "../settings.ts";
 import type { User, Users } from "../users.ts";
@@ -32,7 +33,7 @@ export function startDirectory(
 
 function isDirectory(path: string): boolean {
   try {
-    return statSync(path, { throwIfNoEntry: false })?.isDirectory() ?? false;
+    return statSync(systemName(path), { throwIfNoEntry: false })?.isDirectory() ?? false;
   } catch (error) {
     if (errnoOf(error) !== null) return false;
     throw error;

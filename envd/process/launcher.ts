@@ -2,6 +2,7 @@
 import { closeSync, constants, openSync } from "node:fs";
 import type { Subprocess } from "bun";
 import { EnvdError, errnoOf } from "../errors.ts";
+import { systemBytes } from "../file-names.ts";
 import { LAUNCH_READY_MS_MAX } from "../limits.ts";
 import type { User } from "../users.ts";
 
@@ -210,17 +211,15 @@ function launchError(error: unknown): unknown {
 /** The request of launch.c: NUL-terminated fields. */
 function encodeRequest(request: LaunchRequest): Uint8Array {
   const { user } = request;
-  const fields = [
-    user.uid,
-    user.gid,
-    user.groups.join(","),
-    OOM_SCORE_ADJ,
-    request.cgroup ?? "",
-    request.cwd,
-    request.command.length,
-    ...request.command,
-    request.variables.length,
-    ...request.variables,
-  ];
+  const { command, variables } = request;
+  const fields = [user.uid, user.gid, user.groups.join(","), OOM_SCORE_ADJ, request.cgroup ?? ""];
+  return Buffer.concat([
+    fieldsOf(fields),
+    systemBytes(`${request.cwd}\0`),
+    fieldsOf([command.length, ...command, variables.length, ...variables]),
+  ]);
+}
+
+function fieldsOf(fields: readonly (string | number)[]): Buffer {
   return Buffer.from(`${fields.join("\0")}\0`);
 }

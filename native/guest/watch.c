@@ -1,7 +1,7 @@
 /*
  * watch: `watch [--recursive] <directory>` tells what happens in a directory until its standard input
  * ends, as a sequence of NUL-terminated records on standard output: one letter, then the path
- * relative to the directory.
+ * relative to the directory. The directory is given as envd/file-names.ts shows it.
  *
  *   S  the watch stands; what happens from now on is told. Has no path.
  *   C  made, or moved here        W  content changed       A  attributes changed
@@ -396,6 +396,23 @@ static int run(struct watcher *watcher)
 	return fflush(stdout) == 0 ? 0 : -errno;
 }
 
+/* Puts single bytes for the characters U+EF80 to U+EFFF, which stand for 0x80 to 0xff. */
+static void read_shown(char *path)
+{
+	const unsigned char *from = (const unsigned char *)path;
+	unsigned char *to = (unsigned char *)path;
+
+	while (*from != '\0') {
+		if (from[0] == 0xee && (from[1] == 0xbe || from[1] == 0xbf) && from[2] >= 0x80) {
+			*to++ = (unsigned char)(from[2] + (from[1] == 0xbf ? 0x40 : 0));
+			from += 3;
+		} else {
+			*to++ = *from++;
+		}
+	}
+	*to = '\0';
+}
+
 int main(int argc, char **argv)
 {
 	static char output[OUTPUT_BUFFER_BYTES];
@@ -404,6 +421,7 @@ int main(int argc, char **argv)
 
 	if (argc < 2 || argc > 3)
 		return EINVAL;
+	read_shown(argv[argc - 1]);
 	watcher.root = argv[argc - 1];
 	watcher.is_recursive = argc == 3 && strcmp(argv[1], "--recursive") == 0;
 	(void)setvbuf(stdout, output, _IOFBF, sizeof(output));

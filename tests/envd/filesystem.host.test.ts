@@ -23,6 +23,92 @@ afterAll(async () => {
   await envd[Symbol.asyncDispose]();
 });
 
+describe("a list", () => {
+  const list = async (path: string, depth: number) => {
+    const { entries } = await client.listDir({ path, depth });
+    return entries;
+  };
+
+  test("shows names that are no text, and what it shows can be asked for", async () => {
+    const byte = (value: number) => String.fromCharCode(0xef80 - 0x80 + value);
+    const raw = `${dir}/raw/ü${byte(0xff)}`;
+    await shell(`mkdir ${dir}/raw; cd ${dir}/raw; d=$(printf 'ü\\377'); mkdir "$d"; cd "$d"
+      printf 1 > "$(printf '\\303')"; printf 2 > "$(printf '\\356\\276\\200')"; ln -s "$PWD" l`);
+    const below = [byte(0xc3), "l", byte(0xee) + byte(0xbe) + byte(0x80)];
+
+    const entries = await list(`${dir}/raw`, 2);
+    const bytes = await client.stat({ path: `${raw}/${byte(0xc3)}` });
+    await client.makeDir({ path: `${raw}/${byte(0x80)}/${byte(0x81)}` });
+    await client.move({ source: `${raw}/${byte(0xc3)}`, destination: `${raw}/l/${byte(0x80)}/m` });
+    await client.remove({ path: `${raw}/${byte(0x80)}/${byte(0x81)}` });
+    const cwd = `${raw}/l/${byte(0x80)}`;
+    const { stdout } = await runShell(processClient(envd, "binary"), "pwd; cat m", { cwd });
+
+    expect(entries.map(({ path }) => path)).toEqual([
+      raw,
+      ...below.map((n) => `${raw}/${n}`).sort(),
+    ]);
+    expect(entries.find(({ name }) => name === "l")?.symlinkTarget).toBe(raw);
+    expect([bytes.entry?.name, bytes.entry?.size]).toEqual([byte(0xc3), 1n]);
+    expect(stdout).toEqual(
+      Buffer.concat([
+        Buffer.from(`${dir}/raw/ü`),
+        Buffer.from([0xff]),
+        Buffer.from("/"),
+        Buffer.from([0x80]),
+        Buffer.from("\n1"),
+      ]),
+    );
+  });
+
+  test("shows times of any year, and those beyond 1 to 9999 as their ends", async () => {
+    await shell(`mkdir ${dir}/times; mount -t tmpfs none ${dir}/times; cd ${dir}/times
+      touch -d @-1.25 1969; touch -d @-99999999999999 first; touch -d @12000000000.5 2350
+      touch -d @99999999999999 last; truncate -s 4E large`);
+    const entries = await list(`${dir}/times`, 1);
+    await shell(`umount ${dir}/times`);
+
+    const told = entries.map(({ name, modifiedTime: time }) => [name, time?.seconds, time?.nanos]);
+    expect(told.filter(([name]) => name !== "large")).toEqual([
+      ["1969", -2n, 750_000_000],
+      ["2350", 12_000_000_000n, 500_000_000],
+      ["first", -62_135_596_800n, 0],
+      ["last", 253_402_300_799n, 0],
+    ]);
+    expect(entries.find(({ name }) => name === "large")?.size).toBe(2n ** 62n);
+  });
+
+  test("reaches deeper than a path may be long", async () => {
+    const name = "n".repeat(250);
+    const below = (count: number) => Array(count).fill(name).join("/");
+    await shell(`mkdir ${dir}/deep; cd ${dir}/deep; mkdir -p ${below(10)} inner/${below(9)}
+      touch inner/${below(9)}/last; mv inner ${below(10)}/${name}`);
+
+    const entries = await list(`${dir}/deep`, 30);
+
+    expect(entries.map((entry) => entry.name)).toEqual([...Array(20).fill(name), "last"]);
+  });
+
+  test("survives entries that vanish on the way down", async () => {
+    await shell(`mkdir ${dir}/changing; echo stay > ${dir}/changing/stays`);
+    const names = ["a", "b", "c"].map((name) => `${dir}/changing/${name}`);
+    const changing = runShell(
+      processClient(envd, "binary"),
+      `while [ ! -e ${dir}/enough ]; do mkdir -p ${names.map((n) => `${n}/1/2/3`).join(" ")}
+        rm -rf ${names.join(" ")}; ln -s . ${names[1]}; rm ${names[1]}; done`,
+    );
+    try {
+      for (let i = 0; i < Math.ceil(400 / PACE); i++) {
+        const entries = await list(`${dir}/changing`, 5);
+        expect(entries.at(-1)?.name).toBe("stays");
+      }
+    } finally {
+      await shell(`touch ${dir}/enough`);
+      await changing;
+    }
+  });
+});
+
 describe("stat", () => {
   test("tells everything about a file", async () => {
     await shell(
