@@ -10,12 +10,12 @@
  */
 void attributes_get(const char *prefix, const char *path, struct message *answer);
 
-/* Makes the attributes with the prefix exactly the names and values that follow. An errno, 0: done. */
+/* Makes the attributes with the prefix the names and values that follow. An errno, 0: done. */
 int attributes_set(const char *prefix, const char *path, struct fields *fields);
 
 /*
- * Makes the attributes and flags of one file those of another, but for the attributes with the prefix
- * and for capabilities, which no change of the content survives. An errno, 0: done.
+ * Makes the attributes and flags of one file those of another, but for the attributes with the
+ * prefix and for capabilities, which no change of the content survives. An errno, 0: done.
  */
 int attributes_carry(const char *except_prefix, const char *from, const char *to);
 

@@ -1,6 +1,6 @@
 /*
- * Messages of file-calls: bytes that are NUL-terminated fields, before them their number (four bytes,
- * least significant first).
+ * Messages of file-calls: bytes that are NUL-terminated fields, before them their number (four
+ * bytes, least significant first).
  */
 #ifndef WRENN_GUEST_MESSAGE_H
 #define WRENN_GUEST_MESSAGE_H
@@ -9,18 +9,18 @@
 #include <stddef.h>
 
 struct message {
-	char *bytes;
-	size_t size;
-	size_t capacity;
+  char *bytes;
+  size_t size;
+  size_t capacity;
 };
 
 /* What is left to be taken of a message. */
 struct fields {
-	const char *at;
-	const char *end;
+  const char *at;
+  const char *end;
 };
 
-/* Reads the next message from standard input; false at its end. A malformed one ends the program. */
+/* Reads the next message from standard input; false at its end. A malformed one ends us. */
 bool receive(struct message *message);
 
 /* Writes the message to standard output. Ends the program when nobody reads it. */

@@ -4,9 +4,9 @@
  *
  *   advance <nanoseconds>   moves the real-time clock, however late this program starts
  *   hostname <name>         sets the host name
- *   connections <address>   ends TCP connections with peers that are neither this guest nor the host
- *                           at that address: their other ends belong to the guest of before. Programs
- *                           that wait for such a peer are told, rather than waiting for ever
+ *   connections <address>   ends TCP connections with peers that are neither this guest nor the
+ *                           host at that address: their other ends belong to the guest of before.
+ *                           Programs that wait for such a peer are told, and need not wait for ever
  *   entropy <hex digits>    mixes the bytes into the kernel's pool, credits them and reseeds the
  *                           generator, so that the next random number already differs
  */
@@ -29,70 +29,60 @@ enum { ENTROPY_BYTES_MAX = 512, NS_PER_S = 1000000000 };
 #define RNDRESEEDCRNG _IO('R', 0x07)
 
 struct entropy {
-	int bit_count;
-	int byte_count;
-	uint8_t bytes[ENTROPY_BYTES_MAX];
+  int bit_count;
+  int byte_count;
+  uint8_t bytes[ENTROPY_BYTES_MAX];
 };
 
-static int advance_clock(const char *text)
-{
-	struct timex change = { .modes = ADJ_SETOFFSET | ADJ_NANO };
-	char *rest;
-	int64_t offset_ns;
+static int advance_clock(const char *text) {
+  struct timex change = {.modes = ADJ_SETOFFSET | ADJ_NANO};
+  char *rest;
+  int64_t offset_ns;
 
-	errno = 0;
-	offset_ns = strtoll(text, &rest, 10);
-	if (errno != 0 || rest == text || *rest != '\0')
-		return -EINVAL;
-	change.time.tv_sec = offset_ns / NS_PER_S;
-	change.time.tv_usec = offset_ns % NS_PER_S;
-	/* The kernel wants the fraction to be positive. */
-	if (change.time.tv_usec < 0) {
-		change.time.tv_sec -= 1;
-		change.time.tv_usec += NS_PER_S;
-	}
-	return adjtimex(&change) < 0 ? -errno : 0;
+  errno = 0;
+  offset_ns = strtoll(text, &rest, 10);
+  if (errno != 0 || rest == text || *rest != '\0') return -EINVAL;
+  change.time.tv_sec = offset_ns / NS_PER_S;
+  change.time.tv_usec = offset_ns % NS_PER_S;
+  /* The kernel wants the fraction to be positive. */
+  if (change.time.tv_usec < 0) {
+    change.time.tv_sec -= 1;
+    change.time.tv_usec += NS_PER_S;
+  }
+  return adjtimex(&change) < 0 ? -errno : 0;
 }
 
-static int set_hostname(const char *name)
-{
-	return sethostname(name, strlen(name)) < 0 ? -errno : 0;
+static int set_hostname(const char *name) {
+  return sethostname(name, strlen(name)) < 0 ? -errno : 0;
 }
 
-static int parse_hex(const char *text, struct entropy *ret_entropy)
-{
-	size_t digits = strlen(text);
+static int parse_hex(const char *text, struct entropy *ret_entropy) {
+  size_t digits = strlen(text);
 
-	if (digits == 0 || digits % 2 != 0 || digits / 2 > ENTROPY_BYTES_MAX)
-		return -EINVAL;
-	for (size_t i = 0; i < digits / 2; i++) {
-		char pair[3] = { text[2 * i], text[2 * i + 1], '\0' };
-		char *rest;
+  if (digits == 0 || digits % 2 != 0 || digits / 2 > ENTROPY_BYTES_MAX) return -EINVAL;
+  for (size_t i = 0; i < digits / 2; i++) {
+    char pair[3] = {text[2 * i], text[2 * i + 1], '\0'};
+    char *rest;
 
-		ret_entropy->bytes[i] = (uint8_t)strtoul(pair, &rest, 16);
-		if (*rest != '\0')
-			return -EINVAL;
-	}
-	ret_entropy->byte_count = (int)(digits / 2);
-	ret_entropy->bit_count = ret_entropy->byte_count * 8;
-	return 0;
+    ret_entropy->bytes[i] = (uint8_t)strtoul(pair, &rest, 16);
+    if (*rest != '\0') return -EINVAL;
+  }
+  ret_entropy->byte_count = (int)(digits / 2);
+  ret_entropy->bit_count = ret_entropy->byte_count * 8;
+  return 0;
 }
 
-static int add_entropy(const char *hex)
-{
-	struct entropy entropy;
-	int result = parse_hex(hex, &entropy);
-	int fd;
+static int add_entropy(const char *hex) {
+  struct entropy entropy;
+  int result = parse_hex(hex, &entropy);
+  int fd;
 
-	if (result < 0)
-		return result;
-	fd = open("/dev/urandom", O_RDWR | O_CLOEXEC);
-	if (fd < 0)
-		return -errno;
-	if (ioctl(fd, RNDADDENTROPY, &entropy) < 0 || ioctl(fd, RNDRESEEDCRNG) < 0)
-		result = -errno;
-	close(fd);
-	return result;
+  if (result < 0) return result;
+  fd = open("/dev/urandom", O_RDWR | O_CLOEXEC);
+  if (fd < 0) return -errno;
+  if (ioctl(fd, RNDADDENTROPY, &entropy) < 0 || ioctl(fd, RNDRESEEDCRNG) < 0) result = -errno;
+  close(fd);
+  return result;
 }
 
 /* Of <linux/netlink.h>, <linux/sock_diag.h> and <linux/inet_diag.h>, see sock_diag(7). */
@@ -101,202 +91,181 @@ enum { NLM_F_REQUEST = 0x1, NLM_F_ACK = 0x4, NLM_F_DUMP = 0x300, NLMSG_ERROR = 2
 enum { STATE_LISTEN = 10, SOCKETS_MAX = 4096 };
 
 struct netlink_address {
-	uint16_t family;
-	uint16_t pad;
-	uint32_t port;
-	uint32_t groups;
+  uint16_t family;
+  uint16_t pad;
+  uint32_t port;
+  uint32_t groups;
 };
 
 struct netlink_header {
-	uint32_t length;
-	uint16_t type;
-	uint16_t flags;
-	uint32_t sequence;
-	uint32_t port;
+  uint32_t length;
+  uint16_t type;
+  uint16_t flags;
+  uint32_t sequence;
+  uint32_t port;
 };
 
 struct socket_id {
-	uint16_t source_port;
-	uint16_t peer_port;
-	uint32_t source[4];
-	uint32_t peer[4];
-	uint32_t interface;
-	uint32_t cookie[2];
+  uint16_t source_port;
+  uint16_t peer_port;
+  uint32_t source[4];
+  uint32_t peer[4];
+  uint32_t interface;
+  uint32_t cookie[2];
 };
 
 struct socket_request {
-	struct netlink_header header;
-	uint8_t family;
-	uint8_t protocol;
-	uint8_t extensions;
-	uint8_t pad;
-	uint32_t states;
-	struct socket_id id;
+  struct netlink_header header;
+  uint8_t family;
+  uint8_t protocol;
+  uint8_t extensions;
+  uint8_t pad;
+  uint32_t states;
+  struct socket_id id;
 };
 
 struct socket_answer {
-	uint8_t family;
-	uint8_t state;
-	uint8_t timer;
-	uint8_t retransmits;
-	struct socket_id id;
+  uint8_t family;
+  uint8_t state;
+  uint8_t timer;
+  uint8_t retransmits;
+  struct socket_id id;
 };
 
 struct connections {
-	struct socket_request to_end[SOCKETS_MAX];
-	size_t count;
-	uint32_t host;
+  struct socket_request to_end[SOCKETS_MAX];
+  size_t count;
+  uint32_t host;
 };
 
-/* The IPv4 address in network byte order, also of a peer that an IPv6 socket has; 0: there is none. */
-static uint32_t ipv4_of(uint8_t family, const uint32_t address[4])
-{
-	if (family == AF_INET)
-		return address[0];
-	return address[0] == 0 && address[1] == 0 && address[2] == htonl(0xffff) ? address[3] : 0;
+/* The IPv4 address in network byte order, also of an IPv6 socket's peer; 0: there is none. */
+static uint32_t ipv4_of(uint8_t family, const uint32_t address[4]) {
+  if (family == AF_INET) return address[0];
+  return address[0] == 0 && address[1] == 0 && address[2] == htonl(0xffff) ? address[3] : 0;
 }
 
-static int stays(const struct socket_answer *answer, uint32_t host)
-{
-	static const uint32_t LOOPBACK6[4] = { 0, 0, 0, 0x01000000 };
-	uint32_t peer = ipv4_of(answer->family, answer->id.peer);
+static int stays(const struct socket_answer *answer, uint32_t host) {
+  static const uint32_t LOOPBACK6[4] = {0, 0, 0, 0x01000000};
+  uint32_t peer = ipv4_of(answer->family, answer->id.peer);
 
-	if (answer->state == STATE_LISTEN)
-		return 1;
-	if (memcmp(answer->id.peer, answer->id.source, sizeof(answer->id.peer)) == 0)
-		return 1;
-	if (answer->family == AF_INET6 && memcmp(answer->id.peer, LOOPBACK6, sizeof(LOOPBACK6)) == 0)
-		return 1;
-	return peer == host || ntohl(peer) >> 24 == 127;
+  if (answer->state == STATE_LISTEN) return 1;
+  if (memcmp(answer->id.peer, answer->id.source, sizeof(answer->id.peer)) == 0) return 1;
+  if (answer->family == AF_INET6 && memcmp(answer->id.peer, LOOPBACK6, sizeof(LOOPBACK6)) == 0)
+    return 1;
+  return peer == host || ntohl(peer) >> 24 == 127;
 }
 
-static int ask(int socket, void *request, size_t size)
-{
-	struct netlink_address kernel = { .family = AF_NETLINK };
-	ssize_t sent = sendto(socket, request, size, 0, (struct sockaddr *)&kernel, sizeof(kernel));
+static int ask(int socket, void *request, size_t size) {
+  struct netlink_address kernel = {.family = AF_NETLINK};
+  ssize_t sent = sendto(socket, request, size, 0, (struct sockaddr *)&kernel, sizeof(kernel));
 
-	return sent < 0 ? -errno : 0;
+  return sent < 0 ? -errno : 0;
 }
 
 /* One message of an answer: 1 when it was the last, -errno when the kernel refused. */
-static int take(const struct netlink_header *header, struct connections *found)
-{
-	const struct socket_answer *answer = (const struct socket_answer *)(header + 1);
-	struct socket_request *request;
-	int error;
+static int take(const struct netlink_header *header, struct connections *found) {
+  const struct socket_answer *answer = (const struct socket_answer *)(header + 1);
+  struct socket_request *request;
+  int error;
 
-	if (header->type == NLMSG_DONE)
-		return 1;
-	if (header->type == NLMSG_ERROR) {
-		memcpy(&error, header + 1, sizeof(error));
-		return error < 0 ? error : 1;
-	}
-	if (stays(answer, found->host) || found->count == SOCKETS_MAX)
-		return 0;
-	request = &found->to_end[found->count++];
-	*request = (struct socket_request){
-		.header = { .length = sizeof(*request), .type = SOCK_DESTROY, .flags = NLM_F_REQUEST | NLM_F_ACK },
-		.family = answer->family,
-		.protocol = IPPROTO_TCP,
-		.id = answer->id,
-	};
-	return 0;
+  if (header->type == NLMSG_DONE) return 1;
+  if (header->type == NLMSG_ERROR) {
+    memcpy(&error, header + 1, sizeof(error));
+    return error < 0 ? error : 1;
+  }
+  if (stays(answer, found->host) || found->count == SOCKETS_MAX) return 0;
+  request = &found->to_end[found->count++];
+  *request = (struct socket_request){
+      .header = {.length = sizeof(*request),
+                 .type = SOCK_DESTROY,
+                 .flags = NLM_F_REQUEST | NLM_F_ACK},
+      .family = answer->family,
+      .protocol = IPPROTO_TCP,
+      .id = answer->id,
+  };
+  return 0;
 }
 
-static int receive(int socket, struct connections *found)
-{
-	static _Alignas(8) uint8_t buffer[32768];
+static int receive(int socket, struct connections *found) {
+  static _Alignas(8) uint8_t buffer[32768];
 
-	for (;;) {
-		ssize_t left = recv(socket, buffer, sizeof(buffer), 0);
-		const uint8_t *at = buffer;
+  for (;;) {
+    ssize_t left = recv(socket, buffer, sizeof(buffer), 0);
+    const uint8_t *at = buffer;
 
-		if (left < 0)
-			return -errno;
-		while (left >= (ssize_t)sizeof(struct netlink_header)) {
-			const struct netlink_header *header = (const struct netlink_header *)at;
-			int result = take(header, found);
-			ssize_t size = (ssize_t)((header->length + 3) & ~3u);
+    if (left < 0) return -errno;
+    while (left >= (ssize_t)sizeof(struct netlink_header)) {
+      const struct netlink_header *header = (const struct netlink_header *)at;
+      int result = take(header, found);
+      ssize_t size = (ssize_t)((header->length + 3) & ~3u);
 
-			if (result != 0)
-				return result < 0 ? result : 0;
-			if (size < (ssize_t)sizeof(*header))
-				return -EBADMSG;
-			at += size;
-			left -= size;
-		}
-	}
+      if (result != 0) return result < 0 ? result : 0;
+      if (size < (ssize_t)sizeof(*header)) return -EBADMSG;
+      at += size;
+      left -= size;
+    }
+  }
 }
 
-static int list_connections(int socket, uint8_t family, struct connections *found)
-{
-	struct socket_request request = {
-		.header = {
-			.length = sizeof(request),
-			.type = SOCK_DIAG_BY_FAMILY,
-			.flags = NLM_F_REQUEST | NLM_F_DUMP,
-		},
-		.family = family,
-		.protocol = IPPROTO_TCP,
-		.states = ~(1u << STATE_LISTEN),
-	};
-	int result = ask(socket, &request, sizeof(request));
+static int list_connections(int socket, uint8_t family, struct connections *found) {
+  struct socket_request request = {
+      .header =
+          {
+              .length = sizeof(request),
+              .type = SOCK_DIAG_BY_FAMILY,
+              .flags = NLM_F_REQUEST | NLM_F_DUMP,
+          },
+      .family = family,
+      .protocol = IPPROTO_TCP,
+      .states = ~(1u << STATE_LISTEN),
+  };
+  int result = ask(socket, &request, sizeof(request));
 
-	return result < 0 ? result : receive(socket, found);
+  return result < 0 ? result : receive(socket, found);
 }
 
-/* A kernel without socket diagnostics leaves it to the network, which resets what it does not know. */
-static int end_connections(const char *host)
-{
-	static struct connections found;
-	struct in_addr address;
-	int result;
-	int fd;
+/* A kernel without socket diagnostics leaves it to the network, which resets what it knows not. */
+static int end_connections(const char *host) {
+  static struct connections found;
+  struct in_addr address;
+  int result;
+  int fd;
 
-	if (inet_pton(AF_INET, host, &address) != 1)
-		return -EINVAL;
-	found.host = address.s_addr;
-	fd = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
-	if (fd < 0)
-		return errno == EPROTONOSUPPORT ? 0 : -errno;
-	result = list_connections(fd, AF_INET, &found);
-	if (result == 0)
-		(void)list_connections(fd, AF_INET6, &found);
-	for (size_t i = 0; result == 0 && i < found.count; i++) {
-		result = ask(fd, &found.to_end[i], sizeof(found.to_end[i]));
-		if (result == 0) {
-			static struct connections nothing_more = { .count = SOCKETS_MAX };
+  if (inet_pton(AF_INET, host, &address) != 1) return -EINVAL;
+  found.host = address.s_addr;
+  fd = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+  if (fd < 0) return errno == EPROTONOSUPPORT ? 0 : -errno;
+  result = list_connections(fd, AF_INET, &found);
+  if (result == 0) (void)list_connections(fd, AF_INET6, &found);
+  for (size_t i = 0; result == 0 && i < found.count; i++) {
+    result = ask(fd, &found.to_end[i], sizeof(found.to_end[i]));
+    if (result == 0) {
+      static struct connections nothing_more = {.count = SOCKETS_MAX};
 
-			/* One that ended meanwhile is no longer found. */
-			(void)receive(fd, &nothing_more);
-		}
-	}
-	close(fd);
-	return result == -ENOENT || result == -EOPNOTSUPP ? 0 : result;
+      /* One that ended meanwhile is no longer found. */
+      (void)receive(fd, &nothing_more);
+    }
+  }
+  close(fd);
+  return result == -ENOENT || result == -EOPNOTSUPP ? 0 : result;
 }
 
-static int renew(const char *what, const char *value)
-{
-	if (strcmp(what, "advance") == 0)
-		return advance_clock(value);
-	if (strcmp(what, "hostname") == 0)
-		return set_hostname(value);
-	if (strcmp(what, "entropy") == 0)
-		return add_entropy(value);
-	if (strcmp(what, "connections") == 0)
-		return end_connections(value);
-	return -EINVAL;
+static int renew(const char *what, const char *value) {
+  if (strcmp(what, "advance") == 0) return advance_clock(value);
+  if (strcmp(what, "hostname") == 0) return set_hostname(value);
+  if (strcmp(what, "entropy") == 0) return add_entropy(value);
+  if (strcmp(what, "connections") == 0) return end_connections(value);
+  return -EINVAL;
 }
 
-int main(int argc, char **argv)
-{
-	for (int i = 1; i + 1 < argc; i += 2) {
-		int result = renew(argv[i], argv[i + 1]);
+int main(int argc, char **argv) {
+  for (int i = 1; i + 1 < argc; i += 2) {
+    int result = renew(argv[i], argv[i + 1]);
 
-		if (result < 0) {
-			fprintf(stderr, "renew: %s: %s\n", argv[i], strerror(-result));
-			return 1;
-		}
-	}
-	return 0;
+    if (result < 0) {
+      fprintf(stderr, "renew: %s: %s\n", argv[i], strerror(-result));
+      return 1;
+    }
+  }
+  return 0;
 }
