@@ -1,5 +1,6 @@
 // Reading JSON bodies: bounded, whatever the content type says.
 
+import { BoundlessJson, parseBoundedJson } from "./bounded-json.ts";
 import { AppError } from "./errors.ts";
 
 /** Far above any honest request (commands, environments, lists of ids); stops memory abuse. */
@@ -15,8 +16,11 @@ export async function readJsonBody({ request }: { request: Request }): Promise<u
   const bytes = await readBounded(request, request.body);
   try {
     const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-    return text.trim() === "" ? null : JSON.parse(text);
+    return text.trim() === "" ? null : parseBoundedJson(text);
   } catch (error) {
+    if (error instanceof BoundlessJson) {
+      throw new AppError("invalid_request", `JSON body: ${error.message}`);
+    }
     throw new AppError("invalid_request", "invalid JSON body", { cause: error });
   }
 }

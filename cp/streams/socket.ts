@@ -7,6 +7,7 @@
 // listener looks for the handlers.
 
 import type { ServerWebSocket } from "bun";
+import { parseBoundedJson } from "../bounded-json.ts";
 import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { Inbox } from "./inbox.ts";
@@ -230,7 +231,7 @@ function parseMessage(data: string | Buffer): ClientMessage | null {
   // Text is JSON; a binary message is none of the protocol.
   if (typeof data !== "string") return null;
   try {
-    const parsed: unknown = JSON.parse(data);
+    const parsed = parseBoundedJson(data);
     return isClientMessage(parsed) ? parsed : null;
   } catch {
     return null;
