@@ -15,6 +15,8 @@ export interface Config {
   readonly etcDir: string;
   /** Where a cgroup2 file system is mounted. */
   readonly cgroupRoot: string;
+  /** The limits of inotify(7). */
+  readonly inotifyDir: string;
   /** PATH of the processes. */
   readonly path: string;
 }
@@ -42,6 +44,7 @@ export function loadConfig(options: {
       address: { type: "string", default: GUEST_ADDRESS },
       "run-dir": { type: "string", default: "/run" },
       "etc-dir": { type: "string", default: "/etc" },
+      "inotify-dir": { type: "string", default: "/proc/sys/fs/inotify" },
       "cgroup-root": { type: "string", default: "/sys/fs/cgroup" },
     },
   });
@@ -55,6 +58,7 @@ export function loadConfig(options: {
     runDir: values["run-dir"],
     etcDir: values["etc-dir"],
     cgroupRoot: values["cgroup-root"],
+    inotifyDir: values["inotify-dir"],
     path: options.env.PATH || DEFAULT_PATH,
   };
 }

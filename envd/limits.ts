@@ -97,6 +97,15 @@ export const LAUNCH_READY_MS_MAX = 10_000;
 export const LIST_ENTRIES_MAX = 100_000;
 export const LIST_DEPTH_MAX = 1024;
 
+/**
+ * Memory of the guest for each directory that a user may watch. One that is watched takes a kernel with
+ * ext4 1.2 KiB, so that all of a user's take a fourteenth of it.
+ */
+export const WATCH_MEMORY_BYTES = 16 * KIB;
+
+/** What the kernel sets for guests of any size at most. */
+export const WATCHED_DIRECTORIES_MAX = 1_048_576;
+
 /** Watches of directories that are open at once; Linux allows 128 inotify instances by default. */
 export const WATCHES_MAX = 100;
 

@@ -3,6 +3,7 @@ import { loadConfig } from "./config.ts";
 import { FileCalls } from "./files/file-calls.ts";
 import { MetadataStore } from "./files/metadata.ts";
 import { Watches } from "./filesystem/directory-watch.ts";
+import { WatchBudget } from "./filesystem/watch-budget.ts";
 import { writeIdentityFiles } from "./identity.ts";
 import { MetricsSampler } from "./metrics/sampler.ts";
 import { PortForwarder } from "./ports/forwarder.ts";
@@ -37,7 +38,9 @@ const forwarder = new PortForwarder(config.address);
 const sampler = new MetricsSampler();
 const calls = new FileCalls(config.programsDir);
 const metadata = new MetadataStore(calls);
-const watches = new Watches(config.programsDir);
+const watchBudget = new WatchBudget(config.inotifyDir);
+watchBudget.raise();
+const watches = new Watches(config.programsDir, watchBudget);
 const cgroups = Cgroups.open(config.cgroupRoot);
 if (cgroups !== null) protectFromOutOfMemory();
 const rpc = rpcHandlers({

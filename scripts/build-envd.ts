@@ -23,7 +23,7 @@ const SOURCES: Readonly<Record<string, readonly string[]>> = {
   launch: ["launch"],
   winsize: ["winsize"],
   renew: ["renew"],
-  watch: ["watch"],
+  watch: ["watch", "watched"],
   "file-calls": ["file-calls", "message", "attributes", "publish"],
   envd: ["start"],
 };

@@ -142,7 +142,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
       ),
       room("process", "cgroups", "environment", "launcher", "registry", "service"),
       room("init", "route"),
-      room("filesystem", "directory-watch", "service", "watch-service"),
+      room("filesystem", "directory-watch", "service", "watch-budget", "watch-service"),
     ],
   },
 };

@@ -5,6 +5,7 @@ import { EventType } from "../../proto/gen/envd/filesystem_pb.js";
 import { EnvdError, errnoOf, fileError } from "../errors.ts";
 import { shownName, systemName } from "../file-names.ts";
 import { WATCH_RECORD_BYTES_MAX, WATCHES_MAX } from "../limits.ts";
+import type { WatchBudget } from "./watch-budget.ts";
 
 /** File systems whose other users' changes this kernel does not see: NFS, CIFS, SMB2, FUSE. */
 const NETWORK_FILE_SYSTEMS = new Set([0x6969, 0xff534d42, 0xfe534d42, 0x65735546]);
@@ -28,13 +29,18 @@ export interface WatchOptions {
   readonly allowsNetworkMounts: boolean;
 }
 
-/** Opens watches. Each is a process of its own, so that a large tree costs nobody but its watcher. */
+/**
+ * Opens watches. Each is a process of its own, so that a large tree costs nobody but its watcher, and
+ * has at most half of what the kernel allows all of them, which is apart from what it allows root.
+ */
 export class Watches {
   readonly #program: string;
+  readonly #budget: WatchBudget;
   #openCount = 0;
 
-  constructor(programsDir: string) {
+  constructor(programsDir: string, budget: WatchBudget) {
     this.#program = `${programsDir}/watch`;
+    this.#budget = budget;
   }
 
   /**
@@ -57,7 +63,7 @@ export class Watches {
     const watch = new DirectoryWatch([
       this.#program,
       ...(options.isRecursive ? ["--recursive"] : []),
-      path,
+      ...[String(this.#budget.perWatch()), path],
     ]);
     void watch.closed.then(() => this.#openCount--);
     await watch.started();
@@ -107,6 +113,7 @@ export class DirectoryWatch {
       case ERRNO.ENOTDIR:
         throw new EnvdError("not_found", reason);
       case ERRNO.ENOSPC:
+        throw tooMany("more");
       case ERRNO.EMFILE:
       case ERRNO.ENOMEM:
         throw new EnvdError("resource_exhausted", `the guest can watch no more: ${reason}`);
@@ -115,13 +122,17 @@ export class DirectoryWatch {
     }
   }
 
-  /** The next change, or null when the directory has gone. resource_exhausted when some were lost. */
+  /**
+   * The next change, or null when the directory has gone. resource_exhausted when some were lost, or
+   * will be because no more directories can be watched; it goes on after that.
+   */
   async next(): Promise<Change | null> {
     const { value, done } = await this.#records.next();
     if (done) return null;
     if (value === "O") {
       throw new EnvdError("resource_exhausted", "changes came faster than they were read");
     }
+    if (value.startsWith("L")) throw tooMany(`'${value.slice(1) || "."}' and below`);
     const type = EVENT_TYPES[value.slice(0, 1)];
     if (type === undefined) throw new Error(`unreachable: record ${value}`);
     return { type, name: value.slice(1) || "." };
@@ -134,6 +145,13 @@ export class DirectoryWatch {
 
 /** Errnos that the program ends with; see errno(3). */
 const ERRNO = { ENOENT: 2, ENOMEM: 12, ENOTDIR: 20, EMFILE: 24, ENOSPC: 28 } as const;
+
+function tooMany(what: string): EnvdError {
+  return new EnvdError(
+    "resource_exhausted",
+    `too many directories: the guest cannot watch ${what} (fs.inotify.max_user_watches)`,
+  );
+}
 
 async function* recordsOf(stdout: ReadableStream<Uint8Array>): AsyncGenerator<string> {
   let rest: Buffer = Buffer.alloc(0);

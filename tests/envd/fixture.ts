@@ -50,22 +50,33 @@ export async function openEnvd(): Promise<Envd> {
 
 /** An envd of our own that nobody has told anything yet. */
 export async function startEnvd(
-  options: { controlPeer?: string; cgroupRoot?: string; address?: string } = {},
+  options: {
+    controlPeer?: string;
+    cgroupRoot?: string;
+    address?: string;
+    /** Stands for the limit of this machine's kernel, which envd would raise. */
+    inotifyWatchesMax?: number;
+  } = {},
 ): Promise<Envd> {
   const { controlPeer = "127.0.0.1", cgroupRoot = "/nowhere", address = "192.0.2.1" } = options;
   await buildPrograms();
   const dir = await mkdtemp(join(tmpdir(), "envd-"));
+  const inotifyLimit = `${dir}/max_user_watches`;
+  await Bun.write(inotifyLimit, "8192");
   const child = Bun.spawn(
     [
       ...[process.execPath, join(ROOT, "envd/main.ts"), "--hostname", "127.0.0.1", "--port", "0"],
       ...["--programs", PROGRAMS, "--run-dir", dir, "--etc-dir", dir],
       ...["--control-peer", controlPeer, "--cgroup-root", cgroupRoot],
-      ...["--address", address],
+      ...["--address", address, "--inotify-dir", dir],
     ],
     { stdio: ["ignore", "ignore", "pipe"], cwd: dir, env: { PATH: process.env.PATH } },
   );
+  const baseUrl = `http://${await addressOf(child.stderr)}`;
+  const { inotifyWatchesMax } = options;
+  if (inotifyWatchesMax !== undefined) await Bun.write(inotifyLimit, String(inotifyWatchesMax));
   return {
-    baseUrl: `http://${await addressOf(child.stderr)}`,
+    baseUrl,
     token: "",
     pid: child.pid,
     [Symbol.asyncDispose]: async () => {

@@ -74,6 +74,18 @@ describe("a watch", () => {
     ]);
   });
 
+  test("of a directory whose name is no text tells names that are none", async () => {
+    const byte = String.fromCharCode(0xefff);
+    await shell(`mkdir "$(printf ${dir}/'\\377')"`);
+    await using watch = await openWatch({ path: `${dir}/${byte}`, recursive: true });
+    await shell(`cd ${dir}/[!t]*; mkdir "$(printf '\\377')"; cd [!t]*; : > last`);
+
+    expect(await watch.until(`CREATE ${byte}/last`)).toEqual([
+      `CREATE ${byte}`,
+      `CREATE ${byte}/last`,
+    ]);
+  });
+
   test("that is recursive follows directories as they appear, move and go", async () => {
     await using watch = await openWatch({ path: dir, recursive: true });
     await shell(
@@ -176,7 +188,7 @@ describe("a watch", () => {
     await watch[Symbol.asyncDispose]();
 
     await eventually(
-      async () => (await shell(`pgrep -f 'watch ${dir}$' || echo none`)) === "none\n",
+      async () => (await shell(`pgrep -f 'watch [0-9]+ ${dir}$' || echo none`)) === "none\n",
     );
   });
 });
