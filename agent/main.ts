@@ -27,7 +27,7 @@ import { Kernel } from "./native/kernel.ts";
 import { NetworkPool } from "./network/network-pool.ts";
 import { ControlPlane } from "./registration/control-plane.ts";
 import { Heartbeat } from "./registration/heartbeat.ts";
-import { removeCredentials } from "./registration/host-credentials.ts";
+import { retireCredentials } from "./registration/host-credentials.ts";
 import { obtainCredentials } from "./registration/register.ts";
 import { findGuestKernel } from "./rootfs/guest-kernel.ts";
 import { Images } from "./rootfs/images.ts";
@@ -180,7 +180,7 @@ async function serve(): Promise<void> {
   if (ending === "stop" || ending === "forget") {
     capsules.refuseCreates();
     await server.stop(STOP_GRACE_MS);
-    if (ending === "forget") await removeCredentials(dir.path);
+    if (ending === "forget") await retireCredentials(dir.path);
     return;
   }
   await warm.close();

@@ -18,6 +18,7 @@ test("what must be set is enough, the rest has defaults", () => {
     publicUrl: "http://localhost:8080",
     ownOrigins: new Set(["http://localhost:8080"]),
     defaultTemplate: "minimal-ubuntu",
+    unknownCapsules: "quarantine",
     proxyDomain: "wrenn.localhost",
     tls: null,
     mail: { kind: "none" },

@@ -18,6 +18,8 @@ export interface Config {
   readonly ownOrigins: ReadonlySet<string>;
   /** What an omitted template and the old name `minimal` mean. */
   readonly defaultTemplate: string;
+  /** What becomes of capsules that hosts have and no record knows. */
+  readonly unknownCapsules: "quarantine" | "destroy";
   /** Ports of capsules are hosts below it: `{port}-{capsule id}.{domain}`. */
   readonly proxyDomain: string;
   /** Null: no TLS here, maybe in front. */
@@ -60,6 +62,7 @@ export function loadConfig(env: Environment): Config {
     publicUrl,
     ownOrigins: parseOwnOrigins(env, publicUrl),
     defaultTemplate: env.WRENN_DEFAULT_TEMPLATE || "minimal-ubuntu",
+    unknownCapsules: parseUnknownCapsules(env),
     proxyDomain: parseProxyDomain(env),
     tls: parseTls(env),
     mail: parseMail(env),
@@ -86,6 +89,14 @@ function parseListenAddress(env: Environment, name: string, standard: string): C
     throw new Error(`${name} must be host:port or :port`);
   }
   return { hostname: (match[1] ?? "").replace(/^\[|\]$/g, "") || "0.0.0.0", port };
+}
+
+function parseUnknownCapsules(env: Environment): Config["unknownCapsules"] {
+  const policy = env.WRENN_UNKNOWN_CAPSULES || "quarantine";
+  if (policy !== "quarantine" && policy !== "destroy") {
+    throw new Error("WRENN_UNKNOWN_CAPSULES must be quarantine or destroy");
+  }
+  return policy;
 }
 
 function parseProxyDomain(env: Environment): string {

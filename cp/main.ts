@@ -115,7 +115,7 @@ async function serve(): Promise<void> {
   const snapshots = resources.use(new Snapshots({ ...capsuleDeps, capsules }));
   loops.start(settleOperationsLoop(capsuleDeps));
   loops.start(settleTemplatesLoop(capsuleDeps));
-  loops.start(monitorHostsLoop(capsuleDeps));
+  loops.start(monitorHostsLoop(capsuleDeps, config.unknownCapsules));
   loops.start(saveMetricsLoop(capsuleDeps));
   loops.start(expireIdempotencyKeysLoop(db));
   loops.start(expireEventsLoop(db));

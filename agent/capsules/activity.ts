@@ -1,19 +1,26 @@
 // When each capsule was last used. The agent owns this clock because it sees all traffic, with the
 // control plane up or down, and pauses by it what nobody has used for its timeout.
+//
+// It measures by a clock that nobody sets: a step of the host's time would make every capsule look
+// unused. Only over a restart of the agent, whose journal has dates, does a step count.
 
 export class ActivityClock {
   readonly #now: () => Date;
-  readonly #lastAt = new Map<string, Date>();
+  readonly #monotonicMs: () => number;
+  /** By the monotonic clock; before its zero for one used before the agent started. */
+  readonly #lastAtMs = new Map<string, number>();
   readonly #holds = new Map<string, number>();
   readonly #unsaved = new Set<string>();
 
-  constructor(now: () => Date) {
-    this.#now = now;
+  constructor(clocks: { now: () => Date; monotonicMs: () => number }) {
+    this.#now = clocks.now;
+    this.#monotonicMs = clocks.monotonicMs;
   }
 
-  /** Begins to keep time for the capsule. */
+  /** Begins to keep time for the capsule. A time that is still to come counts as now. */
   start(id: string, lastActiveAt: Date): void {
-    this.#lastAt.set(id, lastActiveAt);
+    const idleMs = Math.max(0, this.#now().getTime() - lastActiveAt.getTime());
+    this.#lastAtMs.set(id, this.#monotonicMs() - idleMs);
   }
 
   /** The capsule is in use until the answer is disposed: a long command is activity all along. */
@@ -30,12 +37,18 @@ export class ActivityClock {
     };
   }
 
+  /** For how long nobody has used it; 0 of one that is in use, or of which no time is kept. */
+  idleMs(id: string): number {
+    const lastAtMs = this.#holds.has(id) ? undefined : this.#lastAtMs.get(id);
+    return lastAtMs === undefined ? 0 : this.#monotonicMs() - lastAtMs;
+  }
+
   lastActiveAt(id: string): Date {
-    return this.#holds.has(id) ? this.#now() : (this.#lastAt.get(id) ?? this.#now());
+    return new Date(this.#now().getTime() - this.idleMs(id));
   }
 
   forget(id: string): void {
-    this.#lastAt.delete(id);
+    this.#lastAtMs.delete(id);
     this.#unsaved.delete(id);
   }
 
@@ -48,8 +61,8 @@ export class ActivityClock {
 
   #touch(id: string): void {
     // A call may end after its capsule did.
-    if (!this.#lastAt.has(id)) return;
-    this.#lastAt.set(id, this.#now());
+    if (!this.#lastAtMs.has(id)) return;
+    this.#lastAtMs.set(id, this.#monotonicMs());
     this.#unsaved.add(id);
   }
 }

@@ -52,7 +52,7 @@ export class Capsules {
     options: { bootsAtOnceMax: number; warm: WarmSnapshots; templates: MemoryTemplates },
   ) {
     this.#parts = parts;
-    this.#activity = new ActivityClock(parts.now);
+    this.#activity = new ActivityClock({ now: parts.now, monotonicMs: () => performance.now() });
     this.#boots = new Semaphore({
       atOnceMax: options.bootsAtOnceMax,
       queuedMax: BOOTS_QUEUED_MAX,
@@ -133,10 +133,9 @@ export class Capsules {
 
   /** Pauses what nobody has used for its timeout. */
   async expire(): Promise<void> {
-    const nowMs = this.#parts.now().getTime();
     const expired = [...this.#capsules.values()].filter(({ spec: { id, timeoutSec }, status }) => {
-      const idleMs = nowMs - this.#activity.lastActiveAt(id).getTime();
-      return status === "running" && timeoutSec > 0 && idleMs >= timeoutSec * 1000;
+      const isTimed = status === "running" && timeoutSec > 0;
+      return isTimed && this.#activity.idleMs(id) >= timeoutSec * 1000;
     });
     await Promise.all(expired.map((capsule) => this.#lifecycle.expire(capsule)));
   }

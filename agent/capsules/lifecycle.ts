@@ -98,7 +98,7 @@ export class Lifecycle {
   /** Pauses the capsule at the end of its timeout; a failure is logged and tried again later. */
   async expire(capsule: Capsule): Promise<void> {
     const { id } = capsule.spec;
-    const nowMs = this.#parts.now().getTime();
+    const nowMs = performance.now();
     if (this.#isClosing || nowMs < (this.#retryAtMs.get(id) ?? 0)) return;
     this.#retryAtMs.set(id, nowMs + EXPIRY_RETRY_MS);
     try {

@@ -16,14 +16,35 @@ const Answer = Type.Object({
   refresh_token: Type.String({ minLength: 1, maxLength: 8192 }),
 });
 
+const HostDeleted = Type.Object({
+  error: Type.Object({
+    code: Type.Literal("not_found"),
+    reason: Type.Literal("host_deleted"),
+    host_id: Type.String(),
+  }),
+});
+
 /** The control plane answered with another status than the one that was hoped for. */
 export class Refused extends Error {
   override readonly name = "Refused";
   readonly status: number;
+  readonly #body: string;
 
   constructor(what: string, status: number, body: string) {
     super(`The control plane refused the ${what} (${status}): ${messageOf(body)}`);
     this.status = status;
+    this.#body = body;
+  }
+
+  /** Whether it says that this host was deleted; a 404 of something on the way does not. */
+  saysDeleted(hostId: string): boolean {
+    if (this.status !== 404) return false;
+    try {
+      const answer: unknown = JSON.parse(this.#body);
+      return Value.Check(HostDeleted, answer) && answer.error.host_id === hostId;
+    } catch {
+      return false;
+    }
   }
 }
 
@@ -52,7 +73,7 @@ export class ControlPlane {
     return parse(await this.#post("/v1/hosts/auth/refresh", { what: "refresh", body, timeoutMs }));
   }
 
-  /** Throws like register: 401 and 403 mean the token, 404 that the host was deleted. */
+  /** Throws like register: 401 and 403 mean the token. */
   async heartbeat(credentials: HostCredentials): Promise<void> {
     await this.#post(`/v1/hosts/${credentials.host_id}/heartbeat`, {
       what: "heartbeat",

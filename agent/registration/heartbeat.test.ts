@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { Log } from "../log.ts";
 import { ControlPlane } from "./control-plane.ts";
 import { Heartbeat } from "./heartbeat.ts";
-import { loadCredentials, saveCredentials } from "./host-credentials.ts";
+import { loadCredentials, retireCredentials, saveCredentials } from "./host-credentials.ts";
 import { obtainCredentials } from "./register.ts";
 
 const HOST_ID = `host-${"0".repeat(25)}`;
@@ -63,9 +63,25 @@ function refusal(status: number): Response {
   return Response.json({ error: { code: "x", message: `no ${status}` } }, { status });
 }
 
-function startHeartbeat(onDeleted: () => void = () => {}): Heartbeat {
+function startHeartbeat(
+  options: { onDeleted?: () => void; timing?: { everyMs: number; forgetAfterMs: number } } = {},
+): Heartbeat {
   const log = new Log({ level: "info", write: (line) => lines.push(line) });
-  return new Heartbeat({ controlPlane: controlPlane(), credentials: FIRST, dir, log, onDeleted });
+  const onDeleted = options.onDeleted ?? (() => {});
+  const credentials = FIRST;
+  return new Heartbeat({
+    controlPlane: controlPlane(),
+    credentials,
+    dir,
+    log,
+    ...options,
+    onDeleted,
+  });
+}
+
+function deleted(hostId = HOST_ID): Response {
+  const error = { code: "not_found", message: "gone", reason: "host_deleted", host_id: hostId };
+  return Response.json({ error }, { status: 404 });
 }
 
 async function until(condition: () => boolean): Promise<void> {
@@ -129,21 +145,68 @@ test("it beats at once, and a refused token is traded for the next", async () =>
   });
 });
 
-test("a host that was deleted is told so", async () => {
-  answer = () => refusal(404);
+test("a host that is said to be deleted for long enough is forgotten", async () => {
+  answer = () => deleted();
   const { promise, resolve } = Promise.withResolvers<void>();
 
-  await using _heartbeat = startHeartbeat(resolve);
+  const timing = { everyMs: 1, forgetAfterMs: 20 };
+  await using _heartbeat = startHeartbeat({ onDeleted: resolve, timing });
 
   await promise;
+  expect(calls.length).toBeGreaterThan(1);
+});
+
+// An ingress during a rollout, another server at the address, a database restored from before the host was made.
+test.each([
+  ["a 404 without a body", () => new Response(null, { status: 404 })],
+  ["a 404 of an ingress", () => new Response("default backend - 404", { status: 404 })],
+  ["an unknown host", () => refusal(404)],
+  ["another host's end", () => deleted(`host-${"1".repeat(25)}`)],
+  ["the words with another status", () => new Response(deleted().body, { status: 410 })],
+  ["an endless 404", () => new Response("x".repeat(200_000), { status: 404 })],
+])("%s is no reason to forget the host", async (_what, response) => {
+  answer = response;
+  let isForgotten = false;
+
+  const timing = { everyMs: 1, forgetAfterMs: 0 };
+  await using _heartbeat = startHeartbeat({ onDeleted: () => (isForgotten = true), timing });
+  await until(() => calls.length >= 5);
+
+  expect(isForgotten).toBe(false);
+});
+
+test("a host that is known again in between begins its time anew", async () => {
+  answer = () => (calls.length % 2 === 0 ? new Response(null, { status: 204 }) : deleted());
+  let isForgotten = false;
+
+  const timing = { everyMs: 10, forgetAfterMs: 15 };
+  await using _heartbeat = startHeartbeat({ onDeleted: () => (isForgotten = true), timing });
+  await until(() => calls.length >= 8);
+
+  expect(isForgotten).toBe(false);
+});
+
+test("credentials of a deleted host are set aside, and the host may register again", async () => {
+  await saveCredentials(dir, FIRST);
+  await retireCredentials(dir);
+  answer = () => issued(2);
+
+  const options = { controlPlane: controlPlane(), dir, address: "127.0.0.1:1" };
+  expect(obtainCredentials({ ...options, token: null })).rejects.toThrow("--register");
+  await obtainCredentials({ ...options, token: "once" });
+
+  expect(await Bun.file(join(dir, "host-credentials.json.deleted")).json()).toEqual(FIRST);
+  expect((await loadCredentials(dir))?.jwt).toBe("jwt-2");
 });
 
 test("an unreachable control plane is noted, and nothing else happens", async () => {
   await server.stop(true);
   let isDeleted = false;
 
-  await using _heartbeat = startHeartbeat(() => {
-    isDeleted = true;
+  await using _heartbeat = startHeartbeat({
+    onDeleted: () => {
+      isDeleted = true;
+    },
   });
   await until(() => lines.length > 0);
 

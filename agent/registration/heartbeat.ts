@@ -1,11 +1,19 @@
 // Tells the control plane every 30 s that the agent lives. A control plane that cannot be reached changes
-// nothing here: capsules go on, and the next beat is the next try.
+// nothing here: capsules go on, and the next beat is the next try. Nor does any other answer, but one: that
+// the control plane has deleted this very host, said again and again for a quarter of an hour.
 
 import type { Log } from "../log.ts";
 import { type ControlPlane, Refused } from "./control-plane.ts";
 import { type HostCredentials, saveCredentials } from "./host-credentials.ts";
 
 const HEARTBEAT_MS = 30_000;
+/** Long enough for whoever deleted the wrong host, or restored an old database, to notice. */
+const FORGET_AFTER_MS = 15 * 60_000;
+
+interface Timing {
+  readonly everyMs: number;
+  readonly forgetAfterMs: number;
+}
 
 export class Heartbeat implements AsyncDisposable {
   readonly #controlPlane: ControlPlane;
@@ -15,21 +23,27 @@ export class Heartbeat implements AsyncDisposable {
   readonly #stopped = new AbortController();
   readonly #running: Promise<void>;
   #credentials: HostCredentials;
+  readonly #timing: Timing;
   #isLost = false;
+  /** By the monotonic clock; null while it is not said to be deleted. */
+  #deletedSinceMs: number | null = null;
 
-  /** Beats at once. `onDeleted`: the control plane does not know the host any more; it beats no longer. */
+  /** Beats at once. `onDeleted`: the control plane has deleted the host; it beats no longer. */
   constructor(options: {
     controlPlane: ControlPlane;
     credentials: HostCredentials;
     dir: string;
     log: Log;
     onDeleted: () => void;
+    /** Shorter in tests. */
+    timing?: Timing;
   }) {
     this.#controlPlane = options.controlPlane;
     this.#credentials = options.credentials;
     this.#dir = options.dir;
     this.#log = options.log;
     this.#onDeleted = options.onDeleted;
+    this.#timing = options.timing ?? { everyMs: HEARTBEAT_MS, forgetAfterMs: FORGET_AFTER_MS };
     this.#running = this.#run();
   }
 
@@ -51,18 +65,32 @@ export class Heartbeat implements AsyncDisposable {
       await this.#sendOrRefresh();
       if (this.#isLost) this.#log.info("heartbeat.recovered");
       this.#isLost = false;
+      this.#deletedSinceMs = null;
       return true;
     } catch (error) {
-      if (error instanceof Refused && error.status === 404) {
-        this.#log.error("heartbeat.host-deleted", { error });
-        this.#onDeleted();
-        return false;
+      if (error instanceof Refused && error.saysDeleted(this.#credentials.host_id)) {
+        return this.#goOnDeleted(error);
       }
+      this.#deletedSinceMs = null;
       // Said once per outage.
       if (!this.#isLost) this.#log.warn("heartbeat.lost", { error });
       this.#isLost = true;
       return true;
     }
+  }
+
+  /** False once it has been said for long enough. */
+  #goOnDeleted(error: Refused): boolean {
+    if (this.#deletedSinceMs === null) {
+      this.#deletedSinceMs = performance.now();
+      this.#log.error("heartbeat.host-deleted", {
+        error,
+        forgetAfterMs: this.#timing.forgetAfterMs,
+      });
+    }
+    if (performance.now() - this.#deletedSinceMs < this.#timing.forgetAfterMs) return true;
+    this.#onDeleted();
+    return false;
   }
 
   async #sendOrRefresh(): Promise<void> {
@@ -81,7 +109,7 @@ export class Heartbeat implements AsyncDisposable {
 
   async #pause(): Promise<void> {
     const { promise, resolve } = Promise.withResolvers<void>();
-    const timer = setTimeout(resolve, HEARTBEAT_MS);
+    const timer = setTimeout(resolve, this.#timing.everyMs);
     const { signal } = this.#stopped;
     signal.addEventListener("abort", () => resolve(), { once: true });
     if (signal.aborted) resolve();

@@ -45,7 +45,10 @@ export async function saveCredentials(dir: string, credentials: HostCredentials)
   await parent.sync();
 }
 
-/** The control plane does not know this host any more. */
-export async function removeCredentials(dir: string): Promise<void> {
-  await rm(join(dir, FILE), { force: true });
+/**
+ * The control plane has deleted this host: they are kept beside it, for whoever wants to know which one it was.
+ * The capsules stay, and a host that registers again brings them along.
+ */
+export async function retireCredentials(dir: string): Promise<void> {
+  await rename(join(dir, FILE), join(dir, `${FILE}.deleted`));
 }

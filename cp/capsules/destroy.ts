@@ -4,7 +4,7 @@
 import { encodeId } from "../../proto/ids.ts";
 import { type HostStatus, selectHost } from "../agents/host-address.ts";
 import { DESTROY_TIMEOUT_MS } from "../agents/limits.ts";
-import { secondsFromNow } from "../db/time.ts";
+import { msSince, secondsFromNow } from "../db/time.ts";
 import type { EventActor } from "../events/outbox.ts";
 import type { CapsuleDeps } from "./deps.ts";
 import { type MoveEvent, moveCapsule } from "./moves.ts";
@@ -42,7 +42,7 @@ export async function finishStopping(
   // A host that was deleted took its capsules with it.
   if (host !== undefined && !(await destroyOnHost(deps, row, { ...host, timeoutMs }))) {
     const { id, operationId } = row;
-    await updateDeadline(deps.db, { id, operationId, afterSec: retrySec(row) });
+    await updateDeadline(deps.db, { id, operationId, afterSec: await retrySec(deps, row) });
     return false;
   }
   // Whoever else destroys it at the same time records the end once.
@@ -95,7 +95,7 @@ async function beginStopping(
 }
 
 /** Longer the longer it has been stopping. */
-function retrySec(row: CapsuleRow): number {
-  const stoppingSec = (Date.now() - row.lastUpdated.getTime()) / 1000;
+async function retrySec({ db }: CapsuleDeps, row: CapsuleRow): Promise<number> {
+  const stoppingSec = (await msSince(db, row.lastUpdated)) / 1000;
   return Math.min(Math.max(stoppingSec / 4, RETRY_SEC_MIN), RETRY_SEC_MAX);
 }

@@ -390,5 +390,7 @@ test("a capsule resumed after the host was asked is not paused again", async () 
 });
 
 function monitor(): Promise<Record<string, number>> {
-  return monitorHostsLoop(platform.controlPlane.deps).run(new AbortController().signal);
+  return monitorHostsLoop(platform.controlPlane.deps, "quarantine").run(
+    new AbortController().signal,
+  );
 }

@@ -10,6 +10,7 @@ import { toActor } from "../events/actor.ts";
 import { answerOnce, type Claim } from "../idempotency/answer-once.ts";
 import { type KeyedRequest, keyed } from "../idempotency/service.ts";
 import { UnderWay } from "../operations/under-way.ts";
+import { ActivityMarks } from "./activity-marks.ts";
 import { createCapsule } from "./create.ts";
 import type { CapsuleDeps, CapsuleStarter } from "./deps.ts";
 import { destroyCapsule } from "./destroy.ts";
@@ -35,13 +36,11 @@ import {
 } from "./schema.ts";
 import { settledChange } from "./settled.ts";
 
-/** The recorded time of last activity is informational; a busy capsule writes this often. */
-const ACTIVITY_RESOLUTION_MS = 5000;
-
 export class Capsules implements AsyncDisposable {
   readonly #deps: CapsuleDeps;
   readonly #queries: CapsuleQueries;
   readonly #underWay = new UnderWay();
+  readonly #activity = new ActivityMarks(() => performance.now());
 
   constructor(deps: CapsuleStarter) {
     this.#deps = { ...deps, ending: this.#underWay.ending };
@@ -153,10 +152,7 @@ export class Capsules implements AsyncDisposable {
     work: (running: RunningCapsule) => Promise<T>,
   ): Promise<T> {
     const running = await this.#running(ids);
-    const lastActiveMs = running.capsule.lastActiveAt?.getTime() ?? 0;
-    if (ids.isActivity && Date.now() - lastActiveMs > ACTIVITY_RESOLUTION_MS) {
-      await touchCapsule(this.#deps.db, ids.id);
-    }
+    if (ids.isActivity && this.#activity.isDue(ids.id)) await touchCapsule(this.#deps.db, ids.id);
     return await this.#noticingLoss(work(running));
   }
 

@@ -5,6 +5,7 @@ import type { SandboxInfo } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { encodeId } from "../../proto/ids.ts";
 import { selectHost } from "../agents/host-address.ts";
 import { CREATE_TIMEOUT_MS } from "../agents/limits.ts";
+import { msSince } from "../db/time.ts";
 import { SYSTEM_ACTOR } from "../events/outbox.ts";
 import type { CapsuleDeps } from "./deps.ts";
 import { finishStopping } from "./destroy.ts";
@@ -71,7 +72,9 @@ async function settleStarting(deps: CapsuleDeps, row: CapsuleRow): Promise<boole
   try {
     const found = await askHost(deps, agent, row.id);
     if (found?.status === "running") return await finish(deps, row, found);
-    if (found?.status === "starting" && !isOverdue(row)) return await waitForIt(deps, row);
+    if (found?.status === "starting" && !(await isOverdue(deps, row))) {
+      return await waitForIt(deps, row);
+    }
 
     await agent.destroySandbox({ sandboxId }, { timeoutMs: DESTROY_TIMEOUT_MS, signal });
     return await fail(deps, row, found?.reason || "the capsule did not start on its host");
@@ -143,6 +146,6 @@ async function waitForIt(deps: CapsuleDeps, row: CapsuleRow): Promise<boolean> {
 }
 
 /** A host that is at it for this long will not get there. */
-function isOverdue(row: CapsuleRow): boolean {
-  return Date.now() - row.lastUpdated.getTime() > CREATE_TIMEOUT_MS;
+async function isOverdue({ db }: CapsuleDeps, row: CapsuleRow): Promise<boolean> {
+  return (await msSince(db, row.lastUpdated)) > CREATE_TIMEOUT_MS;
 }

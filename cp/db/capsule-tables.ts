@@ -154,6 +154,21 @@ export const capsules = pgTable(
   ],
 );
 
+/** Capsules that a host has and no record knows: from a restored database, or another one. */
+export const unknownCapsules = pgTable(
+  "unknown_capsules",
+  {
+    hostId: idColumn("host", "host_id")
+      .notNull()
+      .references(() => hosts.id, { onDelete: "cascade" }),
+    capsuleId: idColumn("capsule", "capsule_id").notNull(),
+    firstSeenAt: instant("first_seen_at").notNull().defaultNow(),
+    /** Since when it is paused because nobody claimed it. */
+    quarantinedAt: instant("quarantined_at"),
+  },
+  (t) => [primaryKey({ columns: [t.hostId, t.capsuleId] })],
+);
+
 /** The first answer to each create request that carried an `Idempotency-Key`. */
 export const idempotencyKeys = pgTable(
   "idempotency_keys",

@@ -38,6 +38,15 @@ export const hosts = pgTable(
   ],
 );
 
+/**
+ * Hosts that were deleted, which a trigger notes whoever deletes them: their agents are told so, unlike
+ * those of hosts that a database restored from a backup does not know.
+ */
+export const deletedHosts = pgTable("deleted_hosts", {
+  id: idColumn("host", "id").primaryKey(),
+  deletedAt: instant("deleted_at").notNull().defaultNow(),
+});
+
 /** Registration tokens that were given out. The tokens themselves live in Redis only. */
 export const hostTokens = pgTable(
   "host_tokens",

@@ -6,6 +6,9 @@ import privatePorts from "../../migrations/0002_private-ports.sql" with { type: 
 import pauseAndSnapshots from "../../migrations/0003_pause-and-snapshots.sql" with { type: "text" };
 import metricsSaved from "../../migrations/0004_metrics-saved.sql" with { type: "text" };
 import defaultsOfCode from "../../migrations/0005_defaults-of-code.sql" with { type: "text" };
+import unknownHostsAndCapsules from "../../migrations/0006_unknown-hosts-and-capsules.sql" with {
+  type: "text",
+};
 
 export interface Migration {
   /** The file's name without `.sql`. */
@@ -21,4 +24,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { name: "0003_pause-and-snapshots", sql: pauseAndSnapshots },
   { name: "0004_metrics-saved", sql: metricsSaved },
   { name: "0005_defaults-of-code", sql: defaultsOfCode },
+  { name: "0006_unknown-hosts-and-capsules", sql: unknownHostsAndCapsules },
 ];

@@ -293,6 +293,33 @@ describe("heartbeat", () => {
     });
   });
 
+  // Its database was restored from before the host was made: the agent must not take that for a deletion.
+  test("of a host that the database never knew says nothing of a deletion", async () => {
+    const { host, token } = await registered();
+    const { sql } = platform.database;
+    await sql`delete from hosts where address = ${FACTS.address}`;
+    await sql`delete from deleted_hosts`;
+
+    const answer = await heartbeat(host.id, token);
+
+    expect([answer.status, answer.body.error.code]).toEqual([404, "not_found"]);
+    expect(JSON.stringify(answer.body)).not.toContain("host_deleted");
+  });
+
+  test("is stamped by the database, whatever the control plane's clock says", async () => {
+    const { host, token } = await registered();
+    const { sql } = platform.database;
+    platform.clock.advance(3600_000);
+
+    await heartbeat(host.id, token);
+    const [beat] =
+      await sql`select abs(extract(epoch from now() - last_heartbeat_at)) < 60 as is_fresh
+      from hosts where address = ${FACTS.address} order by created_at desc limit 1`;
+
+    platform.clock.advance(-3600_000);
+    expect(beat?.is_fresh).toBe(true);
+  });
+
   test("and registration tell a team that its own host is up, and each only once", async () => {
     const owner = await byocTeam("Told");
     const { body } = await create(owner.token, { type: "byoc", team_id: owner.teamId });
@@ -334,6 +361,10 @@ describe("heartbeat", () => {
       [401, "unauthorized"],
       [400, "invalid_request"],
     ]);
-    expect(await outcome(heartbeat(one.host.id, one.token))).toEqual([404, "not_found"]);
+    const gone = await heartbeat(one.host.id, one.token);
+    expect(gone).toMatchObject({
+      status: 404,
+      body: { error: { code: "not_found", reason: "host_deleted", host_id: one.host.id } },
+    });
   });
 });

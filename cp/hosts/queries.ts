@@ -3,7 +3,7 @@
 import { and, asc, desc, eq, gt, isNull, lt, or, sql } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
 import type { Db, Queryable } from "../db/client.ts";
-import { hostRefreshTokens, hosts, hostTokens, teams } from "../db/tables.ts";
+import { deletedHosts, hostRefreshTokens, hosts, hostTokens, teams } from "../db/tables.ts";
 import type { HostRow } from "./schema.ts";
 
 /** Hosts are machines one registers by hand or by a fleet tool; the list needs an end. */
@@ -50,16 +50,19 @@ function selectHosts(q: Queryable) {
     .leftJoin(teams, eq(teams.id, hosts.teamId));
 }
 
-/** Moves the host from pending to online; undefined when it isn't pending. */
+/**
+ * Moves the host from pending to online; undefined when it isn't pending. Heartbeats are stamped by the
+ * database, here and below: its clock is the one that they are compared with.
+ */
 export async function bringHostOnline(
   q: Queryable,
   id: Id<"host">,
-  facts: Pick<HostRow, "arch" | "cpuCores" | "memoryMb" | "diskGb" | "address"> & { now: Date },
+  facts: Pick<HostRow, "arch" | "cpuCores" | "memoryMb" | "diskGb" | "address">,
 ): Promise<HostRow | undefined> {
-  const { now, ...measured } = facts;
+  const now = sql`now()`;
   const [row] = await q
     .update(hosts)
-    .set({ ...measured, status: "online", lastHeartbeatAt: now, updatedAt: now })
+    .set({ ...facts, status: "online", lastHeartbeatAt: now, updatedAt: now })
     .where(and(eq(hosts.id, id), eq(hosts.status, "pending")))
     .returning();
   return row;
@@ -69,20 +72,25 @@ export async function bringHostOnline(
 export function prepareHeartbeat(db: Db) {
   return db
     .update(hosts)
-    .set({ lastHeartbeatAt: sql`${sql.placeholder("now")}` })
+    .set({ lastHeartbeatAt: sql`now()` })
     .where(eq(hosts.id, sql.placeholder("id")))
     .returning({ status: hosts.status })
     .prepare("host_heartbeat");
 }
 
+/** Whether there was such a host: a database restored from before it was made never knew it. */
+export async function wasDeleted(q: Queryable, id: Id<"host">): Promise<boolean> {
+  return (await q.select().from(deletedHosts).where(eq(deletedHosts.id, id))).length > 0;
+}
+
 /** Moves the host from unreachable to online; undefined when it isn't unreachable. */
 export async function markHostReachable(
   q: Queryable,
-  { id, now }: { id: Id<"host">; now: Date },
+  id: Id<"host">,
 ): Promise<HostRow | undefined> {
   const [row] = await q
     .update(hosts)
-    .set({ status: "online", updatedAt: now })
+    .set({ status: "online", updatedAt: sql`now()` })
     .where(and(eq(hosts.id, id), eq(hosts.status, "unreachable")))
     .returning();
   return row;

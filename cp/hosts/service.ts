@@ -1,6 +1,6 @@
 // Hosts: announcing them, and the credentials of their agents.
 
-import { type Id, idFromUuid, newId } from "../../proto/ids.ts";
+import { encodeId, type Id, idFromUuid, newId } from "../../proto/ids.ts";
 import type { UserCaller } from "../auth/authenticator.ts";
 import type { Tokens } from "../auth/tokens.ts";
 import type { Clock } from "../clock.ts";
@@ -23,6 +23,7 @@ import {
   markHostTokenUsed,
   prepareHeartbeat,
   useRefreshToken,
+  wasDeleted,
 } from "./queries.ts";
 import type { CreateHost, HostRow, RegisterHost } from "./schema.ts";
 
@@ -128,7 +129,6 @@ export class Hosts {
           memoryMb: request.memory_mb,
           diskGb: request.disk_gb,
           address: request.address,
-          now,
         });
         if (host === undefined) throw badRegistrationToken();
         await markHostTokenUsed(tx, { id: tokenId, now });
@@ -156,16 +156,20 @@ export class Hosts {
   }
 
   /**
-   * The agent of host `id` is alive; a host that was unreachable is online again. Throws `not_found`
-   * once the host was deleted.
+   * The agent of host `id` is alive; a host that was unreachable is online again. Throws `not_found`,
+   * with the reason `host_deleted` and the host's id once the host was deleted: only that lets an agent
+   * forget it, for anything on the way, and a restored database, may answer 404.
    */
   async heartbeat(id: Id<"host">): Promise<void> {
-    const now = this.#deps.clock.now();
-    const [host] = await this.#heartbeat.execute({ id, now: now.toISOString() });
-    if (host === undefined) throw hostNotFound();
+    const [host] = await this.#heartbeat.execute({ id });
+    if (host === undefined) {
+      if (!(await wasDeleted(this.#deps.db, id))) throw hostNotFound();
+      const details = { reason: "host_deleted", host_id: encodeId("host", id) };
+      throw new AppError("not_found", "the host was deleted", { details });
+    }
     if (host.status !== "unreachable") return;
     await this.#deps.db.transaction(async (tx) => {
-      const reachable = await markHostReachable(tx, { id, now });
+      const reachable = await markHostReachable(tx, id);
       if (reachable !== undefined) await recordHostUp(tx, reachable);
     });
   }

@@ -1,11 +1,11 @@
 // SQL that holds capsules against what their hosts say.
 
-import { and, eq, inArray, isNull, lt, or, sql } from "drizzle-orm";
+import { and, eq, inArray, isNull, lt, notExists, notInArray, or, sql } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
-import { LIVE_STATES } from "../capsule-states.ts";
+import { ENDED_STATES, LIVE_STATES } from "../capsule-states.ts";
 import type { CapsuleRow } from "../capsules/schema.ts";
 import type { Db, Queryable, Tx } from "../db/client.ts";
-import { capsules, hosts } from "../db/tables.ts";
+import { capsules, hosts, unknownCapsules } from "../db/tables.ts";
 import { HOST_SILENT_SEC } from "../scheduler/host-loads.ts";
 
 export interface HostToAsk {
@@ -37,13 +37,6 @@ export async function updateHostUnreachable(
     .where(and(eq(hosts.id, id), isSilent()))
     .returning({ teamId: hosts.teamId });
   return host;
-}
-
-/** The database's time: what is compared with the times it writes. */
-export async function databaseNow(db: Db): Promise<Date> {
-  const [row] = await db.execute<{ now: string }>(sql`select now()::text as now`);
-  if (row === undefined) throw new Error("unreachable: select without a row");
-  return new Date(row.now);
 }
 
 /** Capsules that the host should have, and those it has by what it says. */
@@ -120,4 +113,78 @@ function isSilent() {
       lt(hosts.lastHeartbeatAt, sql`now() - make_interval(secs => ${HOST_SILENT_SEC})`),
     ),
   );
+}
+
+/**
+ * Gives the host the capsules that it has of hosts that are no more: it registered again, under a new id.
+ * Returns how many.
+ */
+export async function adoptOfDeletedHosts(
+  q: Queryable,
+  { hostId, ids }: { hostId: Id<"host">; ids: Id<"capsule">[] },
+): Promise<number> {
+  const adopted = await q
+    .update(capsules)
+    .set({ hostId })
+    .where(
+      and(
+        inArray(capsules.id, ids),
+        notInArray(capsules.status, [...ENDED_STATES]),
+        notExists(q.select().from(hosts).where(eq(hosts.id, capsules.hostId))),
+      ),
+    )
+    .returning({ id: capsules.id });
+  return adopted.length;
+}
+
+export interface UnknownCapsule {
+  readonly id: Id<"capsule">;
+  /** Since it was first seen. */
+  readonly ageSec: number;
+  readonly isNew: boolean;
+  readonly isQuarantined: boolean;
+}
+
+/** Notes what the host has that no record knows; what it had of that before and has no more is forgotten. */
+export async function noteUnknown(
+  db: Db,
+  { hostId, ids }: { hostId: Id<"host">; ids: readonly Id<"capsule">[] },
+): Promise<UnknownCapsule[]> {
+  const known = await db
+    .select({
+      id: unknownCapsules.capsuleId,
+      ageSec: sql<number>`extract(epoch from now() - ${unknownCapsules.firstSeenAt})::float8`,
+      quarantinedAt: unknownCapsules.quarantinedAt,
+    })
+    .from(unknownCapsules)
+    .where(eq(unknownCapsules.hostId, hostId));
+  const gone = known.map(({ id }) => id).filter((id) => !ids.includes(id));
+  if (gone.length > 0) {
+    await db
+      .delete(unknownCapsules)
+      .where(and(eq(unknownCapsules.hostId, hostId), inArray(unknownCapsules.capsuleId, gone)));
+  }
+  const fresh = ids.filter((id) => !known.some((k) => k.id === id));
+  if (fresh.length > 0) {
+    const rows = fresh.map((capsuleId) => ({ hostId, capsuleId }));
+    await db.insert(unknownCapsules).values(rows).onConflictDoNothing();
+  }
+  return [
+    ...fresh.map((id) => ({ id, ageSec: 0, isNew: true, isQuarantined: false })),
+    ...known
+      .filter(({ id }) => ids.includes(id))
+      .map(({ id, ageSec, quarantinedAt }) => {
+        return { id, ageSec, isNew: false, isQuarantined: quarantinedAt !== null };
+      }),
+  ];
+}
+
+export async function updateQuarantined(
+  q: Queryable,
+  { hostId, id }: { hostId: Id<"host">; id: Id<"capsule"> },
+): Promise<void> {
+  await q
+    .update(unknownCapsules)
+    .set({ quarantinedAt: sql`now()` })
+    .where(and(eq(unknownCapsules.hostId, hostId), eq(unknownCapsules.capsuleId, id)));
 }

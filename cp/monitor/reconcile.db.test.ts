@@ -6,6 +6,7 @@ import type { CapsuleState } from "../capsule-states.ts";
 import { capsules, events, hosts } from "../db/tables.ts";
 import { monitorHostsLoop } from "../loops/monitor-hosts.ts";
 import { reconcileHost } from "./reconcile.ts";
+import type { UnknownPolicy } from "./unknown.ts";
 
 let platform: TestPlatform;
 
@@ -20,12 +21,13 @@ afterAll(async () => {
 afterEach(async () => {
   await platform.database.db.delete(capsules);
   await platform.database.db.delete(events);
+  await platform.database.sql`delete from unknown_capsules`;
   platform.agent.capsules.clear();
   await setHost({ status: "online", lastHeartbeatAt: new Date() });
 });
 
-function pass(): Promise<Record<string, number>> {
-  return monitorHostsLoop(platform.controlPlane.deps).run(new AbortController().signal);
+function pass(policy: UnknownPolicy = "quarantine"): Promise<Record<string, number>> {
+  return monitorHostsLoop(platform.controlPlane.deps, policy).run(new AbortController().signal);
 }
 
 async function setHost(columns: Partial<typeof hosts.$inferInsert>, id = platform.hostId) {
@@ -53,7 +55,10 @@ test("where record and host agree nothing happens", async () => {
   const id = await createdId();
   const before = await row(id);
 
-  expect(await pass()).toEqual({ silent: 0, lost: 0, paused: 0, restored: 0, destroyed: 0 });
+  expect(await pass()).toEqual({
+    ...{ silent: 0, lost: 0, paused: 0, restored: 0, destroyed: 0 },
+    ...{ unknown: 0, quarantined: 0 },
+  });
 
   expect(await row(id)).toEqual(before);
 });
@@ -102,7 +107,7 @@ test("a capsule that began to run after the host was asked is not called lost", 
   platform.agent.faultAfter("listSandboxes", () => hold.promise);
   const { deps } = platform.controlPlane;
   const host = { id: platform.hostId, address: platform.agent.address };
-  const reconciling = reconcileHost(deps, host);
+  const reconciling = reconcileHost(deps, host, "quarantine");
   while (platform.agent.underWay === 0) await Bun.sleep(1);
 
   const id = await createdId();
@@ -123,20 +128,99 @@ test.each(["stopped", "error"] as const)(
   },
 );
 
-test("a capsule that no record knows is destroyed, once its owner had time to notice", async () => {
+/** A capsule on the host that nothing tells of, created as long ago as told. */
+async function strangerOf(ageMs: number): Promise<string> {
   const id = encodeId("capsule", newId("capsule"));
   const client = platform.controlPlane.deps.agents.at(platform.agent.address);
   const operationId = crypto.randomUUID();
   await client.createSandbox({ sandboxId: id, operationId, vcpus: 1, memoryMb: 128 });
+  const stranger = platform.agent.capsules.get(id);
+  if (stranger === undefined) throw new Error("unreachable: it was just created");
+  platform.agent.capsules.set(id, { ...stranger, createdAt: Date.now() - ageMs });
+  return id;
+}
 
-  expect(await pass()).toMatchObject({ destroyed: 0 });
-  const unknown = platform.agent.capsules.get(id);
-  if (unknown !== undefined) {
-    platform.agent.capsules.set(id, { ...unknown, createdAt: Date.now() - 120_000 });
-  }
-  expect(await pass()).toMatchObject({ destroyed: 1 });
+async function seenAgo(interval: string): Promise<void> {
+  await platform.database
+    .sql`update unknown_capsules set first_seen_at = now() - ${interval}::interval`;
+}
+
+const stateOf = (id: string) => platform.agent.capsules.get(id)?.status;
+
+// A database restored from yesterday knows none of today's capsules: their age says nothing.
+test("a capsule that no record knows is left alone for an hour, then paused, and kept", async () => {
+  const id = await strangerOf(48 * 3600_000);
+
+  expect(await pass()).toMatchObject({ unknown: 1, quarantined: 0, destroyed: 0 });
+  await seenAgo("59 minutes");
+  expect(await pass()).toMatchObject({ unknown: 1, quarantined: 0, destroyed: 0 });
+  expect(stateOf(id)).toBe("running");
+  await seenAgo("61 minutes");
+  expect(await pass()).toMatchObject({ unknown: 1, quarantined: 1, destroyed: 0 });
+  expect(stateOf(id)).toBe("paused");
+  await seenAgo("400 days");
+  expect(await pass()).toMatchObject({ unknown: 1, quarantined: 0, destroyed: 0 });
+
+  expect(stateOf(id)).toBe("paused");
+});
+
+test("only an operator's word has it destroyed, after a week", async () => {
+  const id = await strangerOf(0);
+  await pass("destroy");
+  await seenAgo("6 days");
+  expect(await pass("destroy")).toMatchObject({ quarantined: 1, destroyed: 0 });
+  expect(stateOf(id)).toBe("paused");
+  await seenAgo("8 days");
+
+  expect(await pass("destroy")).toMatchObject({ destroyed: 1 });
 
   expect(platform.agent.capsules.size).toBe(0);
+});
+
+test("a capsule that becomes known again is forgotten as unknown", async () => {
+  await strangerOf(0);
+  await pass();
+  await seenAgo("59 minutes");
+  platform.agent.capsules.clear();
+  await pass();
+
+  expect(await platform.database.sql`select capsule_id from unknown_capsules`).toHaveLength(0);
+});
+
+// Nobody asked for its end: the host's answer was wrong, or its agent served another directory for a while.
+test("a capsule that was given up as lost and comes back is kept", async () => {
+  const id = await createdId();
+  const wireId = encodeId("capsule", id);
+  const onHost = platform.agent.capsules.get(wireId);
+  platform.agent.capsules.clear();
+  await pass();
+  expect((await row(id))?.status).toBe("stopped");
+  if (onHost !== undefined) platform.agent.capsules.set(wireId, onHost);
+
+  expect(await pass()).toMatchObject({ unknown: 1, destroyed: 0 });
+
+  expect(stateOf(wireId)).toBe("running");
+});
+
+test("a host that registered again brings the capsules of its old name along", async () => {
+  const id = await createdId();
+  const gone = newId("host");
+  await platform.database.db.update(capsules).set({ hostId: gone }).where(eq(capsules.id, id));
+
+  expect(await pass()).toMatchObject({ unknown: 0, lost: 0 });
+
+  expect(await row(id)).toMatchObject({ hostId: platform.hostId, status: "running" });
+});
+
+test("what another host has on record is left to it", async () => {
+  const id = await createdId();
+  const other = await addHost(platform.database, "127.0.0.1:1", {});
+  await platform.database.db.update(capsules).set({ hostId: other }).where(eq(capsules.id, id));
+
+  expect(await pass()).toMatchObject({ unknown: 1, destroyed: 0 });
+
+  expect(await row(id)).toMatchObject({ hostId: other, status: "running" });
+  await platform.database.db.delete(hosts).where(eq(hosts.id, other));
 });
 
 test.each(["pending", "starting", "stopping"] as const)(

@@ -1,5 +1,5 @@
 // Holding the capsules on record against those a host has. The record decides what should be, the
-// host what is: capsules that are lost are stopped on record, those nobody owns are destroyed.
+// host what is: capsules that are lost are stopped on record, those that ended on record are destroyed.
 
 import type { SandboxInfo } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { decodeId, encodeId, type Id } from "../../proto/ids.ts";
@@ -8,29 +8,35 @@ import { ENDED_STATES } from "../capsule-states.ts";
 import { type MoveEvent, moveCapsule, runningColumns } from "../capsules/moves.ts";
 import { durableAt } from "../capsules/pause.ts";
 import type { CapsuleRow } from "../capsules/schema.ts";
+import { databaseNow } from "../db/time.ts";
 import { SYSTEM_ACTOR } from "../events/outbox.ts";
 import type { OperationDeps } from "../operations/deps.ts";
 import {
-  databaseNow,
+  adoptOfDeletedHosts,
   type HostToAsk,
   selectCapsulesOfHost,
   selectHostsToAsk,
   updateDurable,
   updateLastActive,
 } from "./queries.ts";
+import { lookAfterUnknown, type UnknownPolicy } from "./unknown.ts";
 
-/**
- * A capsule that no row tells of may be one of another database, restored or wrongly configured:
- * this long its owner has to notice before it is destroyed.
- */
-const UNKNOWN_GRACE_SEC = 60;
+/** On record of what its host did not have any more: it may still come back. */
+const LOST_REASON = "its host no longer has the capsule";
 
 export interface ReconcileCounts extends Record<string, number> {
   lost: number;
   paused: number;
   restored: number;
   destroyed: number;
+  unknown: number;
+  quarantined: number;
 }
+
+export const NOTHING: Readonly<ReconcileCounts> = {
+  ...{ lost: 0, paused: 0, restored: 0, destroyed: 0 },
+  ...{ unknown: 0, quarantined: 0 },
+};
 
 /** Hosts whose capsules can be held against the record. */
 export async function hostsToAsk(deps: OperationDeps): Promise<HostToAsk[]> {
@@ -41,6 +47,7 @@ export async function hostsToAsk(deps: OperationDeps): Promise<HostToAsk[]> {
 export async function reconcileHost(
   deps: OperationDeps,
   host: HostToAsk,
+  policy: UnknownPolicy,
 ): Promise<ReconcileCounts> {
   // What moves after this moment may not be in the agent's answer yet.
   const asOf = await databaseNow(deps.db);
@@ -55,25 +62,30 @@ export async function reconcileHost(
     if (id !== null) onHost.set(id, sandbox);
   }
   const ids = [...onHost.keys()];
-  const rows = await selectCapsulesOfHost(deps.db, { hostId: host.id, ids });
+  if (ids.length > 0) await adoptOfDeletedHosts(deps.db, { hostId: host.id, ids });
+  const rows = (await selectCapsulesOfHost(deps.db, { hostId: host.id, ids })).filter(
+    // What another host has on record is another capsule, whatever its id.
+    (row) => row.hostId === host.id,
+  );
 
-  const counts: ReconcileCounts = { lost: 0, paused: 0, restored: 0, destroyed: 0 };
+  const counts = { ...NOTHING };
   const known = new Map(rows.map((row) => [row.id, row]));
   for (const row of rows) {
     const change = await align(deps, row, { reported: onHost.get(row.id), asOf });
     if (change !== null) counts[change] = (counts[change] ?? 0) + 1;
   }
-  const leftovers = [...onHost].filter(([id, reported]) =>
-    isLeftover(known.get(id), reported, asOf),
-  );
-  counts.destroyed = await destroyLeftovers(
-    deps,
-    host,
-    leftovers.map(([id]) => id),
-  );
+  const leftovers: Id<"capsule">[] = [];
+  const unclaimed = new Map<Id<"capsule">, SandboxInfo>();
+  for (const [id, reported] of onHost) {
+    const row = known.get(id);
+    if (row === undefined || isGivenUp(row)) unclaimed.set(id, reported);
+    else if (isLeftover(row, reported)) leftovers.push(id);
+  }
+  counts.destroyed = await destroyLeftovers(deps, host, leftovers);
+  const unknown = await lookAfterUnknown(deps, host, { found: unclaimed, policy });
   await takeOverActivity(deps, [...onHost]);
   await takeOverDurability(deps, [...onHost], asOf);
-  return counts;
+  return { ...counts, ...unknown, destroyed: counts.destroyed + unknown.destroyed };
 }
 
 /** Moves one capsule to where its host has it. What was paused is never called lost. */
@@ -140,7 +152,7 @@ async function resumeOnRecord(
 
 /** The host answers and does not have it. */
 async function stopLost(deps: OperationDeps, row: CapsuleRow, asOf: Date): Promise<boolean> {
-  const reason = "its host no longer has the capsule";
+  const reason = LOST_REASON;
   const event: MoveEvent = {
     type: "capsule.destroy",
     outcome: "success",
@@ -175,12 +187,13 @@ async function restore(
   return (await moveCapsule(deps.db, { id, from, to: "running", set, event })) !== undefined;
 }
 
-/** On the host, but ended on record, or on no record at all. */
-function isLeftover(row: CapsuleRow | undefined, reported: SandboxInfo, asOf: Date): boolean {
-  if (row === undefined) {
-    const ageSec = asOf.getTime() / 1000 - Number(reported.createdAtUnix);
-    return ageSec > UNKNOWN_GRACE_SEC;
-  }
+/** Its host did not have it and has it again: nobody asked for its end. */
+function isGivenUp(row: CapsuleRow): boolean {
+  return row.status === "stopped" && row.reason === LOST_REASON;
+}
+
+/** On the host, but ended on record. */
+function isLeftover(row: CapsuleRow, reported: SandboxInfo): boolean {
   if (ENDED_STATES.some((state) => state === row.status)) return true;
   // A create that failed leaves nothing to come back from, unlike a capsule that ran.
   return reported.status === "error" && row.status === "starting";

@@ -1,5 +1,6 @@
 // Work on templates that nobody does: its control plane died, or a host did not answer.
 
+import { msSince } from "../db/time.ts";
 import { AppError } from "../errors.ts";
 import { failCreate, runCreate } from "./create.ts";
 import type { SnapshotDeps } from "./deps.ts";
@@ -30,7 +31,7 @@ export async function settleTemplates(
 }
 
 async function settleCreate(deps: SnapshotDeps, row: OperationRow): Promise<boolean> {
-  if (Date.now() - row.createdAt.getTime() > OVERDUE_MS) {
+  if ((await msSince(deps.db, row.createdAt)) > OVERDUE_MS) {
     const failure = new AppError("agent_error", "the host did not end the snapshot");
     await failCreate(deps, row, { failure, isAtIt: true });
     return true;
