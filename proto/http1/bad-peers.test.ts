@@ -1,6 +1,7 @@
 // Servers and clients that break off, break the protocol, or do not read.
 
 import { afterEach, beforeEach, expect, test } from "bun:test";
+import { once } from "node:events";
 import { connect, type Socket } from "node:net";
 import { get, ProxyFixture } from "../../tests/harness/proxy-fixture.ts";
 
@@ -124,3 +125,30 @@ test("a reader that does not read stops the writer, in both directions", async (
   reader.destroy();
   writer.destroy();
 }, 15_000);
+
+// 64 MiB of answers to 100 KB of requests; the kernel's buffers on this way take some 10 MiB.
+test("a client that does not read gets no more answers, and the rest of them once it reads", async () => {
+  const requests = 4_000;
+  const body = "x".repeat(16_384);
+  let routed = 0;
+  const port = fixture.frontWith(() => {
+    routed += 1;
+    return { status: 200, headers: [], body };
+  });
+  const client = connect({ port });
+  client.pause();
+  client.write(get().repeat(requests - 1) + get("/", "Connection: close"));
+  for (let before = -1; before !== routed; await Bun.sleep(200)) before = routed;
+  const routedUnread = routed;
+
+  let received = 0;
+  client.on("data", (bytes: Buffer) => {
+    received += bytes.length;
+  });
+  client.resume();
+  await once(client, "close");
+
+  expect(routedUnread).toBeLessThan(requests / 2);
+  expect(routed).toBe(requests);
+  expect(received).toBeGreaterThan(requests * body.length);
+});

@@ -115,6 +115,7 @@ export class Exchange implements WireEvents {
   }
 
   onClientDrain(): void {
+    this.#movedAt = this.#client.clock.nowMs;
     this.#upstream?.wire.resume();
   }
 
@@ -225,7 +226,7 @@ export class Exchange implements WireEvents {
     const headers = this.#forward.respond(head, false);
     if (headers instanceof Promise) throw new MalformedHttp("it is no answer");
     const upgrade = head.headers.filter(({ key }) => key === "upgrade");
-    this.#client.wire.write(
+    this.#client.write(
       formatHead("HTTP/1.1 101 Switching Protocols", [
         ...headers,
         header("Connection", "Upgrade"),
@@ -284,12 +285,12 @@ export class Exchange implements WireEvents {
   }
 
   #toClient(bytes: Buffer): void {
-    if (!this.#client.wire.write(bytes)) this.#upstream?.wire.pause();
+    if (!this.#client.write(bytes)) this.#upstream?.wire.pause();
   }
 
   /** The response has ended, maybe before the request. */
   #finish(isOutOfStep = false): void {
-    if (this.#transfer === "into-chunks") this.#client.wire.write(LAST_CHUNK);
+    if (this.#transfer === "into-chunks") this.#client.write(LAST_CHUNK);
     const isClean = this.#requestBody.isDone && !isOutOfStep;
     this.#end(isClean && this.#response?.isKeptAlive ? "release" : "drop");
     if (!this.#requestBody.isDone || this.#mustClose()) this.#client.closeAfterRequest();

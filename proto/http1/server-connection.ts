@@ -63,6 +63,7 @@ export class ServerConnection implements WireEvents, Ticking {
   #exchange: Exchange | null = null;
   #movedAt: number;
   #isReading = false;
+  #isBehind = false;
   /** The connection ends after the request under way. */
   #isLast = false;
 
@@ -74,6 +75,11 @@ export class ServerConnection implements WireEvents, Ticking {
     this.#movedAt = options.clock.nowMs;
     options.clock.add(this);
     wire.events = this;
+  }
+
+  /** The client does not take what it gets; until it does, it gets nothing and nothing of it is read. */
+  get isBehind(): boolean {
+    return this.#isBehind;
   }
 
   /** A request is under way; a tunnel is none. */
@@ -92,7 +98,10 @@ export class ServerConnection implements WireEvents, Ticking {
   }
 
   onDrain(): void {
-    this.#exchange?.onClientDrain();
+    this.#isBehind = false;
+    this.#movedAt = this.clock.nowMs;
+    if (this.#state === "exchange") this.#exchange?.onClientDrain();
+    else if (this.#state === "head") this.#readHeads();
   }
 
   /** A client that closed its side waits for nothing: few send a request and then only listen. */
@@ -118,6 +127,14 @@ export class ServerConnection implements WireEvents, Ticking {
       const timeoutMs = this.#early.length > 0 ? HEAD_TIMEOUT_MS : KEPT_ALIVE_MS;
       if (nowMs - this.#movedAt > timeoutMs) this.abort();
     }
+  }
+
+  /** As of a wire. Whoever gets false waits for the client. */
+  write(bytes: Buffer): boolean {
+    if (this.wire.write(bytes)) return true;
+    if (!this.#isBehind) this.#movedAt = this.clock.nowMs;
+    this.#isBehind = true;
+    return false;
   }
 
   /** Takes bytes that nobody can use yet, and stops the sender when they are many. */
@@ -156,7 +173,7 @@ export class ServerConnection implements WireEvents, Ticking {
     if (!this.keepsAlive(request)) headers.push(header("Connection", "close"));
     const start = `HTTP/1.1 ${answer.status} ${reasonOf(answer.status)}`;
     const head = formatHead(start, headers);
-    this.wire.write(request.method === "HEAD" ? head : Buffer.concat([head, body]));
+    this.write(request.method === "HEAD" ? head : Buffer.concat([head, body]));
     this.requestDone();
   }
 
@@ -190,19 +207,26 @@ export class ServerConnection implements WireEvents, Ticking {
     this.onClose();
   }
 
-  /** A loop: of requests that are answered at once, thousands may lie there. */
+  /**
+   * A loop: of requests that are answered at once, thousands may lie there. A client that does not read
+   * its answers gets no more of them.
+   */
   #readHeads(): void {
     if (this.#isReading) return;
     this.#isReading = true;
-    while (this.#state === "head" && this.#early.length > 0 && !this.#slice.isOver) {
+    while (this.#mayReadHead() && !this.#slice.isOver) {
       const request = this.#readHead();
       if (request === null) break;
       this.#route(request);
     }
     this.#isReading = false;
-    if (this.#state !== "head") return;
+    if (this.#state !== "head" || this.#isBehind) return;
     if (this.#slice.isOver && this.#early.length > 0) this.#readHeadsLater();
     else this.wire.resume();
+  }
+
+  #mayReadHead(): boolean {
+    return this.#state === "head" && !this.#isBehind && this.#early.length > 0;
   }
 
   /** Once the event loop has gone round. */
@@ -277,7 +301,7 @@ export class ServerConnection implements WireEvents, Ticking {
       header("Connection", "close"),
     ];
     const head = formatHead("HTTP/1.1 400 Bad Request", headers);
-    this.wire.write(Buffer.concat([head, Buffer.from(body)]));
+    this.write(Buffer.concat([head, Buffer.from(body)]));
     this.#linger();
   }
 

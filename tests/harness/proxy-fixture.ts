@@ -4,7 +4,7 @@ import type { Socket } from "node:net";
 import { endToEnd } from "../../proto/http1/hop.ts";
 import { Front } from "../../proto/http1/listener.ts";
 import { UpstreamPool } from "../../proto/http1/upstream-pool.ts";
-import type { Answer, Forward } from "../../proto/http1/verdict.ts";
+import type { Answer, Forward, Router } from "../../proto/http1/verdict.ts";
 import { type RawServer, rawServer } from "./raw-http.ts";
 
 export interface FrontOptions {
@@ -31,30 +31,35 @@ export class ProxyFixture implements AsyncDisposable {
     const pool = this.#poolOf(upstreamPort, more);
     this.#pool = pool;
     const moved = more.movedTo === undefined ? null : this.#poolOf(more.movedTo, more);
+    return this.frontWith((request) => {
+      const forward = (to: UpstreamPool): Forward => {
+        this.leases += 1;
+        return {
+          pool: to,
+          target: request.target,
+          headers: endToEnd(request.headers),
+          idleTimeoutMs: more.idleTimeoutMs ?? null,
+          lease: { [Symbol.dispose]: () => this.leases-- },
+          respond: (head, isKept) => {
+            if (head.status !== 503 || moved === null) return endToEnd(head.headers);
+            return Promise.resolve(isKept ? forward(moved) : answer("moved"));
+          },
+          explain: (failure) => answer(failure),
+        };
+      };
+      return forward(pool);
+    });
+  }
+
+  /** A front with a router of the test's own; returns its port. */
+  frontWith(router: Router): number {
     const front = this.#resources.use(
       new Front({
         connectionsMax: 100,
         failed: (error) => {
           throw error;
         },
-        router: (request) => {
-          const forward = (to: UpstreamPool): Forward => {
-            this.leases += 1;
-            return {
-              pool: to,
-              target: request.target,
-              headers: endToEnd(request.headers),
-              idleTimeoutMs: more.idleTimeoutMs ?? null,
-              lease: { [Symbol.dispose]: () => this.leases-- },
-              respond: (head, isKept) => {
-                if (head.status !== 503 || moved === null) return endToEnd(head.headers);
-                return Promise.resolve(isKept ? forward(moved) : answer("moved"));
-              },
-              explain: (failure) => answer(failure),
-            };
-          };
-          return forward(pool);
-        },
+        router,
       }),
     );
     return front.listen({ hostname: "127.0.0.1", port: 0 });
