@@ -162,17 +162,20 @@ static int ask(int socket, void *request, size_t size) {
   return sent < 0 ? -errno : 0;
 }
 
-/* One message of an answer: 1 when it was the last, -errno when the kernel refused. */
+/* One whole message: 1 when it was the last, -errno when the kernel refused. */
 static int take(const struct netlink_header *header, struct connections *found) {
   const struct socket_answer *answer = (const struct socket_answer *)(header + 1);
+  size_t size = header->length - sizeof(*header);
   struct socket_request *request;
   int error;
 
   if (header->type == NLMSG_DONE) return 1;
   if (header->type == NLMSG_ERROR) {
-    memcpy(&error, header + 1, sizeof(error));
+    if (size < sizeof(error)) return -EBADMSG;
+    memcpy(&error, answer, sizeof(error));
     return error < 0 ? error : 1;
   }
+  if (size < sizeof(*answer)) return -EBADMSG;
   if (stays(answer, found->host) || found->count == SOCKETS_MAX) return 0;
   request = &found->to_end[found->count++];
   *request = (struct socket_request){
@@ -186,24 +189,30 @@ static int take(const struct netlink_header *header, struct connections *found) 
   return 0;
 }
 
+/* The messages of one part of an answer: 1 when the last was among them, -errno as above. */
+static int take_all(const uint8_t *part, size_t size, struct connections *found) {
+  for (size_t at = 0; at < size;) {
+    const struct netlink_header *header = (const struct netlink_header *)(part + at);
+    size_t left = size - at;
+    int result;
+
+    if (left < sizeof(*header) || header->length < sizeof(*header) || header->length > left)
+      return -EBADMSG;
+    result = take(header, found);
+    if (result != 0) return result;
+    at += ((size_t)header->length + 3) & ~(size_t)3;
+  }
+  return 0;
+}
+
 static int receive(int socket, struct connections *found) {
   static _Alignas(8) uint8_t buffer[32768];
 
   for (;;) {
-    ssize_t left = recv(socket, buffer, sizeof(buffer), 0);
-    const uint8_t *at = buffer;
+    ssize_t got = recv(socket, buffer, sizeof(buffer), 0);
+    int result = got < 0 ? -errno : take_all(buffer, (size_t)got, found);
 
-    if (left < 0) return -errno;
-    while (left >= (ssize_t)sizeof(struct netlink_header)) {
-      const struct netlink_header *header = (const struct netlink_header *)at;
-      int result = take(header, found);
-      ssize_t size = (ssize_t)((header->length + 3) & ~3u);
-
-      if (result != 0) return result < 0 ? result : 0;
-      if (size < (ssize_t)sizeof(*header)) return -EBADMSG;
-      at += size;
-      left -= size;
-    }
+    if (result != 0) return result < 0 ? result : 0;
   }
 }
 

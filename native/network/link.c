@@ -24,13 +24,6 @@ struct device {
   uint32_t gateway;
 };
 
-struct name_list {
-  const char *prefix;
-  char *names;
-  uint32_t size;
-  uint32_t used;
-};
-
 static bool is_device_name(const char *name) {
   size_t length = strnlen(name, IF_NAMESIZE);
   return length > 0 && length < IF_NAMESIZE;
@@ -88,32 +81,13 @@ int32_t wrenn_link_up(const char *netns, const char *name, uint32_t tx_queue_len
   return in_netns(netns, bring_up, &device);
 }
 
-static int32_t collect_name(const struct nlmsghdr *message, void *opaque) {
-  struct name_list *list = opaque;
-  if (message->nlmsg_type != RTM_NEWLINK) return 0;
-  struct ifinfomsg *link = NLMSG_DATA(message);
-  uint32_t left = (uint32_t)IFLA_PAYLOAD(message);
-  for (struct rtattr *attribute = IFLA_RTA(link); RTA_OK(attribute, left);
-       attribute = RTA_NEXT(attribute, left)) {
-    if (attribute->rta_type != IFLA_IFNAME) continue;
-    const char *name = RTA_DATA(attribute);
-    if (strncmp(name, list->prefix, strlen(list->prefix)) != 0) continue;
-    uint32_t length = (uint32_t)strnlen(name, RTA_PAYLOAD(attribute));
-    if (list->used + length + 2 > list->size) return -ENOSPC;
-    memcpy(list->names + list->used, name, length);
-    list->names[list->used + length] = '\n';
-    list->used += length + 1;
-  }
-  return 0;
-}
-
 int32_t wrenn_link_list(const char *prefix, char *ret_names, uint32_t size) {
   if (size == 0) return -ENOSPC;
   for (int tries = 0; tries < DUMP_TRIES; tries++) {
-    struct name_list list = {.prefix = prefix, .names = ret_names, .size = size};
+    struct rt_names list = {.prefix = prefix, .names = ret_names, .size = size};
     struct rt_request request;
     (void)rt_start(&request, RTM_GETLINK, 0, sizeof(struct ifinfomsg));
-    int32_t result = rt_dump(&request, collect_name, &list);
+    int32_t result = rt_dump(&request, rt_collect_name, &list);
     if (result == -EINTR) continue;
     if (result < 0) return result;
     ret_names[list.used] = '\0';

@@ -90,34 +90,21 @@ int32_t rt_send(struct rt_request *request) {
   request->header.nlmsg_flags |= NLM_F_ACK;
   AUTO_FD fd = open_and_send(request);
   if (fd < 0) return fd;
-
   int32_t size = receive(fd, answer);
-  if (size < 0) return size;
-  const struct nlmsghdr *message = (const struct nlmsghdr *)answer;
-  if (!NLMSG_OK(message, (uint32_t)size) || message->nlmsg_type != NLMSG_ERROR) return -EBADMSG;
-  return ((const struct nlmsgerr *)NLMSG_DATA(message))->error;
+  return size < 0 ? size : rt_read_acknowledgement(answer, (size_t)size);
 }
 
-int32_t rt_dump(struct rt_request *request, int32_t (*visit)(const struct nlmsghdr *, void *),
-                void *argument) {
+int32_t rt_dump(struct rt_request *request, rt_visit *visit, void *argument) {
   _Alignas(struct nlmsghdr) char answer[ANSWER_BYTES];
   bool interrupted = false;
   request->header.nlmsg_flags |= NLM_F_DUMP;
   AUTO_FD fd = open_and_send(request);
   if (fd < 0) return fd;
-
   for (;;) {
     int32_t size = receive(fd, answer);
     if (size < 0) return size;
-    uint32_t left = (uint32_t)size;
-    for (const struct nlmsghdr *message = (const struct nlmsghdr *)answer; NLMSG_OK(message, left);
-         message = NLMSG_NEXT(message, left)) {
-      if (message->nlmsg_flags & NLM_F_DUMP_INTR) interrupted = true;
-      if (message->nlmsg_type == NLMSG_DONE) return interrupted ? -EINTR : 0;
-      if (message->nlmsg_type == NLMSG_ERROR)
-        return ((const struct nlmsgerr *)NLMSG_DATA(message))->error;
-      int32_t result = visit(message, argument);
-      if (result != 0) return result;
-    }
+    int32_t result = rt_read_dump(answer, (size_t)size, visit, argument, &interrupted);
+    if (result == 1) return interrupted ? -EINTR : 0;
+    if (result < 0) return result;
   }
 }

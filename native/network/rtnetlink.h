@@ -6,6 +6,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "rt-answer.h"
+
 /* Every request here has a few names and numbers; 1 KiB is several times the largest. */
 struct rt_request {
   struct nlmsghdr header;
@@ -33,10 +35,9 @@ void *rt_reserve(struct rt_request *request, size_t size);
 int32_t rt_send(struct rt_request *request);
 
 /*
- * Sends a dump request and calls visit for each message of the answer; visit's first non-zero
- * result ends it and is returned. -EINTR: the table changed under the dump, ask again.
+ * Sends a dump request and calls visit for each message of the answer; visit's first -errno ends it
+ * and is returned. -EINTR: the table changed under the dump, ask again.
  */
-int32_t rt_dump(struct rt_request *request, int32_t (*visit)(const struct nlmsghdr *, void *),
-                void *argument);
+int32_t rt_dump(struct rt_request *request, rt_visit *visit, void *argument);
 
 #endif

@@ -79,6 +79,7 @@ int32_t dm_read_names(const struct dm_answer *answer, const char *prefix, char *
                       uint32_t size) {
   if (answer->header.flags & DM_BUFFER_FULL_FLAG || size == 0) return -ENOSPC;
   size_t at = answer->header.data_start;
+  size_t prefix_length = strlen(prefix);
   uint32_t used = 0;
   for (;;) {
     struct dm_name_list entry;
@@ -88,7 +89,7 @@ int32_t dm_read_names(const struct dm_answer *answer, const char *prefix, char *
     if (entry.dev == 0) break;
     const char *name = (const char *)answer + name_at;
     uint32_t length = (uint32_t)strnlen(name, sizeof *answer - name_at);
-    if (strncmp(name, prefix, strlen(prefix)) == 0) {
+    if (length >= prefix_length && memcmp(name, prefix, prefix_length) == 0) {
       if (used + length + 2 > size) return -ENOSPC;
       memcpy(ret_names + used, name, length);
       ret_names[used + length] = '\n';
@@ -107,7 +108,7 @@ int32_t wrenn_dm_classify_snapshot(const char *status, uint64_t ret_sectors[2]) 
   if (strcmp(status, "Invalid") == 0) return WRENN_DM_SNAPSHOT_INVALID;
   if (strcmp(status, "Overflow") == 0) return WRENN_DM_SNAPSHOT_OVERFLOW;
   if (strcmp(status, "Merge failed") == 0) return WRENN_DM_SNAPSHOT_MERGE_FAILED;
-  if (!isdigit((unsigned char)status[0])) return -EBADMSG;
+  if (!isdigit((unsigned char)status[0]) || strchr(status, '-') != NULL) return -EBADMSG;
   if (sscanf(status, "%llu/%llu %llu %c", &used, &total, &metadata, &rest) != 3) return -EBADMSG;
   ret_sectors[0] = used;
   ret_sectors[1] = total;

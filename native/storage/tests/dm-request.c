@@ -2,6 +2,7 @@
 #include "storage/dm-request.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "tests/run.h"
@@ -137,6 +138,26 @@ static void a_list_that_leaves_its_buffer_is_refused(void) {
   assert(dm_read_names(&answer, "", names, sizeof names) == -EBADMSG);
 }
 
+/* Under AddressSanitizer, of a copy whose last byte is the last of its memory. */
+static void a_name_that_no_nul_ends_is_not_read_past_the_buffer(void) {
+  char names[64];
+  size_t name_at = sizeof answer.payload - 3;
+  struct dm_name_list entry = {.dev = 1};
+  struct dm_answer *copy = malloc(sizeof answer);
+  assert(copy != NULL);
+  memset(&answer, 0, sizeof answer);
+  answer.header.data_start = (uint32_t)(sizeof answer.header + name_at -
+                                        offsetof(struct dm_name_list, name));
+  memcpy((char *)&answer + answer.header.data_start, &entry, offsetof(struct dm_name_list, name));
+  memcpy(answer.payload + name_at, "wre", 3);
+  memcpy(copy, &answer, sizeof answer);
+
+  assert(dm_read_names(copy, "wrenn-", names, sizeof names) == 0);
+  assert(dm_read_names(copy, "wr", names, sizeof names) == 4);
+  assert(strcmp(names, "wre\n") == 0);
+  free(copy);
+}
+
 static void a_snapshot_reports_what_it_has_used(void) {
   uint64_t sectors[2] = {0};
 
@@ -153,6 +174,7 @@ static void a_broken_snapshot_is_told_from_a_working_one(void) {
   assert(wrenn_dm_classify_snapshot("", sectors) == -EBADMSG);
   assert(wrenn_dm_classify_snapshot("16/2048", sectors) == -EBADMSG);
   assert(wrenn_dm_classify_snapshot("-1/2 3", sectors) == -EBADMSG);
+  assert(wrenn_dm_classify_snapshot("1/-2 3", sectors) == -EBADMSG);
   assert(wrenn_dm_classify_snapshot("1/2 3 4", sectors) == -EBADMSG);
   assert(sectors[0] == 7 && sectors[1] == 7);
 }
@@ -167,6 +189,7 @@ int main(void) {
   RUN(a_status_that_is_missing_cut_or_outside_is_refused);
   RUN(names_are_listed_by_prefix);
   RUN(a_list_that_leaves_its_buffer_is_refused);
+  RUN(a_name_that_no_nul_ends_is_not_read_past_the_buffer);
   RUN(a_snapshot_reports_what_it_has_used);
   RUN(a_broken_snapshot_is_told_from_a_working_one);
   return 0;
