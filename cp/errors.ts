@@ -46,6 +46,12 @@ export const HTTP_STATUS = {
 
 export type ErrorCode = keyof typeof HTTP_STATUS;
 
+/** The code that a program wrote down, maybe another version; `internal_error` when it is none. */
+export function toErrorCode(text: string): ErrorCode {
+  const isCode = (code: string): code is ErrorCode => Object.hasOwn(HTTP_STATUS, code);
+  return isCode(text) ? text : "internal_error";
+}
+
 export interface AppErrorOptions {
   /** What went wrong underneath: for the log, never for the client. */
   cause?: unknown;

@@ -45,9 +45,10 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
       noun("hosts"),
       room("operations", "deps", "operations", "under-way"),
       room("scheduler", "host-loads", "placement"),
-      noun("templates"),
+      noun("templates", "template"),
       noun(
         "capsules",
+        "capsule",
         "envd-tokens",
         "find-on-host",
         "limits",

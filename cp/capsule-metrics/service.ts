@@ -4,7 +4,7 @@ import { encodeId, type Id } from "../../proto/ids.ts";
 import type { AgentClient } from "../agents/agent-clients.ts";
 import { agentFailure } from "../agents/agent-errors.ts";
 import { METRICS_TIMEOUT_MS } from "../agents/limits.ts";
-import type { CapsuleOfTeam } from "../capsules/schema.ts";
+import type { CapsuleOfTeam } from "../capsules/capsule.ts";
 import type { Capsules } from "../capsules/service.ts";
 import type { Db } from "../db/client.ts";
 import { AppError } from "../errors.ts";

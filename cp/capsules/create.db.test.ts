@@ -10,7 +10,7 @@ import {
   until,
 } from "../../tests/harness/simulated-agent-platform.ts";
 import { capsules, events, hosts, templateHosts, templates } from "../db/tables.ts";
-import { PLATFORM_TEAM } from "../templates/service.ts";
+import { PLATFORM_TEAM } from "../templates/template.ts";
 
 let platform: TestPlatform;
 

@@ -14,10 +14,12 @@ import { secondsFromNow } from "../db/time.ts";
 import { AppError } from "../errors.ts";
 import { type EventActor, recordCapsuleEvents } from "../events/outbox.ts";
 import { answerOnce, type Claim } from "../idempotency/answer-once.ts";
-import { freeKey, type KeyedRequest, keepAnswer } from "../idempotency/service.ts";
+import { freeKey, type KeyedRequest, keepOutcome } from "../idempotency/service.ts";
 import { lockHost, selectCandidateHosts } from "../scheduler/host-loads.ts";
 import { type CapsuleShape, type HostLoad, hasRoom, rankHosts } from "../scheduler/placement.ts";
-import { findTemplate, hostsOfTemplate, type Template } from "../templates/service.ts";
+import { findTemplate, hostsOfTemplate } from "../templates/service.ts";
+import type { TemplateRow } from "../templates/template.ts";
+import type { CapsuleRow, NewCapsule } from "./capsule.ts";
 import type { CapsuleDeps } from "./deps.ts";
 import { DISK_SIZE_MB, MEMORY_MB_DEFAULT, MEMORY_MB_MIN, VCPUS_DEFAULT } from "./limits.ts";
 import {
@@ -28,8 +30,7 @@ import {
   runningColumns,
 } from "./moves.ts";
 import { insertCapsule, selectCapsule, updateDeadline } from "./queries.ts";
-import { type Capsule, type CapsuleRow, type CreateCapsule, toCapsule } from "./schema.ts";
-import { settledAnswer } from "./settled.ts";
+import { recordedCapsule, settledCreate } from "./settled.ts";
 
 /** From the insert to the question to the host there is only one short transaction. */
 const PENDING_DEADLINE_SEC = 30;
@@ -39,7 +40,7 @@ export const STARTING_DEADLINE_SEC = (CREATE_TIMEOUT_MS + DESTROY_TIMEOUT_MS) / 
 export interface CreateRequest {
   readonly teamId: Id<"team">;
   readonly actor: EventActor;
-  readonly body: CreateCapsule;
+  readonly asked: NewCapsule;
   readonly key: KeyedRequest | undefined;
 }
 
@@ -48,11 +49,15 @@ export interface CreateRequest {
  * `no_hosts_available`, `agent_error` (the capsule is then `error` and not on the host), and
  * `conflict` when it was destroyed meanwhile or the idempotency key belongs to another body.
  */
-export async function createCapsule(deps: CapsuleDeps, request: CreateRequest): Promise<Capsule> {
+export async function createCapsule(
+  deps: CapsuleDeps,
+  request: CreateRequest,
+): Promise<CapsuleRow> {
   return await answerOnce(deps.db, request.key, {
-    status: 201,
+    kind: "capsule",
     run: async (claim) => await placeAndStart(deps, request, claim),
-    settled: async ({ capsuleId }) => await settledAnswer(deps.db, capsuleId),
+    settled: async ([id]) => await settledCreate(deps.db, id),
+    found: async ([id]) => await recordedCapsule(deps.db, id),
     areFailuresKept: false,
   });
 }
@@ -60,10 +65,10 @@ export async function createCapsule(deps: CapsuleDeps, request: CreateRequest): 
 async function placeAndStart(
   deps: CapsuleDeps,
   request: CreateRequest,
-  claim: Claim,
-): Promise<Capsule> {
+  claim: Claim<"capsule">,
+): Promise<CapsuleRow> {
   const { key, teamId } = request;
-  const name = request.body.template;
+  const name = request.asked.template;
   const template = await findTemplate(deps.db, { teamId, name, defaultName: deps.defaultTemplate });
   const placed = await placeCapsule(deps, { request, template, claim });
   try {
@@ -87,9 +92,14 @@ interface Placed {
 /** Claims a place on the best host that has room, in the transaction that inserts the row. */
 async function placeCapsule(
   deps: CapsuleDeps,
-  { request, template, claim }: { request: CreateRequest; template: Template; claim: Claim },
+  {
+    request,
+    template,
+    claim,
+  }: { request: CreateRequest; template: TemplateRow; claim: Claim<"capsule"> },
 ): Promise<Placed> {
-  const shape = shapeOf(request.body, template);
+  const { asked } = request;
+  const shape = shapeOf(asked, template);
   const candidates = await findCandidates(deps, request.teamId, template);
 
   for (const candidate of rankHosts(candidates, shape)) {
@@ -97,7 +107,7 @@ async function placeCapsule(
       const host = await lockHost(tx, candidate.id);
       if (host === undefined || !hasRoom(host, shape)) return null;
       const id = newId("capsule");
-      await claim(tx, { capsuleId: id });
+      await claim(tx, [id]);
       const row = await insertCapsule(tx, {
         id,
         teamId: request.teamId,
@@ -106,8 +116,8 @@ async function placeCapsule(
         templateId: template.id,
         templateTeamId: template.teamId,
         ...shape,
-        timeoutSec: request.body.timeout_sec ?? 0,
-        privatePorts: request.body.private_ports ?? false,
+        timeoutSec: asked.timeoutSec,
+        privatePorts: asked.privatePorts,
         defaultUser: template.defaultUser,
         defaultEnv: template.defaultEnv,
         operationId: deps.operations.next(),
@@ -125,7 +135,7 @@ async function placeCapsule(
 async function findCandidates(
   deps: CapsuleDeps,
   teamId: Id<"team">,
-  template: Template,
+  template: TemplateRow,
 ): Promise<HostLoad[]> {
   const online = await selectCandidateHosts(deps.db, teamId);
   if (online.length === 0) throw new AppError("no_hosts_available", "no host is online");
@@ -138,21 +148,16 @@ async function findCandidates(
 }
 
 /** A template that holds memory fixes its size. */
-function shapeOf(body: CreateCapsule, template: Template): CapsuleShape {
+function shapeOf(asked: NewCapsule, template: TemplateRow): CapsuleShape {
   const diskSizeMb = DISK_SIZE_MB;
   if (template.type === "snapshot") {
     return { vcpus: template.vcpus, memoryMb: template.memoryMb, diskSizeMb };
   }
-  const vcpus = orDefault(body.vcpus, VCPUS_DEFAULT);
-  const memoryMb = orDefault(body.memory_mb, MEMORY_MB_DEFAULT);
+  const { vcpus = VCPUS_DEFAULT, memoryMb = MEMORY_MB_DEFAULT } = asked;
   if (memoryMb < MEMORY_MB_MIN) {
     throw new AppError("invalid_request", `memory_mb: must be at least ${MEMORY_MB_MIN}`);
   }
   return { vcpus, memoryMb, diskSizeMb };
-}
-
-function orDefault(value: number | undefined, standard: number): number {
-  return value === undefined || value <= 0 ? standard : value;
 }
 
 /** A capsule in `starting`, whose start this process is to end. */
@@ -164,10 +169,10 @@ export interface StartingCapsule {
 }
 
 interface Start extends StartingCapsule {
-  readonly template: Template;
+  readonly template: TemplateRow;
 }
 
-async function startCapsule(deps: CapsuleDeps, start: Start): Promise<Capsule> {
+async function startCapsule(deps: CapsuleDeps, start: Start): Promise<CapsuleRow> {
   const { row, host, actor } = start;
   const { id, operationId } = row;
   const starting = await moveCapsule(deps.db, {
@@ -201,7 +206,7 @@ export async function finishStart(
   deps: CapsuleDeps,
   start: StartingCapsule,
   reported: { hostIp: string; metadata: Record<string, string> },
-): Promise<Capsule> {
+): Promise<CapsuleRow> {
   return (await recordRunning(deps, start, reported)) ?? (await overtaken(deps, start));
 }
 
@@ -227,7 +232,7 @@ async function recordRunning(
   deps: CapsuleDeps,
   { row, actor, key }: StartingCapsule,
   reported: { hostIp: string; metadata: Record<string, string> },
-): Promise<Capsule | undefined> {
+): Promise<CapsuleRow | undefined> {
   return await deps.db.transaction(async (tx) => {
     // `missing`: the host fell silent for the monitor meanwhile, but has answered us.
     const moved = await moveFromAnyIn(tx, ["starting", "missing"], {
@@ -238,9 +243,8 @@ async function recordRunning(
       event: { type: "capsule.create", outcome: "success", actor },
     });
     if (moved === undefined) return undefined;
-    const capsule = toCapsule(moved);
-    if (key !== undefined) await keepAnswer(tx, key, { status: 201, response: capsule });
-    return capsule;
+    if (key !== undefined) await keepOutcome(tx, key, null);
+    return moved;
   });
 }
 
@@ -253,7 +257,7 @@ export async function failCapsule(
   start: StartingCapsule,
   failure: AppError,
   { isKeyFree = false } = {},
-): Promise<Capsule> {
+): Promise<CapsuleRow> {
   const { row, host, actor, key } = start;
   await destroyOnHost(deps, host, row.id);
   const failed = await deps.db.transaction(async (tx) => {
@@ -262,12 +266,12 @@ export async function failCapsule(
       from: "starting",
       to: "error",
       operationId: row.operationId,
-      set: { reason: failure.message },
+      set: { reason: failure.message, errorCode: failure.code },
       event: { type: "capsule.create", outcome: "error", actor, error: failure.message },
     });
     if (moved !== undefined && key !== undefined) {
       if (isKeyFree) await freeKey(tx, key);
-      else await keepAnswer(tx, key, { status: failure.status, response: failure.toBody() });
+      else await keepOutcome(tx, key, failure);
     }
     return moved;
   });
@@ -276,12 +280,12 @@ export async function failCapsule(
 }
 
 /** Somebody else moved the capsule on: a destroy, or a control plane that took us for dead. */
-async function overtaken(deps: CapsuleDeps, { row, host }: StartingCapsule): Promise<Capsule> {
+async function overtaken(deps: CapsuleDeps, { row, host }: StartingCapsule): Promise<CapsuleRow> {
   const current = await selectCapsule(deps.db, row.id);
   const isEnding = ["stopping", ...ENDED_STATES].includes(current?.status ?? "stopped");
   // The host may have begun after it was told to destroy.
   if (isEnding) await destroyOnHost(deps, host, row.id);
-  return await settledAnswer(deps.db, row.id);
+  return await settledCreate(deps.db, row.id);
 }
 
 /** Best effort: what stays because the host does not answer is destroyed when it does again. */

@@ -6,10 +6,10 @@ import { type HostStatus, selectHost } from "../agents/host-address.ts";
 import { DESTROY_TIMEOUT_MS } from "../agents/limits.ts";
 import { msSince, secondsFromNow } from "../db/time.ts";
 import type { EventActor } from "../events/outbox.ts";
+import type { CapsuleRow } from "./capsule.ts";
 import type { CapsuleDeps } from "./deps.ts";
 import { type MoveEvent, moveCapsule } from "./moves.ts";
 import { selectCapsule, updateDeadline } from "./queries.ts";
-import type { CapsuleRow } from "./schema.ts";
 
 /** The host's answer, and time to write it down. */
 const STOPPING_DEADLINE_SEC = DESTROY_TIMEOUT_MS / 1000 + 15;

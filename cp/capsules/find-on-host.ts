@@ -6,8 +6,8 @@ import type { AgentClient, AgentClients } from "../agents/agent-clients.ts";
 import type { CapsuleState } from "../capsule-states.ts";
 import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
+import type { CapsuleRow } from "./capsule.ts";
 import type { CapsuleQueries } from "./queries.ts";
-import type { CapsuleRow } from "./schema.ts";
 
 export interface RunningCapsule {
   readonly capsule: CapsuleRow;

@@ -14,29 +14,27 @@ import { type EventActor, recordCapsuleEvents } from "../events/outbox.ts";
 import type { Claim } from "../idempotency/answer-once.ts";
 import { lockHost } from "../scheduler/host-loads.ts";
 import { countRoom } from "../scheduler/placement.ts";
+import type { CapsuleRow, ForkResult } from "./capsule.ts";
 import { failCapsule, finishStart, STARTING_DEADLINE_SEC, type StartingCapsule } from "./create.ts";
 import type { CapsuleDeps } from "./deps.ts";
 import type { RunningCapsule } from "./find-on-host.ts";
 import { stopping } from "./host-change.ts";
 import { insertionEvent } from "./moves.ts";
 import { insertCapsule, updateDeadline } from "./queries.ts";
-import type { Capsule, CapsuleRow, Fork } from "./schema.ts";
-import { settledAnswer } from "./settled.ts";
+import { createFailure, recordedCapsule, settledCreate } from "./settled.ts";
 
 export interface ForkRequest {
   readonly actor: EventActor;
   readonly count: number;
   /** The source's when not told. */
   readonly timeoutSec: number | undefined;
-  readonly claim: Claim;
+  readonly claim: Claim<"capsule">;
 }
 
-/** As many as were asked for, in no order: each is a capsule that runs, or why there is none. */
-export type ForkResult = { readonly capsule: Capsule } | { readonly error: AppError };
-
 /**
- * Forks the running capsule. Throws when there is none at all: `no_hosts_available` when its host
- * has no room for any, `host_unavailable`, and what the host refused it with.
+ * Forks the running capsule: as many results as were asked for, in no order. Throws when there is
+ * none at all: `no_hosts_available` when its host has no room for any, `host_unavailable`, and what
+ * the host refused it with.
  */
 export async function forkCapsule(
   deps: CapsuleDeps,
@@ -86,22 +84,27 @@ export async function settledForks(
   db: Db,
   { forkIds, count }: { forkIds: readonly Id<"capsule">[]; count: number },
 ): Promise<ForkResult[]> {
-  const forks = await Promise.all(forkIds.map((id) => settled(settledAnswer(db, id))));
+  const forks = await Promise.all(forkIds.map((id) => settled(settledCreate(db, id))));
   const late = forks.find((fork) => "error" in fork && fork.error.code === "service_unavailable");
   if (late !== undefined && "error" in late) throw late.error;
+  return filled(forks, count);
+}
+
+/** The forks as they are by now: those that failed say why, the others are whatever became of them. */
+export async function recordedForks(
+  db: Db,
+  { forkIds, count }: { forkIds: readonly Id<"capsule">[]; count: number },
+): Promise<ForkResult[]> {
+  const rows = await Promise.all(forkIds.map((id) => recordedCapsule(db, id)));
+  const forks = rows.map((capsule) =>
+    capsule.errorCode === "" ? { capsule } : { error: createFailure(capsule) },
+  );
   return filled(forks, count);
 }
 
 function filled(forks: readonly ForkResult[], count: number): ForkResult[] {
   const error = new AppError("no_hosts_available", "the capsule's host has no room for more forks");
   return [...forks, ...Array.from({ length: count - forks.length }, () => ({ error }))];
-}
-
-/** How a fork is answered: exactly one of both fields. */
-export function toFork(result: ForkResult): Fork {
-  if ("capsule" in result) return result;
-  const { code, message } = result.error;
-  return { error: { code, message } };
 }
 
 /** Rows for as many forks as the host has room for. */
@@ -120,7 +123,7 @@ async function placeForks(
       throw new AppError("no_hosts_available", "the capsule's host has no room for a fork");
     }
     const forkIds = Array.from({ length: room }, () => newId("capsule"));
-    await claim(tx, { capsuleId: source.id, begun: forkIds });
+    await claim(tx, forkIds);
     const rows: CapsuleRow[] = [];
     for (const id of forkIds) {
       const row = {
@@ -148,7 +151,7 @@ function inherited(source: CapsuleRow) {
   return { ...shared, vcpus, memoryMb, diskSizeMb, privatePorts, defaultUser, defaultEnv };
 }
 
-async function settled(start: Promise<Capsule>): Promise<ForkResult> {
+async function settled(start: Promise<CapsuleRow>): Promise<ForkResult> {
   try {
     return { capsule: await start };
   } catch (error) {
@@ -160,7 +163,7 @@ async function settled(start: Promise<Capsule>): Promise<ForkResult> {
 async function outcome(
   deps: CapsuleDeps,
   { row: { id, operationId } }: StartingCapsule,
-  ending: Promise<Capsule>,
+  ending: Promise<CapsuleRow>,
 ): Promise<ForkResult> {
   try {
     return await settled(ending);

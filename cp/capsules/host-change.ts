@@ -13,10 +13,10 @@ import type { Queryable } from "../db/client.ts";
 import { secondsFromNow } from "../db/time.ts";
 import { AppError } from "../errors.ts";
 import type { EventActor } from "../events/outbox.ts";
+import type { CapsuleRow } from "./capsule.ts";
 import type { CapsuleDeps } from "./deps.ts";
 import { wrongState } from "./find-on-host.ts";
 import { selectCapsule, updateDeadline } from "./queries.ts";
-import type { CapsuleRow } from "./schema.ts";
 
 /** When a change that goes on at the host, or a host that does not answer, is looked at again. */
 const AGAIN_SEC = 1;

@@ -11,9 +11,9 @@ import {
   recordCapsuleEvents,
   SYSTEM_ACTOR,
 } from "../events/outbox.ts";
+import type { CapsuleRow } from "./capsule.ts";
 import { isLegalMove } from "./lifecycle.ts";
 import { type StateChange, updateState, updateStateOfHost } from "./queries.ts";
-import type { CapsuleRow } from "./schema.ts";
 
 export interface Move extends StateChange {
   readonly event?: MoveEvent;

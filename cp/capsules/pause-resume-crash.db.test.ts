@@ -7,7 +7,7 @@ import { encodeId } from "../../proto/ids.ts";
 import { TestPlatform, until } from "../../tests/harness/simulated-agent-platform.ts";
 import { ControlPlaneProgram } from "../../tests/harness/simulated-agent-program.ts";
 import { capsules, events, templateOperations, templates } from "../db/tables.ts";
-import { PLATFORM_TEAM } from "../templates/service.ts";
+import { PLATFORM_TEAM } from "../templates/template.ts";
 
 setDefaultTimeout(60_000);
 /** How long the host takes: time to be killed in. */

@@ -3,15 +3,28 @@
 import { Elysia, t } from "elysia";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
 import { IdempotencyHeaders } from "../idempotency/schema.ts";
+import { keyed } from "../idempotency/service.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { parseId } from "../wire.ts";
+import type { CapsuleRow, ForkResult } from "./capsule.ts";
 import { RUNNING_ERRORS } from "./route-errors.ts";
-import { Capsule, CapsuleParams, ForkCapsule, ForkList, ResumeCapsule } from "./schema.ts";
+import {
+  Capsule,
+  CapsuleParams,
+  ForkCapsule,
+  ForkList,
+  ResumeCapsule,
+  toCapsule,
+  toFork,
+} from "./schema.ts";
 import type { Capsules } from "./service.ts";
 
 /** Below the prefix of capsules. */
 export function pauseResumeRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
   const { capsules } = deps;
+  const shown = (row: CapsuleRow) => toCapsule(row, capsules.trafficToken(row));
+  const shownFork = (fork: ForkResult) =>
+    toFork(fork, "capsule" in fork ? capsules.trafficToken(fork.capsule) : undefined);
   return new Elysia()
     .use(authPlugin(deps))
     .post(
@@ -20,7 +33,8 @@ export function pauseResumeRoutes(deps: AuthDeps & { readonly capsules: Capsules
         // None of these is bound to how long a connection may be idle.
         server?.timeout(request, 0);
         const id = parseId("capsule", params.id, "id");
-        return await capsules.pause(caller, id, headers["idempotency-key"]);
+        const key = keyed(caller, headers["idempotency-key"], { operation: "pause", id });
+        return shown(await capsules.pause(caller, id, key));
       },
       {
         team: true,
@@ -35,7 +49,10 @@ export function pauseResumeRoutes(deps: AuthDeps & { readonly capsules: Capsules
       async ({ caller, params, headers, body, request, server }) => {
         server?.timeout(request, 0);
         const id = parseId("capsule", params.id, "id");
-        return await capsules.resume(caller, id, body ?? {}, headers["idempotency-key"]);
+        const asked = { memory: body?.memory ?? true };
+        const meant = { operation: "resume", id, ...asked };
+        const key = keyed(caller, headers["idempotency-key"], meant);
+        return shown(await capsules.resume(caller, id, asked, key));
       },
       {
         team: true,
@@ -59,8 +76,10 @@ export function pauseResumeRoutes(deps: AuthDeps & { readonly capsules: Capsules
       async ({ caller, params, headers, body, request, server, status }) => {
         server?.timeout(request, 0);
         const id = parseId("capsule", params.id, "id");
-        const key = headers["idempotency-key"];
-        return status(201, await capsules.fork(caller, id, body ?? {}, key));
+        const asked = { count: body?.count ?? 1, timeoutSec: body?.timeout_sec };
+        const meant = { operation: "fork", id, ...asked };
+        const key = keyed(caller, headers["idempotency-key"], meant);
+        return status(201, (await capsules.fork(caller, id, asked, key)).map(shownFork));
       },
       {
         team: true,

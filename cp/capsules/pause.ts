@@ -6,6 +6,7 @@ import { encodeId } from "../../proto/ids.ts";
 import { PAUSE_TIMEOUT_MS } from "../agents/limits.ts";
 import type { EventActor } from "../events/outbox.ts";
 import type { Claim } from "../idempotency/answer-once.ts";
+import type { CapsuleRow } from "./capsule.ts";
 import type { CapsuleDeps } from "./deps.ts";
 import type { RunningCapsule } from "./find-on-host.ts";
 import {
@@ -18,7 +19,6 @@ import {
   runChange,
 } from "./host-change.ts";
 import { type MoveEvent, moveCapsule, moveCapsuleIn, moveFromAny, toldAs } from "./moves.ts";
-import type { CapsuleRow } from "./schema.ts";
 
 /**
  * Pauses the running capsule. Throws `invalid_state` when it is not running any more, what the host
@@ -28,11 +28,11 @@ import type { CapsuleRow } from "./schema.ts";
 export async function pauseCapsule(
   deps: CapsuleDeps,
   { capsule, agent }: RunningCapsule,
-  { actor, claim }: { actor: EventActor; claim: Claim },
+  { actor, claim }: { actor: EventActor; claim: Claim<"capsule"> },
 ): Promise<CapsuleRow> {
   const { id } = capsule;
   const row = await deps.db.transaction(async (tx) => {
-    await claim(tx, { capsuleId: id });
+    await claim(tx, [id]);
     const moved = await moveCapsuleIn(tx, {
       id,
       from: "running",

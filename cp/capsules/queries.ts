@@ -8,8 +8,8 @@ import type { Db, Queryable } from "../db/client.ts";
 import { capsules, hosts } from "../db/tables.ts";
 import { secondsFromNow } from "../db/time.ts";
 import { isAbandoned } from "../operations/operations.ts";
+import type { CapsuleOfTeam, CapsuleRow } from "./capsule.ts";
 import { CAPSULES_LISTED_MAX } from "./limits.ts";
-import type { CapsuleOfTeam, CapsuleRow } from "./schema.ts";
 
 /** What a call about a capsule reads first, prepared: building it per request halves its rate. */
 export function prepareCapsuleQueries(db: Db) {

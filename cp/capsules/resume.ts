@@ -9,6 +9,7 @@ import type { EventActor } from "../events/outbox.ts";
 import type { Claim } from "../idempotency/answer-once.ts";
 import { lockHost } from "../scheduler/host-loads.ts";
 import { hasRoom, PAUSED_DISK_SHARE, PAUSED_MEMORY_SHARE } from "../scheduler/placement.ts";
+import type { CapsuleRow } from "./capsule.ts";
 import type { CapsuleDeps } from "./deps.ts";
 import type { RunningCapsule } from "./find-on-host.ts";
 import {
@@ -21,13 +22,12 @@ import {
   runChange,
 } from "./host-change.ts";
 import { moveCapsule, moveCapsuleIn, moveFromAny, runningColumns, toldAs } from "./moves.ts";
-import type { CapsuleRow } from "./schema.ts";
 
 export interface ResumeRequest {
   readonly actor: EventActor;
   /** False boots the disk as it is and forgets the memory. */
   readonly memory: boolean;
-  readonly claim: Claim;
+  readonly claim: Claim<"capsule">;
 }
 
 /**
@@ -91,7 +91,7 @@ async function beginResuming(
   { actor, claim }: Pick<ResumeRequest, "actor" | "claim">,
 ): Promise<CapsuleRow> {
   return await deps.db.transaction(async (tx) => {
-    await claim(tx, { capsuleId: capsule.id });
+    await claim(tx, [capsule.id]);
     const host = await lockHost(tx, capsule.hostId);
     if (host === undefined) {
       throw new AppError("host_unavailable", "the capsule's host takes no capsules at present");

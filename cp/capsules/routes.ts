@@ -3,11 +3,19 @@
 import { Elysia, t } from "elysia";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
 import { IdempotencyHeaders } from "../idempotency/schema.ts";
+import { keyed } from "../idempotency/service.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { parseId } from "../wire.ts";
 import { pauseResumeRoutes } from "./pause-resume-routes.ts";
 import { AUTH_ERRORS, CAPSULE_ERRORS, RUNNING_ERRORS } from "./route-errors.ts";
-import { Capsule, CapsuleList, CapsuleParams, CreateCapsule } from "./schema.ts";
+import {
+  Capsule,
+  CapsuleList,
+  CapsuleParams,
+  CreateCapsule,
+  toCapsule,
+  toNewCapsule,
+} from "./schema.ts";
 import type { Capsules } from "./service.ts";
 
 export interface CapsuleRouteDeps extends AuthDeps {
@@ -23,7 +31,9 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
       async ({ caller, body, headers, request, server, status }) => {
         // A start may take longer than a connection may be idle.
         server?.timeout(request, 0);
-        return status(201, await capsules.create(caller, body, headers["idempotency-key"]));
+        const key = keyed(caller, headers["idempotency-key"], body);
+        const created = await capsules.create(caller, toNewCapsule(body), key);
+        return status(201, toCapsule(created, capsules.trafficToken(created)));
       },
       {
         team: true,
@@ -42,15 +52,22 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
         detail: { summary: "Create a capsule and wait until it runs" },
       },
     )
-    .get("", async ({ caller }) => await capsules.list(caller.teamId), {
-      team: true,
-      response: { 200: CapsuleList, ...errors(...AUTH_ERRORS) },
-      detail: { summary: "List capsules, newest first, without stopped and failed ones" },
-    })
+    .get(
+      "",
+      async ({ caller }) => (await capsules.list(caller.teamId)).map((row) => toCapsule(row)),
+      {
+        team: true,
+        response: { 200: CapsuleList, ...errors(...AUTH_ERRORS) },
+        detail: { summary: "List capsules, newest first, without stopped and failed ones" },
+      },
+    )
     .get(
       "/:id",
-      async ({ caller, params }) =>
-        await capsules.get({ id: parseId("capsule", params.id, "id"), teamId: caller.teamId }),
+      async ({ caller, params }) => {
+        const id = parseId("capsule", params.id, "id");
+        const capsule = await capsules.get({ id, teamId: caller.teamId });
+        return toCapsule(capsule, capsules.trafficToken(capsule));
+      },
       {
         team: true,
         params: CapsuleParams,

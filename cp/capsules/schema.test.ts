@@ -1,8 +1,9 @@
 import { expect, test } from "bun:test";
 import { idFromUuid } from "../../proto/ids.ts";
 import { CAPSULE_STATES } from "../capsule-states.ts";
+import type { CapsuleRow } from "./capsule.ts";
 import { WIRE_STATUSES } from "./lifecycle.ts";
-import { type CapsuleRow, toCapsule } from "./schema.ts";
+import { toCapsule } from "./schema.ts";
 
 const ROW: CapsuleRow = {
   id: idFromUuid("capsule", "00000000-0000-0000-0000-000000000001"),
@@ -24,6 +25,7 @@ const ROW: CapsuleRow = {
   metadata: {},
   operationId: "00000000-0000-8000-8000-000000000004",
   reason: "",
+  errorCode: "",
   stateDeadline: null,
   privatePorts: false,
   durableAt: null,

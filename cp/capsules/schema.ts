@@ -2,9 +2,9 @@
 
 import { Type } from "@sinclair/typebox";
 import { type Static, t } from "elysia";
-import { encodeId, type Id } from "../../proto/ids.ts";
-import type { capsules } from "../db/tables.ts";
+import { encodeId } from "../../proto/ids.ts";
 import { timestamp } from "../wire.ts";
+import type { CapsuleRow, ForkResult, NewCapsule } from "./capsule.ts";
 import { WIRE_STATUSES, wireStatus } from "./lifecycle.ts";
 import {
   CAPSULES_LISTED_MAX,
@@ -14,8 +14,6 @@ import {
   TIMEOUT_SEC_MAX,
   VCPUS_MAX,
 } from "./limits.ts";
-
-export type CapsuleRow = typeof capsules.$inferSelect;
 
 const INT32_MIN = -(2 ** 31);
 
@@ -112,16 +110,29 @@ export type Capsule = Static<typeof Capsule>;
 export const CapsuleList = t.Array(Capsule, { maxItems: CAPSULES_LISTED_MAX });
 
 /** Exactly one of both. */
-export const Fork = t.Object({
+const Fork = t.Object({
   capsule: t.Optional(Capsule),
   error: t.Optional(t.Object({ code: t.String(), message: t.String() })),
 });
-export type Fork = Static<typeof Fork>;
+type Fork = Static<typeof Fork>;
 
 export const ForkList = t.Array(Fork, { maxItems: FORKS_MAX });
 
+/** What a create asks for. Zero processors or less are left to the platform, and so is memory. */
+export function toNewCapsule(body: CreateCapsule): NewCapsule {
+  const positive = (value: number | undefined) =>
+    value !== undefined && value > 0 ? value : undefined;
+  return {
+    template: body.template,
+    vcpus: positive(body.vcpus),
+    memoryMb: positive(body.memory_mb),
+    timeoutSec: body.timeout_sec ?? 0,
+    privatePorts: body.private_ports ?? false,
+  };
+}
+
 /** What a client sees of a capsule; what is empty is left out. */
-export function toCapsule(row: CapsuleRow): Capsule {
+export function toCapsule(row: CapsuleRow, trafficToken?: string): Capsule {
   return {
     id: encodeId("capsule", row.id),
     status: wireStatus(row.status),
@@ -136,12 +147,15 @@ export function toCapsule(row: CapsuleRow): Capsule {
     last_updated: timestamp(row.lastUpdated),
     ...(Object.keys(row.metadata).length === 0 ? {} : { metadata: row.metadata }),
     ...(row.privatePorts ? { private_ports: true } : {}),
+    ...(trafficToken === undefined ? {} : { traffic_token: trafficToken }),
     ...(row.durableAt === null ? {} : { durable_at: timestamp(row.durableAt) }),
     ...(row.reason === "" ? {} : { reason: row.reason }),
   };
 }
 
-export interface CapsuleOfTeam {
-  readonly id: Id<"capsule">;
-  readonly teamId: Id<"team">;
+/** How a fork is answered: exactly one of both fields. */
+export function toFork(result: ForkResult, trafficToken?: string): Fork {
+  if ("capsule" in result) return { capsule: toCapsule(result.capsule, trafficToken) };
+  const { code, message } = result.error;
+  return { error: { code, message } };
 }

@@ -1,6 +1,6 @@
 // The rules of capsules, as other parts of the control plane use them.
 
-import { decodeId, encodeId, type Id, idFromUuid } from "../../proto/ids.ts";
+import { encodeId, type Id } from "../../proto/ids.ts";
 import { agentFailure } from "../agents/agent-errors.ts";
 import { GUEST_CALL_TIMEOUT_MS } from "../agents/limits.ts";
 import type { TeamCaller } from "../auth/authenticator.ts";
@@ -8,14 +8,15 @@ import type { CapsuleState } from "../capsule-states.ts";
 import { AppError } from "../errors.ts";
 import { toActor } from "../events/actor.ts";
 import { answerOnce, type Claim } from "../idempotency/answer-once.ts";
-import { type KeyedRequest, keyed } from "../idempotency/service.ts";
+import type { KeyedRequest } from "../idempotency/service.ts";
 import { UnderWay } from "../operations/under-way.ts";
 import { ActivityMarks } from "./activity-marks.ts";
+import type { CapsuleOfTeam, CapsuleRow, ForkResult, NewCapsule } from "./capsule.ts";
 import { createCapsule } from "./create.ts";
 import type { CapsuleDeps, CapsuleStarter } from "./deps.ts";
 import { destroyCapsule } from "./destroy.ts";
 import { capsuleNotFound, findOnHost, findRunning, type RunningCapsule } from "./find-on-host.ts";
-import { forkCapsule, settledForks, toFork } from "./fork.ts";
+import { forkCapsule, recordedForks, settledForks } from "./fork.ts";
 import { pauseCapsule } from "./pause.ts";
 import {
   type CapsuleQueries,
@@ -24,17 +25,7 @@ import {
   touchCapsule,
 } from "./queries.ts";
 import { resumeCapsule } from "./resume.ts";
-import {
-  type Capsule,
-  type CapsuleOfTeam,
-  type CapsuleRow,
-  type CreateCapsule,
-  type Fork,
-  type ForkCapsule,
-  type ResumeCapsule,
-  toCapsule,
-} from "./schema.ts";
-import { settledChange } from "./settled.ts";
+import { recordedCapsule, settledChange } from "./settled.ts";
 
 export class Capsules implements AsyncDisposable {
   readonly #deps: CapsuleDeps;
@@ -48,35 +39,37 @@ export class Capsules implements AsyncDisposable {
   }
 
   /** See `createCapsule`. A `key` makes a repeated request safe, here and below. */
-  async create(caller: TeamCaller, body: CreateCapsule, key: string | undefined): Promise<Capsule> {
-    const { teamId } = caller;
-    const request = { teamId, actor: toActor(caller), body, key: keyed(caller, key, body) };
-    return this.#withToken(await this.#underWay.track(createCapsule(this.#deps, request)));
+  async create(caller: TeamCaller, asked: NewCapsule, key?: KeyedRequest): Promise<CapsuleRow> {
+    const request = { teamId: caller.teamId, actor: toActor(caller), asked, key };
+    return await this.#underWay.track(createCapsule(this.#deps, request));
   }
 
   /** The team's capsules, newest first, without those that ended. */
-  async list(teamId: Id<"team">): Promise<Capsule[]> {
-    return (await selectListed(this.#deps.db, teamId)).map(toCapsule);
+  async list(teamId: Id<"team">): Promise<CapsuleRow[]> {
+    return await selectListed(this.#deps.db, teamId);
   }
 
   /** The capsule in whatever state. Throws `not_found`. */
-  async get(ids: CapsuleOfTeam): Promise<Capsule> {
+  async get(ids: CapsuleOfTeam): Promise<CapsuleRow> {
     const row = await this.#queries.one(ids);
     if (row === undefined) throw capsuleNotFound(ids.id);
-    return this.#withToken(toCapsule(row));
+    return row;
+  }
+
+  /** What private ports ask for; undefined when the capsule's are public. */
+  trafficToken({ id, privatePorts }: CapsuleRow): string | undefined {
+    return privatePorts ? this.#deps.envdTokens.trafficOf(id) : undefined;
   }
 
   /** See `destroyCapsule`. Throws `not_found`. */
   async destroy(caller: TeamCaller, id: Id<"capsule">): Promise<void> {
-    const row = await this.#queries.one({ id, teamId: caller.teamId });
-    if (row === undefined) throw capsuleNotFound(id);
+    const row = await this.get({ id, teamId: caller.teamId });
     await this.#underWay.track(destroyCapsule(this.#deps, row, toActor(caller)));
   }
 
   /** See `pauseCapsule`. Throws `not_found`, `invalid_state`, `host_unavailable` too. */
-  async pause(caller: TeamCaller, id: Id<"capsule">, key?: string): Promise<Capsule> {
-    const request = keyed(caller, key, { operation: "pause", id });
-    return await this.#change(id, { request, to: "paused" }, async (claim) => {
+  async pause(caller: TeamCaller, id: Id<"capsule">, key?: KeyedRequest): Promise<CapsuleRow> {
+    return await this.#change(id, { key, to: "paused" }, async (claim) => {
       const running = await this.#running({ id, teamId: caller.teamId });
       return await pauseCapsule(this.#deps, running, { actor: toActor(caller), claim });
     });
@@ -86,11 +79,10 @@ export class Capsules implements AsyncDisposable {
   async resume(
     caller: TeamCaller,
     id: Id<"capsule">,
-    { memory = true }: ResumeCapsule,
-    key?: string,
-  ): Promise<Capsule> {
-    const request = keyed(caller, key, { operation: "resume", id, memory });
-    return await this.#change(id, { request, to: "running" }, async (claim) => {
+    { memory }: { memory: boolean },
+    key?: KeyedRequest,
+  ): Promise<CapsuleRow> {
+    return await this.#change(id, { key, to: "running" }, async (claim) => {
       const paused = await this.onHost({ id, teamId: caller.teamId, states: ["paused"] });
       return await resumeCapsule(this.#deps, paused, { actor: toActor(caller), memory, claim });
     });
@@ -100,23 +92,22 @@ export class Capsules implements AsyncDisposable {
   async fork(
     caller: TeamCaller,
     id: Id<"capsule">,
-    { count = 1, timeout_sec: timeoutSec }: ForkCapsule,
-    key?: string,
-  ): Promise<Fork[]> {
-    const request = keyed(caller, key, { operation: "fork", id, count, timeoutSec });
-    const forking = answerOnce(this.#deps.db, request, {
-      status: 201,
+    { count, timeoutSec }: { count: number; timeoutSec: number | undefined },
+    key?: KeyedRequest,
+  ): Promise<ForkResult[]> {
+    const { db } = this.#deps;
+    const forking = answerOnce(db, key, {
+      kind: "capsule",
       run: async (claim) => {
         const running = await this.#running({ id, teamId: caller.teamId });
         const asked = { actor: toActor(caller), count, timeoutSec, claim };
-        return (await forkCapsule(this.#deps, running, asked)).map(toFork);
+        return await forkCapsule(this.#deps, running, asked);
       },
-      settled: async ({ response }) =>
-        (await settledForks(this.#deps.db, { forkIds: toIds(response), count })).map(toFork),
+      settled: async (forkIds) => await settledForks(db, { forkIds, count }),
+      found: async (forkIds) => await recordedForks(db, { forkIds, count }),
       areFailuresKept: true,
     });
-    const forks = await this.#noticingLoss(this.#underWay.track(forking));
-    return forks.map((fork) => (fork.capsule ? { capsule: this.#withToken(fork.capsule) } : fork));
+    return await this.#noticingLoss(this.#underWay.track(forking));
   }
 
   /**
@@ -163,25 +154,18 @@ export class Capsules implements AsyncDisposable {
 
   async #change(
     id: Id<"capsule">,
-    { request, to }: { request: KeyedRequest | undefined; to: "paused" | "running" },
-    run: (claim: Claim) => Promise<CapsuleRow>,
-  ): Promise<Capsule> {
+    { key, to }: { key: KeyedRequest | undefined; to: "paused" | "running" },
+    run: (claim: Claim<"capsule">) => Promise<CapsuleRow>,
+  ): Promise<CapsuleRow> {
     const { db } = this.#deps;
-    const changing = answerOnce(db, request, {
-      status: 200,
-      run: async (claim) => toCapsule(await run(claim)),
+    const changing = answerOnce(db, key, {
+      kind: "capsule",
+      run,
       settled: async () => await settledChange(db, id, to),
+      found: async () => await recordedCapsule(db, id),
       areFailuresKept: false,
     });
-    return this.#withToken(await this.#noticingLoss(this.#underWay.track(changing)));
-  }
-
-  /** Tells whoever may use the capsule what its private ports ask for. */
-  #withToken(capsule: Capsule): Capsule {
-    const id = capsule.private_ports === true ? decodeId("capsule", capsule.id) : null;
-    return id === null
-      ? capsule
-      : { ...capsule, traffic_token: this.#deps.envdTokens.trafficOf(id) };
+    return await this.#noticingLoss(this.#underWay.track(changing));
   }
 
   async #running({ id, teamId }: CapsuleOfTeam): Promise<RunningCapsule> {
@@ -198,9 +182,4 @@ export class Capsules implements AsyncDisposable {
       throw error;
     }
   }
-}
-
-/** What the key of a fork is bound to; ours, written by this program or an older one. */
-function toIds(begun: unknown): Id<"capsule">[] {
-  return Array.isArray(begun) ? begun.map((id) => idFromUuid("capsule", String(id))) : [];
 }

@@ -7,6 +7,7 @@ import { selectHost } from "../agents/host-address.ts";
 import { CREATE_TIMEOUT_MS } from "../agents/limits.ts";
 import { msSince } from "../db/time.ts";
 import { SYSTEM_ACTOR } from "../events/outbox.ts";
+import type { CapsuleRow } from "./capsule.ts";
 import type { CapsuleDeps } from "./deps.ts";
 import { finishStopping } from "./destroy.ts";
 import { askHost, lookAgain } from "./host-change.ts";
@@ -14,7 +15,6 @@ import { type MoveEvent, moveCapsule, runningColumns } from "./moves.ts";
 import { pauseChange } from "./pause.ts";
 import { claimAbandoned } from "./queries.ts";
 import { resumeChange } from "./resume.ts";
-import type { CapsuleRow } from "./schema.ts";
 
 /** What one pass takes over, and works on at the same time. */
 const BATCH = 32;
@@ -136,7 +136,8 @@ async function fail(deps: CapsuleDeps, row: CapsuleRow, reason: string): Promise
     error: reason,
   };
   const { id, operationId, status: from } = row;
-  await moveCapsule(deps.db, { id, from, to: "error", operationId, set: { reason }, event });
+  const set = { reason, errorCode: "agent_error" };
+  await moveCapsule(deps.db, { id, from, to: "error", operationId, set, event });
   return true;
 }
 

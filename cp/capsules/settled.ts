@@ -1,13 +1,12 @@
-// What requests about capsules are answered that found the work begun by another one, whose control
-// plane may be gone.
+// What became of work on capsules that another request began, whose control plane may be gone.
 
 import type { Id } from "../../proto/ids.ts";
 import { CREATE_TIMEOUT_MS, DESTROY_TIMEOUT_MS } from "../agents/limits.ts";
 import { OPERATION_STATES } from "../capsule-states.ts";
 import type { Db } from "../db/client.ts";
-import { AppError } from "../errors.ts";
+import { AppError, toErrorCode } from "../errors.ts";
+import type { CapsuleRow } from "./capsule.ts";
 import { selectCapsule } from "./queries.ts";
-import { type Capsule, type CapsuleRow, toCapsule } from "./schema.ts";
 
 /** Work that waits for another's outcome looks this often: a start takes longer. */
 const POLL_MS = 50;
@@ -15,13 +14,25 @@ const POLL_MS = 50;
 const WAIT_MS = CREATE_TIMEOUT_MS + DESTROY_TIMEOUT_MS;
 
 /** The capsule as its create left it. Throws when it failed, or when it was destroyed meanwhile. */
-export async function settledAnswer(db: Db, id: Id<"capsule">): Promise<Capsule> {
+export async function settledCreate(db: Db, id: Id<"capsule">): Promise<CapsuleRow> {
   const row = await waitUntilSettled(db, id);
-  if (row.status === "error") throw new AppError("agent_error", row.reason);
+  if (row.errorCode !== "") throw createFailure(row);
   if (row.startedAt === null || row.status === "stopping" || row.status === "stopped") {
     throw new AppError("conflict", "the capsule was destroyed while it was being created");
   }
-  return toCapsule(row);
+  return row;
+}
+
+/** Why there is no such capsule: its create failed. */
+export function createFailure({ errorCode, reason }: CapsuleRow): AppError {
+  return new AppError(toErrorCode(errorCode), reason);
+}
+
+/** The capsule, in whatever state. Throws `conflict` when there is none any more. */
+export async function recordedCapsule(db: Db, id: Id<"capsule">): Promise<CapsuleRow> {
+  const row = await selectCapsule(db, id);
+  if (row === undefined) throw new AppError("conflict", "the capsule was deleted");
+  return row;
 }
 
 /** The capsule as its pause or resume left it; null when that did not succeed. */
@@ -29,16 +40,15 @@ export async function settledChange(
   db: Db,
   id: Id<"capsule">,
   to: "paused" | "running",
-): Promise<Capsule | null> {
+): Promise<CapsuleRow | null> {
   const row = await waitUntilSettled(db, id);
-  return row.status === to ? toCapsule(row) : null;
+  return row.status === to ? row : null;
 }
 
 async function waitUntilSettled(db: Db, id: Id<"capsule">): Promise<CapsuleRow> {
   const endsAt = Date.now() + WAIT_MS;
   while (Date.now() < endsAt) {
-    const row = await selectCapsule(db, id);
-    if (row === undefined) throw new AppError("conflict", "the capsule was deleted");
+    const row = await recordedCapsule(db, id);
     if (isOver(row)) return row;
     await Bun.sleep(POLL_MS);
   }

@@ -25,6 +25,7 @@ import { hosts } from "./host-tables.ts";
 export const TEMPLATE_TYPES = ["base", "snapshot"] as const;
 export const BUILD_STATUSES = ["pending", "running", "success", "failed", "cancelled"] as const;
 export const TEMPLATE_OPERATION_KINDS = ["create", "delete"] as const;
+export const SUBJECT_KINDS = ["capsule", "template"] as const;
 export const METRIC_TIERS = ["10m", "2h", "24h"] as const;
 export const EVENT_OUTCOMES = ["success", "error", ""] as const;
 export const ACTOR_TYPES = ["user", "api_key", "system"] as const;
@@ -107,7 +108,8 @@ export const templateOperations = pgTable(
  * one is recognised. `state_deadline` is when a transient state counts as lost. `durable_at` is
  * since when a pause is safe against a loss of the host's memory. The defaults are the template's at
  * the create: a resume needs them after the template is gone. `metrics_saved_for` is the operation
- * after whose pause the capsule's points were copied here.
+ * after whose pause the capsule's points were copied here. `error_code` is the API's code of a create
+ * that failed, whose `reason` says why.
  */
 export const capsules = pgTable(
   "capsules",
@@ -133,6 +135,7 @@ export const capsules = pgTable(
     metadata: jsonb("metadata").$type<StringMap>().notNull().default({}),
     operationId: uuid("operation_id").notNull(),
     reason: text("reason").notNull().default(""),
+    errorCode: text("error_code").notNull().default(""),
     stateDeadline: instant("state_deadline"),
     privatePorts: boolean("private_ports").notNull().default(false),
     durableAt: instant("durable_at"),
@@ -169,7 +172,10 @@ export const unknownCapsules = pgTable(
   (t) => [primaryKey({ columns: [t.hostId, t.capsuleId] })],
 );
 
-/** The first answer to each create request that carried an `Idempotency-Key`. */
+/**
+ * What each request with an `Idempotency-Key` began, and how that ended: `code` is null until then,
+ * empty when it went well, else that of the error.
+ */
 export const idempotencyKeys = pgTable(
   "idempotency_keys",
   {
@@ -178,14 +184,16 @@ export const idempotencyKeys = pgTable(
       .references(() => teams.id),
     key: text("key").notNull(),
     requestHash: text("request_hash").notNull(),
-    capsuleId: idColumn("capsule", "capsule_id").notNull(),
-    status: integer("status"),
-    response: jsonb("response").$type<unknown>(),
+    subjectKind: text("subject_kind", { enum: SUBJECT_KINDS }).notNull(),
+    subjectIds: uuid("subject_ids").array().notNull(),
+    code: text("code"),
+    message: text("message").notNull().default(""),
     createdAt: createdAt(),
   },
   (t) => [
     primaryKey({ columns: [t.teamId, t.key] }),
     index("idx_idempotency_keys_created_at").on(t.createdAt),
+    check("idempotency_keys_subject_kind", isOneOf(t.subjectKind, SUBJECT_KINDS)),
   ],
 );
 

@@ -9,6 +9,7 @@ import defaultsOfCode from "../../migrations/0005_defaults-of-code.sql" with { t
 import unknownHostsAndCapsules from "../../migrations/0006_unknown-hosts-and-capsules.sql" with {
   type: "text",
 };
+import outcomesOfKeys from "../../migrations/0007_outcomes-of-keys.sql" with { type: "text" };
 
 export interface Migration {
   /** The file's name without `.sql`. */
@@ -25,4 +26,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { name: "0004_metrics-saved", sql: metricsSaved },
   { name: "0005_defaults-of-code", sql: defaultsOfCode },
   { name: "0006_unknown-hosts-and-capsules", sql: unknownHostsAndCapsules },
+  { name: "0007_outcomes-of-keys", sql: outcomesOfKeys },
 ];

@@ -48,17 +48,15 @@ const METHODS = {
 const callsOf = (verb: Verb) =>
   platform.agent.calls.filter((method) => method === METHODS[verb]).length;
 
-/** As if the control plane had died after the host's answer, before it kept its own. */
-async function forgetAnswer(key: string, begun: unknown): Promise<void> {
-  await platform.database.db
-    .update(idempotencyKeys)
-    .set({ status: null, response: begun })
-    .where(eq(idempotencyKeys.key, key));
+/** As if the control plane had died after the host's answer, before it kept the outcome. */
+async function forgetOutcome(key: string): Promise<void> {
+  const own = eq(idempotencyKeys.key, key);
+  await platform.database.db.update(idempotencyKeys).set({ code: null }).where(own);
 }
 
-async function begunOf(key: string): Promise<unknown> {
+async function rowOf(key: string) {
   const own = eq(idempotencyKeys.key, key);
-  return (await platform.database.db.select().from(idempotencyKeys).where(own))[0]?.response;
+  return (await platform.database.db.select().from(idempotencyKeys).where(own))[0];
 }
 
 test.each(VERBS)("a repeated %s is answered by the first one, without the host", async (verb) => {
@@ -95,16 +93,55 @@ test.each(VERBS)("a %s whose control plane died is answered by what became of it
   const asking = ask(verb, id, key);
   await until(async () => (await platform.database.db.select().from(idempotencyKeys)).length > 0);
   await until(() => platform.agent.underWay > 0);
-  const begun = await begunOf(key);
+  const begun = await rowOf(key);
   held.resolve();
   const first = await asking;
-  await forgetAnswer(key, begun);
+  await forgetOutcome(key);
 
   const again = await ask(verb, id, key);
 
   expect(first.status).toBeLessThan(300);
   expect([again.status, ids(again)]).toEqual([first.status, ids(first)]);
-  expect(await begunOf(key)).toEqual(JSON.parse(JSON.stringify(again.body)));
+  expect([begun?.code, (await rowOf(key))?.code]).toEqual([null, ""]);
+  expect((await rowOf(key))?.subjectIds).toEqual(begun?.subjectIds ?? []);
+});
+
+// Another program than the first one answers: it knows of the work what the record says.
+test("a repeated fork has the same outcomes, each with its own code, as its capsules are by now", async () => {
+  const id = await subject("fork");
+  platform.agent.faultBefore("createSandbox", () => {
+    throw new ConnectError("no slot is free", Code.ResourceExhausted);
+  });
+  const fork = () => {
+    const headers = { "idempotency-key": "some" };
+    return platform.call("POST", `/v1/capsules/${id}/fork`, { body: { count: 3 }, headers });
+  };
+
+  const first = await fork();
+  const again = await fork();
+  const made = entries(first).find(({ capsule }) => capsule !== undefined)?.capsule;
+  await platform.call("DELETE", `/v1/capsules/${made?.id}`);
+  const later = entries(await fork()).find(({ capsule }) => capsule?.id === made?.id);
+
+  expect(
+    entries(first)
+      .map(({ error }) => error?.code ?? "runs")
+      .toSorted(),
+  ).toEqual(["no_hosts_available", "runs", "runs"]);
+  expect<unknown>(again).toEqual(first);
+  expect(later?.capsule).toMatchObject({ status: "stopped" });
+});
+
+test("a repeated snapshot whose template is gone says so, and makes no other", async () => {
+  const id = await subject("snapshot");
+  const first = await ask("snapshot", id, "gone");
+  await platform.call("DELETE", `/v1/snapshots/${first.body.name}`);
+  const before = callsOf("snapshot");
+
+  const again = await ask("snapshot", id, "gone");
+
+  expect([again.status, again.body.error.code]).toEqual([409, "conflict"]);
+  expect(callsOf("snapshot")).toBe(before);
 });
 
 test("the key of a pause is no key of a resume", async () => {
@@ -154,6 +191,13 @@ test("a pause whose end nobody knew yet is answered by its end", async () => {
   expect(first.status).toBe(502);
   expect((await again).body).toMatchObject({ id, status: "paused" });
 });
+
+interface Entry {
+  readonly capsule?: { readonly id: string };
+  readonly error?: { readonly code: string };
+}
+
+const entries = ({ body }: Answer): Entry[] => Object.values(body as object);
 
 /** Of what was made, in no order. */
 function ids({ body }: Answer): unknown {

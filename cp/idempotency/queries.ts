@@ -18,7 +18,7 @@ export interface KeyOfTeam {
  */
 export async function insertKey(
   q: Queryable,
-  row: KeyOfTeam & { requestHash: string; capsuleId: Id<"capsule">; response: unknown },
+  row: KeyOfTeam & Pick<KeyRow, "requestHash" | "subjectKind" | "subjectIds">,
 ): Promise<boolean> {
   const inserted = await q
     .insert(idempotencyKeys)
@@ -41,16 +41,16 @@ export async function selectLiveKey(
   return row;
 }
 
-/** Keeps the first answer; a later one changes nothing. */
-export async function updateAnswer(
+/** Keeps the first outcome; a later one changes nothing. */
+export async function updateOutcome(
   q: Queryable,
   key: KeyOfTeam,
-  answer: { status: number; response: unknown },
+  outcome: { code: string; message: string },
 ): Promise<void> {
   await q
     .update(idempotencyKeys)
-    .set(answer)
-    .where(and(isKey(key), isNull(idempotencyKeys.status)));
+    .set(outcome)
+    .where(and(isKey(key), isNull(idempotencyKeys.code)));
 }
 
 /** Frees the key if it is older than that. */
@@ -62,16 +62,12 @@ export async function deleteExpiredKey(
   await q.delete(idempotencyKeys).where(and(isKey(key), isOlderThan(ttlHours)));
 }
 
-/** Deletes the key if it has no answer yet, and only if it is of that time when one is told. */
-export async function deleteUnanswered(
-  q: Queryable,
-  key: KeyOfTeam,
-  createdAt?: Date,
-): Promise<void> {
+/** Deletes the key if its work has not ended, and only if it is of that time when one is given. */
+export async function deleteUnended(q: Queryable, key: KeyOfTeam, createdAt?: Date): Promise<void> {
   // A Date has no microseconds.
   const time = sql`date_trunc('milliseconds', ${idempotencyKeys.createdAt})`;
   const isSame = createdAt === undefined ? undefined : sql`${time} = ${createdAt.toISOString()}`;
-  await q.delete(idempotencyKeys).where(and(isKey(key), isNull(idempotencyKeys.status), isSame));
+  await q.delete(idempotencyKeys).where(and(isKey(key), isNull(idempotencyKeys.code), isSame));
 }
 
 /** Deletes up to `limit` keys older than that; returns how many. */

@@ -10,7 +10,8 @@ export const IdempotencyHeaders = t.Object({
     t.String({
       minLength: 1,
       maxLength: KEY_LENGTH_MAX,
-      description: "A repeated request with the same key and body gets the first one's answer.",
+      description:
+        "Asked again with the same key and body nothing is done twice: the answer is what the first came to.",
     }),
   ),
 });

@@ -1,23 +1,38 @@
-// A repeated request with the same key gets the first one's answer. A key is kept with what it
-// created, in one transaction: a request that created nothing leaves its key free.
+// A repeated request with the same key gets what the first one came to. A key is kept with what it
+// began, in one transaction: a request that began nothing leaves its key free.
 
-import type { Id } from "../../proto/ids.ts";
+import { type Id, idFromUuid } from "../../proto/ids.ts";
 import type { TeamCaller } from "../auth/authenticator.ts";
 import type { Db, Queryable, Tx } from "../db/client.ts";
 import { AppError } from "../errors.ts";
 import {
   deleteExpiredKey,
   deleteExpiredKeys,
-  deleteUnanswered,
+  deleteUnended,
   insertKey,
   type KeyOfTeam,
   type KeyRow,
   selectLiveKey,
-  updateAnswer,
+  updateOutcome,
 } from "./queries.ts";
 
 /** How long a client may repeat a request. */
 const KEY_TTL_HOURS = 24;
+
+/** What a request with a key begins: one capsule or several, or a template. */
+interface SubjectIds {
+  readonly capsule: Id<"capsule">;
+  readonly template: string;
+}
+export type SubjectKind = keyof SubjectIds;
+export type SubjectId<K extends SubjectKind> = SubjectIds[K];
+/** At least one. */
+export type Subject<K extends SubjectKind> = readonly [SubjectId<K>, ...SubjectId<K>[]];
+
+const TO_SUBJECT: { [K in SubjectKind]: (uuid: string) => SubjectId<K> } = {
+  capsule: (uuid) => idFromUuid("capsule", uuid),
+  template: (uuid) => uuid,
+};
 
 /** A key of a team with the request it came with. */
 export interface KeyedRequest extends KeyOfTeam {
@@ -39,40 +54,44 @@ function hashRequest(body: Readonly<Record<string, unknown>>): string {
  */
 export async function findKey(q: Queryable, request: KeyedRequest): Promise<KeyRow | undefined> {
   const row = await selectLiveKey(q, request, KEY_TTL_HOURS);
-  if (row !== undefined && row.requestHash !== request.requestHash) {
-    throw new AppError("conflict", "idempotency-key: was used with another request");
-  }
+  if (row !== undefined && row.requestHash !== request.requestHash) throw usedOtherwise();
   return row;
 }
 
-/**
- * Whether the key is now bound to the capsule; false when another request has it. `begun` says what
- * else its work was about, until there is an answer.
- */
-export async function claimKey(
+/** Whether the key is bound to these from now on; false when another request has it. */
+export async function claimKey<K extends SubjectKind>(
   tx: Tx,
   { teamId, key, requestHash }: KeyedRequest,
-  { capsuleId, begun = null }: { capsuleId: Id<"capsule">; begun?: unknown },
+  { kind, ids }: { kind: K; ids: readonly SubjectId<K>[] },
 ): Promise<boolean> {
   await deleteExpiredKey(tx, { teamId, key }, KEY_TTL_HOURS);
-  return await insertKey(tx, { teamId, key, requestHash, capsuleId, response: begun });
+  const subject = { subjectKind: kind, subjectIds: [...ids] };
+  return await insertKey(tx, { teamId, key, requestHash, ...subject });
+}
+
+/** What the key is bound to. Throws `conflict` when that is of another kind. */
+export function subjectOf<K extends SubjectKind>(row: KeyRow, kind: K): Subject<K> {
+  if (row.subjectKind !== kind) throw usedOtherwise();
+  const [first, ...others] = row.subjectIds.map(TO_SUBJECT[kind]);
+  if (first === undefined) throw new Error("unreachable: a key that is bound to nothing");
+  return [first, ...others];
 }
 
 /**
- * Lets go of a key whose work came to nothing, unless it has an answer. With `createdAt` only if no
+ * Lets go of a key whose work came to nothing, unless it has ended. With `createdAt` only if no
  * other request has it by now.
  */
 export async function freeKey(q: Queryable, key: KeyOfTeam, createdAt?: Date): Promise<void> {
-  await deleteUnanswered(q, key, createdAt);
+  await deleteUnended(q, key, createdAt);
 }
 
-/** Keeps the first answer to the request; a later one changes nothing. */
-export async function keepAnswer(
+/** Keeps how the request's work ended, null for well; what ends later changes nothing. */
+export async function keepOutcome(
   q: Queryable,
   key: KeyOfTeam,
-  answer: { status: number; response: unknown },
+  failure: AppError | null,
 ): Promise<void> {
-  await updateAnswer(q, key, answer);
+  await updateOutcome(q, key, { code: failure?.code ?? "", message: failure?.message ?? "" });
 }
 
 /** Forgets keys past their time, at most `limit`; returns how many. */
@@ -87,4 +106,8 @@ export function keyed(
   request: Readonly<Record<string, unknown>>,
 ): KeyedRequest | undefined {
   return key === undefined ? undefined : { teamId, key, requestHash: hashRequest(request) };
+}
+
+function usedOtherwise(): AppError {
+  return new AppError("conflict", "idempotency-key: was used with another request");
 }

@@ -3,7 +3,7 @@
 import { and, eq, inArray, isNull, lt, notExists, notInArray, or, sql } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
 import { ENDED_STATES, LIVE_STATES } from "../capsule-states.ts";
-import type { CapsuleRow } from "../capsules/schema.ts";
+import type { CapsuleRow } from "../capsules/capsule.ts";
 import type { Db, Queryable, Tx } from "../db/client.ts";
 import { capsules, hosts, unknownCapsules } from "../db/tables.ts";
 import { HOST_SILENT_SEC } from "../scheduler/host-loads.ts";

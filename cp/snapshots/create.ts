@@ -13,7 +13,8 @@ import type { Tx } from "../db/client.ts";
 import { AppError } from "../errors.ts";
 import { type EventActor, recordSnapshotEvent } from "../events/outbox.ts";
 import type { Claim } from "../idempotency/answer-once.ts";
-import { DEFAULT_ALIAS, PLATFORM_TEAM, templatesNamed } from "../templates/service.ts";
+import { templatesNamed } from "../templates/service.ts";
+import { DEFAULT_ALIAS, PLATFORM_TEAM, type TemplateRow } from "../templates/template.ts";
 import type { SnapshotDeps } from "./deps.ts";
 import {
   deleteOperation,
@@ -26,7 +27,6 @@ import {
   selectHost,
   selectSource,
   selectTemplate,
-  type TemplateRow,
   updateToDelete,
 } from "./queries.ts";
 import { REMOVAL_LEASE_SEC, recordRemovals, removeFiles } from "./remove.ts";
@@ -43,7 +43,7 @@ export interface SnapshotRequest {
   readonly actor: EventActor;
   readonly name: string;
   readonly isOverwriting: boolean;
-  readonly claim: Claim;
+  readonly claim: Claim<"template">;
 }
 
 /**
@@ -58,7 +58,7 @@ export async function createSnapshot(
   const { capsule } = request.source;
   const operation = await deps.db.transaction(async (tx) => {
     const templateId = crypto.randomUUID();
-    await request.claim(tx, { capsuleId: capsule.id, begun: templateId });
+    await request.claim(tx, [templateId]);
     await requireFreeName(tx, request);
     const inserted = await insertOperation(tx, {
       templateId,
@@ -171,6 +171,13 @@ async function recordCreated(
   return await settledTemplate(deps, operation.templateId, SETTLED_WAIT_MS);
 }
 
+/** The template that was made. Throws `conflict` when it was deleted since. */
+export async function recordedTemplate(deps: SnapshotDeps, id: string): Promise<TemplateRow> {
+  const template = await selectTemplate(deps.db, id);
+  if (template !== undefined) return template;
+  throw new AppError("conflict", "the snapshot was given up, or deleted meanwhile");
+}
+
 /**
  * The template that another control plane, or another request, is making, once it is there. Throws
  * `conflict` when it was given up, `service_unavailable` when that takes longer than `waitMs`.
@@ -187,9 +194,7 @@ export async function settledTemplate(
     }
     await Bun.sleep(SETTLED_POLL_MS);
   }
-  const template = await selectTemplate(deps.db, templateId);
-  if (template !== undefined) return template;
-  throw new AppError("conflict", "the snapshot was given up, or deleted meanwhile");
+  return await recordedTemplate(deps, templateId);
 }
 
 async function insertCreated(

@@ -6,10 +6,9 @@ import type { Id } from "../../proto/ids.ts";
 import type { Queryable } from "../db/client.ts";
 import { capsules, hosts, templateHosts, templateOperations, templates } from "../db/tables.ts";
 import { isAbandoned } from "../operations/operations.ts";
+import type { TemplateRow, TemplateType } from "../templates/template.ts";
 
-export type TemplateRow = typeof templates.$inferSelect;
 export type OperationRow = typeof templateOperations.$inferSelect;
-export type TemplateType = TemplateRow["type"];
 
 /** The templates of the teams, newest first. */
 export async function selectTemplates(

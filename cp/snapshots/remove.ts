@@ -6,7 +6,8 @@ import { SNAPSHOT_DELETE_TIMEOUT_MS } from "../agents/limits.ts";
 import type { Tx } from "../db/client.ts";
 import { AppError } from "../errors.ts";
 import { type EventActor, recordSnapshotEvent } from "../events/outbox.ts";
-import { PLATFORM_TEAM, templatesNamed } from "../templates/service.ts";
+import { templatesNamed } from "../templates/service.ts";
+import { PLATFORM_TEAM, type TemplateRow } from "../templates/template.ts";
 import type { SnapshotDeps } from "./deps.ts";
 import {
   deleteOperation,
@@ -15,7 +16,6 @@ import {
   type OperationRow,
   secondsFromNow,
   selectHost,
-  type TemplateRow,
   updateDeadline,
 } from "./queries.ts";
 

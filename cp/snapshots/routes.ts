@@ -3,6 +3,7 @@
 import { Elysia, t } from "elysia";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
 import { IdempotencyHeaders } from "../idempotency/schema.ts";
+import { keyed } from "../idempotency/service.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { parseId } from "../wire.ts";
 import {
@@ -12,6 +13,7 @@ import {
   SnapshotParams,
   Template,
   TemplateList,
+  toTemplate,
 } from "./schema.ts";
 import type { Snapshots } from "./service.ts";
 
@@ -29,9 +31,11 @@ export function snapshotRoutes(deps: SnapshotRouteDeps) {
         // It may take longer than a connection may be idle.
         server?.timeout(request, 0);
         const capsuleId = parseId("capsule", body.sandbox_id, "sandbox_id");
-        const isOverwriting = query.overwrite === "true";
-        const asked = { capsuleId, name: body.name, isOverwriting };
-        return status(201, await snapshots.create(caller, asked, headers["idempotency-key"]));
+        const asked = { name: body.name, isOverwriting: query.overwrite === "true" };
+        const meant = { operation: "snapshot", id: capsuleId, ...asked };
+        const key = keyed(caller, headers["idempotency-key"], meant);
+        const made = await snapshots.create(caller, { capsuleId, ...asked }, key);
+        return status(201, toTemplate(made));
       },
       {
         team: true,
@@ -59,12 +63,17 @@ export function snapshotRoutes(deps: SnapshotRouteDeps) {
         },
       },
     )
-    .get("", async ({ caller, query }) => await snapshots.list(caller.teamId, query.type), {
-      team: true,
-      query: ListQuery,
-      response: { 200: TemplateList, ...errors("unauthorized", "forbidden", "invalid_request") },
-      detail: { summary: "List the team's and the platform's templates, newest first" },
-    })
+    .get(
+      "",
+      async ({ caller, query }) =>
+        (await snapshots.list(caller.teamId, query.type)).map(toTemplate),
+      {
+        team: true,
+        query: ListQuery,
+        response: { 200: TemplateList, ...errors("unauthorized", "forbidden", "invalid_request") },
+        detail: { summary: "List the team's and the platform's templates, newest first" },
+      },
+    )
     .delete(
       "/:name",
       async ({ caller, params, request, server, set }) => {

@@ -3,11 +3,10 @@
 import { Type } from "@sinclair/typebox";
 import { type Static, t } from "elysia";
 import { TEMPLATE_NAME_PATTERN } from "../capsules/limits.ts";
-import { TEMPLATE_TYPES, type templates } from "../db/tables.ts";
+import { TEMPLATE_TYPES } from "../db/tables.ts";
+import { PLATFORM_TEAM, type TemplateRow } from "../templates/template.ts";
 import { ID_LENGTH_MAX, timestamp } from "../wire.ts";
-
-/** What one answer lists. A team with more templates than this needs pages first. */
-export const TEMPLATES_LISTED_MAX = 1000;
+import { TEMPLATES_LISTED_MAX } from "./limits.ts";
 
 export const CreateSnapshot = t.Object({
   sandbox_id: t.String({
@@ -53,10 +52,7 @@ export type Template = Static<typeof Template>;
 
 export const TemplateList = t.Array(Template, { maxItems: TEMPLATES_LISTED_MAX });
 
-export function toTemplate(
-  row: typeof templates.$inferSelect,
-  { isPlatform }: { isPlatform: boolean },
-): Template {
+export function toTemplate(row: TemplateRow): Template {
   return {
     name: row.name,
     type: row.type,
@@ -64,7 +60,7 @@ export function toTemplate(
     memory_mb: row.memoryMb,
     size_bytes: row.sizeBytes,
     created_at: timestamp(row.createdAt),
-    platform: isPlatform,
+    platform: row.teamId === PLATFORM_TEAM,
     ...(Object.keys(row.metadata).length === 0 ? {} : { metadata: row.metadata }),
   };
 }

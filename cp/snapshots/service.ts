@@ -7,15 +7,15 @@ import type { Capsules } from "../capsules/service.ts";
 import { randomHex } from "../digest.ts";
 import { toActor } from "../events/actor.ts";
 import { answerOnce } from "../idempotency/answer-once.ts";
-import { keyed } from "../idempotency/service.ts";
+import type { KeyedRequest } from "../idempotency/service.ts";
 import type { OperationStarter } from "../operations/deps.ts";
 import { UnderWay } from "../operations/under-way.ts";
-import { PLATFORM_TEAM } from "../templates/service.ts";
-import { createSnapshot, settledTemplate } from "./create.ts";
+import { PLATFORM_TEAM, type TemplateRow, type TemplateType } from "../templates/template.ts";
+import { createSnapshot, recordedTemplate, settledTemplate } from "./create.ts";
 import type { SnapshotDeps } from "./deps.ts";
-import { selectTemplates, type TemplateRow, type TemplateType } from "./queries.ts";
+import { TEMPLATES_LISTED_MAX } from "./limits.ts";
+import { selectTemplates } from "./queries.ts";
 import { deleteSnapshot } from "./remove.ts";
-import { TEMPLATES_LISTED_MAX, type Template, toTemplate } from "./schema.ts";
 
 export class Snapshots implements AsyncDisposable {
   readonly #deps: SnapshotDeps;
@@ -35,32 +35,30 @@ export class Snapshots implements AsyncDisposable {
   async create(
     caller: TeamCaller,
     request: { capsuleId: Id<"capsule">; name: string | undefined; isOverwriting: boolean },
-    key?: string,
-  ): Promise<Template> {
+    key?: KeyedRequest,
+  ): Promise<TemplateRow> {
     const { capsuleId: id, isOverwriting } = request;
     const name = request.name ?? `template-${randomHex(4)}`;
     const states = ["running", "paused"] as const;
     const actor = toActor(caller);
-    const asked = { operation: "snapshot", id, name: request.name, isOverwriting };
-    const creating = answerOnce(this.#deps.db, keyed(caller, key, asked), {
-      status: 201,
+    const creating = answerOnce(this.#deps.db, key, {
+      kind: "template",
       run: async (claim) => {
         const source = await this.#capsules.onHost({ id, teamId: caller.teamId, states });
         const snapshot = { source, actor, name, isOverwriting, claim };
-        return toOwnTemplate(await createSnapshot(this.#deps, snapshot));
+        return await createSnapshot(this.#deps, snapshot);
       },
-      settled: async ({ response }) =>
-        toOwnTemplate(await settledTemplate(this.#deps, String(response), SNAPSHOT_TIMEOUT_MS)),
+      settled: async ([made]) => await settledTemplate(this.#deps, made, SNAPSHOT_TIMEOUT_MS),
+      found: async ([made]) => await recordedTemplate(this.#deps, made),
       areFailuresKept: true,
     });
     return await this.#underWay.track(creating);
   }
 
   /** The team's templates and the platform's, newest first. */
-  async list(teamId: Id<"team">, type: TemplateType | undefined): Promise<Template[]> {
+  async list(teamId: Id<"team">, type: TemplateType | undefined): Promise<TemplateRow[]> {
     const which = { teamIds: [teamId, PLATFORM_TEAM], type, limit: TEMPLATES_LISTED_MAX };
-    const found = await selectTemplates(this.#deps.db, which);
-    return found.map((row) => toTemplate(row, { isPlatform: row.teamId === PLATFORM_TEAM }));
+    return await selectTemplates(this.#deps.db, which);
   }
 
   /** See `deleteSnapshot`. */
@@ -72,8 +70,4 @@ export class Snapshots implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#underWay[Symbol.asyncDispose]();
   }
-}
-
-function toOwnTemplate(row: TemplateRow): Template {
-  return toTemplate(row, { isPlatform: false });
 }

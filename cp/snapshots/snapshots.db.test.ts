@@ -13,7 +13,7 @@ import {
 import { capsules, events, hosts, templateOperations, templates } from "../db/tables.ts";
 import { settleTemplatesLoop } from "../loops/settle-templates.ts";
 import { Operations } from "../operations/operations.ts";
-import { PLATFORM_TEAM } from "../templates/service.ts";
+import { PLATFORM_TEAM } from "../templates/template.ts";
 
 let platform: TestPlatform;
 

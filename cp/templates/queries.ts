@@ -4,8 +4,7 @@ import { and, eq, inArray } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
 import type { Queryable } from "../db/client.ts";
 import { templateHosts, templates } from "../db/tables.ts";
-
-export type TemplateRow = typeof templates.$inferSelect;
+import type { TemplateRow } from "./template.ts";
 
 /** Templates of that name that belong to one of the teams. */
 export async function selectTemplatesByName(

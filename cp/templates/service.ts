@@ -1,17 +1,10 @@
 // What capsules start from.
 
-import { type Id, idFromUuid } from "../../proto/ids.ts";
+import type { Id } from "../../proto/ids.ts";
 import type { Queryable } from "../db/client.ts";
 import { AppError } from "../errors.ts";
-import { selectHostsOfTemplate, selectTemplatesByName, type TemplateRow } from "./queries.ts";
-
-/** Owner of the templates that every team sees. */
-export const PLATFORM_TEAM = idFromUuid("team", "00000000-0000-0000-0000-000000000000");
-
-/** The name that the first platform's only template had; it means the default one. */
-export const DEFAULT_ALIAS = "minimal";
-
-export type Template = TemplateRow;
+import { selectHostsOfTemplate, selectTemplatesByName } from "./queries.ts";
+import { DEFAULT_ALIAS, PLATFORM_TEAM, type TemplateRow } from "./template.ts";
 
 export interface TemplateLookup {
   readonly teamId: Id<"team">;
@@ -24,7 +17,7 @@ export interface TemplateLookup {
  * The template that the team means: its own or the platform's. No name and the old name `minimal`
  * mean the default. Throws `not_found` naming it.
  */
-export async function findTemplate(q: Queryable, lookup: TemplateLookup): Promise<Template> {
+export async function findTemplate(q: Queryable, lookup: TemplateLookup): Promise<TemplateRow> {
   const { teamId, defaultName } = lookup;
 
   const asked = lookup.name ?? DEFAULT_ALIAS;
@@ -41,7 +34,7 @@ export async function findTemplate(q: Queryable, lookup: TemplateLookup): Promis
 export async function templatesNamed(
   q: Queryable,
   which: { name: string; teamIds: readonly Id<"team">[] },
-): Promise<Template[]> {
+): Promise<TemplateRow[]> {
   return await selectTemplatesByName(q, which);
 }
 
