@@ -69,7 +69,14 @@ export function fileError(error: unknown, path: string): unknown {
     case "EMFILE":
     case "ENFILE":
       return new EnvdError("resource_exhausted", "too many open files", cause);
-    default:
+    case null:
       return error;
+    default:
+      return new EnvdError("failed_precondition", `path '${path}': ${failureOf(error)}`, cause);
   }
+}
+
+/** What the kernel says when it is about the file and not about us, as EIO for /proc/self/mem. */
+function failureOf(error: unknown): string {
+  return `the system refuses to read or write it (${errnoOf(error)})`;
 }

@@ -13,6 +13,11 @@ export interface ByteRange {
   readonly end: number;
 }
 
+/** The tag of the same version as gzip, whose bytes are others: no range of them is one of it. */
+export function compressedTag(etag: string): string {
+  return `${etag.slice(0, -1)}-gzip"`;
+}
+
 /** Whether the client's copy is the current one, so that 304 is the answer. */
 export function isNotModified(headers: Headers, file: FileVersion): boolean {
   const tags = headers.get("if-none-match");
@@ -20,7 +25,7 @@ export function isNotModified(headers: Headers, file: FileVersion): boolean {
     return tags
       .split(",")
       .map((tag) => tag.trim().replace(/^W\//, ""))
-      .some((tag) => tag === "*" || tag === file.etag);
+      .some((tag) => tag === "*" || tag === file.etag || tag === compressedTag(file.etag));
   }
   const since = Date.parse(headers.get("if-modified-since") ?? "");
   return !Number.isNaN(since) && wholeSeconds(file.modifiedAt) <= since;

@@ -8,15 +8,21 @@ import { FILE_CHUNK_BYTES, FILE_WHOLE_BYTES_MAX, HANDLE_KEPT_MS } from "../limit
 import { resolvePath } from "../paths.ts";
 import type { Users } from "../users.ts";
 import { openPlace, READ } from "./place.ts";
-import { type ByteRange, type FileVersion, isNotModified, requestedRange } from "./range.ts";
+import {
+  type ByteRange,
+  compressedTag,
+  type FileVersion,
+  isNotModified,
+  requestedRange,
+} from "./range.ts";
 import { authorizeFiles } from "./signature.ts";
 import { type FilesDeps, fileUser } from "./write.ts";
 
 /**
- * Answers with the file that the path leads to, links followed. Ranges and conditions count for the
- * plain content; otherwise it is compressed when the client prefers that. The length is announced of
- * all but compressed content and files of /proc and /sys; when a file shrinks while it is sent, the
- * connection is closed at once.
+ * Answers with the file that the path leads to, links followed. A range is one of the plain content;
+ * otherwise it is compressed when the client prefers that. The length is announced of all but
+ * compressed content and files of /proc; when a file shrinks while it is sent, the connection is closed
+ * at once. HEAD is answered as GET would be, without reading more than shows whether it can be read.
  */
 export async function readFile(request: Request, deps: FilesDeps): Promise<Response> {
   const { headers } = request;
@@ -53,49 +59,63 @@ async function answer(file: FileHandle, path: string, request: Request): Promise
 
   const version = versionOf(stat);
   const headers = headersOf(path, version);
-  if (request.headers.has("range") || isConditional(request.headers)) {
-    return answerConditional(file, { request, version, headers });
-  }
-  const encoding = chooseEncoding(request.headers.get("accept-encoding"));
-  if (encoding === "gzip") {
-    headers.set("content-encoding", "gzip");
-    const body = contentOf(file).pipeThrough(new CompressionStream("gzip"));
-    return new Response(request.method === "HEAD" ? null : body, { headers });
-  }
-  return answerWhole(file, { request, version, headers });
-}
-
-interface Answer {
-  readonly request: Request;
-  readonly version: FileVersion;
-  readonly headers: Headers;
-}
-
-async function answerConditional(file: FileHandle, answer: Answer): Promise<Response> {
-  const { request, version, headers } = answer;
+  const accepted = acceptedEncodings(request.headers.get("accept-encoding"));
   if (isNotModified(request.headers, version)) {
     await file.close();
     return new Response(null, { status: 304, headers });
   }
-  const range = version.sizeBytes === 0 ? null : requestedRange(request.headers, version);
-  if (range === null) return answerWhole(file, answer);
-  headers.set("content-range", `bytes ${range.start}-${range.end - 1}/${version.sizeBytes}`);
-  return new Response(await bodyOf(file, range, headers), { status: 206, headers });
+  const isRanged =
+    request.method === "GET" && request.headers.has("range") && accepted.identity > 0;
+  const encoding = isRanged ? "identity" : preferred(accepted);
+  if (encoding === "gzip") {
+    headers.set("content-encoding", "gzip");
+    headers.set("etag", compressedTag(version.etag));
+  }
+  const isStreamed = encoding === "gzip" || version.sizeBytes === 0;
+  const first = await firstOf(file, isStreamed ? FILE_CHUNK_BYTES : 1);
+  if (request.method === "HEAD") return answerHead(file, { version, headers, encoding, first });
+  const range = isRanged && version.sizeBytes > 0 ? requestedRange(request.headers, version) : null;
+  if (range !== null) return answerPart(file, { version, headers, range });
+  // Files of /proc say that they are empty and are not.
+  if (isStreamed && (encoding === "gzip" || first.length > 0)) {
+    const content = contentOf(file, first);
+    const isPlain = encoding === "identity";
+    const body = isPlain ? content : content.pipeThrough(new CompressionStream("gzip"));
+    return new Response(body, { headers });
+  }
+  const whole = { start: 0, end: version.sizeBytes };
+  return new Response(await bodyOf(file, whole, headers), { headers });
 }
 
-async function answerWhole(file: FileHandle, answer: Answer): Promise<Response> {
-  const { version, headers } = answer;
-  // Files of /proc and /sys say that they are empty and are not.
-  const isEmpty =
-    version.sizeBytes === 0 && (await file.read(Buffer.alloc(1), 0, 1, 0)).bytesRead === 0;
-  if (version.sizeBytes === 0 && !isEmpty) return new Response(contentOf(file), { headers });
-  if (answer.request.method === "HEAD") {
-    await file.close();
-    headers.set("content-length", String(version.sizeBytes));
-    return new Response(null, { headers });
-  }
-  const body = await bodyOf(file, { start: 0, end: version.sizeBytes }, headers);
-  return new Response(body, { headers });
+/** The beginning. Fails for what cannot be read before anything is answered. */
+async function firstOf(file: FileHandle, sizeBytesMax: number): Promise<Uint8Array<ArrayBuffer>> {
+  const room = new Uint8Array(sizeBytesMax);
+  const { bytesRead } = await file.read(room, 0, room.length, 0);
+  return room.subarray(0, bytesRead);
+}
+
+interface Head {
+  readonly version: FileVersion;
+  readonly headers: Headers;
+}
+
+async function answerHead(
+  file: FileHandle,
+  head: Head & { encoding: "identity" | "gzip"; first: Uint8Array },
+): Promise<Response> {
+  const { version, headers, encoding, first } = head;
+  await file.close();
+  const isOfUnknownLength = encoding === "gzip" || (version.sizeBytes === 0 && first.length > 0);
+  // Without a word of its own Bun says that there is none.
+  if (isOfUnknownLength) headers.set("transfer-encoding", "chunked");
+  else headers.set("content-length", String(version.sizeBytes));
+  return new Response(null, { headers });
+}
+
+async function answerPart(file: FileHandle, part: Head & { range: ByteRange }): Promise<Response> {
+  const { version, headers, range } = part;
+  headers.set("content-range", `bytes ${range.start}-${range.end - 1}/${version.sizeBytes}`);
+  return new Response(await bodyOf(file, range, headers), { status: 206, headers });
 }
 
 /**
@@ -115,29 +135,42 @@ async function bodyOf(
     return Bun.file(`/proc/self/fd/${file.fd}`).slice(range.start, range.end);
   }
   const body = new Uint8Array(sizeBytes);
-  for (let at = 0; at < sizeBytes; ) {
-    const { bytesRead } = await file.read(body, at, sizeBytes - at, range.start + at);
-    if (bytesRead === 0) throw new EnvdError("failed_precondition", "the file has shrunk");
-    at += bytesRead;
+  let length = 0;
+  while (length < sizeBytes) {
+    const { bytesRead } = await file.read(body, length, sizeBytes - length, range.start + length);
+    if (bytesRead === 0) break;
+    length += bytesRead;
+  }
+  // Files of /sys say that they have a page and have less; and any file may shrink.
+  if (length < sizeBytes && headers.has("content-range")) {
+    throw new EnvdError("failed_precondition", "the file has shrunk");
   }
   await file.close();
-  return body;
+  return body.subarray(0, length);
 }
 
 /** All there is to read; the file is closed at its end or when nobody reads any more. */
-function contentOf(file: FileHandle): ReadableStream<Uint8Array<ArrayBuffer>> {
+function contentOf(
+  file: FileHandle,
+  first: Uint8Array<ArrayBuffer>,
+): ReadableStream<Uint8Array<ArrayBuffer>> {
   let at = 0;
+  const read = async () => {
+    const room = new Uint8Array(FILE_CHUNK_BYTES);
+    const { bytesRead } = await file.read(room, 0, room.length, at);
+    return room.subarray(0, bytesRead);
+  };
   return new ReadableStream({
     async pull(controller) {
-      const room = new Uint8Array(FILE_CHUNK_BYTES);
-      const { bytesRead } = await file.read(room, 0, room.length, at);
-      at += bytesRead;
-      if (bytesRead > 0) {
-        controller.enqueue(room.subarray(0, bytesRead));
-        return;
+      try {
+        const chunk = at === 0 ? first : await read();
+        at += chunk.length;
+        if (chunk.length > 0) return controller.enqueue(chunk);
+        controller.close();
+      } catch (error) {
+        controller.error(error);
       }
       await file.close();
-      controller.close();
     },
     cancel: () => file.close(),
   });
@@ -156,23 +189,30 @@ function headersOf(path: string, version: FileVersion): Headers {
     "content-type": Bun.file(path).type,
     "content-disposition": `inline; filename*=UTF-8''${encodeExtended(basename(path))}`,
     "accept-ranges": "bytes",
-    "last-modified": version.modifiedAt.toUTCString(),
+    ...lastModified(version.modifiedAt),
     etag: version.etag,
     vary: "Accept-Encoding",
   });
+}
+
+/** HTTP knows the years 0 to 9999. */
+function lastModified(date: Date): Record<string, string> {
+  const year = date.getUTCFullYear();
+  return year >= 0 && year <= 9999 ? { "last-modified": date.toUTCString() } : {};
 }
 
 function encodeExtended(name: string): string {
   return encodeURIComponent(name).replace(/['()*]/g, (c) => `%${c.charCodeAt(0).toString(16)}`);
 }
 
-function isConditional(headers: Headers): boolean {
-  return headers.has("if-none-match") || headers.has("if-modified-since");
+interface Weights {
+  readonly identity: number;
+  readonly gzip: number;
 }
 
-/** identity or gzip, by the client's weights; not_acceptable when it takes neither. */
-function chooseEncoding(accepted: string | null): "identity" | "gzip" {
-  if (accepted === null || accepted.trim() === "") return "identity";
+/** How much the client wants each of the encodings that there are; 0: not at all. */
+function acceptedEncodings(accepted: string | null): Weights {
+  if (accepted === null || accepted.trim() === "") return { identity: 1, gzip: 0 };
   const weights = new Map<string, number>();
   for (const item of accepted.split(",")) {
     const [name = "", ...parameters] = item.split(";").map((part) => part.trim().toLowerCase());
@@ -182,7 +222,10 @@ function chooseEncoding(accepted: string | null): "identity" | "gzip" {
   const any = weights.get("*");
   const gzip = weights.get("gzip") ?? any ?? 0;
   const identity = weights.get("identity") ?? (any === 0 ? 0 : 0.001);
-  if (gzip > 0 && gzip >= identity) return "gzip";
-  if (identity > 0) return "identity";
+  if (gzip > 0 || identity > 0) return { identity, gzip };
   throw new EnvdError("not_acceptable", `no acceptable encoding found for '${accepted}'`);
+}
+
+function preferred({ identity, gzip }: Weights): "identity" | "gzip" {
+  return gzip > 0 && gzip >= identity ? "gzip" : "identity";
 }
