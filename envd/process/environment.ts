@@ -53,6 +53,8 @@ export function startVariables(options: {
     HOME: user.home,
     USER: user.name,
     LOGNAME: user.name,
+    // Without a locale an editor takes each byte of a character for one.
+    LANG: "C.UTF-8",
     ...settings.envVars,
     ...requested,
   };

@@ -32,6 +32,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
+#include <termios.h>
 #include <unistd.h>
 
 /* Linux takes at most 6 MiB of arguments and environment (execve(2)); the rest is small. */
@@ -123,6 +124,15 @@ static uint32_t parse_number(const char *text, char stop, const char **ret_rest)
   return (uint32_t)value;
 }
 
+/* So that a terminal which edits a line by itself deletes whole characters (termios(3), IUTF8). */
+static int expect_utf8(int slave) {
+  struct termios modes;
+
+  if (tcgetattr(slave, &modes) < 0) return -errno;
+  modes.c_iflag |= IUTF8;
+  return tcsetattr(slave, TCSANOW, &modes) < 0 ? -errno : 0;
+}
+
 /* Makes the slave of the master our controlling terminal and our stderr; returns it. */
 static int open_terminal(const char *columns, const char *rows) {
   struct winsize size = {
@@ -138,6 +148,7 @@ static int open_terminal(const char *columns, const char *rows) {
   if (slave < 0) fail(EXIT_NOT_EXECUTABLE, "cannot open the terminal", NULL);
   if (ioctl(slave, TIOCSWINSZ, &size) < 0)
     fail(EXIT_NOT_EXECUTABLE, "cannot set the terminal's size", NULL);
+  if (expect_utf8(slave) < 0) fail(EXIT_NOT_EXECUTABLE, "cannot set the terminal's modes", NULL);
   if (ioctl(slave, TIOCSCTTY, 0) < 0) fail(EXIT_NOT_EXECUTABLE, "cannot take the terminal", NULL);
   if (dup2(slave, STDERR_FILENO) < 0) fail(EXIT_NOT_EXECUTABLE, "cannot place stderr", NULL);
   return slave;

@@ -42,6 +42,24 @@ describe("environment", () => {
     expect(error && codeName(error.code)).toBe("unauthenticated");
   });
 
+  test("text is UTF-8 unless the caller says otherwise", async () => {
+    const script = "echo $LANG $(expr length 日本)";
+    const lengthIn = async (envs: Record<string, string>, pty?: object) => {
+      const process = { cmd: "/bin/bash", args: ["-c", script], envs };
+      const outcome = await gather(
+        client.start(pty === undefined ? { process } : { process, pty }),
+      );
+      return (pty === undefined ? outcome.stdout : outcome.pty).toString().trim();
+    };
+
+    expect([
+      await lengthIn({}),
+      await lengthIn({}, {}),
+      await lengthIn({ LANG: "C" }),
+      await lengthIn({ LC_ALL: "C" }),
+    ]).toEqual(["C.UTF-8 2", "C.UTF-8 2", "C 6", "C.UTF-8 6"]);
+  });
+
   test("a process starts in the user's home with a plain environment", async () => {
     const { stdout } = await runShell(
       client,

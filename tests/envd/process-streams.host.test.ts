@@ -184,6 +184,20 @@ describe("terminal", () => {
     });
   });
 
+  test("deletes a character, not a byte of it, in a line that it edits itself", async () => {
+    const tag = crypto.randomUUID();
+    const script = 'stty -echo; echo ready; read line; printf "[%s]" "$line"';
+    const outcome = gather(
+      client.start({ process: { cmd: "/bin/sh", args: ["-c", script] }, pty, tag }),
+    );
+    await eventually(async () => (await tagsOf(client)).includes(tag));
+    const selector = { selector: { case: "tag", value: tag } } as const;
+    const value = Buffer.from("aü日\x7f\x7fb\n");
+    await client.sendInput({ process: selector, input: { input: { case: "pty", value } } });
+
+    expect((await outcome).pty.toString()).toContain("[ab]");
+  });
+
   test("has job control, takes input, follows a new size and interrupts by key", async () => {
     const tag = crypto.randomUUID();
     const process = {
