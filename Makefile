@@ -10,8 +10,11 @@ export WRENN_STARTED_AT_MS := $(shell date +%s%3N)
 export PATH := $(CURDIR)/build/tools/node_modules/.bin:$(CURDIR)/node_modules/.bin:$(PATH)
 
 # Programs that touch the kernel run as root; given settings of the caller reach them.
-SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,DEV_DIR,DATABASE_URL,REDIS_URL,WRENN_STARTED_AT_MS)
-DEV = mkdir -p "$(DEV_DIR)" && $(SUDO) bun scripts/dev/main.ts
+CHOICES := DATABASE_URL,REDIS_URL,WRENN_COW,WRENN_VMM,WRENN_WARM,LOG_LEVEL
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,DEV_DIR,WRENN_STARTED_AT_MS,$(CHOICES))
+DEV = $(SUDO) bun scripts/dev/main.ts
+# Made by the caller, whose it stays. What is wrong with it is said better by the program.
+HOME_DIR = mkdir -p "$(DEV_DIR)" 2>/dev/null || true;
 
 include native/native.mk
 
@@ -38,11 +41,11 @@ tree:
 	@$(SUDO) bun rootfs/build.ts tree minimal-debian
 
 .PHONY: dev dev-up dev-down dev-reset dev-cp dev-agent
-dev: artifacts ## Start a platform, run a first capsule, stay until Ctrl-C
-	@$(DEV) dev
+dev: artifacts ## Start a platform or heal it, run a first capsule, stay until Ctrl-C
+	@$(HOME_DIR) $(DEV) dev
 
 dev-up: artifacts ## The same in the background
-	@$(DEV) up
+	@$(HOME_DIR) $(DEV) up
 
 dev-down: ## Stop it; its data stays
 	@$(DEV) down

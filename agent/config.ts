@@ -24,6 +24,7 @@ export interface Config {
   /** Where the control plane reaches this agent. */
   readonly address: string;
   readonly cpUrl: string;
+  /** From the environment, since every user of the machine reads arguments. Or from an argument. */
   readonly registrationToken: string | null;
   readonly vmm: (typeof VMMS)[number];
   readonly cow: (typeof COWS)[number];
@@ -56,7 +57,7 @@ export function loadConfig(env: Environment, args: readonly string[]): Config {
     listen: listenAddress(env.WRENN_HOST_LISTEN_ADDR || "127.0.0.1:50051"),
     address: hostAndPort("--address", required("--address", flags.get("--address"))),
     cpUrl: url("WRENN_CP_URL", required("WRENN_CP_URL", env.WRENN_CP_URL)),
-    registrationToken: flags.get("--register") ?? null,
+    registrationToken: flags.get("--register") ?? (env.WRENN_REGISTRATION_TOKEN || null),
     vmm: oneOf("WRENN_VMM", env.WRENN_VMM || "auto", VMMS),
     cow: oneOf("WRENN_COW", env.WRENN_COW || "auto", COWS),
     nativeDir: env.WRENN_NATIVE_DIR ? resolve(env.WRENN_NATIVE_DIR) : null,

@@ -7,7 +7,7 @@
 
 import { copyFile, mkdir, rename } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { run } from "./dev/services.ts";
+import { run } from "./dev/run.ts";
 
 const ROOT = resolve(import.meta.dirname, "..");
 const OUT = join(ROOT, "builds");

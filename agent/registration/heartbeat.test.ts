@@ -106,7 +106,9 @@ test("registering trades the token for credentials, which only root can read", a
 test("without a token and without saved credentials the agent says how to get them", async () => {
   const options = { controlPlane: controlPlane(), dir, address: "127.0.0.1:1", token: null };
 
-  expect(obtainCredentials(options)).rejects.toThrow("start the agent once with --register");
+  expect(obtainCredentials(options)).rejects.toThrow(
+    "start the agent once with WRENN_REGISTRATION_TOKEN",
+  );
 });
 
 test("a token that was used up is refused with the control plane's reason", async () => {
@@ -192,7 +194,7 @@ test("credentials of a deleted host are set aside, and the host may register aga
   answer = () => issued(2);
 
   const options = { controlPlane: controlPlane(), dir, address: "127.0.0.1:1" };
-  expect(obtainCredentials({ ...options, token: null })).rejects.toThrow("--register");
+  expect(obtainCredentials({ ...options, token: null })).rejects.toThrow("WRENN_REGISTRATION_TOKEN");
   await obtainCredentials({ ...options, token: "once" });
 
   expect(await Bun.file(join(dir, "host-credentials.json.deleted")).json()).toEqual(FIRST);

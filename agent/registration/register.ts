@@ -18,7 +18,9 @@ export async function obtainCredentials(options: {
   if (token === null) {
     const saved = await loadCredentials(dir);
     if (saved) return saved;
-    throw new Error("The host is not registered; start the agent once with --register <token>");
+    throw new Error(
+      "The host is not registered; start the agent once with WRENN_REGISTRATION_TOKEN",
+    );
   }
   const specs = await readHostSpecs(dir);
   const credentials = await controlPlane.register(token, { ...specs, address });

@@ -68,6 +68,14 @@ export async function createApiKey(base: string, token: string, name: string): P
   return answer.key;
 }
 
+/** False: the database knows no such key. */
+export async function isKeyGood(base: string, apiKey: string): Promise<boolean> {
+  const headers = { "x-api-key": apiKey };
+  const signal = AbortSignal.timeout(30_000);
+  const response = await fetch(`${base}/v1/capsules`, { headers, signal });
+  return response.status !== 401;
+}
+
 /** A one-time token with which one agent may register as a host of this platform. */
 export async function createHost(base: string, token: string): Promise<string> {
   const answer = await api<{ registration_token: string }>(base, "/v1/hosts", {

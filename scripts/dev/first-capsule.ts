@@ -1,7 +1,7 @@
 // The proof at the end of `make dev`: a program that ran inside a microVM, through the public API.
 
 import { api } from "./account.ts";
-import type { Platform } from "./platform.ts";
+import type { Platform } from "./settings.ts";
 
 const PROGRAM = [
   "import platform as p",
@@ -22,6 +22,8 @@ export async function runFirstCapsule(platform: Platform): Promise<FirstCapsule>
     apiKey,
     body: {},
   });
+  const destroy = () => api(base, `/v1/capsules/${capsule.id}`, { method: "DELETE", apiKey });
+  let isProven = false;
   try {
     const body = { cmd: "python3", args: ["-c", PROGRAM] };
     const result = await api<{ stdout: string; stderr: string; exit_code: number }>(
@@ -30,10 +32,14 @@ export async function runFirstCapsule(platform: Platform): Promise<FirstCapsule>
       { method: "POST", apiKey, body },
     );
     if (result.exit_code !== 0) {
-      throw new Error(`The first program ended with ${result.exit_code}: ${result.stderr}`);
+      throw new Error(`the first program ended with ${result.exit_code}: ${result.stderr}`);
     }
+    isProven = true;
     return { command: `python3 -c "${PROGRAM}"`, output: result.stdout.trimEnd() };
   } finally {
-    await api(base, `/v1/capsules/${capsule.id}`, { method: "DELETE", apiKey });
+    // Why it failed is the better reason.
+    await destroy().catch((error) => {
+      if (isProven) throw error;
+    });
   }
 }

@@ -3,7 +3,7 @@
 import { mkdir, readdir, readFile, rename, rm, symlink } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { encodeUuid } from "../../proto/ids.ts";
-import { run } from "./services.ts";
+import { run } from "./run.ts";
 
 const PLATFORM_TEAM = "00000000-0000-0000-0000-000000000000";
 const MINIMAL_DEBIAN = "00000000-0000-0000-0000-000000000004";

@@ -1,26 +1,26 @@
 // The development platform's commands: `dev` (foreground), `up`, `down`, `reset`, and `cp` and `agent`
-// (reloading on changes). See `make help`.
+// (reloading on changes). See `make help`. `supervisor` and `guard` are what `up` leaves behind.
 
-import { mkdir } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { runFirstCapsule } from "./first-capsule.ts";
+import { type BroughtUp, bringUp } from "./bring-up.ts";
+import { findDevDir, locateDevDir } from "./dev-dir.ts";
 import { hotReload } from "./hot-reload.ts";
-import {
-  AlreadyRunning,
-  deletePlatform,
-  type Platform,
-  startPlatform,
-  stopPlatform,
-} from "./platform.ts";
+import { NewLines } from "./new-lines.ts";
+import { lockPlatform } from "./operation-lock.ts";
+import { Processes } from "./processes.ts";
+import { messageOf } from "./run.ts";
+import { AGENT_CHOICES, type Platform } from "./settings.ts";
+import { deletePlatform, type Fate, stopPlatform, stopSupervisors } from "./stop-platform.ts";
+import { supervise } from "./supervise.ts";
 
-const home = resolve(process.env.DEV_DIR ?? ".dev");
-const startedAtMs = Number(process.env.WRENN_STARTED_AT_MS ?? Date.now());
-const WATCHED = ["cp", "agent"] as const;
+const home = resolve(process.env.DEV_DIR || ".dev");
+const startedAtMs = Number(process.env.WRENN_STARTED_AT_MS) || Date.now();
+const FOLLOW_EVERY_MS = 500;
 
 try {
   process.exitCode = await main(process.argv[2]);
 } catch (error) {
-  console.error(`Cannot continue: ${error instanceof Error ? error.message : error}`);
+  console.error(`Cannot continue: ${messageOf(error)}`);
   process.exitCode = 1;
 }
 
@@ -33,80 +33,107 @@ async function main(command: string | undefined): Promise<number> {
       await up();
       return 0;
     case "down":
-      await stopPlatform(home, "pause");
+      await down("pause");
+      return 0;
+    case "reset":
+      await down("destroy");
+      await deletePlatform(home);
       return 0;
     case "cp":
     case "agent":
       await hotReload(home, command);
       return 0;
-    case "reset":
-      await stopPlatform(home);
-      await deletePlatform(home);
+    case "supervisor":
+    case "guard":
+      await supervise(home, command);
       return 0;
     default:
       throw new Error("usage: bun scripts/dev/main.ts dev|up|down|reset|cp|agent");
   }
 }
 
-/** Starts the platform and runs the first capsule; whatever fails, nothing is left running. */
-async function up(interrupted: () => boolean = () => false): Promise<Platform> {
-  await mkdir(home, { recursive: true });
+/** Whatever fails, Ctrl-C included, nothing is left running that did not run before. */
+async function up(interruption = interruptions()): Promise<Platform> {
   const progress = (line: string) => {
-    if (interrupted()) throw new Error("interrupted");
+    if (interruption.happened) throw new Error("interrupted");
     console.log(`==> ${line}`);
   };
-  try {
-    const platform = await startPlatform({
-      home,
-      databaseUrl: process.env.DATABASE_URL,
-      redisUrl: process.env.REDIS_URL,
-      durable: true,
-      progress,
-    });
-    progress("running a first capsule");
-    const first = await runFirstCapsule(platform);
+  const agent = Object.fromEntries(
+    AGENT_CHOICES.map((name) => [name, process.env[name] ?? ""]).filter(
+      ([, value]) => value !== "",
+    ),
+  );
+  const { DATABASE_URL, REDIS_URL } = process.env;
+  const choices = { databaseUrl: DATABASE_URL || null, redisUrl: REDIS_URL || null, agent };
+  const brought = await bringUp({ home, choices: { ...choices, durable: true }, progress });
+  print(brought);
+  return brought.platform;
+}
+
+function print({ platform, first }: BroughtUp): void {
+  if (first === null) {
+    console.log("\n    It runs already (make dev-down stops it).\n");
+  } else {
     const seconds = ((Date.now() - startedAtMs) / 1000).toFixed(1);
     console.log(`\n    $ ${first.command}`);
     console.log(`    ${first.output.replaceAll("\n", "\n    ")}`);
     console.log(`    (inside a microVM, ${seconds} s after the start)\n`);
-    printAccess(platform);
-    return platform;
-  } catch (error) {
-    if (!(error instanceof AlreadyRunning)) await stopPlatform(home);
-    throw error;
   }
-}
-
-function printAccess(platform: Platform): void {
   console.log(`    API      ${platform.baseUrl}  (docs: ${platform.baseUrl}/docs)`);
   console.log(`    API key  ${platform.account.apiKey}`);
   console.log(`    Login    ${platform.account.email}  ${platform.account.password}`);
   console.log(`    Shell    source ${join(home, "env")}\n`);
 }
 
-/** Up, then waits for Ctrl-C or for a part that ends by itself; either way everything is stopped. */
+/** Up, then waits for Ctrl-C and stops everything, or until somebody else has. */
 async function foreground(): Promise<number> {
-  const interrupt = Promise.withResolvers<"interrupted">();
-  let isInterrupted = false;
-  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
-    process.on(signal, () => {
-      isInterrupted = true;
-      interrupt.resolve("interrupted");
-    });
-  }
-  const platform = await up(() => isInterrupted);
+  const interruption = interruptions();
+  const platform = await up(interruption);
+  const events = await NewLines.after(platform.processes.logPath("supervisor"));
   console.log("    Ctrl-C stops it.");
-  const end = await Promise.race([interrupt.promise, firstEnd(platform)]);
-  console.log(end === "interrupted" ? "\n==> stopping" : `\n${end}\n==> stopping the rest`);
-  await stopPlatform(home, "pause");
-  return end === "interrupted" ? 0 : 1;
+  while (!interruption.happened) {
+    for (const line of await events.read()) console.log(`==> ${line}`);
+    if ((await findDevDir(home)) === null) {
+      console.log("==> it was stopped");
+      return 0;
+    }
+    await Promise.race([interruption.promise, Bun.sleep(FOLLOW_EVERY_MS)]);
+  }
+  console.log("\n==> stopping");
+  await down("pause");
+  return 0;
 }
 
-async function firstEnd(platform: Platform): Promise<string> {
-  for (;;) {
-    for (const name of WATCHED) {
-      if (!(await platform.processes.running(name))) return platform.processes.explainExit(name);
-    }
-    await Bun.sleep(1_000);
+async function down(fate: Fate): Promise<void> {
+  const { path } = await locateDevDir(home);
+  // One of them may be starting something, which is of no use now.
+  await stopSupervisors(new Processes(path));
+  using _lock = await lockPlatform(path, {
+    name: fate === "pause" ? "make dev-down" : "make dev-reset",
+    waiting: (holder) => console.log(`==> waiting for ${holder}`),
+  });
+  for (const note of await stopPlatform(home, fate)) console.log(`    ${note}`);
+}
+
+interface Interruption {
+  readonly promise: Promise<void>;
+  readonly happened: boolean;
+}
+
+/** Notes them from now on instead of ending at once. */
+function interruptions(): Interruption {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  let happened = false;
+  for (const signal of ["SIGINT", "SIGTERM", "SIGHUP"] as const) {
+    process.on(signal, () => {
+      happened = true;
+      resolve();
+    });
   }
+  return {
+    promise,
+    get happened() {
+      return happened;
+    },
+  };
 }

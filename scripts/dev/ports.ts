@@ -1,11 +1,16 @@
-// Ports of a development platform: chosen once, kept while they stay free.
+// Ports of a development platform: chosen once, kept while they stay free or its own programs have them.
 
-import { readFile, writeFile } from "node:fs/promises";
+import { createHash } from "node:crypto";
+import { readFile, rename, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { join } from "node:path";
+import type { Processes } from "./processes.ts";
 
 /** The control plane's usual ports; taken when they are free: the first platform has known URLs. */
 const PREFERRED = { cp: 8080, tls: 8443 } as const;
+/** Below those that the kernel gives to outgoing connections, which could have one while a program is away. */
+const FIRST = 20_000;
+const COUNT = 10_000;
 
 export interface Ports {
   readonly cp: number;
@@ -15,25 +20,72 @@ export interface Ports {
   readonly redis: number;
 }
 
-/** The ports saved in `<dir>/ports.json`; those taken by somebody else since are chosen anew. */
-export async function choosePorts(dir: string): Promise<Ports> {
+/** Which program listens on it. */
+const OWNERS = {
+  cp: "cp",
+  tls: "cp",
+  agent: "agent",
+  postgres: "postgres",
+  redis: "redis",
+} as const;
+
+/**
+ * The ports saved in `<dir>/ports.json`; those that others have taken since are chosen anew. Throws when
+ * that is the agent's: its host is known by it.
+ */
+export async function choosePorts(
+  dir: string,
+  options: { processes: Processes; isRegistered: boolean },
+): Promise<Ports> {
   const path = join(dir, "ports.json");
-  const text = await readFile(path, "utf8").catch(() => null);
-  const saved: Partial<Ports> = text === null ? PREFERRED : JSON.parse(text);
-  const ports: Ports = {
-    cp: await freePort(saved.cp),
-    tls: await freePort(saved.tls),
-    agent: await freePort(saved.agent),
-    postgres: await freePort(saved.postgres),
-    redis: await freePort(saved.redis),
+  const saved: Partial<Ports> = (await savedPorts(dir)) ?? PREFERRED;
+  const choose = async (name: keyof Ports): Promise<number> => {
+    const port = saved[name];
+    if (port !== undefined) {
+      if (await options.processes.running(OWNERS[name])) return port;
+      if ((await tryListen(port)) !== null) return port;
+      if (name === "agent" && options.isRegistered) {
+        const advice = "end what listens there (ss -ltnp shows it), or make dev-reset";
+        throw new Error(`another program has the agent's port ${port}: ${advice}`);
+      }
+    }
+    return await anyFreePort(`${dir} ${name}`);
   };
-  await writeFile(path, JSON.stringify(ports));
+  const ports: Ports = {
+    cp: await choose("cp"),
+    tls: await choose("tls"),
+    agent: await choose("agent"),
+    postgres: await choose("postgres"),
+    redis: await choose("redis"),
+  };
+  await writeFile(`${path}.new`, JSON.stringify(ports), { mode: 0o600 });
+  await rename(`${path}.new`, path);
   return ports;
+}
+
+/** Null: none were chosen, or the file is lost. */
+export async function savedPorts(dir: string): Promise<Partial<Ports> | null> {
+  const text = await readFile(join(dir, "ports.json"), "utf8").catch(() => "");
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
 }
 
 /** The wanted loopback port when it is free, else one that the kernel picks. */
 export async function freePort(wanted = 0): Promise<number> {
   return (await tryListen(wanted)) ?? (await freePort(0));
+}
+
+/** One that no outgoing connection gets, of the same `owner` the same if it can be. Throws when all are taken. */
+export async function anyFreePort(owner: string): Promise<number> {
+  const start = createHash("sha256").update(owner).digest().readUInt32BE() % COUNT;
+  for (let step = 0; step < COUNT; step++) {
+    const port = await tryListen(FIRST + ((start + step) % COUNT));
+    if (port !== null) return port;
+  }
+  throw new Error(`no port from ${FIRST} to ${FIRST + COUNT - 1} is free`);
 }
 
 function tryListen(port: number): Promise<number | null> {

@@ -2,9 +2,10 @@
 
 import { chown, mkdir, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { Processes } from "./processes.ts";
+import { usersOf } from "./process-table.ts";
+import type { Processes, Program } from "./processes.ts";
+import { GaveUp, run } from "./run.ts";
 
-const READY_TIMEOUT_MS = 30_000;
 const POSTGRES_ROOT = "/usr/lib/postgresql";
 
 export interface ServiceOptions {
@@ -17,37 +18,39 @@ export interface ServiceOptions {
   readonly durable: boolean;
 }
 
-/**
- * Starts PostgreSQL as the user `postgres` (it refuses to run as root), makes the cluster and the
- * database `wrenn` on first use, and waits until it answers. Returns its URL.
- */
-export async function startPostgres(options: ServiceOptions): Promise<string> {
-  const bin = await postgresBin();
-  const data = join(options.dir, "postgres");
-  const owner = await passwdEntry("postgres");
-  const asPostgres = setpriv(owner);
-  if (!(await exists(join(data, "PG_VERSION")))) {
-    await rm(data, { recursive: true, force: true });
-    await mkdir(data, { recursive: true, mode: 0o700 });
-    await chown(data, owner.uid, owner.gid);
-    const passwordFile = join(options.dir, ".postgres-password");
-    await writeFile(passwordFile, options.password, { mode: 0o600 });
-    await chown(passwordFile, owner.uid, owner.gid);
-    await run([
-      ...asPostgres,
-      join(bin, "initdb"),
-      ...["-D", data, "-U", "wrenn", "-A", "scram-sha-256", "--pwfile", passwordFile],
-      ...["-E", "UTF8", "--locale", "C.UTF-8", "--no-sync"],
-    ]);
-    await rm(passwordFile);
-  }
+export interface Started {
+  readonly url: string;
+  /** False: it ran already. */
+  readonly started: boolean;
+}
 
-  const log = join(options.dir, "logs", "postgres.log");
-  await mkdir(join(options.dir, "logs"), { recursive: true });
-  const program = {
+/** SQLSTATE of a password that is not the one of the cluster. */
+const WRONG_PASSWORD = "28P01";
+
+/**
+ * Has PostgreSQL run as the user `postgres` (it refuses to run as root), makes the cluster and the
+ * database `wrenn` on first use, and waits until it answers.
+ */
+export async function startPostgres(options: ServiceOptions): Promise<Started> {
+  const { processes, dir } = options;
+  const bin = await postgresBin();
+  const data = join(dir, "postgres");
+  const owner = await passwdEntry("postgres");
+  if (!(await exists(join(data, "PG_VERSION"))))
+    await makeCluster({ ...options, bin, data, owner });
+  const program = postgresProgram(options, { bin, data, owner });
+  const started = await processes.ensure(program, () => freeCluster(data));
+  return { url: postgresUrl(options, "wrenn"), started };
+}
+
+function postgresProgram(
+  options: ServiceOptions,
+  { bin, data, owner }: { bin: string; data: string; owner: Owner },
+): Program {
+  return {
     name: "postgres",
     command: [
-      ...asPostgres,
+      ...setpriv(owner),
       join(bin, "postgres"),
       ...["-D", data, "-p", String(options.port), "-h", "127.0.0.1", "-k", ""],
       // Not in /dev/shm, which belongs to the machine and may be emptied under a running server.
@@ -56,29 +59,70 @@ export async function startPostgres(options: ServiceOptions): Promise<string> {
     ],
     env: { LC_ALL: "C.UTF-8" },
     cwd: "/",
+    stop: POSTGRES_STOP,
+    answers: async () => {
+      try {
+        await using admin = new Bun.SQL(postgresUrl(options, "postgres"), POSTGRES_PROBE);
+        const rows = await admin`select 1 from pg_database where datname = 'wrenn'`;
+        if (rows.length === 0) await admin`create database wrenn`;
+      } catch (error) {
+        if (!(error instanceof Bun.SQL.PostgresError) || error.errno !== WRONG_PASSWORD)
+          throw error;
+        const advice = "make dev-reset deletes both";
+        throw new GaveUp(`${data} was made with another secrets.json: ${advice}`, { cause: error });
+      }
+    },
   };
-  const url = (database: string) =>
-    `postgres://wrenn:${options.password}@127.0.0.1:${options.port}/${database}`;
-  await waitFor(`PostgreSQL (log: ${log})`, async () => {
-    // After a crash it ends at once while children of the old one still hold its shared memory.
-    if (!(await options.processes.running("postgres"))) await options.processes.start(program);
-    await using admin = new Bun.SQL(url("postgres"), { max: 1, connectionTimeout: 2 });
-    const rows = await admin`select 1 from pg_database where datname = 'wrenn'`;
-    if (rows.length === 0) await admin`create database wrenn`;
-  });
-  return url("wrenn");
 }
 
-/** Starts Redis as the user `redis` with its data on disk, waits until it answers. Returns its URL. */
-export async function startRedis(options: ServiceOptions): Promise<string> {
+const POSTGRES_STOP = { signal: "SIGINT", graceMs: 20_000 } as const;
+const POSTGRES_PROBE = { max: 1, connectionTimeout: 2 } as const;
+
+function postgresUrl({ password, port }: ServiceOptions, database: string): string {
+  return `postgres://wrenn:${password}@127.0.0.1:${port}/${database}`;
+}
+
+async function makeCluster(
+  options: ServiceOptions & { bin: string; data: string; owner: Owner },
+): Promise<void> {
+  const { dir, password, bin, data, owner } = options;
+  await rm(data, { recursive: true, force: true });
+  await mkdir(data, { recursive: true, mode: 0o700 });
+  await chown(data, owner.uid, owner.gid);
+  const passwordFile = join(dir, ".postgres-password");
+  try {
+    await writeFile(passwordFile, password, { mode: 0o600 });
+    await chown(passwordFile, owner.uid, owner.gid);
+    await run([
+      ...setpriv(owner),
+      join(bin, "initdb"),
+      ...["-D", data, "-U", "wrenn", "-A", "scram-sha-256", "--pwfile", passwordFile],
+      ...["-E", "UTF8", "--locale", "C.UTF-8", "--no-sync"],
+    ]);
+  } finally {
+    await rm(passwordFile, { force: true });
+  }
+}
+
+/**
+ * The server of before has ended. Its note of its pid may name another process of the same user by now,
+ * and then the next server would not start.
+ */
+async function freeCluster(data: string): Promise<void> {
+  if ((await usersOf(data)).length === 0) await rm(join(data, "postmaster.pid"), { force: true });
+}
+
+/** Has Redis run as the user `redis` with its data on disk, waits until it answers. */
+export async function startRedis(options: ServiceOptions): Promise<Started> {
+  const { dir, port, password, processes } = options;
   const owner = await passwdEntry("redis");
-  const data = join(options.dir, "redis");
+  const data = join(dir, "redis");
   await mkdir(data, { recursive: true, mode: 0o700 });
   await chown(data, owner.uid, owner.gid);
   const config = [
-    `port ${options.port}`,
+    `port ${port}`,
     "bind 127.0.0.1",
-    `requirepass ${options.password}`,
+    `requirepass ${password}`,
     `dir ${data}`,
     `appendonly ${options.durable ? "yes" : "no"}`,
     'save ""',
@@ -86,59 +130,27 @@ export async function startRedis(options: ServiceOptions): Promise<string> {
   const configPath = join(data, "redis.conf");
   await writeFile(configPath, config, { mode: 0o600 });
   await chown(configPath, owner.uid, owner.gid);
-  await options.processes.start({
+  const url = `redis://:${password}@127.0.0.1:${port}/0`;
+  const started = await processes.ensure({
     name: "redis",
-    command: [...setpriv(owner), "redis-server", configPath],
+    // The port is in the file, too: with another one it is another program.
+    command: [...setpriv(owner), "redis-server", configPath, "--port", String(port)],
     env: {},
     cwd: "/",
-  });
-
-  const url = `redis://:${options.password}@127.0.0.1:${options.port}/0`;
-  await waitFor("Redis", async () => {
-    const client = new Bun.RedisClient(url, { autoReconnect: false, connectionTimeout: 1_000 });
-    try {
-      await client.send("PING", []);
-    } finally {
-      client.close();
-    }
-  });
-  return url;
-}
-
-/** Thrown by an attempt that knows that further ones are in vain. */
-export class GaveUp extends Error {}
-
-/** Tries until it does not throw; after 30 s says what is not there, with the last error as cause. */
-export async function waitFor(
-  what: string,
-  attempt: () => Promise<void>,
-  timeoutMs = READY_TIMEOUT_MS,
-): Promise<void> {
-  const deadline = Date.now() + timeoutMs;
-  for (;;) {
-    try {
-      return await attempt();
-    } catch (cause) {
-      if (cause instanceof GaveUp) throw cause;
-      if (Date.now() > deadline) {
-        throw new Error(`${what} does not answer after ${timeoutMs / 1000} s: ${cause}`, { cause });
+    stop: REDIS_STOP,
+    answers: async () => {
+      const client = new Bun.RedisClient(url, { autoReconnect: false, connectionTimeout: 1_000 });
+      try {
+        await client.send("PING", []);
+      } finally {
+        client.close();
       }
-      await Bun.sleep(25);
-    }
-  }
+    },
+  });
+  return { url, started };
 }
 
-/** Runs a program to its end; throws with what it printed when it fails. */
-export async function run(command: readonly string[]): Promise<string> {
-  const child = Bun.spawn([...command], { stdin: "ignore", stdout: "pipe", stderr: "pipe" });
-  const [stdout, stderr, status] = await Promise.all([
-    new Response(child.stdout).text(),
-    new Response(child.stderr).text(),
-    child.exited,
-  ]);
-  if (status !== 0) throw new Error(`${command.join(" ")} failed (${status}): ${stderr.trim()}`);
-  return stdout;
-}
+const REDIS_STOP = { signal: "SIGTERM", graceMs: 10_000 } as const;
 
 interface Owner {
   readonly uid: number;
@@ -157,8 +169,11 @@ async function passwdEntry(user: string): Promise<Owner> {
 
 /** The directory of the newest installed PostgreSQL. */
 async function postgresBin(): Promise<string> {
-  const versions = (await readdir(POSTGRES_ROOT)).map(Number).filter((v) => v > 0);
-  if (versions.length === 0) throw new Error(`No PostgreSQL server in ${POSTGRES_ROOT}`);
+  const names = await readdir(POSTGRES_ROOT).catch(() => []);
+  const versions = names.map(Number).filter((version) => version > 0);
+  if (versions.length === 0) {
+    throw new Error(`there is no PostgreSQL in ${POSTGRES_ROOT}: apt-get install postgresql`);
+  }
   return join(POSTGRES_ROOT, String(Math.max(...versions)), "bin");
 }
 

@@ -2,7 +2,7 @@
 
 import { access, mkdir, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { run } from "./services.ts";
+import { run } from "./run.ts";
 
 /** Chrome and Apple refuse certificates that live longer than 825 days. */
 const CERT_DAYS = 800;

@@ -4,10 +4,12 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 import { agentTag, kernelObjects } from "../../tests/harness/leaks.ts";
 import { closeDevDir, openDevDir } from "../dev/dev-dir.ts";
-import { deletePlatform, startPlatform, stopPlatform } from "../dev/platform.ts";
+import { startPlatform } from "../dev/platform.ts";
 import { freePort } from "../dev/ports.ts";
 import { Processes } from "../dev/processes.ts";
 import { startPostgres, startRedis } from "../dev/services.ts";
+import { PRIVATE } from "../dev/settings.ts";
+import { deletePlatform, stopPlatform } from "../dev/stop-platform.ts";
 import { NOTHING } from "./bun-test.ts";
 import type { Totals } from "./totals.ts";
 
@@ -23,11 +25,11 @@ export async function withServices(body: Body): Promise<void> {
   const processes = new Processes(dir);
   const service = { dir, password: "test", processes, durable: false };
   try {
-    const [DATABASE_URL, REDIS_URL] = await Promise.all([
+    const [postgres, redis] = await Promise.all([
       startPostgres({ ...service, port: await freePort() }),
       startRedis({ ...service, port: await freePort() }),
     ]);
-    await body({ DATABASE_URL, REDIS_URL });
+    await body({ DATABASE_URL: postgres.url, REDIS_URL: redis.url });
   } finally {
     await processes.stop("postgres", { signal: "SIGINT", graceMs: 10_000 });
     await processes.stop("redis", { signal: "SIGTERM", graceMs: 10_000 });
@@ -53,15 +55,14 @@ export async function withReflinks(body: Body): Promise<void> {
  */
 export async function withPlatform(totals: Totals, body: Body): Promise<void> {
   // Guests that the agent boots by itself, ahead of need, would be counted as left behind.
-  process.env.WRENN_WARM = "off";
+  const choices = { ...PRIVATE, agent: { WRENN_WARM: "off" } };
   await stopPlatform(E2E_HOME);
   await deletePlatform(E2E_HOME);
-  const options = { home: E2E_HOME, databaseUrl: undefined, redisUrl: undefined, durable: true };
   let agent = { dir: "", tag: "" };
   try {
     await totals.suite("platform starts", async () => {
       const progress = (line: string) => console.log(`    ${line}`);
-      const { dir } = await startPlatform({ ...options, progress });
+      const { dir } = await startPlatform({ home: E2E_HOME, choices, progress });
       agent = { dir: dir.agentDir, tag: await agentTag(dir.agentDir) };
       return { ...NOTHING, passed: 1 };
     });

@@ -2,13 +2,10 @@
 // build/bench.json. With names of groups only those: `bun tests/bench/main.ts pause fork`.
 
 import { join, resolve } from "node:path";
-import {
-  deletePlatform,
-  type Platform,
-  startAgent,
-  startPlatform,
-  stopPlatform,
-} from "../../scripts/dev/platform.ts";
+import { startPlatform } from "../../scripts/dev/platform.ts";
+import { startAgent } from "../../scripts/dev/programs.ts";
+import { type Platform, PRIVATE } from "../../scripts/dev/settings.ts";
+import { deletePlatform, stopPlatform } from "../../scripts/dev/stop-platform.ts";
 import type { Client } from "../harness/client.ts";
 import { adminClient } from "../harness/platform.ts";
 import { type BareSnapshot, BareVmm } from "./bare-vmm.ts";
@@ -64,7 +61,6 @@ const progress = (line: string) => console.log(`==> ${line}`);
 const rows: Row[] = [];
 const failed: string[] = [];
 process.env.DEV_DIR = HOME;
-process.env.WRENN_WARM = "off";
 await stopPlatform(HOME);
 await deletePlatform(HOME);
 try {
@@ -94,9 +90,7 @@ async function measure(name: string, group: () => Promise<Row[]>): Promise<void>
 async function measureOnPlatform(): Promise<void> {
   const started = await startPlatform({
     home: HOME,
-    databaseUrl: undefined,
-    redisUrl: undefined,
-    durable: true,
+    choices: { ...PRIVATE, agent: { WRENN_WARM: "off" } },
     progress,
   });
   await using bare = await BareVmm.open(BARE_NETWORKS);

@@ -4,7 +4,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { freePort } from "../../scripts/dev/ports.ts";
-import { waitFor } from "../../scripts/dev/services.ts";
+import { waitFor } from "../../scripts/dev/run.ts";
 
 export class Nginx implements AsyncDisposable {
   readonly origin: string;

@@ -9,7 +9,7 @@ import { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { api, createApiKey, createHost, signUp } from "../../scripts/dev/account.ts";
 import { freePort } from "../../scripts/dev/ports.ts";
 import { Processes } from "../../scripts/dev/processes.ts";
-import { run, waitFor } from "../../scripts/dev/services.ts";
+import { run, waitFor } from "../../scripts/dev/run.ts";
 import { Client } from "../harness/client.ts";
 import { agentTag, kernelObjects } from "../harness/leaks.ts";
 import { platform } from "../harness/platform.ts";

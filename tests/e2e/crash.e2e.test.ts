@@ -4,7 +4,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
-import { startAgent, startControlPlane } from "../../scripts/dev/platform.ts";
+import { startAgent, startControlPlane } from "../../scripts/dev/programs.ts";
 import { startPostgres } from "../../scripts/dev/services.ts";
 import { agentClient } from "../harness/agent-client.ts";
 import { apiError, type Capsule, type Client, until } from "../harness/client.ts";

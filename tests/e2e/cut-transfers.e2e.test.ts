@@ -1,7 +1,7 @@
 // Downloads whose guest dies in the middle: whoever reads must not take the part for the whole.
 
 import { afterEach, beforeEach, expect, setDefaultTimeout, test } from "bun:test";
-import type { Platform } from "../../scripts/dev/platform.ts";
+import type { Platform } from "../../scripts/dev/settings.ts";
 import type { Capsule, Client } from "../harness/client.ts";
 import { startGuestServer } from "../harness/guest-server.ts";
 import { adminClient, platform } from "../harness/platform.ts";

@@ -2,7 +2,7 @@
 // repeats its request with the same key and gets one answer; record and host agree, nothing is lost.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { startControlPlane } from "../../scripts/dev/platform.ts";
+import { startControlPlane } from "../../scripts/dev/programs.ts";
 import { agentClient } from "../harness/agent-client.ts";
 import { type Client, until } from "../harness/client.ts";
 import { adminClient, platform } from "../harness/platform.ts";

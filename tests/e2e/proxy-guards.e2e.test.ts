@@ -5,7 +5,7 @@ import { readFile } from "node:fs/promises";
 import { connect } from "node:net";
 import { EnvdTokens } from "../../cp/capsules/envd-tokens.ts";
 import { decodeId } from "../../proto/ids.ts";
-import type { Platform } from "../../scripts/dev/platform.ts";
+import type { Platform } from "../../scripts/dev/settings.ts";
 import { agentClient } from "../harness/agent-client.ts";
 import type { Capsule, Client } from "../harness/client.ts";
 import { CapsulePort, seen, startGuestServer } from "../harness/guest-server.ts";

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { connect as connectHttp2 } from "node:http2";
-import type { Platform } from "../../scripts/dev/platform.ts";
+import type { Platform } from "../../scripts/dev/settings.ts";
 import type { Capsule, Client } from "../harness/client.ts";
 import { type CapsulePort, seen, startGuestServer } from "../harness/guest-server.ts";
 import { adminClient, platform } from "../harness/platform.ts";

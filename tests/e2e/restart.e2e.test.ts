@@ -2,7 +2,7 @@
 // served when it is repeated within two seconds.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { startAgent } from "../../scripts/dev/platform.ts";
+import { startAgent } from "../../scripts/dev/programs.ts";
 import type { Client } from "../harness/client.ts";
 import { adminClient, platform } from "../harness/platform.ts";
 import { StreamClient } from "../harness/stream-client.ts";

@@ -4,7 +4,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
-import { startAgent } from "../../scripts/dev/platform.ts";
+import { startAgent } from "../../scripts/dev/programs.ts";
 import { type Capsule, type Client, until } from "../harness/client.ts";
 import { adminClient, platform } from "../harness/platform.ts";
 

@@ -1,7 +1,7 @@
 // The tests' server inside a real capsule, and how it is reached from outside.
 
 import { join } from "node:path";
-import type { Platform } from "../../scripts/dev/platform.ts";
+import type { Platform } from "../../scripts/dev/settings.ts";
 import type { Client } from "./client.ts";
 
 const PROGRAM = join(import.meta.dirname, "../e2e/guest-server.py");

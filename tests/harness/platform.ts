@@ -2,7 +2,8 @@
 
 import { join, resolve } from "node:path";
 import { createApiKey, signUp } from "../../scripts/dev/account.ts";
-import { attachPlatform, type Platform } from "../../scripts/dev/platform.ts";
+import { attachPlatform } from "../../scripts/dev/platform.ts";
+import type { Platform } from "../../scripts/dev/settings.ts";
 import { Client } from "./client.ts";
 
 /** The platform with everything needed to kill and restart its parts. */

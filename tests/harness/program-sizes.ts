@@ -1,7 +1,7 @@
 // How much memory the platform's programs hold.
 
 import { readFile } from "node:fs/promises";
-import type { Platform } from "../../scripts/dev/platform.ts";
+import type { Platform } from "../../scripts/dev/settings.ts";
 
 export interface ProgramSizes {
   readonly cpMib: number;
