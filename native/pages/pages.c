@@ -7,8 +7,6 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <sys/stat.h>
-#include <sys/sysmacros.h>
 #include <unistd.h>
 
 #include "descriptor.h"
@@ -255,40 +253,4 @@ int32_t wrenn_pages_private(int32_t pid, uint64_t address, uint64_t size, uint64
   struct range_list list = {.ranges = ret_ranges, .capacity = capacity};
   int32_t result = pages_private(pagemap, address, address + size, note_range, &list);
   return result < 0 ? result : (int32_t)list.count;
-}
-
-/* "7f..-7f.. rw-p 00000000 00:1f 1234   /path" */
-static bool is_mapping_of(const char *line, const struct stat *file, uint64_t ret_range[3]) {
-  uint64_t start, end, offset, inode;
-  unsigned major_number, minor_number;
-  if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64 " %x:%x %" SCNu64, &start, &end, &offset,
-             &major_number, &minor_number, &inode) != 6) {
-    return false;
-  }
-  if (inode != file->st_ino || makedev(major_number, minor_number) != file->st_dev) return false;
-  ret_range[0] = start;
-  ret_range[1] = end - start;
-  ret_range[2] = offset;
-  return true;
-}
-
-int32_t wrenn_pages_find_mapping(int32_t pid, const char *path, uint64_t ret_mapping[3]) {
-  struct stat file;
-  char maps_path[64];
-  if (stat(path, &file) < 0) return -errno;
-  (void)snprintf(maps_path, sizeof maps_path, "/proc/%" PRId32 "/maps", pid);
-  FILE *maps = fopen(maps_path, "re");
-  if (maps == NULL) return errno == ENOENT ? -ESRCH : -errno;
-  char line[8192];
-  uint64_t largest[3] = {0};
-  while (fgets(line, sizeof line, maps) != NULL) {
-    uint64_t range[3];
-    if (is_mapping_of(line, &file, range) && range[1] > largest[1]) {
-      memcpy(largest, range, sizeof largest);
-    }
-  }
-  (void)fclose(maps);
-  if (largest[1] == 0) return -ENXIO;
-  memcpy(ret_mapping, largest, sizeof largest);
-  return 0;
 }
