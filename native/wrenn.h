@@ -118,10 +118,15 @@ WRENN_API int32_t wrenn_nft_run(const char *netns, const char *commands, char *r
 WRENN_API int32_t wrenn_file_reflink(const char *source, const char *target);
 
 /*
- * Makes `target` (which must not exist, mode 0600) a copy of `source` with the same holes. Blocks:
- * for the whole copy, about a second per GiB of data. On failure `target` is not left behind.
+ * Makes `target` (which must not exist, mode 0600) a copy of `source` with the same holes; of a
+ * block device one of its size, with holes where it is zero. Blocks: for the whole copy, about a
+ * second per GiB of data, and of a device per GiB of its size. -EINVAL: `source` is neither. On
+ * failure `target` is not left behind.
  */
 WRENN_API int32_t wrenn_file_copy_sparse(const char *source, const char *target);
+
+/* Writes the bytes that a file or a block device holds to ret_bytes. -EINVAL: it is neither. */
+WRENN_API int32_t wrenn_file_size(const char *path, uint64_t *ret_bytes);
 
 /*
  * Finds the first stretch of `path` at or after `offset` that is not a hole, and writes its start

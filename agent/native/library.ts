@@ -22,6 +22,7 @@ const SIGNATURES = {
   wrenn_nft_run: ["text", "text", "answer"],
   wrenn_file_reflink: ["text", "text"],
   wrenn_file_copy_sparse: ["text", "text"],
+  wrenn_file_size: ["text", "words"],
   wrenn_file_next_data: ["text", "u64", "words"],
   wrenn_file_lock: ["text"],
   wrenn_descriptor_send: ["i32", "text", "i32"],

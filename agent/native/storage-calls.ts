@@ -22,9 +22,18 @@ export class StorageCalls {
     await this.#call(`clone ${source} to ${target}`, "wrenn_file_reflink", [source, target]);
   }
 
-  /** Makes `target` a copy of `source` with the same holes, mode 0600; none is left on failure. */
+  /**
+   * Makes `target` a copy of a file with the same holes, or of a block device, mode 0600; none is left
+   * on failure.
+   */
   async copySparse(source: string, target: string): Promise<void> {
     await this.#call(`copy ${source} to ${target}`, "wrenn_file_copy_sparse", [source, target]);
+  }
+
+  /** What a file or a block device holds. ENOENT; EINVAL: it is neither. */
+  async sizeBytes(path: string): Promise<number> {
+    const { words } = await this.#call(`measure ${path}`, "wrenn_file_size", [path]);
+    return Number(words[0] ?? 0n);
   }
 
   /** The SHA-256 of a file's bytes in hexadecimal, holes included. */

@@ -24,8 +24,7 @@ static bool read_mapping(FILE *maps, struct mapping *ret_mapping) {
   struct mapping read;
   while (fgets(line, sizeof line, maps) != NULL) {
     if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %*s %" SCNx64 " %x:%x %" SCNu64, &read.start,
-               &read.end, &read.offset, &read.device_major, &read.device_minor,
-               &read.inode) != 6) {
+               &read.end, &read.offset, &read.device_major, &read.device_minor, &read.inode) != 6) {
       continue;
     }
     *ret_mapping = read;

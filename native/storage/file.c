@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <linux/fs.h>
 #include <stdbool.h>
+#include <string.h>
 #include <sys/file.h>
 #include <sys/ioctl.h>
 #include <sys/stat.h>
@@ -14,7 +15,7 @@
  * One copy_file_range or write at a time: large enough to cost nothing, small enough to be
  * killable.
  */
-enum { COPY_STEP_BYTES = 64 * 1024 * 1024, BUFFER_BYTES = 128 * 1024 };
+enum { COPY_STEP_BYTES = 64 * 1024 * 1024, BUFFER_BYTES = 128 * 1024, BLOCK_BYTES = 4096 };
 
 static int32_t open_pair(const char *source, const char *target, int *ret_source, int *ret_target) {
   int from = open(source, O_RDONLY | O_CLOEXEC);
@@ -85,10 +86,40 @@ static int32_t copy_extent(int from, int to, off_t at, off_t end) {
   return 0;
 }
 
-static int32_t copy_data(int from, int to) {
-  struct stat status;
-  if (fstat(from, &status) < 0 || ftruncate(to, status.st_size) < 0) return -errno;
-  for (off_t at = 0; at < status.st_size;) {
+static bool is_zero(const char *bytes, size_t size) {
+  return bytes[0] == 0 && memcmp(bytes, bytes + 1, size - 1) == 0;
+}
+
+/* Blocks that are zero stay holes: a device does not tell its own. */
+static int32_t write_blocks(int to, const char *bytes, size_t size, off_t at) {
+  for (size_t done = 0; done < size;) {
+    size_t left = size - done;
+    size_t block = left < BLOCK_BYTES ? left : BLOCK_BYTES;
+    int32_t result = is_zero(bytes + done, block)
+                         ? 0
+                         : write_all(to, bytes + done, block, at + (off_t)done);
+    if (result < 0) return result;
+    done += block;
+  }
+  return 0;
+}
+
+static int32_t copy_device(int from, int to, off_t size) {
+  char buffer[BUFFER_BYTES];
+  for (off_t at = 0; at < size;) {
+    size_t want = size - at < BUFFER_BYTES ? (size_t)(size - at) : BUFFER_BYTES;
+    ssize_t got = pread(from, buffer, want, at);
+    if (got < 0) return -errno;
+    if (got == 0) return -EIO;
+    int32_t result = write_blocks(to, buffer, (size_t)got, at);
+    if (result < 0) return result;
+    at += got;
+  }
+  return 0;
+}
+
+static int32_t copy_file(int from, int to, off_t size) {
+  for (off_t at = 0; at < size;) {
     off_t start = lseek(from, at, SEEK_DATA);
     if (start < 0) return errno == ENXIO ? 0 : -errno;
     off_t end = lseek(from, start, SEEK_HOLE);
@@ -98,6 +129,41 @@ static int32_t copy_data(int from, int to) {
     at = end;
   }
   return 0;
+}
+
+/* What a file or a device holds; st_size of a device is 0. */
+static int32_t measure(int fd, bool *ret_is_device, uint64_t *ret_bytes) {
+  struct stat status;
+  if (fstat(fd, &status) < 0) return -errno;
+  *ret_is_device = S_ISBLK(status.st_mode);
+  if (!*ret_is_device && !S_ISREG(status.st_mode)) return -EINVAL;
+  *ret_bytes = (uint64_t)status.st_size;
+  if (*ret_is_device && ioctl(fd, BLKGETSIZE64, ret_bytes) < 0) return -errno;
+  return 0;
+}
+
+static int32_t copy_data(int from, int to) {
+  bool is_device;
+  uint64_t bytes;
+  struct stat copied;
+  int32_t result = measure(from, &is_device, &bytes);
+  if (result < 0) return result;
+  off_t size = (off_t)bytes;
+  if (ftruncate(to, size) < 0) return -errno;
+  result = is_device ? copy_device(from, to, size) : copy_file(from, to, size);
+  if (result < 0) return result;
+  if (fstat(to, &copied) < 0) return -errno;
+  return copied.st_size == size ? 0 : -EIO;
+}
+
+int32_t wrenn_file_size(const char *path, uint64_t *ret_bytes) {
+  AUTO_FD fd = open(path, O_RDONLY | O_CLOEXEC);
+  bool is_device;
+  uint64_t bytes;
+  if (fd < 0) return -errno;
+  int32_t result = measure(fd, &is_device, &bytes);
+  if (result == 0) *ret_bytes = bytes;
+  return result;
 }
 
 int32_t wrenn_file_copy_sparse(const char *source, const char *target) {

@@ -50,6 +50,30 @@ static void a_read_only_loop_device_refuses_writes(void) {
   assert(refused);
 }
 
+/* st_size of a device is 0: its copy was empty, and counted as a disk. */
+static void a_device_is_copied_by_its_size_with_holes_for_zeros(void) {
+  char bytes[8] = {0};
+  char copy[80];
+  uint64_t size = 0;
+  struct stat status;
+  (void)snprintf(copy, sizeof copy, "%s.copy", file);
+  int32_t index = wrenn_loop_attach(file, 1);
+  assert(index >= 0);
+  (void)snprintf(device, sizeof device, "/dev/loop%d", index);
+
+  assert(wrenn_file_size(device, &size) == 0 && size == 1024 * 1024);
+  assert(wrenn_file_copy_sparse(device, copy) == 0);
+
+  assert(wrenn_loop_detach((uint32_t)index) == 0);
+  assert(stat(copy, &status) == 0 && status.st_size == 1024 * 1024);
+  assert(status.st_blocks * 512 < 64 * 1024);
+  int fd = open(copy, O_RDONLY | O_CLOEXEC);
+  assert(fd >= 0 && pread(fd, bytes, 7, 512) == 7 && strcmp(bytes, "capsule") == 0);
+  assert(close(fd) == 0 && unlink(copy) == 0);
+  assert(wrenn_file_size(file, &size) == 0 && size == 1024 * 1024);
+  assert(wrenn_file_copy_sparse("/dev/null", copy) == -EINVAL && access(copy, F_OK) < 0);
+}
+
 static void a_missing_file_attaches_nothing(void) {
   assert(wrenn_loop_attach("/tmp/wrenn-no-such-file", 0) == -ENOENT);
 }
@@ -68,6 +92,7 @@ int main(void) {
   (void)snprintf(file, sizeof file, "%s/disk", dir);
   RUN(a_loop_device_shows_its_file_until_it_is_detached);
   RUN(a_read_only_loop_device_refuses_writes);
+  RUN(a_device_is_copied_by_its_size_with_holes_for_zeros);
   RUN(a_missing_file_attaches_nothing);
   assert(unlink(file) == 0);
   RUN(a_tmpfs_is_mounted_with_its_size_and_unmounted);
