@@ -39,6 +39,17 @@ describe("layout", () => {
     ).toEqual([]);
   });
 
+  test("wire shapes are known to routes, schemas and sessions on WebSockets only", () => {
+    const allowed = /(routes|schema)\.ts$|^cp\/streams\//;
+    expect(
+      offences(own, (f) =>
+        f.path.startsWith("cp/") && !allowed.test(f.path)
+          ? f.imports.filter((i) => /\/schema\.ts$/.test(i))
+          : [],
+      ),
+    ).toEqual([]);
+  });
+
   test("HTTP is known to routes, the app and auth only", () => {
     const allowed = /^cp\/(app|main)\.ts$|^cp\/(auth|openapi|docs)\/|routes\.ts$|schema\.ts$/;
     expect(

@@ -1,8 +1,9 @@
 // Signing up and signing in, on the wire.
 
 import { type Static, Type } from "@sinclair/typebox";
-import { encodeId, type Id } from "../../proto/ids.ts";
+import { encodeId } from "../../proto/ids.ts";
 import { ID_LENGTH_MAX } from "../wire.ts";
+import type { SignedIn } from "./account.ts";
 import { PASSWORD_BYTES_MIN, PASSWORD_LENGTH_MAX } from "./password.ts";
 
 /** RFC 5321: 64 before the `@`, 255 after it. */
@@ -21,7 +22,6 @@ export const Signup = Type.Object({
   }),
   name: Type.String({ minLength: 1, maxLength: 200, pattern: ONE_LINE }),
 });
-export type Signup = Static<typeof Signup>;
 
 export const SignupAccepted = message;
 
@@ -31,7 +31,6 @@ export const Login = Type.Object({
   email,
   password: Type.String({ minLength: 1, maxLength: PASSWORD_LENGTH_MAX }),
 });
-export type Login = Static<typeof Login>;
 
 export const SwitchTeam = Type.Object({
   team_id: Type.String({ minLength: 1, maxLength: ID_LENGTH_MAX }),
@@ -47,14 +46,6 @@ export const Session = Type.Object(
   },
   { $id: "AuthResponse" },
 );
-
-export interface SignedIn {
-  readonly token: string;
-  readonly userId: Id<"user">;
-  readonly teamId: Id<"team">;
-  readonly email: string;
-  readonly name: string;
-}
 
 export function toSession(signedIn: SignedIn): Static<typeof Session> {
   return {

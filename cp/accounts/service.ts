@@ -16,6 +16,7 @@ import {
   SIGNUP_PER_ADDRESS,
 } from "../rate-limiter.ts";
 import type { Membership, Teams } from "../teams/service.ts";
+import type { NewAccount, SignedIn, SignIn } from "./account.ts";
 import { hashPassword, verifyPassword } from "./password.ts";
 import {
   activateUser,
@@ -25,7 +26,6 @@ import {
   insertInactiveUser,
   type UserRow,
 } from "./queries.ts";
-import type { Login, SignedIn, Signup } from "./schema.ts";
 
 /** An account that wasn't activated keeps its address this long: as long as its token lives. */
 const SIGNUP_COOLDOWN_MS = ACTIVATION.ttlSec * 1000;
@@ -55,7 +55,7 @@ export class Accounts {
    * `signup_cooldown`, `rate_limited`, or `invalid_request` naming the field. When the mail can't be
    * sent, the account is gone again and the error is thrown on.
    */
-  async signUp(request: Signup & { address: string }): Promise<void> {
+  async signUp(request: NewAccount): Promise<void> {
     const { db, clock, rateLimiter, oneTimeTokens, publicUrl, mailer } = this.#deps;
     const email = parseEmail(request.email);
     const name = parseName(request.name);
@@ -110,7 +110,7 @@ export class Accounts {
    * without a password, a wrong password and a deleted account; with the right password also
    * `account_not_activated` or `account_disabled`.
    */
-  async logIn(request: Login & { address: string }): Promise<SignedIn> {
+  async logIn(request: SignIn): Promise<SignedIn> {
     const { db, rateLimiter, teams } = this.#deps;
     const email = parseEmail(request.email);
     const attempt = `${email} ${request.address}`;

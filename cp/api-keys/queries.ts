@@ -4,7 +4,7 @@ import { and, count, desc, eq } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
 import type { Queryable } from "../db/client.ts";
 import { teamApiKeys, teams, users } from "../db/tables.ts";
-import type { ApiKeyRow } from "./schema.ts";
+import type { ApiKeyRow } from "./api-key.ts";
 
 export async function insertApiKey(
   q: Queryable,

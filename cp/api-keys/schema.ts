@@ -2,10 +2,8 @@
 
 import { type Static, Type } from "@sinclair/typebox";
 import { encodeId } from "../../proto/ids.ts";
-import type { teamApiKeys } from "../db/tables.ts";
 import { ID_LENGTH_MAX, timestamp } from "../wire.ts";
-
-export type ApiKeyRow = typeof teamApiKeys.$inferSelect;
+import type { ApiKeyRow } from "./api-key.ts";
 
 export const CreateApiKey = Type.Object({
   name: Type.Optional(

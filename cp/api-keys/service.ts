@@ -5,8 +5,8 @@ import type { Clock } from "../clock.ts";
 import type { Db } from "../db/client.ts";
 import { randomHex, sha256Hex } from "../digest.ts";
 import { AppError } from "../errors.ts";
+import type { ApiKeyRow } from "./api-key.ts";
 import { countApiKeysLocked, deleteApiKey, insertApiKey, listApiKeys } from "./queries.ts";
-import type { ApiKeyRow } from "./schema.ts";
 
 const KEY_RANDOM_BYTES = 16;
 const PREFIX_LENGTH = 10;

@@ -5,7 +5,7 @@ import type { Id } from "../../proto/ids.ts";
 import { ENDED_STATES } from "../capsule-states.ts";
 import type { Db, Queryable, Tx } from "../db/client.ts";
 import { capsuleMetricPoints, capsules, hosts, type METRIC_TIERS } from "../db/tables.ts";
-import { METRIC_POINTS_MAX, type MetricPoint, type MetricRange } from "./schema.ts";
+import { METRIC_POINTS_MAX, type MetricPoint, type MetricRange } from "./metric-point.ts";
 
 export type MetricTier = (typeof METRIC_TIERS)[number];
 
@@ -61,9 +61,9 @@ export async function mergePoints(
   // One statement whatever the number of points, and no type of ours for what JSON holds.
   await tx.execute(sql`
     insert into ${capsuleMetricPoints} (capsule_id, tier, ts, cpu_pct, mem_bytes, disk_bytes)
-    select ${id}::uuid, ${tier}, ts, cpu_pct, mem_bytes, disk_bytes
+    select ${id}::uuid, ${tier}, ts, "cpuPct", "memBytes", "diskBytes"
     from jsonb_to_recordset(${rows}::text::jsonb)
-      as p(ts bigint, cpu_pct float8, mem_bytes bigint, disk_bytes bigint)
+      as p(ts bigint, "cpuPct" float8, "memBytes" bigint, "diskBytes" bigint)
     on conflict do nothing`);
   await tx.execute(sql`
     delete from ${capsuleMetricPoints}
@@ -110,17 +110,17 @@ export async function selectPoints(
     .orderBy(asc(t.ts))
     .limit(METRIC_POINTS_MAX);
   return rows.map(({ ts, cpuPct, memBytes, diskBytes }) => ({
-    timestamp_unix: Math.floor(ts / 1000),
-    cpu_pct: cpuPct,
-    mem_bytes: memBytes,
-    disk_bytes: diskBytes,
+    unixSec: Math.floor(ts / 1000),
+    cpuPct,
+    memBytes,
+    diskBytes,
   }));
 }
 
 /** Milliseconds since 1970, which keep apart the points of one second. */
 function instantOf(points: readonly MetricPoint[], i: number): number {
-  const sec = points[i]?.timestamp_unix ?? 0;
-  return sec * 1000 + (points[i - 1]?.timestamp_unix === sec ? 500 : 0);
+  const sec = points[i]?.unixSec ?? 0;
+  return sec * 1000 + (points[i - 1]?.unixSec === sec ? 500 : 0);
 }
 
 function oldest(sec: number) {

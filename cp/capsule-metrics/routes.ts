@@ -6,7 +6,7 @@ import { CAPSULE_ERRORS } from "../capsules/route-errors.ts";
 import { CapsuleParams } from "../capsules/schema.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { parseId } from "../wire.ts";
-import { CapsuleMetrics, METRIC_RANGE_DEFAULT, MetricQuery } from "./schema.ts";
+import { CapsuleMetrics, METRIC_RANGE_DEFAULT, MetricQuery, toCapsuleMetrics } from "./schema.ts";
 import type { CapsuleMetricsService } from "./service.ts";
 
 export interface CapsuleMetricRouteDeps extends AuthDeps {
@@ -18,7 +18,8 @@ export function capsuleMetricRoutes(deps: CapsuleMetricRouteDeps) {
     "/:id/metrics",
     async ({ caller, params, query }) => {
       const ids = { id: parseId("capsule", params.id, "id"), teamId: caller.teamId };
-      return await deps.capsuleMetrics.read(ids, query.range ?? METRIC_RANGE_DEFAULT);
+      const range = query.range ?? METRIC_RANGE_DEFAULT;
+      return toCapsuleMetrics(ids.id, range, await deps.capsuleMetrics.read(ids, range));
     },
     {
       team: true,

@@ -2,13 +2,15 @@
 
 import { Type } from "@sinclair/typebox";
 import { type Static, t } from "elysia";
+import { encodeId, type Id } from "../../proto/ids.ts";
+import {
+  METRIC_POINTS_MAX,
+  METRIC_RANGES,
+  type MetricPoint,
+  type MetricRange,
+} from "./metric-point.ts";
 
-const METRIC_RANGES = ["5m", "10m", "1h", "2h", "6h", "12h", "24h"] as const;
-export type MetricRange = (typeof METRIC_RANGES)[number];
 export const METRIC_RANGE_DEFAULT: MetricRange = "10m";
-
-/** The finest range has the most: two a second for ten minutes. */
-export const METRIC_POINTS_MAX = 1200;
 
 export const MetricQuery = t.Object({
   range: t.Optional(
@@ -21,17 +23,33 @@ export const MetricQuery = t.Object({
   ),
 });
 
-const MetricPoint = t.Object({
+const Point = t.Object({
   timestamp_unix: Type.Integer({ description: "Of the last sample that the point tells of." }),
   cpu_pct: Type.Number({ description: "Of all the capsule's processors: 0 to 100." }),
   mem_bytes: Type.Integer({ description: "Memory of the host that the capsule holds." }),
   disk_bytes: Type.Integer({ description: "What its disk takes on the host." }),
 });
-export type MetricPoint = Static<typeof MetricPoint>;
 
 export const CapsuleMetrics = t.Object({
   sandbox_id: t.String(),
   range: t.UnionEnum(METRIC_RANGES),
-  points: t.Array(MetricPoint, { maxItems: METRIC_POINTS_MAX, description: "Oldest first." }),
+  points: t.Array(Point, { maxItems: METRIC_POINTS_MAX, description: "Oldest first." }),
 });
-export type CapsuleMetrics = Static<typeof CapsuleMetrics>;
+type CapsuleMetrics = Static<typeof CapsuleMetrics>;
+
+export function toCapsuleMetrics(
+  id: Id<"capsule">,
+  range: MetricRange,
+  points: readonly MetricPoint[],
+): CapsuleMetrics {
+  return {
+    sandbox_id: encodeId("capsule", id),
+    range,
+    points: points.map(({ unixSec, cpuPct, memBytes, diskBytes }) => ({
+      timestamp_unix: unixSec,
+      cpu_pct: cpuPct,
+      mem_bytes: memBytes,
+      disk_bytes: diskBytes,
+    })),
+  };
+}

@@ -8,8 +8,8 @@ import type { CapsuleOfTeam } from "../capsules/capsule.ts";
 import type { Capsules } from "../capsules/service.ts";
 import type { Db } from "../db/client.ts";
 import { AppError } from "../errors.ts";
+import type { MetricPoint, MetricRange } from "./metric-point.ts";
 import { selectPoints } from "./queries.ts";
-import type { CapsuleMetrics, MetricPoint, MetricRange } from "./schema.ts";
 
 /** A host keeps what a capsule used while it rests. */
 const MEASURED_STATES = ["running", "pausing", "paused", "resuming"] as const;
@@ -27,22 +27,20 @@ export class CapsuleMetricsService {
    * The points of the range. Looking counts as no activity. `not_found` unless the capsule runs or rests:
    * what it used is forgotten when it ends.
    */
-  async read(ids: CapsuleOfTeam, range: MetricRange): Promise<CapsuleMetrics> {
-    const id = encodeId("capsule", ids.id);
-    const metrics = { sandbox_id: id, range };
+  async read(ids: CapsuleOfTeam, range: MetricRange): Promise<MetricPoint[]> {
     try {
       const { agent } = await this.#capsules.onHost({ ...ids, states: MEASURED_STATES });
-      const points = await askForPoints(agent, ids.id, range).catch((error) => {
+      return await askForPoints(agent, ids.id, range).catch((error) => {
         throw agentFailure(error, "capsule");
       });
-      return { ...metrics, points };
     } catch (error) {
       if (!(error instanceof AppError)) throw error;
       if (error.code === "host_unavailable") {
         const points = await this.#saved(ids, range);
-        if (points !== null) return { ...metrics, points };
+        if (points !== null) return points;
       }
       if (error.code !== "invalid_state") throw error;
+      const id = encodeId("capsule", ids.id);
       const message = `capsule "${id}" has no metrics: it neither runs nor rests`;
       throw new AppError("not_found", message, { cause: error });
     }
@@ -64,9 +62,9 @@ export async function askForPoints(
   const request = { sandboxId: encodeId("capsule", id), range };
   const { points } = await agent.getSandboxMetrics(request, { timeoutMs: METRICS_TIMEOUT_MS });
   return points.map(({ timestampUnix, cpuPct, memBytes, diskBytes }) => ({
-    timestamp_unix: Number(timestampUnix),
-    cpu_pct: cpuPct,
-    mem_bytes: Number(memBytes),
-    disk_bytes: Number(diskBytes),
+    unixSec: Number(timestampUnix),
+    cpuPct,
+    memBytes: Number(memBytes),
+    diskBytes: Number(diskBytes),
   }));
 }

@@ -1,6 +1,7 @@
 // Routes of commands and processes: HTTP only.
 
 import { Elysia, t } from "elysia";
+import { encodeId } from "../../proto/ids.ts";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
 import { RUNNING_ERRORS } from "../capsules/route-errors.ts";
 import { CapsuleParams } from "../capsules/schema.ts";
@@ -14,6 +15,11 @@ import {
   KillQuery,
   ProcessList,
   ProcessParams,
+  parseSelector,
+  toCommand,
+  toExecAnswer,
+  toProcessList,
+  toTimeoutSec,
 } from "./schema.ts";
 import { execBackground, execForeground, killProcess, listProcesses } from "./service.ts";
 
@@ -26,13 +32,21 @@ export function execRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
       async ({ caller, params, body, request, server, status }) => {
         const id = parseId("capsule", params.id, "id");
         const ids = { id, teamId: caller.teamId, isActivity: true };
+        const command = toCommand(body);
+        const { cmd, tag } = body;
         if (body.background === true) {
-          return status(202, await capsules.use(ids, (running) => execBackground(running, body)));
+          const started = await capsules.use(ids, (running) =>
+            execBackground(running, { ...command, tag }),
+          );
+          const sandbox_id = encodeId("capsule", id);
+          return status(202, { sandbox_id, cmd, pid: started.pid, tag: started.tag });
         }
         // A command may be silent for longer than a connection may be idle.
         server?.timeout(request, 0);
         const { signal } = request;
-        return await capsules.use(ids, (running) => execForeground(running, body, signal));
+        const timed = { ...command, timeoutSec: toTimeoutSec(body) };
+        const end = await capsules.use(ids, (running) => execForeground(running, timed, signal));
+        return toExecAnswer(id, cmd, end);
       },
       {
         team: true,
@@ -50,7 +64,8 @@ export function execRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
       "/:id/processes",
       async ({ caller, params }) => {
         const id = parseId("capsule", params.id, "id");
-        return await capsules.use({ id, teamId: caller.teamId, isActivity: true }, listProcesses);
+        const ids = { id, teamId: caller.teamId, isActivity: true };
+        return toProcessList(await capsules.use(ids, listProcesses));
       },
       {
         team: true,
@@ -63,7 +78,8 @@ export function execRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
       "/:id/processes/:selector",
       async ({ caller, params, query, set }) => {
         const ids = { id: parseId("capsule", params.id, "id"), teamId: caller.teamId };
-        const target = { selector: params.selector, signal: query.signal ?? "SIGKILL" };
+        const selector = parseSelector(params.selector);
+        const target = { selector, signal: query.signal ?? "SIGKILL" };
         await capsules.use({ ...ids, isActivity: true }, (running) => killProcess(running, target));
         set.status = 204;
       },

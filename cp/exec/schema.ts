@@ -2,16 +2,22 @@
 
 import { Type } from "@sinclair/typebox";
 import { type Static, t } from "elysia";
+import { encodeId, type Id } from "../../proto/ids.ts";
 import {
   ARG_LENGTH_MAX,
   ARGS_COUNT_MAX,
   ENV_NAME_LENGTH_MAX,
   ENVS_COUNT_MAX,
+  EXEC_TIMEOUT_SEC_DEFAULT,
   EXEC_TIMEOUT_SEC_MAX,
   PATH_LENGTH_MAX,
   TAG_LENGTH_MAX,
   USER_LENGTH_MAX,
 } from "../capsules/limits.ts";
+import { AppError } from "../errors.ts";
+import type { Command, CommandEnd, ProcessSelector, RunningProcess } from "./command.ts";
+
+const PID_MAX = 2 ** 32 - 1;
 
 /** execve(2) takes C strings. */
 const NO_NUL = "^[^\\u0000]*$";
@@ -69,7 +75,7 @@ export const ExecAnswer = t.Object({
     description: "`base64`, of both streams, when one of them is no valid UTF-8.",
   }),
 });
-export type ExecAnswer = Static<typeof ExecAnswer>;
+type ExecAnswer = Static<typeof ExecAnswer>;
 
 export const BackgroundAnswer = t.Object({
   sandbox_id: t.String(),
@@ -77,7 +83,6 @@ export const BackgroundAnswer = t.Object({
   pid: Type.Integer(),
   tag: t.String(),
 });
-export type BackgroundAnswer = Static<typeof BackgroundAnswer>;
 
 export const ProcessList = t.Object({
   processes: t.Array(
@@ -89,7 +94,7 @@ export const ProcessList = t.Object({
     }),
   ),
 });
-export type ProcessList = Static<typeof ProcessList>;
+type ProcessList = Static<typeof ProcessList>;
 
 export const ProcessParams = t.Object({
   id: t.String({ maxLength: 64 }),
@@ -106,8 +111,49 @@ export const KillQuery = t.Object({
   ),
 });
 
+export function toCommand({ cmd, args, envs, cwd, user }: ExecRequest): Command {
+  return { cmd, args: args ?? [], envs: envs ?? {}, cwd: cwd ?? "", user: user ?? "" };
+}
+
+/** How long a foreground command may take. */
+export function toTimeoutSec({ timeout_sec: timeoutSec }: ExecRequest): number {
+  return timeoutSec || EXEC_TIMEOUT_SEC_DEFAULT;
+}
+
+/** Throws `exec_timeout` with what was printed when the command ran out of time. */
+export function toExecAnswer(id: Id<"capsule">, cmd: string, end: CommandEnd): ExecAnswer {
+  const streams = encodeStreams(end.stdout, end.stderr);
+  const { exitCode: exit_code, durationMs: duration_ms, killedAfterSec } = end;
+  if (killedAfterSec !== null) {
+    const message = `the command was killed after ${killedAfterSec} s`;
+    throw new AppError("exec_timeout", message, { details: { ...streams, duration_ms } });
+  }
+  return { sandbox_id: encodeId("capsule", id), cmd, ...streams, exit_code, duration_ms };
+}
+
+export function toProcessList(processes: readonly RunningProcess[]): ProcessList {
+  return {
+    processes: processes.map(({ pid, tag, cmd, args }) => ({
+      pid,
+      ...(tag === "" ? {} : { tag }),
+      cmd,
+      ...(args.length === 0 ? {} : { args: [...args] }),
+    })),
+  };
+}
+
+/** A pid when it is all digits, else a tag. Throws `invalid_request` for what can be no pid. */
+export function parseSelector(selector: string): ProcessSelector {
+  if (!/^\d+$/.test(selector)) return { case: "tag", value: selector };
+  const pid = Number(selector);
+  if (pid < 1 || pid > PID_MAX) {
+    throw new AppError("invalid_request", `selector: a pid is between 1 and ${PID_MAX}`);
+  }
+  return { case: "pid", value: pid };
+}
+
 /** Both streams as text, or both as base64 when one of them is no valid UTF-8. */
-export function encodeStreams(
+function encodeStreams(
   stdout: Uint8Array,
   stderr: Uint8Array,
 ): Pick<ExecAnswer, "stdout" | "stderr" | "encoding"> {

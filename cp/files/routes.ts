@@ -8,7 +8,7 @@ import type { Capsules } from "../capsules/service.ts";
 import { AppError } from "../errors.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { parseId } from "../wire.ts";
-import { FileList, ListRequest, MadeDirectory, PathRequest } from "./schema.ts";
+import { FileList, ListRequest, MadeDirectory, PathRequest, toFileEntry } from "./schema.ts";
 import { listDirectory, makeDirectory, readFile, removePath } from "./service.ts";
 import { writeUpload } from "./upload.ts";
 
@@ -90,9 +90,9 @@ export function fileRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
       async ({ caller, params, body }) => {
         const ids = { id: parseId("capsule", params.id, "id"), teamId: caller.teamId };
         const entries = await capsules.use({ ...ids, isActivity: true }, (running) =>
-          listDirectory(running, body),
+          listDirectory(running, { path: body.path, depth: body.depth ?? 1 }),
         );
-        return { entries };
+        return { entries: entries.map(toFileEntry) };
       },
       {
         team: true,
@@ -109,7 +109,7 @@ export function fileRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
         const entry = await capsules.use({ ...ids, isActivity: true }, (running) =>
           makeDirectory(running, body.path),
         );
-        return { entry };
+        return { entry: toFileEntry(entry) };
       },
       {
         team: true,

@@ -20,11 +20,10 @@ export const ListRequest = t.Object({
     Type.Integer({ minimum: 0, maximum: LIST_DEPTH_MAX, description: "Levels. 0 means 1." }),
   ),
 });
-export type ListRequest = Static<typeof ListRequest>;
 
 const ENTRY_TYPES = ["file", "directory", "symlink", "unknown"] as const;
 
-export const FileEntry = t.Object({
+const FileEntry = t.Object({
   name: t.String({
     description: "Bytes that are no UTF-8, 0x80 to 0xFF, are U+EF80 to U+EFFF, in paths as well.",
   }),
@@ -38,7 +37,7 @@ export const FileEntry = t.Object({
   modified_at: Type.Integer({ description: "Unix time, in seconds." }),
   symlink_target: t.Optional(t.String()),
 });
-export type FileEntry = Static<typeof FileEntry>;
+type FileEntry = Static<typeof FileEntry>;
 
 export const FileList = t.Object({ entries: t.Array(FileEntry) });
 export const MadeDirectory = t.Object({ entry: FileEntry });

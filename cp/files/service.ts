@@ -1,11 +1,11 @@
 // Files of a capsule.
 
+import type { FileEntry } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { encodeId } from "../../proto/ids.ts";
 import { agentFailure } from "../agents/agent-errors.ts";
 import { GUEST_CALL_TIMEOUT_MS } from "../agents/limits.ts";
 import type { RunningCapsule } from "../capsules/find-on-host.ts";
 import { AppError } from "../errors.ts";
-import { type FileEntry, type ListRequest, toFileEntry } from "./schema.ts";
 
 const OPTIONS = { timeoutMs: GUEST_CALL_TIMEOUT_MS };
 
@@ -52,14 +52,13 @@ export async function readFile(
 /** Entries below a directory, as deep as asked. */
 export async function listDirectory(
   { capsule, agent }: RunningCapsule,
-  { path, depth }: ListRequest,
+  { path, depth }: { path: string; depth: number },
 ): Promise<FileEntry[]> {
   const sandboxId = encodeId("capsule", capsule.id);
-  const request = { sandboxId, path, depth: depth ?? 1 };
-  const { entries } = await agent.listDir(request, OPTIONS).catch((error) => {
+  const { entries } = await agent.listDir({ sandboxId, path, depth }, OPTIONS).catch((error) => {
     throw agentFailure(error, "capsule");
   });
-  return entries.map(toFileEntry);
+  return entries;
 }
 
 /** Makes a directory and its parents. Throws `conflict` when it exists. */
@@ -72,7 +71,7 @@ export async function makeDirectory(
     throw agentFailure(error, "capsule");
   });
   if (entry === undefined) throw new AppError("agent_error", "The host gave no answer");
-  return toFileEntry(entry);
+  return entry;
 }
 
 /** Removes a file, or a directory with all in it. Throws `not_found` when there is none. */

@@ -4,8 +4,7 @@ import type { Id } from "../../proto/ids.ts";
 import type { UserCaller } from "../auth/authenticator.ts";
 import { AppError } from "../errors.ts";
 import type { Teams } from "../teams/service.ts";
-import { parseId } from "../wire.ts";
-import type { CreateHost, HostRow } from "./schema.ts";
+import type { HostRow, NewHost } from "./host.ts";
 
 export function canSee(host: HostRow, user: UserCaller): boolean {
   if (user.isAdmin) return true;
@@ -23,18 +22,18 @@ export function canManage(host: HostRow, user: UserCaller): boolean {
  */
 export async function authorizeCreate(
   teams: Teams,
-  request: CreateHost,
+  request: NewHost,
   user: UserCaller,
 ): Promise<Id<"team"> | null> {
   if (request.type === "regular" && !user.isAdmin) {
     throw new AppError("forbidden", "only platform administrators add shared hosts");
   }
-  if (request.team_id === undefined) {
+  if (request.teamId === null) {
     if (request.type === "regular") return null;
     throw new AppError("invalid_request", "team_id: required for a byoc host");
   }
 
-  const teamId = parseId("team", request.team_id, "team_id");
+  const { teamId } = request;
   const team = await teams.find(teamId);
   if (team === undefined) throw new AppError("invalid_request", "team_id: no such team");
   const role = user.isAdmin ? "owner" : await teams.role({ teamId, userId: user.id });

@@ -4,7 +4,7 @@ import { and, asc, desc, eq, gt, isNull, lt, or, sql } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
 import type { Db, Queryable } from "../db/client.ts";
 import { deletedHosts, hostRefreshTokens, hosts, hostTokens, teams } from "../db/tables.ts";
-import type { HostRow } from "./schema.ts";
+import type { HostFacts, HostRow } from "./host.ts";
 
 /** Hosts are machines one registers by hand or by a fleet tool; the list needs an end. */
 const HOSTS_LISTED_MAX = 1000;
@@ -57,7 +57,7 @@ function selectHosts(q: Queryable) {
 export async function bringHostOnline(
   q: Queryable,
   id: Id<"host">,
-  facts: Pick<HostRow, "arch" | "cpuCores" | "memoryMb" | "diskGb" | "address">,
+  facts: HostFacts,
 ): Promise<HostRow | undefined> {
   const now = sql`now()`;
   const [row] = await q

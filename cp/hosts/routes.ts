@@ -17,6 +17,8 @@ import {
   RefreshHost,
   RegisterHost,
   toHost,
+  toHostFacts,
+  toNewHost,
 } from "./schema.ts";
 import type { Hosts, HostCredentials as IssuedCredentials } from "./service.ts";
 
@@ -37,7 +39,7 @@ function operatorRoutes(deps: HostRoutesDeps) {
     .post(
       "",
       async ({ user, body, status }) => {
-        const { host, teamName, registrationToken } = await hosts.create(body, user);
+        const { host, teamName, registrationToken } = await hosts.create(toNewHost(body), user);
         const answer = { host: toHost(host, teamName), registration_token: registrationToken };
         return status(201, answer);
       },
@@ -105,7 +107,10 @@ function agentRoutes(deps: HostRoutesDeps) {
     .use(authPlugin(deps))
     .post(
       "/register",
-      async ({ body, status }) => status(201, toCredentials(await hosts.register(body))),
+      async ({ body, status }) => {
+        const registered = await hosts.register(body.token, toHostFacts(body));
+        return status(201, toCredentials(registered));
+      },
       {
         parse: readJsonBody,
         body: RegisterHost,

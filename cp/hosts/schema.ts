@@ -3,10 +3,9 @@
 import { type Static, Type } from "@sinclair/typebox";
 import { t } from "elysia";
 import { encodeId } from "../../proto/ids.ts";
-import { HOST_STATUSES, HOST_TYPES, type hosts } from "../db/tables.ts";
-import { ID_LENGTH_MAX, timestamp } from "../wire.ts";
-
-export type HostRow = typeof hosts.$inferSelect;
+import { HOST_STATUSES, HOST_TYPES } from "../db/tables.ts";
+import { ID_LENGTH_MAX, parseId, timestamp } from "../wire.ts";
+import type { HostFacts, HostRow, NewHost } from "./host.ts";
 
 /** No control characters: NUL isn't storable, the others garble lists. */
 const label = Type.String({ maxLength: 64, pattern: "^[^\\u0000-\\u001f\\u007f]*$" });
@@ -18,7 +17,7 @@ export const CreateHost = Type.Object({
   provider: Type.Optional(label),
   availability_zone: Type.Optional(label),
 });
-export type CreateHost = Static<typeof CreateHost>;
+type CreateHost = Static<typeof CreateHost>;
 
 export const HostParams = Type.Object({ id: Type.String({ maxLength: ID_LENGTH_MAX }) });
 
@@ -34,7 +33,7 @@ export const RegisterHost = Type.Object({
     description: "`host:port` at which the control plane reaches the agent.",
   }),
 });
-export type RegisterHost = Static<typeof RegisterHost>;
+type RegisterHost = Static<typeof RegisterHost>;
 
 export const RefreshHost = Type.Object({ refresh_token: token });
 
@@ -73,6 +72,21 @@ export const HostCredentials = Type.Object({
   token: Type.String({ description: "For the `X-Host-Token` header, good for seven days." }),
   refresh_token: Type.String({ description: "Gets the next pair, within sixty days." }),
 });
+
+/** Throws `invalid_request` for a malformed team. */
+export function toNewHost(body: CreateHost): NewHost {
+  return {
+    type: body.type,
+    teamId: body.team_id === undefined ? null : parseId("team", body.team_id, "team_id"),
+    provider: body.provider ?? "",
+    availabilityZone: body.availability_zone ?? "",
+  };
+}
+
+export function toHostFacts(body: RegisterHost): HostFacts {
+  const { arch, cpu_cores: cpuCores, memory_mb: memoryMb, disk_gb: diskGb, address } = body;
+  return { arch, cpuCores, memoryMb, diskGb, address };
+}
 
 /** A host as those who may see it do; what is not known is left out. */
 export function toHost(row: HostRow, teamName: string | null = null): Host {

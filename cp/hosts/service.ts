@@ -11,6 +11,7 @@ import { recordHostEvent } from "../events/outbox.ts";
 import { HOST_REGISTRATION, type OneTimeTokens } from "../one-time-tokens.ts";
 import type { Teams } from "../teams/service.ts";
 import { authorizeCreate, canManage, canSee } from "./access.ts";
+import type { HostFacts, HostRow, NewHost } from "./host.ts";
 import {
   bringHostOnline,
   deleteDeadRefreshTokens,
@@ -25,7 +26,6 @@ import {
   useRefreshToken,
   wasDeleted,
 } from "./queries.ts";
-import type { CreateHost, HostRow, RegisterHost } from "./schema.ts";
 
 const REFRESH_TOKEN_BYTES = 32;
 const REFRESH_TOKEN_TTL_MS = 60 * 24 * 3600 * 1000;
@@ -63,16 +63,14 @@ export class Hosts {
   }
 
   /** Announces a host. Throws `invalid_request` naming the field, or `forbidden`. */
-  async create(request: CreateHost, user: UserCaller) {
+  async create(request: NewHost, user: UserCaller) {
     const { db, clock } = this.#deps;
     const teamId = await authorizeCreate(this.#deps.teams, request, user);
     const now = clock.now();
     const row = {
+      ...request,
       id: newId("host"),
-      type: request.type,
       teamId,
-      provider: request.provider ?? "",
-      availabilityZone: request.availability_zone ?? "",
       createdBy: user.id,
       createdAt: now,
       updatedAt: now,
@@ -117,25 +115,23 @@ export class Hosts {
    * An agent trades its registration token for credentials; the host is online from then on. Throws
    * `unauthorized` for a token that is unknown, used or expired, or whose host isn't pending.
    */
-  async register(request: RegisterHost): Promise<HostCredentials> {
+  async register(registrationToken: string, facts: HostFacts): Promise<HostCredentials> {
     const { db, clock, oneTimeTokens } = this.#deps;
-    const credentials = await oneTimeTokens.redeem(HOST_REGISTRATION, request.token, (subject) => {
-      const { hostId, tokenId } = parseSubject(subject);
-      return db.transaction(async (tx) => {
-        const now = clock.now();
-        const host = await bringHostOnline(tx, hostId, {
-          arch: request.arch,
-          cpuCores: request.cpu_cores,
-          memoryMb: request.memory_mb,
-          diskGb: request.disk_gb,
-          address: request.address,
+    const credentials = await oneTimeTokens.redeem(
+      HOST_REGISTRATION,
+      registrationToken,
+      (subject) => {
+        const { hostId, tokenId } = parseSubject(subject);
+        return db.transaction(async (tx) => {
+          const now = clock.now();
+          const host = await bringHostOnline(tx, hostId, facts);
+          if (host === undefined) throw badRegistrationToken();
+          await markHostTokenUsed(tx, { id: tokenId, now });
+          await recordHostUp(tx, host);
+          return await this.#issueCredentials(tx, hostId);
         });
-        if (host === undefined) throw badRegistrationToken();
-        await markHostTokenUsed(tx, { id: tokenId, now });
-        await recordHostUp(tx, host);
-        return await this.#issueCredentials(tx, hostId);
-      });
-    });
+      },
+    );
     if (credentials === null) throw badRegistrationToken();
     return credentials;
   }

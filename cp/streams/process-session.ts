@@ -9,7 +9,7 @@ import { encodeId } from "../../proto/ids.ts";
 import { GUEST_CALL_TIMEOUT_MS } from "../agents/limits.ts";
 import type { RunningCapsule } from "../capsules/find-on-host.ts";
 import { AppError } from "../errors.ts";
-import { parseSelector } from "../exec/service.ts";
+import { parseSelector } from "../exec/schema.ts";
 import { agentEvents } from "./agent-events.ts";
 import { START_TIMEOUT_MS } from "./limits.ts";
 import { type OutputEncoding, OutputText } from "./output-text.ts";

@@ -4,7 +4,7 @@ import { and, asc, count, desc, eq, isNull } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
 import type { Queryable } from "../db/client.ts";
 import { teams, users, usersTeams } from "../db/tables.ts";
-import type { TeamRole, TeamRow } from "./schema.ts";
+import type { TeamRole, TeamRow } from "./team.ts";
 
 export async function insertTeam(
   q: Queryable,

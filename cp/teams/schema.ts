@@ -3,13 +3,11 @@
 import { type Static, Type } from "@sinclair/typebox";
 import { t } from "elysia";
 import { encodeId } from "../../proto/ids.ts";
-import { TEAM_ROLES, type teams } from "../db/tables.ts";
+import { TEAM_ROLES } from "../db/tables.ts";
 import { timestamp } from "../wire.ts";
+import type { TeamRole, TeamRow } from "./team.ts";
 
 const TEAM_NAME_PATTERN = "^[A-Za-z0-9 _\\-@']{1,128}$";
-
-export type TeamRow = typeof teams.$inferSelect;
-export type TeamRole = (typeof TEAM_ROLES)[number];
 
 export const CreateTeam = Type.Object({ name: Type.String({ pattern: TEAM_NAME_PATTERN }) });
 export type CreateTeam = Static<typeof CreateTeam>;

@@ -18,7 +18,7 @@ import {
   listTeamsToSignInto,
   lockUser,
 } from "./queries.ts";
-import type { TeamRole, TeamRow } from "./schema.ts";
+import type { TeamRole, TeamRow } from "./team.ts";
 
 /** Teams are for people to keep apart; more than this is a program that ran away. */
 export const OWNED_TEAMS_MAX = 100;
