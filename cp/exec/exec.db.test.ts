@@ -235,12 +235,15 @@ test("a ping counts as activity", async () => {
 });
 
 test("a command counts as activity", async () => {
+  // Not written down for each call: this is the first one of this capsule.
+  const unused = await platform.create();
+  const own = eq(capsules.id, decodeId("capsule", unused) ?? newId("capsule"));
   const long = new Date("2026-01-01T00:00:00Z");
-  await platform.database.db.update(capsules).set({ lastActiveAt: long });
+  await platform.database.db.update(capsules).set({ lastActiveAt: long }).where(own);
 
-  await exec({ cmd: "true" });
+  await exec({ cmd: "true" }, unused);
 
-  const [row] = await platform.database.db.select().from(capsules);
+  const [row] = await platform.database.db.select().from(capsules).where(own);
   expect(row?.lastActiveAt?.getTime()).toBeGreaterThan(long.getTime());
 });
 
