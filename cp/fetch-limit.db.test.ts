@@ -1,7 +1,8 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { request } from "node:http";
-import { TestPlatform, until } from "../tests/harness/simulated-agent-platform.ts";
+import { TestPlatform } from "../tests/harness/simulated-agent-platform.ts";
 import { ControlPlaneProgram } from "../tests/harness/simulated-agent-program.ts";
+import { waitFor } from "../tests/harness/wait-for.ts";
 
 setDefaultTimeout(60_000);
 /** More than the 256 fetches that Bun has under way by default. */
@@ -20,7 +21,9 @@ test("hundreds of silent commands hold up no other call", async () => {
     return post(new URL(path, program.url), platform.team.apiKey);
   });
 
-  await until(() => platform.agent.underWay === COMMANDS);
+  await waitFor("all commands at the agent", () => platform.agent.underWay, {
+    holds: (calls) => calls === COMMANDS,
+  });
   const answer = await program.call("POST", path, { body: { cmd: "true" } });
   release.resolve();
   const statuses = await Promise.all(silent);

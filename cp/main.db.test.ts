@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { cloneDatabase, type TestDatabase } from "../tests/harness/database.ts";
 import { SeverableLink } from "../tests/harness/severable-link.ts";
+import { waitFor } from "../tests/harness/wait-for.ts";
 
 const MAIN = `${import.meta.dir}/main.ts`;
 const SETTINGS = {
@@ -153,16 +154,11 @@ describe("a running control plane", () => {
       where datname = current_database() and wait_event_type = 'Lock'`;
     return [row?.waiting];
   };
-  const settles = async (attempt: () => Promise<unknown[]>, wanted: unknown[]) => {
-    const deadline = performance.now() + 15_000;
-    let last: unknown[] = [];
-    while (performance.now() < deadline) {
-      last = await attempt();
-      if (Bun.deepEquals(last, wanted)) return last;
-      await Bun.sleep(50);
-    }
-    return last;
-  };
+  const settles = (attempt: () => Promise<unknown[]>, wanted: unknown[]) =>
+    waitFor(`the answer ${wanted}`, attempt, {
+      holds: (answer) => Bun.deepEquals(answer, wanted),
+      timeoutMs: 15_000,
+    });
 
   test("answers 503 while PostgreSQL is away, quickly, and serves when it is back", async () => {
     expect(await withKey()).toEqual([401, "unauthorized"]);

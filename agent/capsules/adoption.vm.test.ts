@@ -4,7 +4,7 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { mkdir, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { encodeUuid } from "../../proto/ids.ts";
-import { codeOf } from "../../tests/harness/agent-calls.ts";
+import { codeOf, untilStatus } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING, PLATFORM_TEAM } from "../../tests/harness/agent-process.ts";
 
 const BROKEN_TEMPLATE = "00000000-0000-0000-0000-0000000003e7";
@@ -22,10 +22,6 @@ beforeAll(async () => {
 afterAll(async () => {
   await agent[Symbol.asyncDispose]();
 });
-
-async function until(condition: () => Promise<boolean>): Promise<void> {
-  while (!(await condition())) await Bun.sleep(20);
-}
 
 describe("the agent ends", () => {
   test.each(["SIGKILL", "SIGTERM"] as const)(
@@ -83,7 +79,7 @@ describe("the capsule ends", () => {
     async (process_) => {
       const id = await agent.create();
       process.kill((await agent.pids(id))[process_], "SIGKILL");
-      await until(async () => (await agent.statuses())[id] === "error");
+      await untilStatus(agent, id, "error");
 
       const { sandboxes } = await agent.client.listSandboxes({});
       expect(sandboxes[0]?.reason).toStartWith("its VMM ended");

@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { encodeId, newId } from "../../proto/ids.ts";
-import { codeOf, destroyAll } from "../../tests/harness/agent-calls.ts";
+import { codeOf, destroyAll, untilStatus } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING, PLATFORM_TEAM } from "../../tests/harness/agent-process.ts";
 
 setDefaultTimeout(300_000);
@@ -99,7 +99,7 @@ test("a capsule that nobody uses is paused at the end of its timeout, and says s
   const { sandboxId } = await agent.client.createSandbox(request);
   // A command is activity all along.
   expect(await agent.sh(sandboxId, "sleep 6; echo on")).toBe("on\n");
-  while ((await agent.statuses())[sandboxId] !== "paused") await Bun.sleep(50);
+  await untilStatus(agent, sandboxId, "paused");
 
   for (let i = 0; i < 2; i += 1) {
     const list = await agent.client.listSandboxes({});

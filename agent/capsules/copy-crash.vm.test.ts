@@ -9,7 +9,7 @@ import {
   destroyAll,
   pauseDurably,
   resume,
-  until,
+  untilStatus,
 } from "../../tests/harness/agent-calls.ts";
 import {
   AgentProcess,
@@ -17,6 +17,7 @@ import {
   NOTHING,
   PLATFORM_TEAM,
 } from "../../tests/harness/agent-process.ts";
+import { GUEST_MS, waitFor } from "../../tests/harness/wait-for.ts";
 import { FAILPOINTS } from "../failpoints.ts";
 
 const pointsOf = (...verbs: string[]) =>
@@ -62,7 +63,7 @@ async function killedDuring(point: string, call: () => Promise<unknown>): Promis
 
 /** The source runs, and nothing is there but what it has. */
 async function expectAlone(): Promise<void> {
-  await until(async () => (await agent.statuses())[id] === "running");
+  await untilStatus(agent, id, "running");
   expect(await agent.sh(id, STATE)).toBe(state);
   expect(await agent.leftovers()).toEqual(alone);
 }
@@ -113,7 +114,10 @@ describe("killed during a fork", () => {
         agent.client.forkSandbox({ sandboxId: id, children, timeoutSec: 0 }),
       );
 
-      await until(async () => !Object.values(await agent.statuses()).includes("starting"));
+      await waitFor("the end of the start", () => agent.statuses(), {
+        holds: (all) => !Object.values(all).includes("starting"),
+        timeoutMs: GUEST_MS,
+      });
       const others = Object.entries(await agent.statuses()).filter(([other]) => other !== id);
       if (point === "fork.after-children") expect(others).toHaveLength(2);
       for (const [sandboxId, status] of others) {
@@ -149,7 +153,10 @@ test("forks start from what their source was, however often it is paused meanwhi
   }));
   const request = { sandboxId: id, children, timeoutSec: 0 };
   const forking = agent.client.forkSandbox(request);
-  await until(async () => Object.keys(await agent.statuses()).length > 1);
+  await waitFor("a second capsule", () => agent.statuses(), {
+    holds: (all) => Object.keys(all).length > 1,
+    timeoutMs: GUEST_MS,
+  });
   for (let i = 0; i < 2; i += 1) {
     await pauseDurably(agent, id);
     await resume(agent, id);

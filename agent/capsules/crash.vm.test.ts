@@ -10,8 +10,9 @@ import {
   setDefaultTimeout,
   test,
 } from "bun:test";
-import { codeOf } from "../../tests/harness/agent-calls.ts";
+import { codeOf, untilNone } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING } from "../../tests/harness/agent-process.ts";
+import { GUEST_MS, waitFor } from "../../tests/harness/wait-for.ts";
 import { FAILPOINTS } from "../failpoints.ts";
 
 const isSoak = Boolean(process.env.WRENN_SOAK);
@@ -45,10 +46,6 @@ async function destroyAll(): Promise<void> {
   for (const sandboxId of Object.keys(await agent.statuses())) {
     await agent.client.destroySandbox({ sandboxId });
   }
-}
-
-async function until(condition: () => Promise<boolean>): Promise<void> {
-  while (!(await condition())) await Bun.sleep(20);
 }
 
 describe("killed during a create", () => {
@@ -93,14 +90,18 @@ describe("killed during a destroy", () => {
     const creating = codeOf(agent.client.createSandbox(request));
     // The VMM runs from here on; a booted guest makes no difference to what there is to remove.
     if (isSoak) await creating;
-    else await until(async () => (await agent.leftovers()).processes.length > 1);
+    else
+      await waitFor("keeper and VMM", async () => (await agent.leftovers()).processes, {
+        holds: (all) => all.length > 1,
+        timeoutMs: GUEST_MS,
+      });
 
     const destroying = codeOf(agent.client.destroySandbox(request));
     await agent.exited();
     await Promise.all([creating, destroying]);
     await agent.restart();
 
-    await until(async () => Object.keys(await agent.statuses()).length === 0);
+    await untilNone(agent);
     expect(await agent.leftovers()).toEqual(NOTHING);
     expect(await codeOf(agent.client.createSandbox(request))).toBe("Aborted");
   });
@@ -110,14 +111,20 @@ test("killed with creates running, booting and queued: the first run on, the oth
   await arm("");
   const requests = Array.from({ length: isSoak ? 12 : 4 }, () => agent.createRequest());
   const creating = Promise.all(requests.map((r) => codeOf(agent.client.createSandbox(r))));
-  await until(async () => Object.values(await agent.statuses()).includes("running"));
+  await waitFor("a capsule that runs", () => agent.statuses(), {
+    holds: (all) => Object.values(all).includes("running"),
+    timeoutMs: GUEST_MS,
+  });
   const running = Object.entries(await agent.statuses()).filter(([, s]) => s === "running");
 
   await agent.kill();
   await creating;
   await agent.restart();
 
-  await until(async () => !Object.values(await agent.statuses()).includes("starting"));
+  await waitFor("the end of the start", () => agent.statuses(), {
+    holds: (all) => !Object.values(all).includes("starting"),
+    timeoutMs: GUEST_MS,
+  });
   const statuses = await agent.statuses();
   expect(statuses).toMatchObject(Object.fromEntries(running));
   expect(new Set(Object.values(statuses))).toEqual(new Set(["running"]));

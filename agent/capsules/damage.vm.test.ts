@@ -12,7 +12,7 @@ import {
   infoOf,
   pauseDurably,
   resume,
-  until,
+  untilStatus,
 } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING } from "../../tests/harness/agent-process.ts";
 
@@ -133,7 +133,7 @@ describe("damage that shows when a page is wanted", () => {
       let from = await resume(agent, id);
       if (from === "memory") {
         expect(await codeOf(agent.sh(id, "md5sum /dev/shm/big"))).not.toBe("none");
-        await until(async () => (await infoOf(agent, id))?.status === "error");
+        await untilStatus(agent, id, "error");
         from = await resume(agent, id);
       }
 

@@ -5,7 +5,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { encodeId, newId } from "../../proto/ids.ts";
-import { arm, codeOf, pauseDurably, resume, until } from "../../tests/harness/agent-calls.ts";
+import { arm, codeOf, pauseDurably, resume, untilStatus } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING } from "../../tests/harness/agent-process.ts";
 
 setDefaultTimeout(300_000);
@@ -88,7 +88,7 @@ test("forks of a capsule that never stops writing have all that it wrote", async
   expect(await readdir(join(agent.dir, "snapshots", id))).toContain("draft.partial");
   await agent.restart();
   expect(await readdir(join(agent.dir, "snapshots", id))).not.toContain("draft.partial");
-  await until(async () => (await agent.statuses())[id] === "running");
+  await untilStatus(agent, id, "running");
   expect((await check(agent, id)).wrong).toBe(0);
 
   await client.destroySandbox({ sandboxId: id });

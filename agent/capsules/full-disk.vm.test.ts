@@ -11,10 +11,10 @@ import {
   destroyAll,
   infoOf,
   resume,
-  until,
   untilDurable,
 } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING } from "../../tests/harness/agent-process.ts";
+import { GUEST_MS, waitFor } from "../../tests/harness/wait-for.ts";
 
 const MIB = 1024 * 1024;
 /** Less than a pause wants to see free or memory takes, and enough for a journal. */
@@ -74,7 +74,10 @@ async function pauseWithoutRoom(): Promise<void> {
   await fill();
   agent.goOn();
   await pausing;
-  await until(async () => (await failedSeals()) > before);
+  await waitFor("a seal that failed", failedSeals, {
+    holds: (count) => count > before,
+    timeoutMs: GUEST_MS,
+  });
 }
 
 test("a pause without room is refused, and the capsule runs on", async () => {

@@ -5,6 +5,7 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { chmod, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { untilDurable } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING } from "../../tests/harness/agent-process.ts";
 import { NATIVE_DIR } from "../../tests/harness/vmm-fixture.ts";
 import { Witness } from "../../tests/harness/witness.ts";
@@ -66,16 +67,6 @@ async function stateOf(id: string): Promise<State> {
   return (await witness.ask(id, "state")) as State;
 }
 
-async function untilDurable(id: string): Promise<void> {
-  for (;;) {
-    const { sandboxes } = await agent.client.listSandboxes({});
-    const info = sandboxes.find(({ sandboxId }) => sandboxId === id);
-    if (info?.status !== "paused") throw new Error(`It is ${info?.status}: ${info?.reason}`);
-    if (info.durableAtUnix && !info.hostIp) return;
-    await Bun.sleep(20);
-  }
-}
-
 /** The directory of the newest generation. */
 async function newestOf(id: string): Promise<string> {
   const dir = join(agent.dir, "snapshots", id);
@@ -125,7 +116,7 @@ async function comeBack(id: string, way: Way, blocks: string | null): Promise<st
     await agent.restart();
   }
   const isDurable = !way.endsWith("sealing");
-  if (isDurable) await untilDurable(id);
+  if (isDurable) await untilDurable(agent, id);
   const damage = isDurable ? await diskDamage(await newestOf(id), blocks) : "";
   const flat = way === "map" ? await makeFlat(await newestOf(id)) : null;
   const { resumedFrom } = await agent.client.resumeSandbox(agent.resumeRequest(id));

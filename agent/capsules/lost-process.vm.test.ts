@@ -18,10 +18,10 @@ import {
   infoOf,
   pauseDurably,
   resume,
-  until,
   untilDurable,
 } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING, PLATFORM_TEAM } from "../../tests/harness/agent-process.ts";
+import { GUEST_MS, waitFor } from "../../tests/harness/wait-for.ts";
 import { FAILPOINTS, type Failpoint } from "../failpoints.ts";
 
 const VICTIMS = ["pid", "pagerPid"] as const;
@@ -102,7 +102,10 @@ async function lostAt(
   const pid = pids[victim];
   if (pid === undefined) throw new Error(`${of} has no ${victim} at ${point}`);
   process.kill(pid, "SIGKILL");
-  await until(async () => !(await isThere(pids.pid)));
+  await waitFor("the end of the VMM", () => isThere(pids.pid), {
+    holds: (isAlive) => !isAlive,
+    timeoutMs: GUEST_MS,
+  });
   agent.goOn();
   return await code;
 }
@@ -121,9 +124,10 @@ async function expectBack(): Promise<void> {
 
 /** Nothing is under way any more. */
 async function untilAtRest(): Promise<string> {
-  await until(async () => {
-    const info = await infoOf(agent, id);
-    return info?.status === "error" || (info?.status === "paused" && info.durableAtUnix > 0n);
+  await waitFor("the capsule to rest", () => infoOf(agent, id), {
+    holds: (info) =>
+      info?.status === "error" || (info?.status === "paused" && info.durableAtUnix > 0n),
+    timeoutMs: GUEST_MS,
   });
   return (await infoOf(agent, id))?.status ?? "";
 }
@@ -195,7 +199,10 @@ describe("lost while it runs", () => {
     const pids = await agent.pids(id);
     await agent.kill();
     process.kill(pids[victim] ?? 0, "SIGKILL");
-    await until(async () => !(await isThere(pids.pid)));
+    await waitFor("the end of the VMM", () => isThere(pids.pid), {
+      holds: (isAlive) => !isAlive,
+      timeoutMs: GUEST_MS,
+    });
     await agent.restart();
 
     expect(await untilAtRest()).toBe("error");

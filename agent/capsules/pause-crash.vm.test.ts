@@ -4,7 +4,14 @@
 // be nothing else.
 
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
-import { arm, codeOf, resume, untilDurable } from "../../tests/harness/agent-calls.ts";
+import {
+  arm,
+  codeOf,
+  resume,
+  untilDurable,
+  untilNone,
+  untilStatus,
+} from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING } from "../../tests/harness/agent-process.ts";
 import { FAILPOINTS } from "../failpoints.ts";
 
@@ -42,10 +49,6 @@ afterAll(async () => {
   await agent[Symbol.asyncDispose]();
 });
 
-async function untilStatus(status: string): Promise<void> {
-  while ((await agent.statuses())[id] !== status) await Bun.sleep(20);
-}
-
 /** Dies while the call is under way. */
 async function killedDuring(call: () => Promise<unknown>): Promise<void> {
   const code = codeOf(call());
@@ -63,7 +66,7 @@ describe("killed during a pause", () => {
     if (point === "pause.after-paused") {
       expect(await agent.statuses()).toEqual({ [id]: "paused" });
       expect(await resume(agent, id)).toBe("memory");
-    } else await untilStatus("running");
+    } else await untilStatus(agent, id, "running");
     expect(await agent.sh(id, STATE)).toBe(state);
   });
 });
@@ -146,6 +149,6 @@ test("killed after its disk and memory were removed, a destroy goes on", async (
 
   await killedDuring(() => agent.client.destroySandbox({ sandboxId: id }));
 
-  while (Object.keys(await agent.statuses()).length > 0) await Bun.sleep(20);
+  await untilNone(agent);
   expect(await agent.leftovers()).toEqual(NOTHING);
 });

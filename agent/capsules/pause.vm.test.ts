@@ -3,8 +3,9 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { readdir, truncate } from "node:fs/promises";
 import { join } from "node:path";
-import { codeOf, untilDurable } from "../../tests/harness/agent-calls.ts";
+import { codeOf, untilDurable, untilStatus } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING } from "../../tests/harness/agent-process.ts";
+import { GUEST_MS, waitFor } from "../../tests/harness/wait-for.ts";
 
 setDefaultTimeout(300_000);
 /** How far the guest's clock may be off at its first instruction. */
@@ -26,7 +27,8 @@ async function startTicker(id: string): Promise<void> {
     "exec 3>/tmp/open; n=0; while :; do n=$((n+1)); echo $n >/dev/shm/ticks; sleep 0.1; done";
   const command = { cmd: "/bin/sh", args: ["-c", script], tag: "ticker" };
   await agent.client.startBackground({ sandboxId: id, ...command });
-  while (!(await agent.sh(id, "cat /dev/shm/ticks 2>/dev/null || true"))) await Bun.sleep(50);
+  const ticks = () => agent.sh(id, "cat /dev/shm/ticks 2>/dev/null || true");
+  await waitFor("the first tick", ticks, { timeoutMs: GUEST_MS });
 }
 
 const BOOT_NONCE = "cat /proc/sys/kernel/random/boot_id";
@@ -117,7 +119,7 @@ test("a cold resume boots the disk as it is, also after the memory was lost", as
   expect(await agent.sh(id, BOOT_NONCE)).not.toBe(nonce);
   expect(await agent.sh(id, "cat /root/word")).toBe("kept\n");
   process.kill((await agent.pids(id)).pid, "SIGKILL");
-  while ((await agent.statuses())[id] !== "error") await Bun.sleep(20);
+  await untilStatus(agent, id, "error");
   expect(await codeOf(agent.client.resumeSandbox(agent.resumeRequest(id)))).toBe(
     "FailedPrecondition",
   );

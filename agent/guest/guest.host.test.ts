@@ -4,6 +4,7 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdir, mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
+import { waitFor } from "../../tests/harness/wait-for.ts";
 import { AgentError } from "../errors.ts";
 import { OUTPUT_BYTES_MAX } from "../limits.ts";
 import { type Command, exec, startBackground } from "./exec.ts";
@@ -109,12 +110,14 @@ describe("commands", () => {
       timeoutMs: 300_000,
       caller: caller.signal,
     });
-    await until(async () => (await listProcesses(guest)).length === 1);
+    await waitFor("the process", () => listProcesses(guest), { holds: (all) => all.length === 1 });
 
     caller.abort();
 
     expect(await failure(running)).toBe("aborted request");
-    await until(async () => (await listProcesses(guest)).length === 0);
+    await waitFor("the end of the process", () => listProcesses(guest), {
+      holds: (all) => all.length === 0,
+    });
   });
 
   test("a wrong user or directory is the caller's mistake, a missing command is its own", async () => {
@@ -131,7 +134,9 @@ describe("commands", () => {
 
     await signalProcess(guest, { case: "tag", value: "job" }, "SIGKILL");
 
-    await until(async () => (await listProcesses(guest)).length === 0);
+    await waitFor("the end of the process", () => listProcesses(guest), {
+      holds: (all) => all.length === 0,
+    });
     const again = signalProcess(guest, { case: "tag", value: "job" }, "SIGKILL");
     expect(await failure(again)).toBe("not_found process");
   });
@@ -235,8 +240,4 @@ async function listeningPort(stream: ReadableStream<Uint8Array>): Promise<number
     if (port !== undefined) return Number(port);
   }
   throw new Error(`envd did not start: ${text}`);
-}
-
-async function until(condition: () => Promise<boolean>): Promise<void> {
-  while (!(await condition())) await Bun.sleep(5);
 }

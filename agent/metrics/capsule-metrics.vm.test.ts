@@ -1,7 +1,9 @@
 // What the agent tells of a real capsule: a busy one is busy, and what it takes is seen.
 
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { untilStatus } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess } from "../../tests/harness/agent-process.ts";
+import { GUEST_MS, waitFor } from "../../tests/harness/wait-for.ts";
 
 const MIB = 1024 * 1024;
 
@@ -21,11 +23,11 @@ const metrics = async () =>
 
 /** The next point that fits; waits for it. */
 async function pointWhere(fits: (point: Awaited<ReturnType<typeof metrics>>[number]) => boolean) {
-  for (;;) {
-    const last = (await metrics()).at(-1);
-    if (last && fits(last)) return last;
-    await Bun.sleep(100);
-  }
+  const look = async () => (await metrics()).at(-1);
+  const holds = (last: Awaited<ReturnType<typeof look>>) => last !== undefined && fits(last);
+  const last = await waitFor("a point that fits", look, { holds, timeoutMs: 2 * GUEST_MS });
+  if (last === undefined) throw new Error("unreachable: undefined does not hold");
+  return last;
 }
 
 const background = (cmd: string, args: string[], tag: string) =>
@@ -87,7 +89,7 @@ test("what the guest writes to its disk is allocated on the host", async () => {
 test("a capsule whose VMM died has no metrics, and the agent goes on telling of others", async () => {
   const { pid } = await agent.pids(sandboxId);
   process.kill(pid, "SIGKILL");
-  while ((await agent.statuses())[sandboxId] !== "error") await Bun.sleep(20);
+  await untilStatus(agent, sandboxId, "error");
   const failure = await metrics().catch((error: unknown) => String(error));
   ({ sandboxId } = await agent.client.createSandbox(agent.createRequest()));
 

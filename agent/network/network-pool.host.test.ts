@@ -5,6 +5,7 @@ import { readdirSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { connect, serve, startGuest } from "../../tests/harness/stand-in-guest.ts";
+import { waitFor } from "../../tests/harness/wait-for.ts";
 import { Kernel } from "../native/kernel.ts";
 import { NetworkPool } from "./network-pool.ts";
 import { netnsPrefix, vethPrefix } from "./slot.ts";
@@ -70,14 +71,6 @@ async function failureOf(promise: Promise<unknown>): Promise<string> {
   );
 }
 
-async function waitUntil(condition: () => Promise<boolean>): Promise<void> {
-  const deadline = Date.now() + 10_000;
-  while (!(await condition())) {
-    if (Date.now() > deadline) throw new Error("The condition did not come true within 10 s");
-    await Bun.sleep(5);
-  }
-}
-
 test("a slot is gone after its release, and everything after removeAll", async () => {
   await using own = new AsyncDisposableStack();
   const owner = await newOwner(own);
@@ -107,10 +100,10 @@ test("a pool fills itself and refills after each acquisition", async () => {
   const slotsMade = async (count: number) =>
     (await objectsOf("tpd0", owner)).links.length === count;
 
-  await waitUntil(() => slotsMade(3));
+  await waitFor("three slots", () => slotsMade(3));
   await pool.acquire();
-  await waitUntil(() => slotsMade(4));
-  await waitUntil(async () => pool.stock.ready === 3);
+  await waitFor("a fourth slot", () => slotsMade(4));
+  await waitFor("three slots in stock", () => pool.stock, { holds: ({ ready }) => ready === 3 });
 
   expect(pool.fillError).toBeNull();
   expect(pool.stock).toEqual({ ready: 3, wanted: 3, failures: 0 });
@@ -185,7 +178,10 @@ test("whatever an agent killed at any moment leaves behind, the next one removes
   for (const killAt of KILL_AT_COUNTS) {
     const command = [process.execPath, "-e", AGENT, import.meta.dirname, NATIVE_DIR, "tph0", owner];
     const agent = Bun.spawn(command, { stdio: ["ignore", "ignore", "inherit"] });
-    while (countObjects("tph0") < killAt) await Bun.sleep(0);
+    await waitFor("objects of the agent", () => countObjects("tph0"), {
+      holds: (count) => count >= killAt,
+      everyMs: 0,
+    });
     agent.kill("SIGKILL");
     await agent.exited;
     const found = await objectsOf("tph0", owner);

@@ -2,6 +2,7 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import { mkdtemp, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { waitFor } from "../../tests/harness/wait-for.ts";
 import { Log } from "../log.ts";
 import { ControlPlane } from "./control-plane.ts";
 import { Heartbeat } from "./heartbeat.ts";
@@ -84,10 +85,6 @@ function deleted(hostId = HOST_ID): Response {
   return Response.json({ error }, { status: 404 });
 }
 
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await Bun.sleep(1);
-}
-
 test("registering trades the token for credentials, which only root can read", async () => {
   answer = () => issued(1);
   const address = "127.0.0.1:50051";
@@ -133,7 +130,7 @@ test("it beats at once, and a refused token is traded for the next", async () =>
   };
 
   await using _heartbeat = startHeartbeat();
-  await until(() => calls.length === 3);
+  await waitFor("three calls", () => calls, { holds: (all) => all.length === 3 });
 
   expect(calls.map(({ path, token }) => [path.split("/").at(-1), token])).toEqual([
     ["heartbeat", "jwt-1"],
@@ -172,7 +169,7 @@ test.each([
 
   const timing = { everyMs: 1, forgetAfterMs: 0 };
   await using _heartbeat = startHeartbeat({ onDeleted: () => (isForgotten = true), timing });
-  await until(() => calls.length >= 5);
+  await waitFor("five calls", () => calls, { holds: (all) => all.length >= 5 });
 
   expect(isForgotten).toBe(false);
 });
@@ -183,7 +180,7 @@ test("a host that is known again in between begins its time anew", async () => {
 
   const timing = { everyMs: 10, forgetAfterMs: 15 };
   await using _heartbeat = startHeartbeat({ onDeleted: () => (isForgotten = true), timing });
-  await until(() => calls.length >= 8);
+  await waitFor("eight calls", () => calls, { holds: (all) => all.length >= 8 });
 
   expect(isForgotten).toBe(false);
 });
@@ -194,7 +191,9 @@ test("credentials of a deleted host are set aside, and the host may register aga
   answer = () => issued(2);
 
   const options = { controlPlane: controlPlane(), dir, address: "127.0.0.1:1" };
-  expect(obtainCredentials({ ...options, token: null })).rejects.toThrow("WRENN_REGISTRATION_TOKEN");
+  expect(obtainCredentials({ ...options, token: null })).rejects.toThrow(
+    "WRENN_REGISTRATION_TOKEN",
+  );
   await obtainCredentials({ ...options, token: "once" });
 
   expect(await Bun.file(join(dir, "host-credentials.json.deleted")).json()).toEqual(FIRST);
@@ -210,7 +209,7 @@ test("an unreachable control plane is noted, and nothing else happens", async ()
       isDeleted = true;
     },
   });
-  await until(() => lines.length > 0);
+  await waitFor("a line of the log", () => lines.length > 0);
 
   expect(lines.map((line) => JSON.parse(line).event)).toEqual(["heartbeat.lost"]);
   expect(isDeleted).toBe(false);

@@ -3,7 +3,9 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readdir, truncate } from "node:fs/promises";
 import { join } from "node:path";
+import { untilNone } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING } from "../../tests/harness/agent-process.ts";
+import { GUEST_MS, waitFor } from "../../tests/harness/wait-for.ts";
 import { FAILPOINTS } from "../failpoints.ts";
 
 const RESTORES = process.env.WRENN_SOAK ? 200 : 5;
@@ -31,8 +33,12 @@ async function warmNames(): Promise<string[]> {
   return names.filter((name) => /^[0-9a-f]{64}$/.test(name));
 }
 
-async function untilLogged(event: string): Promise<void> {
-  while (!(await agent.log()).includes(`"${event}"`)) await Bun.sleep(50);
+async function untilLogged(event: string, times = 1): Promise<void> {
+  const look = async () => countOf(await agent.log(), `"${event}"`);
+  await waitFor(`${event} in the log`, look, {
+    holds: (count) => count >= times,
+    timeoutMs: GUEST_MS,
+  });
 }
 
 async function destroy(sandboxId: string): Promise<void> {
@@ -74,7 +80,7 @@ test("a torn warm snapshot costs a boot, and is made anew", async () => {
   expect(await agent.sh(id, "echo booted")).toBe("booted\n");
   expect(countOf(await agent.log(), '"warm.discarded"')).toBe(1);
   await destroy(id);
-  while (countOf(await agent.log(), '"warm.made"') < 2) await Bun.sleep(50);
+  await untilLogged("warm.made", 2);
   expect(await agent.leftovers()).toEqual(NOTHING);
 });
 
@@ -94,7 +100,7 @@ describe("killed while a warm snapshot is made", () => {
     await agent.restart();
 
     for (const id of Object.keys(await agent.statuses())) await destroy(id);
-    while (Object.keys(await agent.statuses()).length > 0) await Bun.sleep(20);
+    await untilNone(agent);
     expect(await agent.leftovers()).toEqual(NOTHING);
   });
 });

@@ -4,8 +4,8 @@ import {
   addTeam,
   TestPlatform,
   type TestTeam,
-  until,
 } from "../../tests/harness/simulated-agent-platform.ts";
+import { waitFor } from "../../tests/harness/wait-for.ts";
 
 interface Point {
   readonly timestamp_unix: number;
@@ -42,7 +42,7 @@ async function oldCapsule(): Promise<string> {
 }
 
 test("a running capsule's metrics come from its host, of ten minutes unless asked", async () => {
-  await until(async () => (await points("")).length >= 2);
+  await waitFor("two points", () => points(""), { holds: (all) => all.length >= 2 });
 
   const { status, body } = await get();
 

@@ -3,8 +3,9 @@
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { eq, sql } from "drizzle-orm";
 import { encodeId } from "../../proto/ids.ts";
-import { TestPlatform, until } from "../../tests/harness/simulated-agent-platform.ts";
+import { TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
 import { ControlPlaneProgram } from "../../tests/harness/simulated-agent-program.ts";
+import { waitFor } from "../../tests/harness/wait-for.ts";
 import { capsules, events } from "../db/tables.ts";
 
 setDefaultTimeout(60_000);
@@ -45,7 +46,9 @@ async function only() {
 test("a create whose control plane is killed ends as its host does, and its key answers", async () => {
   platform.agent.bootMs = 400;
   const creating = program.call("POST", "/v1/capsules", { key: "crash" });
-  await until(() => platform.agent.capsules.size === 1);
+  await waitFor("the capsule on the host", () => platform.agent.capsules.size, {
+    holds: (count) => count === 1,
+  });
 
   const restartedAt = await killAndRestart();
   const answer = await program.call("POST", "/v1/capsules", { key: "crash" });
@@ -63,10 +66,12 @@ test("a create that had not reached its host fails, and its key says so", async 
     throw new Error("the request was lost");
   });
   const creating = program.call("POST", "/v1/capsules", { key: "lost" });
-  await until(() => platform.agent.underWay > 0);
+  await waitFor("a call under way at the agent", () => platform.agent.underWay > 0);
 
   const restartedAt = await killAndRestart();
-  await until(async () => (await only())?.status === "error");
+  await waitFor("the row to be in error", async () => (await only())?.status, {
+    holds: (status) => status === "error",
+  });
   const answer = await program.call("POST", "/v1/capsules", { key: "lost" });
   held.resolve();
 
@@ -81,10 +86,12 @@ test("a destroy whose control plane is killed is finished by the next", async ()
   const hold = Promise.withResolvers<void>();
   platform.agent.faultBefore("destroySandbox", () => hold.promise);
   const destroying = program.call("DELETE", `/v1/capsules/${created?.body.id}`);
-  await until(() => platform.agent.underWay > 0);
+  await waitFor("a call under way at the agent", () => platform.agent.underWay > 0);
 
   const restartedAt = await killAndRestart();
-  await until(async () => (await only())?.status === "stopped");
+  await waitFor("the row to be stopped", async () => (await only())?.status, {
+    holds: (status) => status === "stopped",
+  });
   hold.resolve();
 
   expect(await destroying).toBeNull();
@@ -108,16 +115,19 @@ test("whenever it is killed, record and host agree afterwards", async () => {
     await Promise.all(work);
   }
 
-  await until(async () => {
-    const { pending = 0, starting = 0, stopping = 0 } = await platform.states();
-    return pending + starting + stopping === 0;
+  await waitFor("every capsule to settle", () => platform.states(), {
+    holds: ({ pending = 0, starting = 0, stopping = 0 }) => pending + starting + stopping === 0,
   });
-  await until(async () => {
-    const rows = await platform.database.db.select().from(capsules);
-    const running = rows.filter(({ status }) => status === "running");
-    const expected = running.map(({ id }) => encodeId("capsule", id)).toSorted();
-    return Bun.deepEquals([...platform.agent.capsules.keys()].toSorted(), expected);
-  });
+  await waitFor(
+    "record and host to agree",
+    async () => {
+      const rows = await platform.database.db.select().from(capsules);
+      const running = rows.filter(({ status }) => status === "running");
+      const onRecord = running.map(({ id }) => encodeId("capsule", id)).toSorted();
+      return [onRecord, [...platform.agent.capsules.keys()].toSorted()];
+    },
+    { holds: ([onRecord, onHost]) => Bun.deepEquals(onRecord, onHost) },
+  );
   const known = new Set((await platform.database.db.select().from(capsules)).map(({ id }) => id));
   expect(
     [...created].filter((id) => ![...known].some((row) => encodeId("capsule", row) === id)),
@@ -130,9 +140,8 @@ test("every row's events lead to the state it is in, whatever was killed", async
   await Bun.sleep(60);
   await killAndRestart();
   await Promise.all(work);
-  await until(async () => {
-    const { pending = 0, starting = 0 } = await platform.states();
-    return pending + starting === 0;
+  await waitFor("every capsule to settle", () => platform.states(), {
+    holds: ({ pending = 0, starting = 0 }) => pending + starting === 0,
   });
 
   const all = await platform.database.db.select().from(events).orderBy(events.id);
@@ -148,7 +157,9 @@ test("a database that drops all connections in the middle of a create loses noth
   const hold = Promise.withResolvers<void>();
   platform.agent.faultAfter("createSandbox", () => hold.promise);
   const creating = program.call("POST", "/v1/capsules", { key: "drop" });
-  await until(() => platform.agent.capsules.size === 1);
+  await waitFor("the capsule on the host", () => platform.agent.capsules.size, {
+    holds: (count) => count === 1,
+  });
 
   await platform.database.db.execute(sql`select pg_terminate_backend(pid) from pg_stat_activity
       where datname = current_database() and pid <> pg_backend_pid()`);

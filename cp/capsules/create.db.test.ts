@@ -3,12 +3,8 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { eq } from "drizzle-orm";
 import { decodeId, newId } from "../../proto/ids.ts";
 import { TEMPLATE_ROW } from "../../tests/harness/rows.ts";
-import {
-  addHost,
-  addTeam,
-  TestPlatform,
-  until,
-} from "../../tests/harness/simulated-agent-platform.ts";
+import { addHost, addTeam, TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
+import { waitFor } from "../../tests/harness/wait-for.ts";
 import { capsules, events, hosts, templateHosts, templates } from "../db/tables.ts";
 import { PLATFORM_TEAM } from "../templates/template.ts";
 
@@ -290,13 +286,17 @@ test("a create goes on when its client goes away", async () => {
     body: "{}",
     signal: client.signal,
   }).catch(() => "gone");
-  await until(() => platform.agent.capsules.size === 1);
+  await waitFor("the capsule on the host", () => platform.agent.capsules.size, {
+    holds: (count) => count === 1,
+  });
 
   client.abort();
   const outcome = await request;
 
   expect(outcome).toBe("gone");
-  await until(async () => (await lastCapsule())?.status === "running");
+  await waitFor("the capsule to run", async () => (await lastCapsule())?.status, {
+    holds: (status) => status === "running",
+  });
   platform.agent.bootMs = 0;
 });
 

@@ -6,8 +6,8 @@ import {
   TestControlPlane,
   TestPlatform,
   toAnswer,
-  until,
 } from "../../tests/harness/simulated-agent-platform.ts";
+import { waitFor } from "../../tests/harness/wait-for.ts";
 import { capsules, events, hosts } from "../db/tables.ts";
 import { settleOperations } from "./settle.ts";
 
@@ -49,7 +49,9 @@ test("destroying again, or twenty times at once, is one destroy", async () => {
 test("a destroy during a create wins: nothing is left and the create is told", async () => {
   platform.agent.bootMs = 200;
   const creating = platform.call("POST", "/v1/capsules", { body: {} });
-  await until(() => platform.agent.capsules.size === 1);
+  await waitFor("the capsule on the host", () => platform.agent.capsules.size, {
+    holds: (count) => count === 1,
+  });
   const id = [...platform.agent.capsules.keys()][0] ?? "";
 
   const destroyed = await platform.call("DELETE", `/v1/capsules/${id}`);
@@ -68,7 +70,9 @@ test("a create that reaches the host after the destroy leaves nothing there", as
   platform.agent.faultBefore("createSandbox", () => hold.promise);
   const calls = platform.agent.calls.length;
   const creating = platform.call("POST", "/v1/capsules", { body: {} });
-  await until(() => platform.agent.calls.slice(calls).includes("createSandbox"));
+  await waitFor("a call of createSandbox", () => platform.agent.calls.slice(calls), {
+    holds: (all) => all.includes("createSandbox"),
+  });
   const { body } = await platform.call("GET", "/v1/capsules");
   const id = (Object.values(body)[0] as { id: string }).id;
 
@@ -114,10 +118,14 @@ test("a destroy that the host does not confirm is kept by the loop", async () =>
   const listed = await platform.call("GET", "/v1/capsules");
   expect((await rowOf(id))?.status).toBe("stopping");
 
-  await until(async () => {
-    await settleOperations(platform.controlPlane.deps);
-    return (await rowOf(id))?.status === "stopped";
-  });
+  await waitFor(
+    "a pass that stops it",
+    async () => {
+      await settleOperations(platform.controlPlane.deps);
+      return (await rowOf(id))?.status;
+    },
+    { holds: (status) => status === "stopped" },
+  );
   expect([answer.status, meanwhile.body.status]).toEqual([204, "stopped"]);
   expect<unknown>(listed.body).toEqual([]);
   expect(platform.agent.capsules.size).toBe(0);
@@ -134,10 +142,14 @@ test("nobody waits for a host that is known not to answer", async () => {
   expect(answer.status).toBe(204);
   expect(platform.agent.calls.slice(calls)).toEqual([]);
   await platform.database.db.update(hosts).set({ status: "online" });
-  await until(async () => {
-    await settleOperations(platform.controlPlane.deps);
-    return (await rowOf(id))?.status === "stopped";
-  });
+  await waitFor(
+    "a pass that stops it",
+    async () => {
+      await settleOperations(platform.controlPlane.deps);
+      return (await rowOf(id))?.status;
+    },
+    { holds: (status) => status === "stopped" },
+  );
   expect(platform.agent.capsules.size).toBe(0);
 });
 

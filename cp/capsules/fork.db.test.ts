@@ -1,6 +1,7 @@
 import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { TestPlatform, until } from "../../tests/harness/simulated-agent-platform.ts";
+import { TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
+import { waitFor } from "../../tests/harness/wait-for.ts";
 import { capsules, hosts } from "../db/tables.ts";
 import { settleOperations } from "./settle.ts";
 
@@ -128,8 +129,14 @@ test("forks whose control plane is gone run if the host has them", async () => {
   const hold = Promise.withResolvers<void>();
   platform.agent.faultAfter("forkSandbox", () => hold.promise);
   const forking = fork({ count: 2 });
-  await until(() => platform.agent.capsules.size === 3);
-  await until(() => [...platform.agent.capsules.values()].every((c) => c.status === "running"));
+  await waitFor("three capsules on the host", () => platform.agent.capsules.size, {
+    holds: (count) => count === 3,
+  });
+  await waitFor(
+    "all capsules to run",
+    () => [...platform.agent.capsules.values()].map(({ status }) => status),
+    { holds: (all) => all.every((status) => status === "running") },
+  );
   await platform.database.db.update(capsules).set({ stateDeadline: new Date() });
 
   expect(await settleOperations(platform.controlPlane.deps)).toEqual({ claimed: 2, settled: 2 });

@@ -4,14 +4,15 @@
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { ne } from "drizzle-orm";
 import { encodeId } from "../../proto/ids.ts";
-import { TestPlatform, until } from "../../tests/harness/simulated-agent-platform.ts";
+import { TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
 import { ControlPlaneProgram } from "../../tests/harness/simulated-agent-program.ts";
+import { waitFor } from "../../tests/harness/wait-for.ts";
 import { capsules, events, templateOperations, templates } from "../db/tables.ts";
 import { PLATFORM_TEAM } from "../templates/template.ts";
 
 setDefaultTimeout(60_000);
 /** How long the host takes: time to be killed in. */
-const TAKES_MS = 300;
+const TAKES_MS = 1_000;
 const ROUNDS = 4;
 
 let platform: TestPlatform;
@@ -41,8 +42,10 @@ async function killAndRestart(): Promise<void> {
   program = await ControlPlaneProgram.start(platform);
 }
 
-async function isSettledAs(states: Record<string, number>): Promise<boolean> {
-  return Bun.deepEquals(await platform.states(), states);
+async function untilStates(states: Record<string, number>): Promise<void> {
+  await waitFor(`states ${JSON.stringify(states)}`, () => platform.states(), {
+    holds: (seen) => Bun.deepEquals(seen, states),
+  });
 }
 
 /** The capsule's events are one path to the state it is in. */
@@ -60,10 +63,12 @@ test("a pause whose control plane is killed ends as its host does", async () => 
   const id = (await program.call("POST", "/v1/capsules"))?.body.id;
   platform.agent.pauses.takesMs = TAKES_MS;
   const pausing = program.call("POST", `/v1/capsules/${id}/pause`);
-  await until(() => platform.agent.calls.includes("pauseSandbox"));
+  await waitFor("a call of pauseSandbox", () => platform.agent.calls, {
+    holds: (calls) => calls.includes("pauseSandbox"),
+  });
 
   await killAndRestart();
-  await until(() => isSettledAs({ paused: 1 }));
+  await untilStates({ paused: 1 });
   const resumed = await program.call("POST", `/v1/capsules/${id}/resume`);
 
   expect([await pausing, resumed?.status]).toEqual([null, 200]);
@@ -78,10 +83,10 @@ test("a pause that never reached the host leaves the capsule running", async () 
     throw new Error("the request was lost");
   });
   const pausing = program.call("POST", `/v1/capsules/${id}/pause`);
-  await until(() => isSettledAs({ pausing: 1 }));
+  await untilStates({ pausing: 1 });
 
   await killAndRestart();
-  await until(() => isSettledAs({ running: 1 }));
+  await untilStates({ running: 1 });
   held.resolve();
 
   expect(await pausing).toBeNull();
@@ -93,12 +98,11 @@ test("a resume whose control plane is killed ends as its host does, with one VM"
   await program.call("POST", `/v1/capsules/${id}/pause`);
   platform.agent.pauses.takesMs = TAKES_MS;
   const resuming = program.call("POST", `/v1/capsules/${id}/resume`);
-  await until(() => isSettledAs({ resuming: 1 }));
+  await untilStates({ resuming: 1 });
 
   await killAndRestart();
-  await until(async () => {
-    const states = await platform.states();
-    return states.resuming === undefined;
+  await waitFor("the resume to settle", () => platform.states(), {
+    holds: ({ resuming }) => resuming === undefined,
   });
 
   expect(await resuming).toBeNull();
@@ -112,11 +116,15 @@ test("a snapshot whose control plane is killed is there afterwards, once", async
   platform.agent.pauses.takesMs = TAKES_MS;
   const body = { sandbox_id: id, name: "crash" };
   const making = program.call("POST", "/v1/snapshots", { body });
-  await until(() => platform.agent.calls.includes("createSnapshot"));
+  await waitFor("a call of createSnapshot", () => platform.agent.calls, {
+    holds: (calls) => calls.includes("createSnapshot"),
+  });
 
   await killAndRestart();
-  await until(
-    async () => (await platform.database.db.select().from(templateOperations)).length === 0,
+  await waitFor(
+    "the end of the operation",
+    () => platform.database.db.select().from(templateOperations),
+    { holds: (all) => all.length === 0 },
   );
   const started = await program.call("POST", "/v1/capsules", { body: { template: "crash" } });
 
@@ -142,14 +150,18 @@ test("whenever it is killed, record and host agree about what runs and what rest
     await Promise.all(work);
   }
 
-  await until(async () => {
-    const rows = await platform.database.db.select().from(capsules);
-    const onRecord = rows
-      .filter(({ status }) => status !== "error")
-      .map(({ id, status }) => [encodeId("capsule", id), status]);
-    const onHost = [...platform.agent.capsules].map(([id, { status }]) => [id, status]);
-    return Bun.deepEquals(onRecord.toSorted(), onHost.toSorted());
-  });
+  await waitFor(
+    "record and host to agree",
+    async () => {
+      const rows = await platform.database.db.select().from(capsules);
+      const onRecord = rows
+        .filter(({ status }) => status !== "error")
+        .map(({ id, status }) => [encodeId("capsule", id), status]);
+      const onHost = [...platform.agent.capsules].map(([id, { status }]) => [id, status]);
+      return [onRecord.toSorted(), onHost.toSorted()];
+    },
+    { holds: ([onRecord, onHost]) => Bun.deepEquals(onRecord, onHost) },
+  );
   const rest = ["running", "paused", "error"];
   expect(Object.keys(await platform.states()).filter((state) => !rest.includes(state))).toEqual([]);
   await expectOnePath();

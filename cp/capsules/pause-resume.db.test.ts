@@ -10,8 +10,8 @@ import {
   TestControlPlane,
   TestPlatform,
   toAnswer,
-  until,
 } from "../../tests/harness/simulated-agent-platform.ts";
+import { waitFor } from "../../tests/harness/wait-for.ts";
 import { capsules, events, hosts } from "../db/tables.ts";
 import { monitorHostsLoop } from "../loops/monitor-hosts.ts";
 
@@ -247,7 +247,9 @@ test.each(["pause", "resume"] as const)("a destroy during a %s wins", async (ver
   if (verb === "resume") await pause(id);
   platform.agent.pauses.takesMs = 100;
   const changing = platform.call("POST", `/v1/capsules/${id}/${verb}`);
-  await until(async () => ["pausing", "resuming"].includes((await row(id))?.status ?? ""));
+  await waitFor("the row to be pausing or resuming", async () => (await row(id))?.status, {
+    holds: (status) => status === "pausing" || status === "resuming",
+  });
 
   const destroyed = await platform.call("DELETE", `/v1/capsules/${id}`);
   const answer = await changing;
@@ -380,7 +382,7 @@ test("a capsule resumed after the host was asked is not paused again", async () 
   const hold = Promise.withResolvers<void>();
   platform.agent.faultAfter("listSandboxes", () => hold.promise);
   const pass = monitor();
-  await until(() => platform.agent.underWay > 0);
+  await waitFor("a call under way at the agent", () => platform.agent.underWay > 0);
 
   await resume(id);
   hold.resolve();

@@ -10,8 +10,8 @@ import {
   TestControlPlane,
   TestPlatform,
   toAnswer,
-  until,
 } from "../../tests/harness/simulated-agent-platform.ts";
+import { waitFor } from "../../tests/harness/wait-for.ts";
 import type { CapsuleState } from "../capsule-states.ts";
 import { capsules, events } from "../db/tables.ts";
 import { Operations } from "../operations/operations.ts";
@@ -126,14 +126,16 @@ test("a create that the host is still at is waited for", async () => {
   // Longer than a pass takes on a busy machine.
   platform.agent.bootMs = 1000;
   const starting = startOnHost(id, operationId);
-  await until(() => platform.agent.capsules.size === 1);
+  await waitFor("the capsule on the host", () => platform.agent.capsules.size, {
+    holds: (count) => count === 1,
+  });
 
   expect(await pass()).toEqual({ claimed: 1, settled: 0 });
   expect((await row(id))?.status).toBe("starting");
   await starting;
   platform.agent.bootMs = 0;
 
-  await until(async () => (await pass()).settled === 1);
+  await waitFor("a pass that settles it", pass, { holds: ({ settled }) => settled === 1 });
   expect((await row(id))?.status).toBe("running");
 });
 
@@ -199,10 +201,12 @@ test("a create that was taken over while its owner lived is answered by its outc
   const hold = Promise.withResolvers<void>();
   platform.agent.faultAfter("createSandbox", () => hold.promise);
   const creating = platform.call("POST", "/v1/capsules", { body: {} });
-  await until(() => platform.agent.capsules.size === 1);
+  await waitFor("the capsule on the host", () => platform.agent.capsules.size, {
+    holds: (count) => count === 1,
+  });
   await platform.database.db.update(capsules).set({ stateDeadline: sql`now()` });
 
-  await until(async () => (await pass()).settled === 1);
+  await waitFor("a pass that settles it", pass, { holds: ({ settled }) => settled === 1 });
   hold.resolve();
   const answer = await creating;
 
@@ -221,11 +225,13 @@ test("a control plane that stops leaves a create that hangs to the next", async 
       body: "{}",
     }),
   );
-  await until(() => platform.agent.capsules.size === 1);
+  await waitFor("the capsule on the host", () => platform.agent.capsules.size, {
+    holds: (count) => count === 1,
+  });
 
   await stopping[Symbol.asyncDispose]();
   const answer = await toAnswer(await creating);
-  await until(async () => (await pass()).settled === 1);
+  await waitFor("a pass that settles it", pass, { holds: ({ settled }) => settled === 1 });
   hold.resolve();
 
   expect([answer.status, answer.body.error.code]).toEqual([503, "service_unavailable"]);
@@ -239,7 +245,9 @@ test("a lost session costs the number, and the next operations get another", asy
     select pg_terminate_backend(pid) from pg_locks
     where locktype = 'advisory' and objid::bigint = ${Number.parseInt(before, 16)}`);
 
-  await until(() => operations.next().slice(0, 8) !== before);
+  await waitFor("another time in ids", () => operations.next().slice(0, 8), {
+    holds: (time) => time !== before,
+  });
 
   const [held] = await platform.database.db.execute<{ held: boolean }>(sql`
     select count(*) = 1 as held from pg_locks

@@ -2,7 +2,8 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { eq } from "drizzle-orm";
 import { decodeId, newId } from "../../proto/ids.ts";
-import { TestPlatform, until } from "../../tests/harness/simulated-agent-platform.ts";
+import { TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
+import { waitFor } from "../../tests/harness/wait-for.ts";
 import { capsules, hosts } from "../db/tables.ts";
 
 let platform: TestPlatform;
@@ -100,12 +101,12 @@ test("a client that goes away ends its command", async () => {
     const { body } = await platform.call("GET", `/v1/capsules/${id}/processes`);
     return (body.processes as unknown[]).length;
   };
-  await until(async () => (await processes()) === 1);
+  await waitFor("the process", processes, { holds: (count) => count === 1 });
 
   client.abort();
   await request;
 
-  await until(async () => (await processes()) === 0);
+  await waitFor("the end of the process", processes, { holds: (count) => count === 0 });
 });
 
 test("a background process has a pid and a tag, is listed, and dies by either", async () => {
@@ -128,9 +129,11 @@ test("a background process has a pid and a tag, is listed, and dies by either", 
     { pid: named.body.pid, tag: named.body.tag, cmd: "sleep", args: ["300"] },
   ]);
   expect([byTag.status, byPid.status]).toEqual([204, 204]);
-  await until(async () => {
-    return ((await platform.call("GET", path)).body.processes as unknown[]).length === 0;
-  });
+  await waitFor(
+    "the end of the process",
+    async () => (await platform.call("GET", path)).body.processes,
+    { holds: (all) => Bun.deepEquals(all, []) },
+  );
 });
 
 test("a process that does not exist is not found", async () => {

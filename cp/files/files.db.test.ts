@@ -1,6 +1,7 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { TestPlatform, toAnswer, until } from "../../tests/harness/simulated-agent-platform.ts";
+import { TestPlatform, toAnswer } from "../../tests/harness/simulated-agent-platform.ts";
+import { waitFor } from "../../tests/harness/wait-for.ts";
 import { FILE_WRITE_BYTES_MAX } from "../capsules/limits.ts";
 
 let platform: TestPlatform;
@@ -225,12 +226,16 @@ test("a client that goes away in the middle of a write leaves no file", async ()
     body: streamOf(body()),
     signal: client.signal,
   }).catch(() => "gone");
-  await until(() => platform.agent.calls.slice(calls).includes("writeFileStream"));
+  await waitFor("a call of writeFileStream", () => platform.agent.calls.slice(calls), {
+    holds: (all) => all.includes("writeFileStream"),
+  });
 
   client.abort();
 
   expect(await request).toBe("gone");
-  await until(() => platform.agent.underWay === 0);
+  await waitFor("the end of all calls at the agent", () => platform.agent.underWay, {
+    holds: (calls) => calls === 0,
+  });
   expect(() => files().read("/partial")).toThrow();
 });
 

@@ -3,7 +3,8 @@
 import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { eq } from "drizzle-orm";
-import { type Answer, TestPlatform, until } from "../../tests/harness/simulated-agent-platform.ts";
+import { type Answer, TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
+import { waitFor } from "../../tests/harness/wait-for.ts";
 import { capsules, idempotencyKeys } from "../db/tables.ts";
 
 let platform: TestPlatform;
@@ -91,8 +92,10 @@ test.each(VERBS)("a %s whose control plane died is answered by what became of it
   const held = Promise.withResolvers<void>();
   platform.agent.faultBefore(METHODS[verb], () => held.promise);
   const asking = ask(verb, id, key);
-  await until(async () => (await platform.database.db.select().from(idempotencyKeys)).length > 0);
-  await until(() => platform.agent.underWay > 0);
+  await waitFor("the key on record", () => platform.database.db.select().from(idempotencyKeys), {
+    holds: (keys) => keys.length > 0,
+  });
+  await waitFor("a call under way at the agent", () => platform.agent.underWay > 0);
   const begun = await rowOf(key);
   held.resolve();
   const first = await asking;

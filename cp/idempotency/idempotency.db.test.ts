@@ -8,8 +8,8 @@ import {
   TestPlatform,
   type TestTeam,
   toAnswer,
-  until,
 } from "../../tests/harness/simulated-agent-platform.ts";
+import { waitFor } from "../../tests/harness/wait-for.ts";
 import { capsules, hosts, idempotencyKeys } from "../db/tables.ts";
 import { expireIdempotencyKeysLoop } from "../loops/expire-idempotency-keys.ts";
 
@@ -147,7 +147,9 @@ test("a repeated create waits while the first one is under way", async () => {
   const hold = Promise.withResolvers<void>();
   platform.agent.faultBefore("createSandbox", () => hold.promise);
   const first = create("wait");
-  await until(async () => (await platform.states()).starting === 1);
+  await waitFor("the capsule on record", () => platform.states(), {
+    holds: ({ starting }) => starting === 1,
+  });
   let isAnswered = false;
   const again = create("wait").finally(() => {
     isAnswered = true;

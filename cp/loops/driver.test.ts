@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { waitFor } from "../../tests/harness/wait-for.ts";
 import { createLog } from "../log.ts";
 import { type Loop, LoopDriver } from "./driver.ts";
 
@@ -26,30 +27,28 @@ function steppedLoop(everyMs: number) {
   return { loop, passes, underMax: () => underMax };
 }
 
-async function until(condition: () => boolean): Promise<void> {
-  while (!condition()) await Bun.sleep(1);
-}
-
 test("the first pass runs at once, the next after the period", async () => {
   await using driver = new LoopDriver(quiet);
   let passes = 0;
 
   driver.start({ name: "often", everyMs: 1, run: async () => ({ passes: ++passes }) });
 
-  await until(() => passes >= 3);
+  await waitFor("three passes", () => passes, { holds: (count) => count >= 3 });
 });
 
 test("wake-ups during a pass make one further pass, after it", async () => {
   await using driver = new LoopDriver(quiet);
   const { loop, passes, underMax } = steppedLoop(NEVER_MS);
   driver.start(loop);
-  await until(() => passes.length === 1);
+  await waitFor("the first pass", () => passes.length, { holds: (count) => count === 1 });
 
   for (let wakeUps = 0; wakeUps < 5; wakeUps++) driver.wake("stepped");
   passes[0]?.resolve();
-  await until(() => passes.length === 2);
+  await waitFor("the second pass", () => passes.length, { holds: (count) => count === 2 });
   passes[1]?.resolve();
-  await until(() => driver.statuses()[0]?.passes === 2);
+  await waitFor("the end of two passes", () => driver.statuses()[0]?.passes, {
+    holds: (count) => count === 2,
+  });
   await Bun.sleep(5);
 
   expect([passes.length, underMax()]).toEqual([2, 1]);
@@ -62,7 +61,9 @@ test("what passes take is told of the last one and of all", async () => {
     return {};
   };
   driver.start({ name: "slow", everyMs: 1, run });
-  await until(() => (driver.statuses()[0]?.passes ?? 0) >= 2);
+  await waitFor("the end of two passes", () => driver.statuses()[0]?.passes ?? 0, {
+    holds: (count) => count >= 2,
+  });
 
   const [status] = driver.statuses();
 
@@ -74,12 +75,14 @@ test("a wake-up between passes starts one", async () => {
   await using driver = new LoopDriver(quiet);
   let passes = 0;
   driver.start({ name: "rare", everyMs: NEVER_MS, run: async () => ({ passes: ++passes }) });
-  await until(() => driver.statuses()[0]?.passes === 1);
+  await waitFor("the end of a pass", () => driver.statuses()[0]?.passes, {
+    holds: (count) => count === 1,
+  });
   await Bun.sleep(1);
 
   driver.wake("rare");
 
-  await until(() => passes === 2);
+  await waitFor("the second pass", () => passes, { holds: (count) => count === 2 });
 });
 
 test("a failing pass is logged once, remembered, and followed by the next", async () => {
@@ -95,7 +98,9 @@ test("a failing pass is logged once, remembered, and followed by the next", asyn
       return {};
     },
   });
-  await until(() => driver.statuses()[0]?.lastError === null && passes > 3);
+  await waitFor("passes without an error", () => driver.statuses()[0]?.lastError, {
+    holds: (error) => error === null && passes > 3,
+  });
 
   expect(driver.statuses()[0]).toMatchObject({ failures: 3, lastError: null });
   expect(driver.statuses()[0]?.lastEndedAt?.getTime()).toBeLessThanOrEqual(Date.now());
@@ -109,7 +114,7 @@ test("disposing waits for the pass under way and starts no other", async () => {
   const driver = new LoopDriver(quiet);
   const { loop, passes } = steppedLoop(1);
   driver.start(loop);
-  await until(() => passes.length === 1);
+  await waitFor("the first pass", () => passes.length, { holds: (count) => count === 1 });
 
   let isDisposed = false;
   const disposed = driver[Symbol.asyncDispose]().then(() => {

@@ -2,6 +2,7 @@ import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
 import { eq, sql } from "drizzle-orm";
 import { decodeId, encodeId, type Id, newId } from "../../proto/ids.ts";
 import { addHost, addTeam, TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
+import { waitFor } from "../../tests/harness/wait-for.ts";
 import type { CapsuleState } from "../capsule-states.ts";
 import { capsules, events, hosts } from "../db/tables.ts";
 import { monitorHostsLoop } from "../loops/monitor-hosts.ts";
@@ -108,7 +109,7 @@ test("a capsule that began to run after the host was asked is not called lost", 
   const { deps } = platform.controlPlane;
   const host = { id: platform.hostId, address: platform.agent.address };
   const reconciling = reconcileHost(deps, host, "quarantine");
-  while (platform.agent.underWay === 0) await Bun.sleep(1);
+  await waitFor("a call under way at the agent", () => platform.agent.underWay > 0);
 
   const id = await createdId();
   hold.resolve();

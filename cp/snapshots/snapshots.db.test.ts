@@ -8,8 +8,8 @@ import {
   TestControlPlane,
   TestPlatform,
   toAnswer,
-  until,
 } from "../../tests/harness/simulated-agent-platform.ts";
+import { waitFor } from "../../tests/harness/wait-for.ts";
 import { capsules, events, hosts, templateOperations, templates } from "../db/tables.ts";
 import { settleTemplatesLoop } from "../loops/settle-templates.ts";
 import { Operations } from "../operations/operations.ts";
@@ -162,7 +162,7 @@ test("a taken name is refused; overwrite replaces it once the new one is there",
   const kept = await platform.create({ template: "ours" });
 
   const replaced = await create({ sandbox_id: second, name: "ours" }, "?overwrite=true");
-  await until(() => onHost() === 1);
+  await waitFor("the template on the host", onHost, { holds: (count) => count === 1 });
 
   expect([taken, failed].map(code)).toEqual([
     [409, "template_name_taken"],
@@ -235,7 +235,7 @@ test("a destroy during a snapshot wins, and leaves no template", async () => {
   const id = await platform.create();
   platform.agent.pauses.takesMs = 100;
   const making = create({ sandbox_id: id, name: "ours" });
-  await until(() => platform.agent.underWay > 0);
+  await waitFor("a call under way at the agent", () => platform.agent.underWay > 0);
 
   const destroyed = await platform.call("DELETE", `/v1/capsules/${id}`);
   const answer = await making;
@@ -255,11 +255,13 @@ test("a snapshot goes on when its client goes away", async () => {
     body: JSON.stringify({ sandbox_id: id, name: "ours" }),
     signal: client.signal,
   }).catch(() => {});
-  await until(() => platform.agent.underWay > 0);
+  await waitFor("a call under way at the agent", () => platform.agent.underWay > 0);
   client.abort();
   await making;
 
-  await until(async () => (await names("?type=snapshot")).length === 1);
+  await waitFor("the template on record", () => names("?type=snapshot"), {
+    holds: (all) => all.length === 1,
+  });
 });
 
 test("a deleted snapshot is gone, also from its host, and what came from it goes on", async () => {
@@ -339,11 +341,11 @@ test("a snapshot whose control plane died is ended by another one, as its host d
   const id = await platform.create();
   platform.agent.pauses.takesMs = 100;
   const making = create({ sandbox_id: id, name: "ours" });
-  await until(() => platform.agent.underWay > 0);
+  await waitFor("a call under way at the agent", () => platform.agent.underWay > 0);
   await platform.database.db.update(templateOperations).set({ operationId: dead.next() });
   await dead[Symbol.asyncDispose]();
 
-  await until(async () => (await settle()).settled === 1);
+  await waitFor("a pass that settles it", settle, { holds: ({ settled }) => settled === 1 });
 
   expect(await names("?type=snapshot")).toEqual(["ours"]);
   expect((await making).status).toBe(201);

@@ -2,8 +2,9 @@
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { RawWebSocket } from "../../tests/harness/raw-websocket.ts";
-import { TestPlatform, until } from "../../tests/harness/simulated-agent-platform.ts";
+import { TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
 import { StreamClient, textOf } from "../../tests/harness/stream-client.ts";
+import { waitFor } from "../../tests/harness/wait-for.ts";
 
 let platform: TestPlatform;
 let base: URL;
@@ -63,14 +64,16 @@ describe("a command", () => {
     client.send({ type: "stop" });
 
     expect(await client.until("exit")).toEqual({ type: "exit", exit_code: -1 });
-    await until(() => !isAlive(child));
+    await waitFor("the end of the child", () => !isAlive(child));
   });
 
   test("goes on when its client goes away", async () => {
     const client = await exec("sleep 1000");
     const { pid } = await client.until("start");
     await client[Symbol.asyncDispose]();
-    await until(() => platform.agent.underWay === 0);
+    await waitFor("the end of all calls at the agent", () => platform.agent.underWay, {
+      holds: (calls) => calls === 0,
+    });
 
     expect(isAlive(pid)).toBe(true);
     process.kill(-(pid ?? 0), "SIGKILL");
@@ -205,7 +208,7 @@ describe("a terminal", () => {
     client.type("exit\n");
     await client[Symbol.asyncDispose]();
 
-    await until(() => Bun.file(file).exists());
+    await waitFor("the file", () => Bun.file(file).exists());
   });
 
   test("that does not exist is a fatal error", async () => {

@@ -4,6 +4,7 @@ import { afterEach, beforeEach, expect, test } from "bun:test";
 import { connect, type Socket } from "node:net";
 import { get, ProxyFixture } from "../../tests/harness/proxy-fixture.ts";
 import { rawExchange } from "../../tests/harness/raw-http.ts";
+import { waitFor } from "../../tests/harness/wait-for.ts";
 
 let fixture: ProxyFixture;
 
@@ -204,7 +205,7 @@ test("a client that goes away ends its request at the server", async () => {
   const abort = new AbortController();
 
   const asked = fetch(`http://127.0.0.1:${port}/`, { signal: abort.signal }).catch(() => {});
-  while (upstream.connections() === 0) await Bun.sleep(5);
+  await waitFor("a connection", () => upstream.connections() > 0);
   abort.abort();
   await asked;
   await gone;
@@ -220,7 +221,7 @@ test("the end of a pool ends its requests: with an answer, or with a cut", async
 
   const waiting = fetch(`http://127.0.0.1:${port}/`);
   const half = await fetch(`http://127.0.0.1:${port}/half`);
-  while (upstream.connections() < 2) await Bun.sleep(5);
+  await waitFor("a second connection", () => upstream.connections() > 1);
   fixture.pool.close();
 
   expect(await (await waiting).text()).toBe("ended");

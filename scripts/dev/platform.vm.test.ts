@@ -5,8 +5,9 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtemp, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { Client, until } from "../../tests/harness/client.ts";
+import { Client } from "../../tests/harness/client.ts";
 import { agentTag, type KernelObjects, kernelObjects } from "../../tests/harness/leaks.ts";
+import { waitFor } from "../../tests/harness/wait-for.ts";
 import { bringUp } from "./bring-up.ts";
 import { type DevDir, locateDevDir } from "./dev-dir.ts";
 import { attachPlatform } from "./platform.ts";
@@ -85,24 +86,22 @@ async function pids(names: readonly Name[]): Promise<(number | undefined)[]> {
 /** A control plane that starts hears from the host that it was paused meanwhile. */
 async function resume(): Promise<void> {
   const api = await client();
-  await until(
-    "a pause",
-    () => api.get(id),
-    ({ status }) => status === "paused",
-  );
+  await waitFor("a pause", () => api.get(id), {
+    holds: ({ status }) => status === "paused",
+    timeoutMs: 60_000,
+  });
   await api.json("POST", `/v1/capsules/${id}/resume`);
 }
 
 /** The API's and the agent's answer, through all that may be down at first. */
 async function read(id: string): Promise<string> {
-  return await until(
+  return await waitFor(
     `a file of ${id}`,
     async () => {
       const bytes = await (await client()).read(id, "/root/kept").catch(() => new Uint8Array());
       return new TextDecoder().decode(bytes);
     },
-    (text) => text === "kept",
-    60_000,
+    { holds: (text) => text === "kept", timeoutMs: 60_000 },
   );
 }
 
@@ -126,12 +125,10 @@ describe("what is killed", () => {
 
       await kill(killed);
 
-      await until(
-        `${killed} to run`,
-        () => pids([...SERVERS, ...SUPERVISORS]),
-        (all) => !all.includes(undefined) && !all.some((pid) => before.includes(pid)),
-        60_000,
-      );
+      await waitFor(`${killed} to run`, () => pids([...SERVERS, ...SUPERVISORS]), {
+        holds: (all) => !all.includes(undefined) && !all.some((pid) => before.includes(pid)),
+        timeoutMs: 60_000,
+      });
       expect(await read(id)).toBe("kept");
     },
     TEST_TIMEOUT_MS,

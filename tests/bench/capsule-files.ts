@@ -4,8 +4,9 @@ import { existsSync } from "node:fs";
 import { readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { readVmmRecord } from "../../agent/keeper/run-records.ts";
-import { type Client, until } from "../harness/client.ts";
+import type { Client } from "../harness/client.ts";
 import { platform } from "../harness/platform.ts";
+import { waitFor } from "../harness/wait-for.ts";
 
 const WAIT_TIMEOUT_MS = 240_000;
 
@@ -21,12 +22,10 @@ export async function runDirOf(id: string): Promise<string> {
 export async function pauseDurably(client: Client, id: string): Promise<void> {
   const runDir = await runDirOf(id);
   await client.json("POST", `/v1/capsules/${id}/pause`);
-  await until(
-    "the end of a paused VMM",
-    async () => existsSync(runDir),
-    (isThere) => !isThere,
-    WAIT_TIMEOUT_MS,
-  );
+  await waitFor("the end of a paused VMM", async () => existsSync(runDir), {
+    holds: (isThere) => !isThere,
+    timeoutMs: WAIT_TIMEOUT_MS,
+  });
 }
 
 export async function resume(client: Client, id: string): Promise<void> {
@@ -37,15 +36,14 @@ export async function resume(client: Client, id: string): Promise<void> {
 export async function awaitWarm(kept: readonly string[]): Promise<void> {
   const dir = await agentDir();
   const names = (path: string) => readdir(join(dir, path)).catch(() => []);
-  await until(
+  await waitFor(
     "a warm snapshot",
     async () => {
       const made = (await names("warm")).some((name) => /^[0-9a-f]{64}$/.test(name));
       const others = (await names("run")).filter((name) => !kept.includes(name));
       return made && others.length === 0;
     },
-    (isMade) => isMade,
-    WAIT_TIMEOUT_MS,
+    { holds: (isMade) => isMade, timeoutMs: WAIT_TIMEOUT_MS },
   );
 }
 

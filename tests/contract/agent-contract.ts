@@ -4,6 +4,7 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { type AgentClient, AgentClients } from "../../cp/agents/agent-clients.ts";
 import { encodeId, newId } from "../../proto/ids.ts";
+import { GUEST_MS, waitFor } from "../harness/wait-for.ts";
 import { testFileContract } from "./file-contract.ts";
 import { testMetricContract } from "./metric-contract.ts";
 import { testPauseContract } from "./pause-contract.ts";
@@ -123,18 +124,25 @@ export function testAgentContract(start: () => Promise<AgentUnderTest>): void {
     const create = client
       .createSandbox(createRequest(sandboxId), { signal: caller.signal })
       .catch(() => {});
-    await until(async () => (await statusOf(sandboxId)) !== undefined);
+    await waitFor("the capsule", () => statusOf(sandboxId), {
+      holds: (status) => status !== undefined,
+    });
     caller.abort();
     await create;
 
-    await until(async () => (await statusOf(sandboxId)) === "running");
+    await waitFor("the capsule to run", () => statusOf(sandboxId), {
+      holds: (status) => status === "running",
+      timeoutMs: GUEST_MS,
+    });
     await client.destroySandbox({ sandboxId });
   });
 
   test("a destroy during a create wins and leaves nothing", async () => {
     const sandboxId = newSandboxId();
     const create = codeOf(client.createSandbox(createRequest(sandboxId)));
-    await until(async () => (await statusOf(sandboxId)) !== undefined);
+    await waitFor("the capsule", () => statusOf(sandboxId), {
+      holds: (status) => status !== undefined,
+    });
 
     await client.destroySandbox({ sandboxId });
 
@@ -220,8 +228,9 @@ export function testAgentContract(start: () => Promise<AgentUnderTest>): void {
     const endless = client.exec({ sandboxId: id, cmd: "yes", timeoutSec: 120 });
 
     expect(await codeOf(endless)).toBe("ResourceExhausted");
-    await until(async () => {
-      return (await client.listProcesses({ sandboxId: id })).processes.length === 0;
+    await waitFor("the end of the process", () => client.listProcesses({ sandboxId: id }), {
+      holds: ({ processes }) => processes.length === 0,
+      timeoutMs: GUEST_MS,
     });
   });
 
@@ -258,12 +267,15 @@ export function testAgentContract(start: () => Promise<AgentUnderTest>): void {
       ),
     );
     const running = async () => (await client.listProcesses({ sandboxId: id })).processes.length;
-    await until(async () => (await running()) === 1);
+    await waitFor("the process", running, { holds: (count) => count === 1, timeoutMs: GUEST_MS });
 
     caller.abort();
 
     expect(await exec).toBe("Canceled");
-    await until(async () => (await running()) === 0);
+    await waitFor("the end of the process", running, {
+      holds: (count) => count === 0,
+      timeoutMs: GUEST_MS,
+    });
   });
 
   test("a background process is listed and can be killed by pid and by tag", async () => {
@@ -284,8 +296,9 @@ export function testAgentContract(start: () => Promise<AgentUnderTest>): void {
       tag: "first",
       args: ["300"],
     });
-    await until(async () => {
-      return (await client.listProcesses({ sandboxId: id })).processes.length === 0;
+    await waitFor("the end of the process", () => client.listProcesses({ sandboxId: id }), {
+      holds: ({ processes }) => processes.length === 0,
+      timeoutMs: GUEST_MS,
     });
   });
 
@@ -302,10 +315,6 @@ export function testAgentContract(start: () => Promise<AgentUnderTest>): void {
 
 function newSandboxId(): string {
   return encodeId("capsule", newId("capsule"));
-}
-
-async function until(condition: () => Promise<boolean>): Promise<void> {
-  while (!(await condition())) await Bun.sleep(5);
 }
 
 function text(bytes: Uint8Array): string {

@@ -3,6 +3,7 @@
 import { expect, test } from "bun:test";
 import type { AgentClient } from "../../cp/agents/agent-clients.ts";
 import { encodeId, newId } from "../../proto/ids.ts";
+import { waitFor } from "../harness/wait-for.ts";
 import { codeOf, failureOf } from "./rpc-failure.ts";
 
 const RANGES = ["5m", "10m", "1h", "2h", "6h", "12h", "24h"];
@@ -20,9 +21,9 @@ export function testMetricContract(subject: () => { client: AgentClient; id: str
   };
 
   test("a running capsule tells within seconds what it uses", async () => {
-    while ((await metrics("10m")).length < 3) await Bun.sleep(50);
-
-    const points = await metrics("10m");
+    const points = await waitFor("three points", () => metrics("10m"), {
+      holds: (all) => all.length >= 3,
+    });
     const times = points.map(({ timestampUnix }) => Number(timestampUnix));
     const nowSec = Date.now() / 1000;
     expect(times).toEqual(times.toSorted((a, b) => a - b));
@@ -53,7 +54,7 @@ export function testMetricContract(subject: () => { client: AgentClient; id: str
 
   test("looking at what a capsule uses is no activity", async () => {
     const before = await lastActiveAt();
-    while (Date.now() / 1000 < Number(before) + 1) await Bun.sleep(50);
+    await waitFor("the next second", () => Date.now() / 1000 >= Number(before) + 1);
 
     await metrics("10m");
 

@@ -3,6 +3,7 @@
 import { expect, test } from "bun:test";
 import type { AgentClient } from "../../cp/agents/agent-clients.ts";
 import { encodeId, newId } from "../../proto/ids.ts";
+import { GUEST_MS, waitFor } from "../harness/wait-for.ts";
 import { codeOf, failureOf } from "./rpc-failure.ts";
 
 export interface PausesUnderTest {
@@ -53,7 +54,10 @@ export function testPauseContract(subject: () => PausesUnderTest): void {
     const { client, id } = subject();
     await client.pauseSandbox(operation(id));
 
-    await until(async () => ((await listed(id))?.durableAtUnix ?? 0n) > 0n);
+    await waitFor("a durable capsule", () => listed(id), {
+      holds: (info) => (info?.durableAtUnix ?? 0n) > 0n,
+      timeoutMs: GUEST_MS,
+    });
     const resumed = await client.resumeSandbox(resumeRequest(id));
 
     expect(resumed.resumedFrom).toBe("memory");
@@ -248,8 +252,4 @@ function bytes(content: string): Uint8Array {
 
 function text(content: Uint8Array): string {
   return new TextDecoder().decode(content);
-}
-
-async function until(condition: () => Promise<boolean>): Promise<void> {
-  while (!(await condition())) await Bun.sleep(5);
 }

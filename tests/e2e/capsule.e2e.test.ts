@@ -3,6 +3,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { apiError, type Capsule, type Client } from "../harness/client.ts";
 import { adminClient } from "../harness/platform.ts";
+import { waitFor } from "../harness/wait-for.ts";
 
 const BOOT_TIMEOUT_MS = 120_000;
 const SLOW_TIMEOUT_MS = 240_000;
@@ -198,8 +199,7 @@ describe("background processes", () => {
     });
 
     await client.json("DELETE", `${path}/processes/napper?signal=SIGTERM`);
-    await Bun.sleep(500);
-    expect(await processes()).toEqual([]);
+    await waitFor("the end of the process", processes, { holds: (all) => all.length === 0 });
   });
 
   test("one without a tag gets one, and is killed by its pid", async () => {
@@ -212,8 +212,7 @@ describe("background processes", () => {
     expect(started.tag).toMatch(/^proc-[0-9a-f]{8}$/);
 
     await client.json("DELETE", `${path}/processes/${started.pid}`);
-    await Bun.sleep(500);
-    expect(await processes()).toEqual([]);
+    await waitFor("the end of the process", processes, { holds: (all) => all.length === 0 });
   });
 
   test("killing an unknown process is 404", async () => {

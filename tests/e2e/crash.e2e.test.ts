@@ -7,9 +7,10 @@ import { join } from "node:path";
 import { startAgent, startControlPlane } from "../../scripts/dev/programs.ts";
 import { startPostgres } from "../../scripts/dev/services.ts";
 import { agentClient } from "../harness/agent-client.ts";
-import { apiError, type Capsule, type Client, until } from "../harness/client.ts";
+import { apiError, type Capsule, type Client } from "../harness/client.ts";
 import { agentTag, type KernelObjects, kernelObjects } from "../harness/leaks.ts";
 import { adminClient, platform } from "../harness/platform.ts";
+import { GUEST_MS, waitFor } from "../harness/wait-for.ts";
 
 const TEST_TIMEOUT_MS = 240_000;
 /** Milliseconds into a create at which a program is killed: before, during and after the boot. */
@@ -40,11 +41,10 @@ describe("agent", () => {
       await kill("agent");
       await restartAgent();
       const startedAt = Date.now();
-      const { stdout } = await until(
+      const { stdout } = await waitFor(
         "exec after the restart",
         () => client.sh(capsule.id, "cat /root/kept; pgrep -c sleep").catch(() => ({ stdout: "" })),
-        (result) => result.stdout !== "",
-        10_000,
+        { holds: (result) => result.stdout !== "", timeoutMs: 10_000 },
       );
 
       expect(stdout).toBe("kept\n1\n");
@@ -82,12 +82,10 @@ describe("agent", () => {
       await restartAgent();
       await destroying;
 
-      await until(
-        "capsule",
-        () => client.get(capsule.id),
-        (c) => c.status === "stopped",
-        120_000,
-      );
+      await waitFor("the capsule to settle", () => client.get(capsule.id), {
+        holds: (c) => c.status === "stopped",
+        timeoutMs: GUEST_MS,
+      });
       await expectNothingLeft();
     },
     TEST_TIMEOUT_MS,
@@ -135,17 +133,16 @@ describe("VMM", () => {
 
       process.kill(await vmmPid(capsule), "SIGKILL");
 
-      const error = await until(
-        "exec",
+      const error = await waitFor(
+        "the end of exec",
         () => apiError(client.sh(capsule.id, "true", { timeout_sec: 5 })),
-        (e) => e.status === 409,
+        { holds: (e) => e.status === 409, timeoutMs: 60_000 },
       );
       expect(error.code).toBe("invalid_state");
-      await until(
-        "capsule",
-        () => client.get(capsule.id),
-        (c) => c.status === "paused",
-      );
+      await waitFor("the capsule to settle", () => client.get(capsule.id), {
+        holds: (c) => c.status === "paused",
+        timeoutMs: 60_000,
+      });
       await client.destroy(capsule.id);
       await expectNothingLeft();
     },
@@ -170,10 +167,10 @@ describe("PostgreSQL", () => {
         durable: true,
       });
 
-      await until(
-        "status",
+      await waitFor(
+        "the status",
         async () => (await client.fetch(`/v1/capsules/${capsule.id}`)).status,
-        (status) => status === 200,
+        { holds: (status) => status === 200, timeoutMs: 60_000 },
       );
       expect((await client.sh(capsule.id, "echo alive")).stdout).toBe("alive\n");
       await client.destroy(capsule.id);
@@ -227,21 +224,19 @@ async function vmmPid(capsule: Capsule): Promise<number> {
 
 /** No capsule stays in a state between two others, whatever was killed. */
 async function everyCapsuleSettles(): Promise<void> {
-  await until(
-    "capsules",
+  await waitFor(
+    "every capsule to settle",
     () => client.list().catch(() => [{ status: "no answer" }]),
-    (capsules) => capsules.every((c) => SETTLED.includes(c.status)),
-    120_000,
+    { holds: (capsules) => capsules.every((c) => SETTLED.includes(c.status)), timeoutMs: GUEST_MS },
   );
 }
 
 async function destroyAll(): Promise<void> {
   for (const capsule of await client.list()) {
-    await until(
+    await waitFor(
       `destroy ${capsule.id}`,
       () => client.destroy(capsule.id).then(() => "", String),
-      (error) => error === "",
-      60_000,
+      { holds: (error) => error === "", timeoutMs: 60_000 },
     );
   }
 }
@@ -249,11 +244,10 @@ async function destroyAll(): Promise<void> {
 /** Kernel objects, processes, files and rows are those from before the test. */
 async function expectNothingLeft(): Promise<void> {
   const agent = await agentClient();
-  await until(
+  await waitFor(
     "capsules on the host",
     async () => (await agent.listSandboxes({})).sandboxes.map((s) => s.sandboxId),
-    (ids) => ids.length === 0,
-    120_000,
+    { holds: (ids) => ids.length === 0, timeoutMs: GUEST_MS },
   );
   const after = await settledObjects();
   const { netns, links, slotClaims, ...named } = after;
@@ -272,11 +266,14 @@ async function expectNothingLeft(): Promise<void> {
 async function settledObjects(): Promise<KernelObjects> {
   const { dir } = await platform();
   const tag = await agentTag(dir.agentDir);
-  let last = await kernelObjects(dir.agentDir, tag);
-  for (;;) {
-    await Bun.sleep(1_000);
-    const now = await kernelObjects(dir.agentDir, tag);
-    if (JSON.stringify(now) === JSON.stringify(last)) return now;
-    last = now;
-  }
+  let last: KernelObjects | null = null;
+  return await waitFor("objects that stay", () => kernelObjects(dir.agentDir, tag), {
+    holds: (now) => {
+      const isSame = Bun.deepEquals(now, last);
+      last = now;
+      return isSame;
+    },
+    timeoutMs: GUEST_MS,
+    everyMs: 1_000,
+  });
 }

@@ -3,8 +3,9 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { networkInterfaces } from "node:os";
 import { hostIpOf } from "../harness/agent-client.ts";
-import { apiError, type Capsule, type Client, until } from "../harness/client.ts";
+import { apiError, type Capsule, type Client } from "../harness/client.ts";
 import { adminClient, newTeamClient, platform } from "../harness/platform.ts";
+import { waitFor } from "../harness/wait-for.ts";
 
 const BOOT_TIMEOUT_MS = 180_000;
 const LISTEN = `
@@ -39,11 +40,10 @@ beforeAll(async () => {
     background: true,
     tag: "listener",
   });
-  await until(
-    "listener",
-    () => connect(theirs, theirCapsule, "127.0.0.1", 8000),
-    (answer) => answer === "open",
-  );
+  await waitFor("the listener", () => connect(theirs, theirCapsule, "127.0.0.1", 8000), {
+    holds: (answer) => answer === "open",
+    timeoutMs: 60_000,
+  });
 }, BOOT_TIMEOUT_MS);
 
 afterAll(async () => {

@@ -1,8 +1,9 @@
 // What a running platform tells of its capsules and of itself.
 
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { apiError, type Capsule, type Client, until } from "../harness/client.ts";
+import { apiError, type Capsule, type Client } from "../harness/client.ts";
 import { adminClient, newTeamClient, platform } from "../harness/platform.ts";
+import { GUEST_MS, waitFor } from "../harness/wait-for.ts";
 
 const MIB = 1024 * 1024;
 const RANGES = ["5m", "10m", "1h", "2h", "6h", "12h", "24h"];
@@ -43,7 +44,10 @@ async function scrape(program: "cp" | "agent"): Promise<Map<string, number>> {
 }
 
 test("every range of a running capsule is answered, the last minutes with what it uses", async () => {
-  const { points } = await until("points", metrics, (answer) => answer.points.length >= 2);
+  const { points } = await waitFor("points", metrics, {
+    holds: (answer) => answer.points.length >= 2,
+    timeoutMs: 60_000,
+  });
   const answers = await Promise.all(RANGES.map((range) => metrics(`?range=${range}`)));
 
   const last = points.at(-1);
@@ -56,9 +60,15 @@ test("every range of a running capsule is answered, the last minutes with what i
 test("a busy capsule is seen to be busy, and idle again when it is", async () => {
   const loop = { cmd: "sh", args: ["-c", "while :; do :; done"] };
   await client.exec(capsule.id, { ...loop, background: true, tag: "busy" });
-  const busy = await until("busy", lastPoint, (point) => (point?.cpu_pct ?? 0) > 70, 120_000);
+  const busy = await waitFor("a busy processor", lastPoint, {
+    holds: (point) => (point?.cpu_pct ?? 0) > 70,
+    timeoutMs: GUEST_MS,
+  });
   await client.fetch(`/v1/capsules/${capsule.id}/processes/busy`, { method: "DELETE" });
-  const idle = await until("idle", lastPoint, (point) => (point?.cpu_pct ?? 100) < 40, 120_000);
+  const idle = await waitFor("an idle processor", lastPoint, {
+    holds: (point) => (point?.cpu_pct ?? 100) < 40,
+    timeoutMs: GUEST_MS,
+  });
 
   expect(busy?.cpu_pct).toBeLessThanOrEqual(100);
   expect(idle?.cpu_pct).toBeGreaterThanOrEqual(0);
@@ -78,19 +88,17 @@ test("a capsule that rests is told of as before, and one that runs again with it
   const resting = await client.create({ memory_mb: 256 });
   const path = `/v1/capsules/${resting.id}`;
   const of = (range: string) => client.json<Metrics>("GET", `${path}/metrics?range=${range}`);
-  const { points: before } = await until(
-    "points",
-    () => of("10m"),
-    (m) => m.points.length >= 2,
-  );
+  const { points: before } = await waitFor("points", () => of("10m"), {
+    holds: (m) => m.points.length >= 2,
+    timeoutMs: 60_000,
+  });
   await client.json("POST", `${path}/pause`);
   const paused = await Promise.all(RANGES.map(of));
   await client.json("POST", `${path}/resume`);
-  const { points: resumed } = await until(
-    "points of the resumed capsule",
-    () => of("10m"),
-    (m) => m.points.length > (paused[1]?.points.length ?? 0),
-  );
+  const { points: resumed } = await waitFor("points of the resumed capsule", () => of("10m"), {
+    holds: (m) => m.points.length > (paused[1]?.points.length ?? 0),
+    timeoutMs: 60_000,
+  });
   await client.destroy(resting.id);
 
   expect(paused.map(({ range }) => range)).toEqual(RANGES);

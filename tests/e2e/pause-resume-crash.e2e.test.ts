@@ -4,8 +4,9 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { startControlPlane } from "../../scripts/dev/programs.ts";
 import { agentClient } from "../harness/agent-client.ts";
-import { type Client, until } from "../harness/client.ts";
+import type { Client } from "../harness/client.ts";
 import { adminClient, platform } from "../harness/platform.ts";
+import { GUEST_MS, waitFor } from "../harness/wait-for.ts";
 
 const TEST_TIMEOUT_MS = 240_000;
 /** Milliseconds into the request at which the control plane is killed. */
@@ -41,12 +42,10 @@ test.each(KILL_AFTER_MS.flatMap((ms) => VERBS.map((verb) => [verb, ms] as const)
     await Bun.sleep(ms);
     await killAndRestart();
     await first;
-    const answer = await until(
-      "an answer",
-      () => ask(verb, { key, name }).catch(() => null),
-      (reported) => reported !== null && reported.status < 500,
-      120_000,
-    );
+    const answer = await waitFor("an answer", () => ask(verb, { key, name }).catch(() => null), {
+      holds: (reported) => reported !== null && reported.status < 500,
+      timeoutMs: GUEST_MS,
+    });
 
     const left = leftOf(verb, answer?.body);
     expect([answer?.status, await recordAndHostAgree()]).toEqual([OK[verb], true]);
@@ -94,15 +93,15 @@ async function killAndRestart(): Promise<void> {
 
 async function recordAndHostAgree(): Promise<boolean> {
   const agent = await agentClient();
-  const agree = await until(
-    "record and host",
+  const agree = await waitFor(
+    "record and host to agree",
     async () => {
       const onRecord = (await client.list()).map((capsule) => [capsule.id, capsule.status]);
       const { sandboxes } = await agent.listSandboxes({});
       const onHost = sandboxes.map(({ sandboxId, status }) => [sandboxId, status]);
       return [onRecord.toSorted(), onHost.toSorted()];
     },
-    ([onRecord, onHost]) => Bun.deepEquals(onRecord, onHost),
+    { holds: ([onRecord, onHost]) => Bun.deepEquals(onRecord, onHost), timeoutMs: 60_000 },
   );
   return agree.length === 2;
 }

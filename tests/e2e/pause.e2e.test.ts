@@ -1,9 +1,10 @@
 // Pausing and resuming through the public API, on real microVMs.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { apiError, type Capsule, type Client, until } from "../harness/client.ts";
+import { apiError, type Capsule, type Client } from "../harness/client.ts";
 import { adminClient, platform } from "../harness/platform.ts";
 import { StreamClient } from "../harness/stream-client.ts";
+import { GUEST_MS, waitFor } from "../harness/wait-for.ts";
 
 /** Guests are emulated here: a boot takes tens of seconds. */
 const TEST_TIMEOUT_MS = 240_000;
@@ -43,11 +44,10 @@ test(
       tag: "ticker",
     });
     await client.write(id, "/root/kept", "kept\n");
-    await until(
-      "ticks",
-      () => sh("cat /root/ticks"),
-      (ticks) => Number(ticks) > 2,
-    );
+    await waitFor("ticks", () => sh("cat /root/ticks"), {
+      holds: (ticks) => Number(ticks) > 2,
+      timeoutMs: 60_000,
+    });
     const bootId = await sh("cat /proc/sys/kernel/random/boot_id");
 
     const paused = await pause();
@@ -62,11 +62,10 @@ test(
     expect([resumed.status, resumed.metadata?.resumed_from]).toEqual(["running", "memory"]);
     expect(Math.abs(now - clock)).toBeLessThan(CLOCK_SKEW_SEC_MAX);
     expect(await sh("cat /root/kept; cat /proc/sys/kernel/random/boot_id")).toBe(`kept\n${bootId}`);
-    await until(
-      "more ticks",
-      () => sh("cat /root/ticks"),
-      (later) => Number(later) > ticks,
-    );
+    await waitFor("more ticks", () => sh("cat /root/ticks"), {
+      holds: (later) => Number(later) > ticks,
+      timeoutMs: 60_000,
+    });
     const { processes } = await client.json<{ processes: { tag?: string }[] }>(
       "GET",
       `/v1/capsules/${id}/processes`,
@@ -82,20 +81,17 @@ test(
     const ticks = Number(await sh("cat /root/ticks"));
 
     await pause();
-    await until(
-      "durable",
-      () => client.json<Rested>("GET", `/v1/capsules/${id}`),
-      ({ durable_at }) => durable_at !== undefined,
-      120_000,
-    );
+    await waitFor("a durable capsule", () => client.json<Rested>("GET", `/v1/capsules/${id}`), {
+      holds: ({ durable_at }) => durable_at !== undefined,
+      timeoutMs: GUEST_MS,
+    });
     const resumed = await resume();
 
     expect([resumed.metadata?.resumed_from, resumed.durable_at]).toEqual(["memory", undefined]);
-    await until(
-      "more ticks",
-      () => sh("cat /root/ticks"),
-      (later) => Number(later) > ticks,
-    );
+    await waitFor("more ticks", () => sh("cat /root/ticks"), {
+      holds: (later) => Number(later) > ticks,
+      timeoutMs: 60_000,
+    });
   },
   TEST_TIMEOUT_MS,
 );
@@ -197,10 +193,10 @@ test(
     const boot = "cat /proc/sys/kernel/random/boot_id";
     const [own, childs] = [await sh(boot), (await client.sh(child, boot)).stdout.trim()];
     const ticks = (await client.sh(child, "cat /root/ticks")).stdout;
-    await until(
+    await waitFor(
       "ticks of the child",
       async () => (await client.sh(child, "cat /root/ticks")).stdout,
-      (later) => Number(later) > Number(ticks),
+      { holds: (later) => Number(later) > Number(ticks), timeoutMs: 60_000 },
     );
     await client.json("DELETE", `/v1/snapshots/${name}`);
     const kept = (await client.sh(child, "cat /root/kept")).stdout;
@@ -241,12 +237,10 @@ test(
   async () => {
     const short = await client.create({ memory_mb: 256, timeout_sec: 3 });
 
-    await until(
-      "paused",
-      () => client.get(short.id),
-      ({ status }) => status === "paused",
-      60_000,
-    );
+    await waitFor("the capsule to be paused", () => client.get(short.id), {
+      holds: ({ status }) => status === "paused",
+      timeoutMs: 60_000,
+    });
 
     await client.destroy(short.id);
   },

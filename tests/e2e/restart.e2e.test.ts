@@ -6,6 +6,7 @@ import { startAgent } from "../../scripts/dev/programs.ts";
 import type { Client } from "../harness/client.ts";
 import { adminClient, platform } from "../harness/platform.ts";
 import { StreamClient } from "../harness/stream-client.ts";
+import { GUEST_MS, waitFor } from "../harness/wait-for.ts";
 
 const TEST_TIMEOUT_MS = 300_000;
 /** What a client may have to wait before its request is served, from when an agent answers again. */
@@ -154,9 +155,11 @@ async function served<T>(request: () => Promise<T>, restarts: Restarts): Promise
 
 async function eachHasWorked(actors: readonly Actor[], times: number): Promise<void> {
   for (const actor of actors) actor.worked = 0;
-  while (actors.some(({ worked, lost }) => worked < times && lost.length === 0)) {
-    await Bun.sleep(50);
-  }
+  const look = () => actors.map(({ name, worked, lost }) => ({ name, worked, lost: lost.length }));
+  await waitFor(`${times} pieces of work of each`, look, {
+    holds: (all) => all.every(({ worked, lost }) => worked >= times || lost > 0),
+    timeoutMs: GUEST_MS,
+  });
 }
 
 async function runCommand(serve: Serve): Promise<void> {

@@ -2,11 +2,12 @@
 
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { agentClient } from "../harness/agent-client.ts";
-import { type Capsule, type Client, until } from "../harness/client.ts";
+import type { Capsule, Client } from "../harness/client.ts";
 import { adminClient, platform } from "../harness/platform.ts";
 import { GROWTH_MIB_MAX, programSizes } from "../harness/program-sizes.ts";
 import { RawWebSocket } from "../harness/raw-websocket.ts";
 import { StreamClient, textOf } from "../harness/stream-client.ts";
+import { waitFor } from "../harness/wait-for.ts";
 
 const MB = 1_000_000;
 
@@ -57,30 +58,27 @@ describe("a command", () => {
   test("that is stopped is gone with its children", async () => {
     await using stream = await exec("sleep 4321 & sleep 4321; wait");
     await stream.until("start");
-    await until(
-      "children",
-      () => sh("pgrep -fc 'sleep 4321' || true"),
-      (n) => Number(n) >= 2,
-    );
+    await waitFor("both children", () => sh("pgrep -fc 'sleep 4321' || true"), {
+      holds: (n) => Number(n) >= 2,
+      timeoutMs: 60_000,
+    });
     stream.send({ type: "stop" });
 
     expect(await stream.until("exit")).toEqual({ type: "exit", exit_code: -1 });
-    await until(
-      "gone",
-      () => sh("pgrep -xc sleep || true"),
-      (n) => n === "0",
-    );
+    await waitFor("the end of all children", () => sh("pgrep -xc sleep || true"), {
+      holds: (n) => n === "0",
+      timeoutMs: 60_000,
+    });
   });
 
   test("that runs out of time is killed and says so", async () => {
     await using stream = await exec("sleep 1234", { timeout_sec: 1 });
 
     expect((await stream.rest()).at(-1)).toMatchObject({ type: "error", code: "exec_timeout" });
-    await until(
-      "gone",
-      () => sh("pgrep -xc sleep || true"),
-      (n) => n === "0",
-    );
+    await waitFor("the end of all children", () => sh("pgrep -xc sleep || true"), {
+      holds: (n) => n === "0",
+      timeoutMs: 60_000,
+    });
   });
 
   test("goes on without its client, and can be attached to by two at once", async () => {
@@ -124,18 +122,16 @@ describe("a terminal", () => {
     const { stream } = await terminal();
     await using _stream = stream;
     stream.type("sleep 3456; echo sta''tus=$?\n");
-    await until(
-      "runs",
-      () => sh("pgrep -xc sleep || true"),
-      (n) => n === "1",
-    );
+    await waitFor("the child", () => sh("pgrep -xc sleep || true"), {
+      holds: (n) => n === "1",
+      timeoutMs: 60_000,
+    });
     stream.type("\u0003");
     stream.type("sleep 3456\n");
-    await until(
-      "runs",
-      () => sh("pgrep -xc sleep || true"),
-      (n) => n === "1",
-    );
+    await waitFor("the child", () => sh("pgrep -xc sleep || true"), {
+      holds: (n) => n === "1",
+      timeoutMs: 60_000,
+    });
     stream.type("\u001a");
     await stream.untilOutput("Stopped");
     stream.type("kill %1; echo en''ded\n");
@@ -258,11 +254,10 @@ test("a file goes in and out by stream, and one that breaks off leaves nothing",
   expect(hash.digest("hex")).toBe(expected.digest("hex"));
   expect(after.cpMib - before.cpMib).toBeLessThan(GROWTH_MIB_MAX);
   expect(after.agentMib - before.agentMib).toBeLessThan(GROWTH_MIB_MAX);
-  await until(
-    "removed",
-    () => sh("ls /root"),
-    (names) => !names.includes("broken"),
-  );
+  await waitFor("the removal of the broken upload", () => sh("ls /root"), {
+    holds: (names) => !names.includes("broken"),
+    timeoutMs: 60_000,
+  });
   await client.remove(capsule.id, "/root/large");
 }, 1_800_000);
 

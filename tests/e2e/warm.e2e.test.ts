@@ -5,8 +5,9 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import { startAgent } from "../../scripts/dev/programs.ts";
-import { type Capsule, type Client, until } from "../harness/client.ts";
+import type { Capsule, Client } from "../harness/client.ts";
 import { adminClient, platform } from "../harness/platform.ts";
+import { GUEST_MS, waitFor } from "../harness/wait-for.ts";
 
 const TEST_TIMEOUT_MS = 300_000;
 const IDENTITY = "cat /etc/machine-id /proc/sys/kernel/hostname /proc/sys/kernel/random/uuid";
@@ -34,7 +35,10 @@ test(
       const booted = await client.create(shape);
       kept.push(await sourceOf(booted));
       await client.destroy(booted.id);
-      await until("warm snapshot", warmNames, (names) => names.length === kept.length, 120_000);
+      await waitFor("a warm snapshot", warmNames, {
+        holds: (names) => names.length === kept.length,
+        timeoutMs: GUEST_MS,
+      });
     }
     const capsules = [];
     for (let count = 0; count < 2; count++) capsules.push(await client.create(SHAPES[0]));

@@ -3,8 +3,9 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { mkdirSync, readFileSync, rmdirSync } from "node:fs";
 import { join } from "node:path";
 import { Cgroups } from "../../envd/process/cgroups.ts";
+import { waitFor } from "../harness/wait-for.ts";
 import { runShell, startAndLeave, tagsOf } from "./command.ts";
-import { type Envd, eventually, postInit, processClient, startEnvd } from "./fixture.ts";
+import { type Envd, postInit, processClient, startEnvd, WAIT_MS } from "./fixture.ts";
 
 // The machine may be busy with virtual machines; a guest is slower still.
 setDefaultTimeout(60_000);
@@ -37,7 +38,11 @@ async function startCounting(options: { pty: boolean }) {
   const pty = options.pty ? { pty: { size: { cols: 80, rows: 24 } } } : {};
   await startAndLeave(client, { cmd: "/bin/sh", args: ["-c", script], tag: path, ...pty });
   const count = async () => Number(await Bun.file(path).text());
-  await eventually(async () => (await Bun.file(path).exists()) && (await count()) > 0);
+  await waitFor(
+    "the first count",
+    async () => (await Bun.file(path).exists()) && (await count()) > 0,
+    { timeoutMs: WAIT_MS },
+  );
   return {
     count,
     async isCounting(): Promise<boolean> {
@@ -47,7 +52,10 @@ async function startCounting(options: { pty: boolean }) {
     },
     async [Symbol.asyncDispose]() {
       await client.sendSignal({ process: { selector: { case: "tag", value: path } }, signal: 9 });
-      await eventually(async () => !(await tagsOf(client)).includes(path));
+      await waitFor("the end of the counting", () => tagsOf(client), {
+        holds: (tags) => !tags.includes(path),
+        timeoutMs: WAIT_MS,
+      });
       await Bun.file(path).delete();
     },
   };
@@ -107,5 +115,8 @@ test("a forgotten guest thaws by itself", async () => {
   const during = await command.count();
 
   expect(during).toBe(before);
-  await eventually(async () => (await command.count()) > during);
+  await waitFor("the count to go on", () => command.count(), {
+    holds: (count) => count > during,
+    timeoutMs: WAIT_MS,
+  });
 });

@@ -7,8 +7,10 @@ import type {
   Process,
   ProcessEvent,
   ProcessEvent_EndEvent,
+  ProcessInfo,
 } from "../../proto/gen/envd/process_pb.js";
-import { type Envd, eventually } from "./fixture.ts";
+import { waitFor } from "../harness/wait-for.ts";
+import { type Envd, WAIT_MS } from "./fixture.ts";
 
 export interface Outcome {
   readonly pid: number;
@@ -127,20 +129,21 @@ export async function tagsOf(client: Client<typeof Process>): Promise<(string | 
 
 /** The pid of the running process with that script. */
 export async function untilListed(client: Client<typeof Process>, script: string): Promise<number> {
-  for (;;) {
-    const { processes } = await client.list({});
-    const found = processes.find(({ config }) => config?.args.at(-1) === script);
-    if (found) return found.pid;
-    await Bun.sleep(20);
-  }
+  const isIt = ({ config }: ProcessInfo) => config?.args.at(-1) === script;
+  const { processes } = await waitFor("the process in the list", () => client.list({}), {
+    holds: ({ processes }) => processes.some(isIt),
+    timeoutMs: WAIT_MS,
+  });
+  return processes.find(isIt)?.pid ?? 0;
 }
 
 /** Waits until the process is gone, or dead and only waiting for its parent. */
 export async function untilGone(client: Client<typeof Process>, pid: string): Promise<void> {
-  await eventually(async () => {
-    const { stdout } = await runShell(client, `grep ^State: /proc/${pid}/status`);
-    return stdout.length === 0 || stdout.includes("Z (zombie)");
-  });
+  await waitFor(
+    `the end of ${pid}`,
+    async () => (await runShell(client, `grep ^State: /proc/${pid}/status`)).stdout.toString(),
+    { holds: (state) => state === "" || state.includes("Z (zombie)"), timeoutMs: WAIT_MS },
+  );
 }
 
 /** A Start whose answer nobody reads. */

@@ -2,8 +2,9 @@
 import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "bun:test";
 import { readdir } from "node:fs/promises";
 import { connect } from "node:net";
+import { waitFor } from "../harness/wait-for.ts";
 import { runShell } from "./command.ts";
-import { type Envd, eventually, openEnvd, processClient } from "./fixture.ts";
+import { type Envd, openEnvd, processClient } from "./fixture.ts";
 
 // The machine may be busy with virtual machines.
 setDefaultTimeout(60_000);
@@ -134,7 +135,10 @@ test("no answer keeps a file open, nor does one that nobody reads to its end", a
       }
     }
   }
-  await eventually(async () => (await open()) <= before, 20_000);
+  await waitFor("the files to be closed", open, {
+    holds: (count) => count <= before,
+    timeoutMs: 20_000,
+  });
 });
 
 const body = { bodyBytes: 0, length: null };

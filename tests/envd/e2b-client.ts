@@ -6,6 +6,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { CommandExitError, FileNotFoundError, Sandbox } from "e2b";
+import { waitFor } from "../harness/wait-for.ts";
 
 const ROOT = resolve(import.meta.dir, "../..");
 const { ENVD_URL, ENVD_TOKEN = "" } = process.env;
@@ -52,7 +53,7 @@ function reach(sandboxUrl: string): Sandbox {
 
 async function connect(): Promise<Sandbox> {
   const sandbox = await Sandbox.create({ debug: true });
-  while (!(await sandbox.isRunning().catch(() => false))) await Bun.sleep(50);
+  await waitFor("envd to run", () => sandbox.isRunning().catch(() => false));
   // The client runs login shells; what this machine's profiles do is none of the test's business.
   const body = JSON.stringify({ envVars: { HOME: dir } });
   await fetch("http://127.0.0.1:49983/init", { method: "POST", body });

@@ -20,6 +20,8 @@ const START_MS_MAX = 10_000;
  * smaller by as much.
  */
 export const PACE = Number(process.env.ENVD_PACE ?? 1);
+/** For what envd does by itself. */
+export const WAIT_MS = 10_000 * PACE;
 
 export interface Envd extends AsyncDisposable {
   readonly baseUrl: string;
@@ -134,16 +136,4 @@ function transport(envd: Envd, encoding: Encoding) {
 /** The header that asks for a user. */
 export function asUser(name: string): { headers: Record<string, string> } {
   return { headers: { authorization: `Basic ${btoa(`${name}:`)}` } };
-}
-
-/** Waits until the condition holds, for at most that long. */
-export async function eventually(
-  condition: () => Promise<boolean>,
-  timeoutMs = 5000 * PACE,
-): Promise<void> {
-  const deadline = performance.now() + timeoutMs;
-  while (!(await condition())) {
-    if (performance.now() > deadline) throw new Error(`still not so after ${timeoutMs} ms`);
-    await Bun.sleep(20);
-  }
 }

@@ -3,8 +3,9 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { connect } from "node:net";
 import { join, resolve } from "node:path";
 import { FileCalls } from "../../envd/files/file-calls.ts";
+import { waitFor } from "../harness/wait-for.ts";
 import { runShell } from "./command.ts";
-import { type Envd, eventually, openEnvd, processClient } from "./fixture.ts";
+import { type Envd, openEnvd, processClient, WAIT_MS } from "./fixture.ts";
 
 // The machine may be busy with virtual machines.
 setDefaultTimeout(60_000);
@@ -120,9 +121,15 @@ describe("an upload that fails", () => {
     await shell(`cd ${dir}; mkdir gone; cd gone; echo old > file; echo linked > one; ln one other`);
     for (const name of ["file", "one", "new"]) {
       const sent = await sendHalf(`${dir}/gone/${name}`);
-      await eventually(async () => (await openUploads(envd)) === 1);
+      await waitFor("open uploads", () => openUploads(envd), {
+        holds: (count) => count === 1,
+        timeoutMs: WAIT_MS,
+      });
       sent.destroy();
-      await eventually(async () => (await openUploads(envd)) === 0);
+      await waitFor("open uploads", () => openUploads(envd), {
+        holds: (count) => count === 0,
+        timeoutMs: WAIT_MS,
+      });
     }
 
     expect(await shell(`cd ${dir}/gone; cat file one other; ls -A`)).toBe(
@@ -136,9 +143,16 @@ describe("an upload that fails", () => {
     );
     await using killed = await openEnvd();
     for (const name of ["file", "one", "new"]) await sendHalf(`${dir}/killed/${name}`, killed);
-    await eventually(async () => (await openUploads(killed)) === 3);
+    await waitFor("open uploads", () => openUploads(killed), {
+      holds: (count) => count === 3,
+      timeoutMs: WAIT_MS,
+    });
     process.kill(killed.pid ?? 0, "SIGKILL");
-    await eventually(async () => !(await Bun.file(`/proc/${killed.pid}/fd/0`).exists()));
+    await waitFor(
+      "the end of envd",
+      async () => !(await Bun.file(`/proc/${killed.pid}/fd/0`).exists()),
+      { timeoutMs: WAIT_MS },
+    );
 
     expect(await shell(`cd ${dir}/killed; cat file one other; ls -A`)).toBe(
       "old\nlinked\nlinked\nfile\none\nother\n",

@@ -1,6 +1,7 @@
 // Loopback ports of a guest, reached from outside through an envd of our own.
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { type Envd, eventually, startEnvd } from "./fixture.ts";
+import { waitFor } from "../harness/wait-for.ts";
+import { type Envd, startEnvd, WAIT_MS } from "./fixture.ts";
 
 // The machine may be busy with virtual machines; a guest is slower still.
 setDefaultTimeout(60_000);
@@ -40,14 +41,17 @@ for (const hostname of ["127.0.0.1", "::1"]) {
         new Response(request.method === "POST" ? await request.bytes() : ""),
     });
     const port = server.port ?? 0;
-    await eventually(() => answers(port));
+    await waitFor("an answer of the port", () => answers(port), { timeoutMs: WAIT_MS });
 
     const echo = await fetch(`http://${ADDRESS}:${port}/`, { method: "POST", body });
     expect(await echo.bytes()).toEqual(body);
     await server.stop(true);
-    await eventually(async () => !(await answers(port)));
+    await waitFor("the end of the answers", () => answers(port), {
+      holds: (isAnswer) => !isAnswer,
+      timeoutMs: WAIT_MS,
+    });
     // The port is free for everybody again.
-    await eventually(async () => canListen(port));
+    await waitFor("the address to be free", () => canListen(port), { timeoutMs: WAIT_MS });
   });
 }
 

@@ -3,8 +3,9 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import type { Client } from "@connectrpc/connect";
 import type { Process } from "../../proto/gen/envd/process_pb.js";
 import { Signal } from "../../proto/gen/envd/process_pb.js";
+import { waitFor } from "../harness/wait-for.ts";
 import { codeName, failureOf, gather, runShell, startAndLeave, tagsOf } from "./command.ts";
-import { asUser, type Envd, eventually, openEnvd, PACE, processClient } from "./fixture.ts";
+import { asUser, type Envd, openEnvd, PACE, processClient, WAIT_MS } from "./fixture.ts";
 
 // The machine may be busy with virtual machines; a guest is slower still.
 setDefaultTimeout(60_000 * PACE);
@@ -138,7 +139,10 @@ describe("requests", () => {
     const none = await failureOf(client.sendSignal({ process }));
     await client.sendSignal({ process, signal: Signal.SIGTERM });
     expect(none.code).toBe("invalid_argument");
-    await eventually(async () => !(await tagsOf(client)).includes(tag));
+    await waitFor("the end of the process", () => tagsOf(client), {
+      holds: (tags) => !tags.includes(tag),
+      timeoutMs: WAIT_MS,
+    });
   });
 
   test("without the token are refused", async () => {

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import type { Client } from "@connectrpc/connect";
 import type { Process } from "../../proto/gen/envd/process_pb.js";
 import { Signal } from "../../proto/gen/envd/process_pb.js";
+import { waitFor } from "../harness/wait-for.ts";
 import {
   codeName,
   gather,
@@ -12,7 +13,7 @@ import {
   untilGone,
   untilListed,
 } from "./command.ts";
-import { type Encoding, type Envd, eventually, openEnvd, PACE, processClient } from "./fixture.ts";
+import { type Encoding, type Envd, openEnvd, PACE, processClient, WAIT_MS } from "./fixture.ts";
 
 // The machine may be busy with virtual machines; a guest is slower still.
 setDefaultTimeout(60_000 * PACE);
@@ -109,10 +110,11 @@ describe("start", () => {
 
     expect(performance.now() - started).toBeLessThan(lateMs - 50);
     expect(outcome.end?.exitCode).toBe(5);
-    await eventually(async () => {
-      const { stdout } = await runShell(client, `cat ${path} && rm ${path}`);
-      return stdout.toString() === "alive\n";
-    }, 10 * lateMs);
+    await waitFor(
+      "the process to have lived on",
+      async () => (await runShell(client, `cat ${path} && rm ${path}`)).stdout.toString(),
+      { holds: (text) => text === "alive\n", timeoutMs: 10 * lateMs },
+    );
   });
 
   test("a child that floods the output does not hold the stream open either", async () => {
@@ -135,7 +137,10 @@ describe("start", () => {
     await startAndLeave(client, { cmd: "/bin/sleep", args: ["100"], tag, timeoutMs: 600 * PACE });
 
     expect(await tagsOf(client)).toContain(tag);
-    await eventually(async () => !(await tagsOf(client)).includes(tag));
+    await waitFor("the end of the process", () => tagsOf(client), {
+      holds: (tags) => !tags.includes(tag),
+      timeoutMs: WAIT_MS,
+    });
   });
 
   test("a client that leaves does not end the process; the next one gets the rest", async () => {
@@ -143,7 +148,11 @@ describe("start", () => {
     const script = "echo early; : >$0; read line; rm $0; echo $line";
     const path = `/tmp/envd-early-${tag}`;
     await startAndLeave(client, { cmd: "/bin/sh", args: ["-c", script, path], tag });
-    await eventually(async () => (await runShell(client, `test -e ${path}`)).end?.exitCode === 0);
+    await waitFor(
+      "the file",
+      async () => (await runShell(client, `test -e ${path}`)).end?.exitCode,
+      { holds: (code) => code === 0, timeoutMs: WAIT_MS },
+    );
 
     const selector = { selector: { case: "tag", value: tag } } as const;
     const outcome = gather(client.connect({ process: selector }));

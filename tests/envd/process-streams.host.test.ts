@@ -3,8 +3,9 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import type { Client } from "@connectrpc/connect";
 import type { Process } from "../../proto/gen/envd/process_pb.js";
 import { Signal } from "../../proto/gen/envd/process_pb.js";
+import { waitFor } from "../harness/wait-for.ts";
 import { failureOf, gather, openRawStart, runShell, startAndLeave, tagsOf } from "./command.ts";
-import { type Envd, eventually, openEnvd, PACE, processClient } from "./fixture.ts";
+import { type Envd, openEnvd, PACE, processClient, WAIT_MS } from "./fixture.ts";
 
 // The machine may be busy with virtual machines; a guest is slower still.
 setDefaultTimeout(60_000 * PACE);
@@ -33,11 +34,15 @@ describe("readers", () => {
     const progress = async () => (await runShell(client, `cat ${path}`)).stdout.toString();
     let stuckAt = "";
     // What lies between this client and the process takes a while to fill.
-    await eventually(async () => {
-      stuckAt = await progress();
-      await Bun.sleep(1500);
-      return stuckAt !== "" && (await progress()) === stuckAt;
-    }, 30_000 * PACE);
+    await waitFor(
+      "the process to be stuck",
+      async () => {
+        stuckAt = await progress();
+        await Bun.sleep(1500);
+        return stuckAt !== "" && (await progress()) === stuckAt;
+      },
+      { timeoutMs: 30_000 * PACE },
+    );
     const meanwhile = await runShell(client, `head -c ${MANY_BYTES / 3} /dev/zero`);
     const later = await progress();
 
@@ -46,10 +51,11 @@ describe("readers", () => {
     expect(Number(stuckAt)).toBeLessThan(25);
     socket.destroy();
     // Without its reader the process runs on to its end.
-    await eventually(async () => {
-      const { stdout } = await runShell(client, `cat ${path}`);
-      return stdout.toString() === "40\n";
-    }, 50_000);
+    await waitFor(
+      "the process to go on",
+      async () => (await runShell(client, `cat ${path}`)).stdout.toString(),
+      { holds: (text) => text === "40\n", timeoutMs: 50_000 },
+    );
     await runShell(client, `rm ${path}`);
   });
 
@@ -57,7 +63,10 @@ describe("readers", () => {
     const tag = crypto.randomUUID();
     const script = `read go; head -c ${MANY_BYTES} /dev/zero`;
     const slow = await openRawStart(envd, script, tag);
-    await eventually(async () => (await tagsOf(client)).includes(tag));
+    await waitFor("the process", () => tagsOf(client), {
+      holds: (tags) => tags.includes(tag),
+      timeoutMs: WAIT_MS,
+    });
     const selector = { selector: { case: "tag", value: tag } } as const;
     const fast = gather(client.connect({ process: selector }));
     await Bun.sleep(100 * PACE);
@@ -83,7 +92,10 @@ describe("input", () => {
     const outcome = gather(
       client.start({ process: { cmd: "/bin/sh", args: ["-c", "sleep 0.3; sha1sum"] }, tag }),
     );
-    await eventually(async () => (await tagsOf(client)).includes(tag));
+    await waitFor("the process", () => tagsOf(client), {
+      holds: (tags) => tags.includes(tag),
+      timeoutMs: WAIT_MS,
+    });
     const selector = { selector: { case: "tag", value: tag } } as const;
     const pieces = Array.from({ length: 40 }, (_, i) => Buffer.alloc(65_536, i));
     for (const value of pieces) {
@@ -98,7 +110,10 @@ describe("input", () => {
   test("can be one stream of messages", async () => {
     const tag = crypto.randomUUID();
     const outcome = gather(client.start({ process: { cmd: "/bin/cat" }, tag }));
-    await eventually(async () => (await tagsOf(client)).includes(tag));
+    await waitFor("the process", () => tagsOf(client), {
+      holds: (tags) => tags.includes(tag),
+      timeoutMs: WAIT_MS,
+    });
     const start = { start: { process: { tag } } };
     const data = (text: string) => ({ data: { input: { stdin: btoa(text) } } });
 
@@ -190,7 +205,10 @@ describe("terminal", () => {
     const outcome = gather(
       client.start({ process: { cmd: "/bin/sh", args: ["-c", script] }, pty, tag }),
     );
-    await eventually(async () => (await tagsOf(client)).includes(tag));
+    await waitFor("the process", () => tagsOf(client), {
+      holds: (tags) => tags.includes(tag),
+      timeoutMs: WAIT_MS,
+    });
     const selector = { selector: { case: "tag", value: tag } } as const;
     const value = Buffer.from("aü日\x7f\x7fb\n");
     await client.sendInput({ process: selector, input: { input: { case: "pty", value } } });
@@ -206,7 +224,10 @@ describe("terminal", () => {
       envs: { PS1: "$ ", TERM: "xterm" },
     };
     const outcome = gather(client.start({ process, pty, tag }));
-    await eventually(async () => (await tagsOf(client)).includes(tag));
+    await waitFor("the process", () => tagsOf(client), {
+      holds: (tags) => tags.includes(tag),
+      timeoutMs: WAIT_MS,
+    });
     const selector = { selector: { case: "tag", value: tag } } as const;
     const type = async (text: string) => {
       await client.sendInput({

@@ -2,8 +2,9 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import type { Client } from "@connectrpc/connect";
 import { EventType, type Filesystem } from "../../proto/gen/envd/filesystem_pb.js";
+import { waitFor } from "../harness/wait-for.ts";
 import { failureOf, runShell } from "./command.ts";
-import { type Envd, eventually, filesystemClient, processClient, startEnvd } from "./fixture.ts";
+import { type Envd, filesystemClient, processClient, startEnvd, WAIT_MS } from "./fixture.ts";
 
 // The machine may be busy with virtual machines.
 setDefaultTimeout(60_000);
@@ -57,9 +58,10 @@ test("a directory too many is told where it appears, and what else changes goes 
   };
   expect([await failureOf(streamed()), await failureOf(polled())]).toEqual([told, told]);
   await shell(`touch ${path}/1/2/later`);
-  await eventually(async () => {
-    const { events } = await client.getWatcherEvents({ watcherId });
-    return events.some(({ type, name }) => type === EventType.CREATE && name === "1/2/later");
+  await waitFor("the event of the file", () => client.getWatcherEvents({ watcherId }), {
+    holds: ({ events }) =>
+      events.some(({ type, name }) => type === EventType.CREATE && name === "1/2/later"),
+    timeoutMs: WAIT_MS,
   });
   await client.removeWatcher({ watcherId });
 });
@@ -70,7 +72,10 @@ test("a watch is not root's to the kernel, and sees what belongs to anybody", as
   const status = await shell(`cat /proc/$(pgrep -f 'watch .*${dir}/closed$')/status`);
   await shell(`touch ${dir}/closed/file`);
 
-  await eventually(async () => (await client.getWatcherEvents({ watcherId })).events.length > 0);
+  await waitFor("an event", () => client.getWatcherEvents({ watcherId }), {
+    holds: ({ events }) => events.length > 0,
+    timeoutMs: WAIT_MS,
+  });
   expect(status).toMatch(/^Uid:\s+0\s+2000049983\s+0\s+2000049983$/m);
   expect(status).toMatch(/^CapEff:\s+0000000000000004$/m);
   await client.removeWatcher({ watcherId });

@@ -13,15 +13,9 @@ import type { Client } from "@connectrpc/connect";
 import { ConnectError } from "@connectrpc/connect";
 import type { Filesystem, FilesystemEvent } from "../../proto/gen/envd/filesystem_pb.js";
 import { EventType } from "../../proto/gen/envd/filesystem_pb.js";
+import { waitFor } from "../harness/wait-for.ts";
 import { codeName, failureOf, runShell } from "./command.ts";
-import {
-  type Envd,
-  eventually,
-  filesystemClient,
-  openEnvd,
-  PACE,
-  processClient,
-} from "./fixture.ts";
+import { type Envd, filesystemClient, openEnvd, PACE, processClient, WAIT_MS } from "./fixture.ts";
 
 // The machine may be busy with virtual machines; a guest is slower still.
 setDefaultTimeout(60_000 * PACE);
@@ -180,15 +174,20 @@ describe("a watch", () => {
     };
     expect((await failureOf(fill())).code).toBe("resource_exhausted");
     for (const watcherId of ids) await client.removeWatcher({ watcherId });
-    await eventually(async () => (await refusal(dir)) === "watched");
+    await waitFor("room for a watcher", () => refusal(dir), {
+      holds: (code) => code === "watched",
+      timeoutMs: WAIT_MS,
+    });
   });
 
   test("is given up when its client leaves", async () => {
     await using watch = await openWatch({ path: dir });
     await watch[Symbol.asyncDispose]();
 
-    await eventually(
-      async () => (await shell(`pgrep -f 'watch [0-9]+ ${dir}$' || echo none`)) === "none\n",
+    await waitFor(
+      "the end of the watch's program",
+      () => shell(`pgrep -f 'watch [0-9]+ ${dir}$' || echo none`),
+      { holds: (pids) => pids === "none\n", timeoutMs: WAIT_MS },
     );
   });
 });
@@ -198,10 +197,14 @@ describe("a polled watcher", () => {
     const { watcherId } = await client.createWatcher({ path: dir, includeEntry: true });
     await shell(`: > ${dir}/one; mkdir ${dir}/two`);
     const events: FilesystemEvent[] = [];
-    await eventually(async () => {
-      events.push(...(await client.getWatcherEvents({ watcherId })).events);
-      return events.some(({ name }) => name === "two");
-    });
+    await waitFor(
+      "the second event",
+      async () => {
+        events.push(...(await client.getWatcherEvents({ watcherId })).events);
+        return events.map(({ name }) => name);
+      },
+      { holds: (names) => names.includes("two"), timeoutMs: WAIT_MS },
+    );
     const more = await client.getWatcherEvents({ watcherId });
     await client.removeWatcher({ watcherId });
 
@@ -223,10 +226,11 @@ describe("a polled watcher", () => {
       "resource_exhausted",
     );
     await shell(`: > ${dir}/after`);
-    await eventually(async () => {
-      const { events } = await client.getWatcherEvents({ watcherId });
-      return events.some(({ name }) => name === "after");
-    });
+    await waitFor(
+      "an event after the loss",
+      async () => (await client.getWatcherEvents({ watcherId })).events,
+      { holds: (events) => events.some(({ name }) => name === "after"), timeoutMs: WAIT_MS },
+    );
     await client.removeWatcher({ watcherId });
   });
 });

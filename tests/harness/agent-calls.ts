@@ -2,8 +2,7 @@
 
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { AgentProcess } from "./agent-process.ts";
-
-const POLL_MS = 20;
+import { GUEST_MS, waitFor } from "./wait-for.ts";
 
 /** The name of the code that the call fails with, or "none". */
 export async function codeOf(call: Promise<unknown>): Promise<string> {
@@ -15,8 +14,20 @@ export async function codeOf(call: Promise<unknown>): Promise<string> {
   }
 }
 
-export async function until(condition: () => Promise<boolean>): Promise<void> {
-  while (!(await condition())) await Bun.sleep(POLL_MS);
+/** Waits until the capsule has that status. */
+export async function untilStatus(agent: AgentProcess, id: string, status: string): Promise<void> {
+  await waitFor(`${id} to be ${status}`, async () => (await agent.statuses())[id], {
+    holds: (seen) => seen === status,
+    timeoutMs: GUEST_MS,
+  });
+}
+
+/** Waits until the agent has no capsule. */
+export async function untilNone(agent: AgentProcess): Promise<void> {
+  await waitFor("the end of all capsules", () => agent.statuses(), {
+    holds: (seen) => Object.keys(seen).length === 0,
+    timeoutMs: GUEST_MS,
+  });
 }
 
 export async function infoOf(agent: AgentProcess, id: string) {
@@ -26,9 +37,13 @@ export async function infoOf(agent: AgentProcess, id: string) {
 
 /** Waits until a paused capsule needs nothing but its files. */
 export async function untilDurable(agent: AgentProcess, id: string): Promise<void> {
-  await until(async () => {
-    const info = await infoOf(agent, id);
+  const isDurable = (info: Awaited<ReturnType<typeof infoOf>>) => {
+    if (info?.status === "error") throw new Error(`${id} is in error: ${info.reason}`);
     return Boolean(info?.durableAtUnix) && !info?.hostIp;
+  };
+  await waitFor(`${id} to be durable`, () => infoOf(agent, id), {
+    holds: isDurable,
+    timeoutMs: GUEST_MS,
   });
 }
 

@@ -10,6 +10,7 @@ import { type AgentClient, AgentClients } from "../../cp/agents/agent-clients.ts
 import { encodeId, newId } from "../../proto/ids.ts";
 import { installGuestFiles } from "../../scripts/dev/guest-files.ts";
 import { freePort } from "../../scripts/dev/ports.ts";
+import { GUEST_MS, waitFor } from "./wait-for.ts";
 
 const REPOSITORY = resolve(import.meta.dirname, "../..");
 /** The probe of the VMM runs a guest once per directory. */
@@ -99,13 +100,9 @@ export class AgentProcess implements AsyncDisposable {
       },
     );
     closeSync(log);
-    const deadline = Date.now() + START_TIMEOUT_MS;
-    while (!(await this.#answers())) {
-      if (this.#child.exitCode !== null || Date.now() > deadline) {
-        throw new Error(`The agent did not start: ${await this.log()}`);
-      }
-      await Bun.sleep(10);
-    }
+    await waitFor(`the agent to answer (${this.dir}/agent.log)`, () => this.#answers(), {
+      timeoutMs: START_TIMEOUT_MS,
+    });
   }
 
   /** Ends the program and waits for its end. */
@@ -117,9 +114,9 @@ export class AgentProcess implements AsyncDisposable {
   /** Waits until a failpoint has stopped the program. */
   async stopped(): Promise<void> {
     // A process that waits for SIGCONT: proc(5).
-    while (!(await readFile(`/proc/${this.pid}/stat`, "latin1")).includes(") T ")) {
-      await Bun.sleep(5);
-    }
+    const look = () => readFile(`/proc/${this.pid}/stat`, "latin1");
+    const holds = (stat: string) => stat.includes(") T ");
+    await waitFor("the failpoint to stop the agent", look, { holds, timeoutMs: GUEST_MS });
   }
 
   /** Lets a stopped program go on. */
@@ -131,7 +128,8 @@ export class AgentProcess implements AsyncDisposable {
   async exited(): Promise<number | null> {
     const child = this.#child;
     if (!child) return null;
-    await child.exited;
+    const holds = () => true;
+    await waitFor("the end of the agent", () => child.exited, { holds, timeoutMs: GUEST_MS });
     return child.signalCode === null ? child.exitCode : null;
   }
 
@@ -237,7 +235,10 @@ export class AgentProcess implements AsyncDisposable {
     await rm(this.dir, { recursive: true });
   }
 
+  /** @throws Error with the log once the program has ended instead. */
   async #answers(): Promise<boolean> {
+    const isOver = this.#child?.exitCode !== null || this.#child.signalCode !== null;
+    if (isOver) throw new Error(`The agent did not start: ${await this.log()}`);
     try {
       return (await fetch(`http://${this.address}/health`)).ok;
     } catch {

@@ -165,19 +165,3 @@ export async function apiError(promise: Promise<unknown>): Promise<ApiError> {
   if (outcome instanceof ApiError) return outcome;
   throw new Error(`expected an API error, got ${outcome === null ? "success" : outcome}`);
 }
-
-/** Tries until the predicate holds; fails with the last value after `timeoutMs`. */
-export async function until<T>(
-  what: string,
-  read: () => Promise<T>,
-  holds: (value: T) => boolean,
-  timeoutMs = 60_000,
-): Promise<T> {
-  const deadline = Date.now() + timeoutMs;
-  for (;;) {
-    const value = await read();
-    if (holds(value)) return value;
-    if (Date.now() > deadline) throw new Error(`${what}: still ${JSON.stringify(value)}`);
-    await Bun.sleep(100);
-  }
-}

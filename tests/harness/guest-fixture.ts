@@ -15,6 +15,7 @@ import type { NetworkSlot } from "../../agent/network/slot.ts";
 import { findGuestKernel } from "../../agent/rootfs/guest-kernel.ts";
 import type { CapsuleShape, Vmm, VmmSpec } from "../../agent/vmm/vmm.ts";
 import { BASE_IMAGE, KERNELS_DIR, NATIVE_DIR } from "./vmm-fixture.ts";
+import { waitFor } from "./wait-for.ts";
 
 const ANSWER_TIMEOUT_MS = 180_000;
 const TRY_MS = 500;
@@ -101,16 +102,9 @@ export async function openGuestFixture(tag: string): Promise<GuestFixture> {
     const slot = slots.get(spec.capsuleId);
     if (slot === undefined) throw new Error(`${spec.capsuleId} has no slot`);
     const guest = new Guest({ hostIp: slot.hostIp, accessToken: TOKEN, budget });
-    const deadline = performance.now() + ANSWER_TIMEOUT_MS;
-    for (;;) {
-      try {
-        await guest.health(AbortSignal.timeout(TRY_MS));
-        break;
-      } catch (error) {
-        if (performance.now() > deadline) throw error;
-        await Bun.sleep(5);
-      }
-    }
+    const look = () => guest.health(AbortSignal.timeout(TRY_MS)).then(() => "healthy", String);
+    const holds = (seen: string) => seen === "healthy";
+    await waitFor(`envd in ${spec.capsuleId}`, look, { holds, timeoutMs: ANSWER_TIMEOUT_MS });
     const identity = { capsuleId: spec.capsuleId, templateId: "test", defaultUser: "root" };
     await guest.init({ ...identity, envs: {} }, new Date());
     return new TestGuest(guest);

@@ -3,6 +3,7 @@
 import { join } from "node:path";
 import type { Platform } from "../../scripts/dev/settings.ts";
 import type { Client } from "./client.ts";
+import { waitFor } from "./wait-for.ts";
 
 const PROGRAM = join(import.meta.dirname, "../e2e/guest-server.py");
 const START_TIMEOUT_MS = 60_000;
@@ -53,10 +54,12 @@ export async function startGuestServer(
   const args = ["/tmp/guest-server.py", String(port)];
   await client.exec(capsuleId, { cmd: "python3", args, background: true });
   const place = new CapsulePort(platform, capsuleId, port);
-  for (const deadline = Date.now() + START_TIMEOUT_MS; ; await Bun.sleep(100)) {
+  const look = async () => {
     const response = await place.fetch("/");
     await response.arrayBuffer();
-    if (response.status === 200) return place;
-    if (Date.now() > deadline) throw new Error(`the guest's server answers ${response.status}`);
-  }
+    return response.status;
+  };
+  const holds = (status: number) => status === 200;
+  await waitFor("the guest's server", look, { holds, timeoutMs: START_TIMEOUT_MS });
+  return place;
 }

@@ -228,8 +228,3 @@ export async function addTeam(database: TestDatabase, isByoc = false): Promise<T
   });
   return { id, apiKey };
 }
-
-/** Waits for a condition that the platform brings about by itself. */
-export async function until(condition: () => Promise<boolean> | boolean): Promise<void> {
-  while (!(await condition())) await Bun.sleep(10);
-}

@@ -7,6 +7,7 @@ import {
   type TestPlatform,
   toAnswer,
 } from "./simulated-agent-platform.ts";
+import { waitFor } from "./wait-for.ts";
 
 const MAIN = new URL("../../cp/main.ts", import.meta.url).pathname;
 
@@ -41,18 +42,10 @@ export class ControlPlaneProgram {
       stdout: "ignore",
       stderr: "pipe",
     });
-    let text = "";
-    const decoder = new TextDecoder();
     const lines = started.stderr.getReader();
-    for (;;) {
-      const { done, value } = await lines.read();
-      if (done) throw new Error(`the control plane did not start: ${text}`);
-      text += decoder.decode(value, { stream: true });
-      const url = /"url":"([^"]+)"/.exec(text)?.[1];
-      if (url === undefined) continue;
-      void drain(lines);
-      return new ControlPlaneProgram({ process: started, url, platform });
-    }
+    const url = await waitFor("the control plane's address", () => addressIn(lines));
+    void drain(lines);
+    return new ControlPlaneProgram({ process: started, url, platform });
   }
 
   /** The answer, or null when the program died before it answered. */
@@ -83,6 +76,21 @@ export class ControlPlaneProgram {
   }
 }
 
-async function drain(lines: { read(): Promise<{ done: boolean }> }): Promise<void> {
+interface Lines {
+  read(): Promise<{ done: boolean; value?: Uint8Array | undefined }>;
+}
+
+async function addressIn(lines: Lines): Promise<string> {
+  const decoder = new TextDecoder();
+  for (let text = ""; ; ) {
+    const { done, value } = await lines.read();
+    if (done) throw new Error(`the control plane did not start: ${text}`);
+    text += decoder.decode(value, { stream: true });
+    const url = /"url":"([^"]+)"/.exec(text)?.[1];
+    if (url !== undefined) return url;
+  }
+}
+
+async function drain(lines: Lines): Promise<void> {
   while (!(await lines.read()).done);
 }

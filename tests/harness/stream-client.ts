@@ -1,5 +1,7 @@
 // A client of the WebSocket routes, as a stranger would write it.
 
+import { GUEST_MS, waitFor } from "./wait-for.ts";
+
 export interface StreamMessage {
   readonly type: string;
   readonly data?: string;
@@ -61,21 +63,21 @@ export class StreamClient implements AsyncDisposable {
   }
 
   /** The next message; null once the connection is closed and all is read. */
-  async next(): Promise<StreamMessage | null> {
+  async next(what = "a message"): Promise<StreamMessage | null> {
     for (;;) {
       const message = this.#received.shift();
       if (message !== undefined) return message;
       if (this.#isClosed) return null;
-      await new Promise<void>((resolve) => {
-        this.#wake = resolve;
-      });
+      const { promise, resolve } = Promise.withResolvers<void>();
+      this.#wake = resolve;
+      await waitFor(what, () => promise, { holds: () => true, timeoutMs: GUEST_MS });
     }
   }
 
   /** Reads on to the next message of that type; throws when there is none. */
   async until(type: string): Promise<StreamMessage> {
     for (;;) {
-      const message = await this.next();
+      const message = await this.next(`a message "${type}"`);
       if (message === null) throw new Error(`closed before ${type}`);
       if (message.type === type) return message;
       if (message.type === "error") throw new Error(`${message.code}: ${message.data}`);
@@ -86,7 +88,7 @@ export class StreamClient implements AsyncDisposable {
   async rest(): Promise<StreamMessage[]> {
     const messages: StreamMessage[] = [];
     for (;;) {
-      const message = await this.next();
+      const message = await this.next("the end of the stream");
       if (message === null) return messages;
       messages.push(message);
     }
@@ -97,7 +99,10 @@ export class StreamClient implements AsyncDisposable {
     const decoder = new TextDecoder();
     let output = "";
     while (!output.includes(text)) {
-      const { data = "" } = await this.until("output");
+      const message = this.until("output");
+      const { data = "" } = await message.catch((cause: unknown) => {
+        throw new Error(`no ${JSON.stringify(text)} in ${JSON.stringify(output)}`, { cause });
+      });
       output += decoder.decode(Buffer.from(data, "base64"), { stream: true });
     }
     return output;

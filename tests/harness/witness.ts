@@ -3,6 +3,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { AgentProcess } from "./agent-process.ts";
+import { waitFor } from "./wait-for.ts";
 
 const PROGRAM = join(import.meta.dirname, "witness.py");
 const PORT = 7007;
@@ -36,16 +37,11 @@ export class Witness {
     await client.writeFile({ sandboxId, path, content: await readFile(PROGRAM) });
     const command = { cmd: "/usr/bin/python3", args: [path, String(PORT), seed], tag: "witness" };
     await client.startBackground({ sandboxId, ...command });
-    const deadline = Date.now() + START_TIMEOUT_MS;
-    for (;;) {
-      try {
-        await this.ask(sandboxId, "state");
-        return;
-      } catch (error) {
-        if (Date.now() > deadline) throw error;
-      }
-      await Bun.sleep(50);
-    }
+    const look = () => this.ask(sandboxId, "state").then(() => "an answer", String);
+    await waitFor("the witness", look, {
+      holds: (seen) => seen === "an answer",
+      timeoutMs: START_TIMEOUT_MS,
+    });
   }
 
   /** What it answers to those words. Throws if it does not. */

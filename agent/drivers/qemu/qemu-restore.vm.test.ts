@@ -8,6 +8,7 @@ import {
   openGuestFixture,
   type TestGuest,
 } from "../../../tests/harness/guest-fixture.ts";
+import { waitFor } from "../../../tests/harness/wait-for.ts";
 import { isAlive, readStartTime } from "../../keeper/process-identity.ts";
 import { PAGER_DIR, readPagerStats, readRegions } from "../../memory/pager.ts";
 import type { GuestMemory, VmmProcess, VmmSpec } from "../../vmm/vmm.ts";
@@ -187,7 +188,7 @@ test(
     await started.exited;
 
     expect(isAlive(started)).toBe(false);
-    while (readStartTime(pid) !== null) await Bun.sleep(5);
+    await waitFor("the end of the pager", () => readStartTime(pid) === null);
     await place.clear(spec);
   },
   TIMEOUT_MS,

@@ -9,6 +9,7 @@ import {
   openVmmFixture,
   type VmmFixture,
 } from "../../../tests/harness/vmm-fixture.ts";
+import { waitFor } from "../../../tests/harness/wait-for.ts";
 import { isAlive } from "../../keeper/process-identity.ts";
 import { findGuestKernel } from "../../rootfs/guest-kernel.ts";
 import type { GuestKernel, Vmm, VmmSpec } from "../../vmm/vmm.ts";
@@ -46,13 +47,11 @@ async function specOf(cmdlineExtra: string[]): Promise<VmmSpec> {
   };
 }
 
-async function consoleShows(spec: VmmSpec, text: string): Promise<boolean> {
-  const deadline = performance.now() + BOOT_TIMEOUT_MS;
-  while (performance.now() < deadline) {
-    if ((await readFile(spec.consoleLog, "utf8")).includes(text)) return true;
-    await Bun.sleep(20);
-  }
-  return false;
+async function untilConsoleShows(spec: VmmSpec, text: string): Promise<void> {
+  await waitFor(`${text} on the console`, () => readFile(spec.consoleLog, "utf8"), {
+    holds: (shown) => shown.includes(text),
+    timeoutMs: BOOT_TIMEOUT_MS,
+  });
 }
 
 test(
@@ -61,7 +60,7 @@ test(
     const spec = await specOf([]);
 
     const booted = await vmm.boot(spec);
-    expect(await consoleShows(spec, READY)).toBe(true);
+    await untilConsoleShows(spec, READY);
     const found = await vmm.adopt(spec.runDir);
     expect(found?.pid).toBe(booted.pid);
     const exit = await booted.kill();
@@ -81,7 +80,7 @@ test(
     for (let i = 0; i < BOOTS; i++) {
       const spec = await specOf([]);
       const booted = await vmm.boot(spec);
-      expect(await consoleShows(spec, READY)).toBe(true);
+      await untilConsoleShows(spec, READY);
       await booted.kill();
     }
   },
@@ -93,7 +92,7 @@ test(
   async () => {
     const spec = await specOf([]);
     const booted = await vmm.boot(spec);
-    await consoleShows(spec, READY);
+    await untilConsoleShows(spec, READY);
 
     const status = readFileSync(`/proc/${booted.pid}/status`, "latin1");
     const groups = readFileSync(`/proc/${booted.pid}/cgroup`, "latin1");
@@ -117,7 +116,7 @@ test(
   async () => {
     const spec = await specOf(["loglevel=7"]);
     const booted = await vmm.boot(spec);
-    await consoleShows(spec, READY);
+    await untilConsoleShows(spec, READY);
     await booted.kill();
 
     const sources = readFileSync(spec.consoleLog, "latin1").match(/Switched to clocksource \S+/g);
