@@ -68,8 +68,8 @@ export const FAILPOINTS = [
   "destroy.after-memory",
   "destroy.after-disk",
   "destroy.after-cgroup",
-  "destroy.after-network",
   "destroy.after-finish",
+  "destroy.after-network",
 ] as const;
 
 export type Failpoint = (typeof FAILPOINTS)[number];

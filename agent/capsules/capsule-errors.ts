@@ -3,15 +3,17 @@
 import { AgentError } from "../errors.ts";
 import { SnapshotError } from "../snapshots/snapshot-error.ts";
 import type { Capsule } from "./capsule.ts";
+import { reasonOf } from "./capsule-view.ts";
 import { createFailure } from "./create-failure.ts";
 
 export function agentStopping(): AgentError {
   return new AgentError("unavailable", "The agent is stopping", { subject: "host" });
 }
 
-export function notRunning({ status, reason }: Capsule): AgentError {
+export function notRunning({ state }: Capsule): AgentError {
+  const reason = reasonOf(state);
   const why = reason ? `: ${reason}` : "";
-  return new AgentError("failed_precondition", `The capsule is ${status}${why}`, {
+  return new AgentError("failed_precondition", `The capsule is ${state.status}${why}`, {
     subject: "capsule",
   });
 }

@@ -2,11 +2,15 @@
 
 import type { CapsuleSpec } from "../journal/capsule-spec.ts";
 import type { PauseReason } from "../journal/pause-record.ts";
-import type { Capsule, CapsuleStatus } from "./capsule.ts";
+import type { Capsule } from "./capsule.ts";
+import type { CapsuleState, CapsuleStatus } from "./states.ts";
+
+/** While a snapshot is made of it, it runs. */
+export type VisibleStatus = Exclude<CapsuleStatus, "snapshotting">;
 
 export interface CapsuleView {
   readonly spec: CapsuleSpec;
-  readonly status: CapsuleStatus;
+  readonly status: VisibleStatus;
   readonly reason: string;
   /** Empty until the capsule has a network slot. */
   readonly hostIp: string;
@@ -23,11 +27,28 @@ export function viewOf(
   capsule: Capsule,
   known: Pick<CapsuleView, "hostIp" | "lastActiveAt">,
 ): CapsuleView {
-  const { spec, status, reason, createdAt, progress, pause } = capsule;
-  const { envdVersion } = progress;
+  const { spec, state, createdAt, progress } = capsule;
+  const pause = pauseOf(state);
   return {
-    ...{ spec, status, reason, envdVersion, createdAt, ...known },
+    ...{ spec, createdAt, envdVersion: progress.envdVersion, ...known },
+    status: state.status === "snapshotting" ? "running" : state.status,
+    reason: reasonOf(state),
     pauseReason: pause?.reason ?? null,
     durableAt: pause?.durableAtMs ? new Date(pause.durableAtMs) : null,
   };
+}
+
+/** Why it is not as its owner left it; else empty. */
+export function reasonOf(state: CapsuleState): string {
+  if (state.status === "error") return state.reason;
+  if (state.status === "resuming") return reasonOf(state.before);
+  if (state.status === "paused" && state.pause.isLost) {
+    return "its memory was lost before it was durable";
+  }
+  return "";
+}
+
+function pauseOf(state: CapsuleState) {
+  if (state.status === "resuming") return pauseOf(state.before);
+  return "pause" in state ? state.pause : null;
 }

@@ -8,11 +8,10 @@ import { AgentError, unknownCapsule } from "../errors.ts";
 import type { Guest } from "../guest/guest.ts";
 import type { CapsuleSpec } from "../journal/capsule-spec.ts";
 import type { CapsuleRow } from "../journal/journal.ts";
-import { BOOTS_QUEUED_MAX, OUTCOMES_KEPT_MS, REMOVALS_AT_ONCE_MAX } from "../limits.ts";
+import { BOOTS_QUEUED_MAX, OUTCOMES_KEPT_MS } from "../limits.ts";
 import { assertMemory } from "../machine/available-memory.ts";
 import { type CapsuleSource, connectGuest } from "../machine/build-capsule.ts";
 import type { HostParts } from "../machine/host-parts.ts";
-import { takeDown } from "../machine/take-down.ts";
 import type { RunningVmm } from "../metrics/capsule-metrics.ts";
 import { Semaphore } from "../semaphore.ts";
 import type { HeldGeneration } from "../snapshots/snapshots.ts";
@@ -20,13 +19,26 @@ import type { MemoryTemplates } from "../templates/memory-templates.ts";
 import type { WarmSnapshots } from "../templates/warm-snapshots.ts";
 import type { VmmProcess } from "../vmm/vmm.ts";
 import { ActivityClock } from "./activity.ts";
-import { type Capsule, type CapsuleStatus, newCapsule } from "./capsule.ts";
+import { type Capsule, newCapsule } from "./capsule.ts";
 import { agentStopping, capsuleFailed, notRunning } from "./capsule-errors.ts";
 import { type CapsuleView, viewOf } from "./capsule-view.ts";
-import { type CreateOptions, createCapsule } from "./create-capsule.ts";
-import { Lifecycle, type Unfinished } from "./lifecycle.ts";
-import type { ResumedFrom, ResumeRequest } from "./resumes.ts";
+import { type CreateOptions, createCapsule, StuckCreate } from "./create-capsule.ts";
+import { Lifecycle } from "./lifecycle.ts";
+import type { Decision } from "./recovery-plan.ts";
+import { Removals } from "./removals.ts";
+import type { ResumeRequest } from "./resumes.ts";
 import { settleAll } from "./settle-all.ts";
+import {
+  type CapsuleState,
+  CapsuleStates,
+  isUp,
+  Operation,
+  operationOf,
+  type ResumedFrom,
+  type Starting,
+  stateOf,
+  untilSettled,
+} from "./states.ts";
 
 /** The use of a running capsule; disposed at the end of the call. */
 export interface CapsuleLease extends Disposable {
@@ -37,14 +49,12 @@ export class Capsules {
   readonly #parts: HostParts;
   readonly #capsules = new Map<string, Capsule>();
   readonly #activity: ActivityClock;
-  /**
-   * A boot is bound by the CPU: more of them than cores make all of them late, and the last ones time
-   * out. Removing is bound by netlink and the disk.
-   */
+  /** A boot is bound by the CPU: more of them than cores make all of them late, and the last ones time out. */
   readonly #boots: Semaphore;
-  readonly #removals = Semaphore.endless(REMOVALS_AT_ONCE_MAX);
+  readonly #removals: Removals;
+  readonly #states: CapsuleStates;
   readonly #lifecycle: Lifecycle;
-  readonly #starts: Omit<CreateOptions, "source">;
+  readonly #starts: Omit<CreateOptions, "source" | "state">;
   #isClosing = false;
 
   constructor(
@@ -58,8 +68,12 @@ export class Capsules {
       queuedMax: BOOTS_QUEUED_MAX,
       refusal: "Too many capsules wait for their start",
     });
-    this.#starts = { boots: this.#boots, warm: options.warm, templates: options.templates };
-    this.#lifecycle = new Lifecycle(parts, { boots: this.#boots });
+    this.#states = new CapsuleStates(parts.journal, parts.log);
+    const shared = { states: this.#states, boots: this.#boots };
+    this.#starts = { ...shared, warm: options.warm, templates: options.templates };
+    this.#lifecycle = new Lifecycle(parts, shared);
+    const { seals } = this.#lifecycle;
+    this.#removals = new Removals(parts, { states: this.#states, seals });
   }
 
   /**
@@ -75,8 +89,8 @@ export class Capsules {
         subject: "capsule",
       });
     }
-    await capsule.creating;
-    if (capsule.status !== "running") throw notRunning(capsule);
+    if (capsule.state.status === "starting") await capsule.state.operation.done;
+    assertUp(capsule);
     return this.#view(capsule);
   }
 
@@ -90,10 +104,19 @@ export class Capsules {
       this.#parts.journal.finishDestroy(id, this.#parts.now());
       return;
     }
-    capsule.destroying ??= this.#destroy(capsule).finally(() => {
-      capsule.destroying = null;
-    });
-    await capsule.destroying;
+    const { state } = capsule;
+    if (state.status === "stopping") {
+      await state.operation.done;
+      return;
+    }
+    const operation = new Operation("");
+    const to = { status: "stopping", operation } as const;
+    this.#states.concede(capsule, { from: state, to });
+    const gone = `Capsule "${id}" was destroyed`;
+    const reason = new AgentError("aborted", gone, { subject: "capsule" });
+    operationOf(state)?.abort.abort(reason);
+    capsule.sealing?.abort.abort();
+    await operation.run(() => this.#destroy(capsule, operationOf(state)));
   }
 
   /** Stops the capsule; its memory is made durable behind the answer. Throws as Lifecycle.pause. */
@@ -107,18 +130,16 @@ export class Capsules {
   async resume(
     id: string,
     request: ResumeRequest,
-  ): Promise<{ view: CapsuleView; from: ResumedFrom }> {
+  ): Promise<{ view: CapsuleView; from: ResumedFrom | null }> {
     const capsule = this.#known(id);
-    if (capsule.status === "paused") assertMemory(capsule.spec.memoryMib);
+    if (capsule.state.status === "paused") assertMemory(capsule.spec.memoryMib);
     const watched = capsule.progress.vmm;
     const from = await this.#lifecycle.resume(capsule, request);
-    if (from !== null) {
-      this.#activity.start(id, this.#parts.now());
-      const { vmm } = capsule.progress;
-      if (vmm && vmm !== watched) this.#watch(capsule, vmm);
-    }
-    if (capsule.status !== "running") throw notRunning(capsule);
-    return { view: this.#view(capsule), from: from ?? "memory" };
+    const { vmm } = capsule.progress;
+    if (vmm && vmm !== watched) this.#watch(capsule, vmm);
+    assertUp(capsule);
+    this.#activity.start(id, this.#parts.now());
+    return { view: this.#view(capsule), from };
   }
 
   /** A generation of the capsule as it is now, to be disposed. Throws AgentError; it goes on as it was. */
@@ -133,8 +154,8 @@ export class Capsules {
 
   /** Pauses what nobody has used for its timeout. */
   async expire(): Promise<void> {
-    const expired = [...this.#capsules.values()].filter(({ spec: { id, timeoutSec }, status }) => {
-      const isTimed = status === "running" && timeoutSec > 0;
+    const expired = [...this.#capsules.values()].filter(({ spec: { id, timeoutSec }, state }) => {
+      const isTimed = state.status === "running" && timeoutSec > 0;
       return isTimed && this.#activity.idleMs(id) >= timeoutSec * 1000;
     });
     await Promise.all(expired.map((capsule) => this.#lifecycle.expire(capsule)));
@@ -145,8 +166,8 @@ export class Capsules {
   }
 
   running(): RunningVmm[] {
-    return [...this.#capsules.values()].flatMap(({ spec, status, progress: { vmm } }) =>
-      status === "running" && vmm ? [{ id: spec.id, vcpus: spec.vcpus, vmm }] : [],
+    return [...this.#capsules.values()].flatMap(({ spec, state, progress: { vmm } }) =>
+      isUp(state) && vmm ? [{ id: spec.id, vcpus: spec.vcpus, vmm }] : [],
     );
   }
 
@@ -165,56 +186,35 @@ export class Capsules {
     return { guest, [Symbol.dispose]: () => hold[Symbol.dispose]() };
   }
 
-  /** Takes up a capsule whose VMM outlived an agent. */
-  adopt(row: CapsuleRow, vmm: VmmProcess): void {
-    if (row.slot === null) throw new Error(`unreachable: ${row.spec.id} runs without a slot`);
-    const capsule = this.#restore(row, { status: "running", reason: "" });
-    capsule.progress.vmm = vmm;
-    capsule.progress.guest = connectGuest(
-      this.#parts,
-      row.spec,
-      this.#parts.network.slot(row.slot),
-    );
-    this.#watch(capsule, vmm);
-  }
-
-  /** Goes on with a capsule that was paused when an agent ended, or half-way there or back. */
-  finish(row: CapsuleRow, state: Unfinished, vmm: VmmProcess | null): void {
-    const status = state === "running" ? "pausing" : state;
-    const capsule = this.#restore(row, { status, reason: row.reason });
-    capsule.progress.vmm = vmm;
-    if (row.slot !== null && vmm !== null) {
+  /** Goes on with a capsule as an earlier agent left it, as was decided; what takes time goes on behind. */
+  takeUp(row: CapsuleRow, vmm: VmmProcess | null, decision: Decision): void {
+    const was = stateOf(row);
+    const isStill = decision === "run on" && was.status === "running";
+    const state: CapsuleState = isStill
+      ? { status: "snapshotting", operation: new Operation(""), before: was }
+      : was;
+    const capsule = newCapsule({ ...row, state });
+    this.#capsules.set(row.spec.id, capsule);
+    this.#activity.start(row.spec.id, row.lastActiveAt);
+    if (vmm !== null && row.slot !== null) {
+      capsule.progress.vmm = vmm;
       const slot = this.#parts.network.slot(row.slot);
       capsule.progress.guest = connectGuest(this.#parts, row.spec, slot);
       this.#watch(capsule, vmm);
     }
-    this.#lifecycle.finish(capsule, state);
-  }
-
-  /** Keeps a capsule that does not run: as an error until it is destroyed, or for the destroy at hand. */
-  keep(row: CapsuleRow, state: { status: "error" | "stopping"; reason: string }): void {
-    this.#restore(row, state);
+    // Their failures are logged where they happen, and stand in the list of capsules.
+    if (state.status === "starting") this.#undo(capsule, state).catch(() => {});
+    else if (state.status === "stopping") {
+      state.operation.run(() => this.#destroy(capsule, null)).catch(() => {});
+    } else this.#lifecycle.goOn(capsule, decision);
   }
 
   /**
-   * Undoes a create that was cut off by the end of an agent. Until that is done it is a create under
-   * way, which then fails: whoever asks again joins it.
+   * Writes the activity clock to the journal, and what it could not take before, and drops outcomes too old to
+   * matter. Throws what the journal throws.
    */
-  undo(row: CapsuleRow): Promise<void> {
-    const capsule = this.#restore(row, { status: "starting", reason: "" });
-    const outcome = new AgentError("aborted", "The agent was stopped during the create", {
-      subject: "capsule",
-    });
-    capsule.creating = this.#settle(capsule, async () => {
-      await this.#remove(capsule);
-      this.#parts.journal.finishCreate(row.spec, outcome, this.#parts.now());
-      throw outcome;
-    });
-    return capsule.creating;
-  }
-
-  /** Writes the activity clock to the journal, and drops outcomes too old to matter. */
   flush(): void {
+    this.#states.catchUp();
     const unsaved = this.#activity.takeUnsaved();
     if (unsaved.size > 0) this.#parts.journal.saveActivity(unsaved);
     const now = this.#parts.now().getTime();
@@ -225,24 +225,18 @@ export class Capsules {
   refuseCreates(): void {
     this.#isClosing = true;
     this.#lifecycle.refuse();
-    for (const { creating, abort } of this.#capsules.values())
-      if (creating) abort.abort(agentStopping());
+    for (const { state } of this.#capsules.values()) {
+      if (state.status === "starting") state.operation.abort.abort(agentStopping());
+    }
   }
 
   /** Waits for what is being undone or destroyed, and leaves running capsules alone. */
   async close(): Promise<void> {
     this.refuseCreates();
     const capsules = [...this.#capsules.values()];
-    await Promise.allSettled(
-      capsules.flatMap(({ creating, destroying, transition }) => [
-        creating,
-        destroying,
-        transition?.done,
-      ]),
-    );
+    await Promise.allSettled(capsules.map(({ state }) => operationOf(state)?.done));
     // Whatever is not sealed yet is sealed by the next agent.
-    for (const { sealing } of capsules) sealing?.abort.abort();
-    await Promise.allSettled(capsules.map(({ sealing }) => sealing?.done));
+    await Promise.all(capsules.map((capsule) => this.#lifecycle.seals.stop(capsule)));
     for (const { progress } of capsules) progress.guest?.close();
     this.flush();
   }
@@ -261,8 +255,9 @@ export class Capsules {
   async pauseAll(): Promise<void> {
     this.refuseCreates();
     const rests = [...this.#capsules.values()].map(async (capsule) => {
-      await Promise.allSettled([capsule.creating, capsule.destroying]);
-      if (this.#capsules.get(capsule.spec.id) === capsule) await this.#lifecycle.rest(capsule);
+      await untilSettled(capsule);
+      if (this.#capsules.get(capsule.spec.id) !== capsule) return;
+      await this.#lifecycle.pauseForGood(capsule);
     });
     await settleAll(rests, "Some capsules still run");
   }
@@ -276,7 +271,7 @@ export class Capsules {
   #guestOf(id: string): Guest {
     const capsule = this.#known(id);
     const { guest } = capsule.progress;
-    if (capsule.status !== "running" || guest === null) throw notRunning(capsule);
+    if (!isUp(capsule.state) || guest === null) throw notRunning(capsule);
     return guest;
   }
 
@@ -290,103 +285,86 @@ export class Capsules {
     const createdAt = this.#parts.now();
     journal.claim(spec, createdAt);
     failpoints.reach("create.after-claim");
-    const started = { spec, status: "starting", slot: null, envdVersion: "", createdAt } as const;
-    const capsule = newCapsule({ ...started, pause: null });
+    const state: Starting = { status: "starting", operation: new Operation(spec.operationId) };
+    const capsule = newCapsule({ spec, state, slot: null, envdVersion: "", createdAt });
     this.#capsules.set(spec.id, capsule);
     this.#activity.start(spec.id, createdAt);
-    capsule.creating = this.#settle(capsule, async () => {
-      await createCapsule(this.#parts, capsule, { ...this.#starts, source });
-      capsule.status = "running";
+    void this.#settle(capsule, state, async () => {
+      await createCapsule(this.#parts, capsule, { ...this.#starts, state, source });
       if (capsule.progress.vmm) this.#watch(capsule, capsule.progress.vmm);
-    });
+    }).catch(() => {});
     return capsule;
   }
 
-  /** Runs a create to its end. One that fails is forgotten, or kept as an error if something is left. */
-  async #settle(capsule: Capsule, create: () => Promise<void>): Promise<void> {
-    try {
-      await create();
-    } catch (error) {
-      if (error instanceof AgentError) {
-        this.#forget(capsule);
-        throw error;
+  /**
+   * Undoes a create that was cut off by the end of an agent. Until that is done it is a create under
+   * way, which then fails: whoever asks again joins it.
+   */
+  #undo(capsule: Capsule, state: Starting): Promise<void> {
+    const outcome = new AgentError("aborted", "The agent was stopped during the create", {
+      subject: "capsule",
+    });
+    return this.#settle(capsule, state, async () => {
+      const { journal, now } = this.#parts;
+      try {
+        await this.#removals.remove(capsule, () =>
+          journal.finishCreate(capsule.spec, outcome, now()),
+        );
+      } catch (cause) {
+        throw new StuckCreate(outcome, cause);
       }
-      capsule.status = "error";
-      capsule.isDoomed = true;
-      capsule.reason = "its failed create could not be undone";
-      this.#parts.log.error("capsule.stuck", { capsule: capsule.spec.id, error });
-      throw capsuleFailed(capsule.reason, error);
-    } finally {
-      capsule.creating = null;
-    }
+      throw outcome;
+    });
   }
 
-  async #remove({ spec, progress }: Capsule): Promise<void> {
-    using _permit = await this.#removals.acquire(new AbortController().signal);
-    await takeDown(this.#parts, { id: spec.id, slot: progress.slot, vmm: progress.vmm });
+  /** Runs a create to its end. One that fails is forgotten, or kept as an error if something is left. */
+  async #settle(capsule: Capsule, state: Starting, create: () => Promise<void>): Promise<void> {
+    await state.operation.run(async () => {
+      try {
+        await create();
+      } catch (error) {
+        if (error instanceof AgentError) {
+          this.#forget(capsule);
+          throw error;
+        }
+        const reason = "its failed create could not be undone";
+        this.#parts.log.error("capsule.stuck", { capsule: capsule.spec.id, error });
+        const to = { status: "error", reason, isDoomed: true } as const;
+        // A destroy that came meanwhile tries again.
+        if (capsule.state === state) this.#states.concede(capsule, { from: state, to });
+        throw error instanceof StuckCreate ? error.failure : capsuleFailed(reason, error);
+      }
+    });
   }
 
-  async #destroy(capsule: Capsule): Promise<void> {
-    const { spec, progress } = capsule;
-    const { journal, failpoints, log } = this.#parts;
-    capsule.status = "stopping";
-    capsule.isDoomed = true;
-    const gone = `Capsule "${spec.id}" was destroyed`;
-    capsule.abort.abort(new AgentError("aborted", gone, { subject: "capsule" }));
-    journal.markDestroying(spec.id);
-    failpoints.reach("destroy.after-mark");
-    progress.guest?.close();
-    // A create that is cut off removes what it made. If that fails, it is tried again below.
-    await capsule.creating?.catch(() => {});
-    try {
-      await this.#endTransition(capsule);
-      if (this.#capsules.get(spec.id) === capsule) await this.#remove(capsule);
-    } catch (error) {
-      log.error("capsule.destroy-failed", { capsule: spec.id, error });
-      capsule.status = "error";
-      capsule.reason = "it could not be destroyed";
-      throw capsuleFailed(capsule.reason, error);
-    }
-    journal.finishDestroy(spec.id, this.#parts.now());
-    failpoints.reach("destroy.after-finish");
+  async #destroy(capsule: Capsule, cutOff: Operation | null): Promise<void> {
+    const isGone = () => this.#capsules.get(capsule.spec.id) !== capsule;
+    await this.#removals.destroy(capsule, { cutOff, isGone });
     this.#forget(capsule);
-    log.info("capsule.destroyed", { capsule: spec.id });
-  }
-
-  /** Sealing needs the VMM, and nothing may write into the capsule's snapshots while they go. */
-  async #endTransition(capsule: Capsule): Promise<void> {
-    await capsule.transition?.done.catch(() => {});
-    const { sealing } = capsule;
-    if (!sealing) return;
-    sealing.abort.abort();
-    if (!sealing.isFreeing) await capsule.progress.vmm?.kill();
-    await sealing.done;
   }
 
   /** Notes the end of a VMM that nobody asked to end. */
   #watch(capsule: Capsule, vmm: VmmProcess): void {
-    void vmm.exited.then((exit) => {
+    void vmm.exited.then(async (exit) => {
       this.#parts.log.info("vmm.exited", { capsule: capsule.spec.id, ...exit });
-      // One that is paused is looked after by its sealing, one that is on its way by that.
-      if (capsule.status !== "running" || capsule.progress.vmm !== vmm) return;
-      capsule.status = "error";
-      capsule.reason = `its VMM ended (${exit.reason}, ${exit.status})`;
-      capsule.progress.guest?.close();
-      this.#parts.journal.markFailed(capsule.spec.id, capsule.reason);
+      // What it is in the middle of may find out by itself, or have just missed it.
+      await untilSettled(capsule);
+      const { state, progress } = capsule;
+      // One that is paused is looked after by its sealing.
+      if (state.status !== "running" || progress.vmm !== vmm) return;
+      progress.guest?.close();
+      const reason = `its VMM ended (${exit.reason}, ${exit.status})`;
+      this.#states.concede(capsule, {
+        from: state,
+        to: { status: "error", reason, isDoomed: false },
+      });
     });
-  }
-
-  #restore(row: CapsuleRow, state: { status: CapsuleStatus; reason: string }): Capsule {
-    const capsule = newCapsule({ ...row, status: state.status });
-    capsule.reason = state.reason;
-    this.#capsules.set(row.spec.id, capsule);
-    this.#activity.start(row.spec.id, row.lastActiveAt);
-    return capsule;
   }
 
   #forget(capsule: Capsule): void {
     this.#capsules.delete(capsule.spec.id);
     this.#activity.forget(capsule.spec.id);
+    this.#states.forget(capsule);
   }
 
   #view(capsule: Capsule): CapsuleView {
@@ -396,4 +374,8 @@ export class Capsules {
       lastActiveAt: this.#activity.lastActiveAt(capsule.spec.id),
     });
   }
+}
+
+function assertUp(capsule: Capsule): void {
+  if (!isUp(capsule.state)) throw notRunning(capsule);
 }

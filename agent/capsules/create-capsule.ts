@@ -11,13 +11,24 @@ import type { MemoryTemplates } from "../templates/memory-templates.ts";
 import type { WarmSnapshots } from "../templates/warm-snapshots.ts";
 import type { Capsule } from "./capsule.ts";
 import { isGenerationUnusable, snapshotFailure } from "./capsule-errors.ts";
+import type { CapsuleStates, Starting } from "./states.ts";
 
 /** A create failed and what it had made could not be removed: the row stays in the journal. */
-class StuckCreate extends Error {
+export class StuckCreate extends Error {
   override readonly name = "StuckCreate";
+  /** What the create failed with. */
+  readonly failure: AgentError;
+
+  constructor(failure: AgentError, cause: unknown) {
+    super("A failed create could not be undone", { cause });
+    this.failure = failure;
+  }
 }
 
 export interface CreateOptions {
+  readonly states: CapsuleStates;
+  /** That the capsule is in. */
+  readonly state: Starting;
   readonly boots: Semaphore;
   readonly warm: WarmSnapshots;
   readonly templates: MemoryTemplates;
@@ -34,7 +45,8 @@ export async function createCapsule(
   capsule: Capsule,
   options: CreateOptions,
 ): Promise<void> {
-  const { signal } = capsule.abort;
+  const { states, state } = options;
+  const { signal } = state.operation;
   const startedAt = performance.now();
   const sinceStart = () => Math.round(performance.now() - startedAt);
   let origin = "";
@@ -44,9 +56,10 @@ export async function createCapsule(
     origin = await build(parts, capsule, options);
     // Nothing is awaited from here on: a destroy comes before this line or finds the capsule running.
     signal.throwIfAborted();
-    parts.journal.markRunning(capsule.spec, capsule.progress.envdVersion);
+    states.move(capsule, { from: state, to: { status: "running", resumed: null } });
   } catch (error) {
-    await undo(parts, capsule, error);
+    // What a part says when it is cut off is not the reason.
+    await undo(parts, capsule, { error, reason: signal.aborted ? signal.reason : error });
   }
   const timings = { ...capsule.progress.timings, total_ms: sinceStart() };
   parts.log.info("capsule.created", { capsule: capsule.spec.id, source: origin, ...timings });
@@ -57,11 +70,11 @@ export async function createCapsule(
 async function build(
   parts: HostParts,
   capsule: Capsule,
-  { source, warm, templates }: CreateOptions,
+  { source, state, warm, templates }: CreateOptions,
 ): Promise<"memory" | "warm" | "image"> {
-  const { signal } = capsule.abort;
+  const { signal } = state.operation;
   const memory = source ?? (await templateSource(capsule, templates));
-  if (memory === null && (await buildWarm(parts, capsule, warm))) return "warm";
+  if (memory === null && (await buildWarm(parts, capsule, { warm, signal }))) return "warm";
   const { spec, progress } = capsule;
   const from = memory ?? ({ kind: "image" } as const);
   await buildCapsule(parts, spec, { verb: "create", source: from, progress, signal });
@@ -89,10 +102,9 @@ async function templateSource(
 async function buildWarm(
   parts: HostParts,
   capsule: Capsule,
-  warm: WarmSnapshots,
+  { warm, signal }: { warm: WarmSnapshots; signal: AbortSignal },
 ): Promise<boolean> {
   const { spec, progress } = capsule;
-  const { signal } = capsule.abort;
   const generation = await warm.find(spec);
   if (generation === null) return false;
   try {
@@ -107,18 +119,21 @@ async function buildWarm(
     parts.log.warn("warm.fallback", { capsule: spec.id, error, ...progress.timings });
     warm.counts.fallbacks += 1;
     progress.guest?.close();
-    await takeDown(parts, { id: spec.id, slot: progress.slot, vmm: progress.vmm });
+    const { slot, vmm } = progress;
+    await takeDown(parts, { id: spec.id, slot, vmm }, () => parts.journal.setSlot(spec.id, null));
     capsule.progress = newProgress({ slot: null, envdVersion: "" });
     if (isGenerationUnusable(error)) await warm.discard(generation.directory, error);
     return false;
   }
 }
 
-async function undo(parts: HostParts, capsule: Capsule, error: unknown): Promise<never> {
+async function undo(
+  parts: HostParts,
+  capsule: Capsule,
+  { error, reason }: { error: unknown; reason: unknown },
+): Promise<never> {
   const { spec, progress } = capsule;
-  // What a part says when it is cut off is not the reason.
-  const { signal } = capsule.abort;
-  const failure = snapshotFailure(signal.aborted ? signal.reason : error);
+  const failure = snapshotFailure(reason);
   parts.metrics.observeCreateFailed(failure.code);
   parts.log.warn("capsule.create-failed", {
     capsule: spec.id,
@@ -128,11 +143,12 @@ async function undo(parts: HostParts, capsule: Capsule, error: unknown): Promise
   });
   progress.guest?.close();
   try {
-    await takeDown(parts, { id: spec.id, slot: progress.slot, vmm: progress.vmm });
+    const { slot, vmm } = progress;
+    const forget = () => parts.journal.finishCreate(spec, failure, parts.now());
+    await takeDown(parts, { id: spec.id, slot, vmm }, forget);
   } catch (cause) {
-    throw new StuckCreate("A failed create could not be undone", { cause });
+    throw new StuckCreate(failure, cause);
   }
-  parts.journal.finishCreate(spec, failure, parts.now());
   throw failure;
 }
 

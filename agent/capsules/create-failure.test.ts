@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import { AgentError } from "../errors.ts";
+import { NoSlotError } from "../network/claims.ts";
 import { createFailure } from "./create-failure.ts";
 
 function systemError(code: string): Error {
@@ -12,7 +13,12 @@ test.each([
   ["no space", NO_SPACE, "resource_exhausted", "The host has no space left"],
   ["no space below", new Error("disk", { cause: NO_SPACE }), "resource_exhausted", "no space"],
   ["no memory", systemError("ENOMEM"), "resource_exhausted", "The host has no memory left"],
-  ["no slot", new Error("no network slot is free"), "resource_exhausted", "no network slot"],
+  [
+    "no slot",
+    new Error("make", { cause: new NoSlotError() }),
+    "resource_exhausted",
+    "no network slot",
+  ],
   ["a broken disk", systemError("EIO"), "internal", "The host failed to make the capsule"],
   ["a thrown text", "text", "internal", "The host failed to make the capsule"],
 ] as const)("%s is told without paths of the host", (_, error, code, message) => {

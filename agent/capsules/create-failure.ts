@@ -21,8 +21,8 @@ export function createFailure(error: unknown): AgentError {
 
 function lackOf(error: unknown): string | null {
   for (let cause = error; cause instanceof Error; cause = cause.cause) {
-    if (cause.message === "no network slot is free") return "network slot";
     const code = "code" in cause ? cause.code : "";
+    if (code === "no_slot") return "network slot";
     if (code === "ENOSPC" || code === "EDQUOT") return "space";
     if (code === "ENOMEM") return "memory";
   }

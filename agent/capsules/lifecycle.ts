@@ -1,35 +1,48 @@
-// Who may pause or resume a capsule when, and what the agent finishes after the end of an earlier one.
-// One transition at a time: the same request joins it, another one is refused.
+// Who may pause, resume or copy a capsule when. One operation at a time: the same request joins it, another
+// one is refused or waits for its end.
 
 import { AgentError } from "../errors.ts";
-import { isEnded, type PauseReason } from "../journal/pause-record.ts";
+import { isHeldByVmm, type PauseReason } from "../journal/pause-record.ts";
 import { EXPIRY_RETRY_MS } from "../limits.ts";
 import type { HostParts } from "../machine/host-parts.ts";
 import type { Semaphore } from "../semaphore.ts";
 import type { HeldGeneration } from "../snapshots/snapshots.ts";
-import type { Capsule, Transition } from "./capsule.ts";
+import type { Capsule } from "./capsule.ts";
 import { agentStopping, notRunning } from "./capsule-errors.ts";
+import { Captures } from "./captures.ts";
 import { Pauses } from "./pauses.ts";
-import { type ResumedFrom, type ResumeRequest, Resumes } from "./resumes.ts";
-
-/** What the journal says of a capsule that an agent left in between. */
-export type Unfinished = "running" | "pausing" | "paused" | "resuming";
+import type { Decision } from "./recovery-plan.ts";
+import { type ResumeRequest, Resumes } from "./resumes.ts";
+import { Seals } from "./seals.ts";
+import {
+  type CapsuleStates,
+  type CapsuleStatus,
+  operationOf,
+  type ResumedFrom,
+  untilSettled,
+} from "./states.ts";
 
 export class Lifecycle {
   readonly #parts: HostParts;
-  readonly #pauses: Pauses;
-  readonly #resumes: Resumes;
-  /** When a pause at the end of a timeout may be tried again. */
-  readonly #retryAtMs = new Map<string, number>();
+  readonly #states: CapsuleStates;
+  readonly seals: Seals;
+  readonly pauses: Pauses;
+  readonly resumes: Resumes;
+  readonly #captures: Captures;
   #isClosing = false;
 
-  constructor(parts: HostParts, options: { boots: Semaphore }) {
+  constructor(parts: HostParts, options: { states: CapsuleStates; boots: Semaphore }) {
+    const { states, boots } = options;
     this.#parts = parts;
-    this.#pauses = new Pauses(parts);
-    this.#resumes = new Resumes(parts, { ...options, pauses: this.#pauses });
+    this.#states = states;
+    this.seals = new Seals(parts, states);
+    const { seals } = this;
+    this.pauses = new Pauses(parts, { states, seals });
+    this.resumes = new Resumes(parts, { states, seals, boots });
+    this.#captures = new Captures(parts, { states, seals, pauses: this.pauses });
   }
 
-  /** Refuses transitions from now on. */
+  /** Refuses operations from now on. */
   refuse(): void {
     this.#isClosing = true;
   }
@@ -42,37 +55,37 @@ export class Lifecycle {
     capsule: Capsule,
     options: { reason: PauseReason; operationId: string },
   ): Promise<void> {
-    await this.#afterCapture(capsule);
+    await afterSnapshot(capsule);
     // What is joined may be the undoing of a pause that the end of an agent cut off.
-    if (capsule.status === "pausing") await this.#join(capsule);
-    if (capsule.status === "paused") return;
-    if (capsule.status !== "running") throw notRunning(capsule);
-    const { operationId } = options;
-    await this.#begin(capsule, { kind: "pause", operationId }, () =>
-      this.#pauses.pause(capsule, options),
-    );
+    if (capsule.state.status === "pausing") await operationOf(capsule.state)?.done;
+    const { state } = capsule;
+    if (state.status === "paused") return;
+    if (state.status !== "running") throw notRunning(capsule);
+    await this.pauses.pause(capsule, state, options);
   }
 
   /**
-   * Answers once the guest runs and has its identity; null if it ran already. Throws AgentError:
-   * failed_precondition (neither paused nor ended, another resume, no whole generation), and what a
-   * create throws; the capsule is paused then.
+   * Answers what the guest came back from, once it runs and has its identity; null: it ran, and no resume had
+   * made it. Throws AgentError: failed_precondition (neither paused nor ended, another resume, no whole
+   * generation), and what a create throws; the capsule is what it was then.
    */
   async resume(capsule: Capsule, request: ResumeRequest): Promise<ResumedFrom | null> {
-    await this.#afterCapture(capsule);
-    if (capsule.status === "running") return null;
-    if (capsule.transition !== null && capsule.status !== "pausing") {
-      if (capsule.transition.operationId !== request.operationId) throw notRunning(capsule);
-      await this.#join(capsule);
-      return null;
+    await afterSnapshot(capsule);
+    // The pause is done for good, or its VMM is lost: either way its last word is awaited.
+    while (capsule.state.status === "paused" && capsule.sealing?.isFreeing) {
+      await capsule.sealing.done;
     }
-    const isEnded = capsule.status === "error" && !capsule.isDoomed;
-    if (capsule.status !== "paused" && !isEnded) throw notRunning(capsule);
+    const { state } = capsule;
+    if (state.status === "running") return state.resumed?.from ?? null;
+    if (state.status === "resuming" && state.operation.id === request.operationId) {
+      await state.operation.done;
+      const resumed = capsule.state;
+      return resumed.status === "running" ? (resumed.resumed?.from ?? null) : null;
+    }
+    const isEnded = state.status === "error" && !state.isDoomed;
+    if (state.status !== "paused" && !isEnded) throw notRunning(capsule);
     if (this.#isClosing) throw agentStopping();
-    const { operationId } = request;
-    return await this.#begin(capsule, { kind: "resume", operationId }, () =>
-      this.#resumes.resume(capsule, request),
-    );
+    return await this.resumes.resume(capsule, state, request);
   }
 
   /**
@@ -83,133 +96,100 @@ export class Lifecycle {
    */
   async capture(capsule: Capsule, operationId: string): Promise<HeldGeneration> {
     for (;;) {
-      while (capsule.transition) await capsule.transition.done.catch(() => {});
-      if (capsule.status !== "paused" || capsule.pause?.durableAtMs) break;
-      // Not as a transition, so that a resume need not wait for it.
-      await this.#pauses.awaitDurable(capsule);
+      await untilSettled(capsule);
+      const { state } = capsule;
+      if (this.#isClosing) throw agentStopping();
+      if (state.status === "running") {
+        return await this.#captures.capture(capsule, state, operationId);
+      }
+      if (state.status !== "paused") throw notRunning(capsule);
+      if (!isHeldByVmm(state.pause)) return await this.#captures.hold(capsule, state);
+      // Not as an operation, so that a resume need not wait for it.
+      await this.seals.awaitDurable(capsule);
     }
-    if (capsule.status !== "running" && capsule.status !== "paused") throw notRunning(capsule);
-    if (this.#isClosing) throw agentStopping();
-    return await this.#begin(capsule, { kind: "capture", operationId }, () =>
-      this.#pauses.capture(capsule),
-    );
   }
 
-  /** Pauses the capsule at the end of its timeout; a failure is logged and tried again later. */
+  /**
+   * Pauses the capsule at the end of its timeout; a failure is logged and tried again later. Only what runs
+   * now: after whatever it is in the middle of it may have become active.
+   */
   async expire(capsule: Capsule): Promise<void> {
-    const { id } = capsule.spec;
+    const { state } = capsule;
     const nowMs = performance.now();
-    if (this.#isClosing || nowMs < (this.#retryAtMs.get(id) ?? 0)) return;
-    this.#retryAtMs.set(id, nowMs + EXPIRY_RETRY_MS);
+    if (this.#isClosing || state.status !== "running" || nowMs < capsule.expiryRetryAtMs) return;
+    capsule.expiryRetryAtMs = nowMs + EXPIRY_RETRY_MS;
     try {
-      await this.pause(capsule, { reason: "ttl_expired", operationId: "" });
-      this.#retryAtMs.delete(id);
+      await this.pauses.pause(capsule, state, { reason: "ttl_expired", operationId: "" });
+      capsule.expiryRetryAtMs = 0;
     } catch (error) {
-      this.#parts.log.warn("capsule.expiry-failed", { capsule: id, error });
+      this.#parts.log.warn("capsule.expiry-failed", { capsule: capsule.spec.id, error });
     }
   }
 
-  /** Pauses the capsule for good, whatever state it is in. Throws if something of it still runs. */
-  async rest(capsule: Capsule): Promise<void> {
-    const { journal, log } = this.#parts;
-    while (capsule.transition) await capsule.transition.done.catch(() => {});
+  /** Pauses the capsule for good, whatever it is when nothing is under way. Throws if something of it still runs. */
+  async pauseForGood(capsule: Capsule): Promise<void> {
     try {
-      if (capsule.status === "running") {
+      if (capsule.state.status === "running") {
         await this.pause(capsule, { reason: "requested", operationId: "" });
       }
-      await this.#pauses.seal(capsule);
+      await this.seals.finish(capsule);
     } catch (error) {
-      log.error("capsule.rest-failed", { capsule: capsule.spec.id, error });
+      this.#parts.log.error("capsule.last-pause-failed", { capsule: capsule.spec.id, error });
     }
-    if (capsule.pause?.durableAtMs) return;
+    const { state } = capsule;
+    if (state.status === "paused" && state.pause.durableAtMs) return;
     // Its memory cannot be kept, but its disk is.
-    await this.#pauses.free(capsule);
-    capsule.status = "error";
-    capsule.reason = "it could not be paused when the agent ended";
-    capsule.pause = null;
-    journal.markFailed(capsule.spec.id, capsule.reason);
+    await this.seals.free(capsule);
+    if (state.status !== "running" && state.status !== "paused") return;
+    const reason = "it could not be paused when the agent ended";
+    const to = { status: "error", reason, isDoomed: false } as const;
+    this.#states.concede(capsule, { from: state, to });
   }
 
-  /** Goes on with a capsule that was paused when an agent ended, or half-way there or back. */
-  finish(capsule: Capsule, state: Unfinished): void {
-    const { pause, progress } = capsule;
-    const isDurable = pause !== null && pause.durableAtMs !== null;
-    if (state === "resuming" && isDurable) {
-      if (isEnded(pause)) {
-        this.#keepEnded(capsule);
+  /** Carries out what was decided about a capsule that an earlier agent left; it goes on behind. */
+  goOn(capsule: Capsule, decision: Decision): void {
+    const { state } = capsule;
+    switch (decision) {
+      case "run on":
+        if (state.status === "pausing" || state.status === "snapshotting") {
+          void state.operation.run(() => this.pauses.runOn(capsule, state, cutOff(state.status)));
+        }
+        return;
+      case "finish resume":
+        if (state.status === "resuming") {
+          // It is logged, and paused again.
+          state.operation.run(() => this.resumes.finishLive(capsule, state)).catch(() => {});
+        }
+        return;
+      case "undo resume":
+        if (state.status === "resuming") {
+          this.#states.concede(capsule, { from: state, to: state.before });
+        }
+        this.seals.start(capsule);
+        return;
+      case "seal":
+        this.seals.start(capsule);
+        return;
+      case "fail": {
+        const reason = "its VMM ended while no agent ran";
+        const to = { status: "error", reason, isDoomed: false } as const;
+        this.#states.concede(capsule, { from: state, to });
+        this.#parts.log.warn("recovery.died", { capsule: capsule.spec.id, reason });
         return;
       }
-      this.#parts.journal.markPause(capsule.spec.id, "paused", pause);
+      default:
     }
-    if (state === "paused" || (state === "resuming" && isDurable)) {
-      capsule.status = "paused";
-      if (!isDurable && progress.vmm) this.#pauses.startSealing(capsule);
-      else this.#clearUp(capsule);
-      return;
-    }
-    if (progress.vmm === null) {
-      capsule.status = "paused";
-      this.#clearUp(capsule);
-      return;
-    }
-    const kind = state === "resuming" ? "resume" : "pause";
-    const operationId = pause?.operationId ?? "";
-    void this.#begin(capsule, { kind, operationId }, () => this.#letRun(capsule, state)).catch(
-      (error: unknown) => {
-        this.#parts.log.error("recovery.failed", { capsule: capsule.spec.id, error });
-      },
-    );
   }
+}
 
-  /** The resume of one whose VMM had ended was cut off. */
-  #keepEnded(capsule: Capsule): void {
-    this.#parts.journal.markFailed(capsule.spec.id, capsule.reason);
-    capsule.status = "error";
-    this.#clearUp(capsule);
-    capsule.pause = null;
-  }
+function cutOff(status: CapsuleStatus): AgentError {
+  const message = `The agent was stopped while the capsule was ${status}`;
+  return new AgentError("aborted", message, { subject: "capsule" });
+}
 
-  async #letRun(capsule: Capsule, state: Unfinished) {
-    if (state === "resuming") return await this.#resumes.finishLive(capsule);
-    const interrupted = new AgentError("aborted", "The agent was stopped during the pause", {
-      subject: "capsule",
-    });
-    await this.#pauses.runOn(capsule, interrupted);
-  }
-
-  /** It needs a slot and a VMM no more, or lost its VMM before its memory was durable. */
-  #clearUp(capsule: Capsule): void {
-    const work =
-      capsule.pause?.durableAtMs === null
-        ? () => this.#pauses.settleLost(capsule)
-        : () => this.#pauses.free(capsule);
-    const done = work().catch((error: unknown) => {
-      this.#parts.log.error("recovery.failed", { capsule: capsule.spec.id, error });
-    });
-    const sealing = { abort: new AbortController(), isFreeing: true, done };
-    capsule.sealing = sealing;
-    void done.then(() => {
-      if (capsule.sealing === sealing) capsule.sealing = null;
-    });
-  }
-
-  async #begin<T>(
-    capsule: Capsule,
-    what: Pick<Transition, "kind" | "operationId">,
-    run: () => Promise<T>,
-  ): Promise<T> {
-    const done = run().finally(() => {
-      if (capsule.transition?.done === done) capsule.transition = null;
-    });
-    capsule.transition = { ...what, done };
-    return await done;
-  }
-
-  async #afterCapture(capsule: Capsule): Promise<void> {
-    while (capsule.transition?.kind === "capture") await capsule.transition.done.catch(() => {});
-  }
-
-  async #join(capsule: Capsule): Promise<void> {
-    await capsule.transition?.done;
+/** A snapshot leaves the capsule as it was. */
+async function afterSnapshot(capsule: Capsule): Promise<void> {
+  while (capsule.state.status === "snapshotting") {
+    await operationOf(capsule.state)?.done.catch(() => {});
   }
 }

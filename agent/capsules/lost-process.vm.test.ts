@@ -125,8 +125,10 @@ async function expectBack(): Promise<void> {
 /** Nothing is under way any more. */
 async function untilAtRest(): Promise<string> {
   await waitFor("the capsule to rest", () => infoOf(agent, id), {
-    holds: (info) =>
-      info?.status === "error" || (info?.status === "paused" && info.durableAtUnix > 0n),
+    holds: (info) => {
+      const isSettled = info?.reason !== "" || info.durableAtUnix > 0n;
+      return info?.status === "error" || (info?.status === "paused" && isSettled && !info.hostIp);
+    },
     timeoutMs: GUEST_MS,
   });
   return (await infoOf(agent, id))?.status ?? "";

@@ -2,13 +2,13 @@
 // half made, finishes what it was removing, and learns which capsules died meanwhile.
 
 import { readdir, rm } from "node:fs/promises";
-import { CAPTURE_STEP, type CapsuleRow } from "../journal/journal.ts";
+import type { CapsuleRow } from "../journal/journal.ts";
 import { capsuleRunDir } from "../machine/capsule-paths.ts";
 import type { HostParts } from "../machine/host-parts.ts";
 import { liveCapsule } from "../machine/live-capsule.ts";
 import type { VmmProcess } from "../vmm/vmm.ts";
 import type { Capsules } from "./capsules.ts";
-import { planRecovery } from "./recovery-plan.ts";
+import { type Decision, decide, findUnknown } from "./recovery-plan.ts";
 
 const CAPSULE_ID = /^cl-[0-9a-z]{25}$/;
 
@@ -21,8 +21,7 @@ export async function recover(parts: HostParts, capsules: Capsules): Promise<voi
   const rows = parts.journal.rows();
   const traces = [...(await readdir(parts.runDir)), ...(await parts.cgroups.list())];
   const alive = await findAlive(parts, rows);
-  const plan = planRecovery(rows, {
-    alive: new Set(alive.keys()),
+  const unknown = findUnknown(rows, {
     traces: [...new Set(traces)].filter((name) => CAPSULE_ID.test(name)),
     disks: await parts.disks.list(),
   });
@@ -31,34 +30,28 @@ export async function recover(parts: HostParts, capsules: Capsules): Promise<voi
   for (const { spec, state } of rows) {
     await (state === "resuming" ? parts.disks.putBack(spec.id) : parts.disks.dropReplaced(spec.id));
   }
-  for (const row of plan.adopt) {
-    const vmm = alive.get(row.spec.id);
-    if (!vmm) continue;
-    // A snapshot stops a running capsule for a moment: its processes first, then all of it.
-    if (row.step === CAPTURE_STEP || (await isStopped(parts, row, vmm)))
-      capsules.finish(row, "running", vmm);
-    else capsules.adopt(row, vmm);
+  const counts: Partial<Record<Decision, number>> = {};
+  for (const row of rows) {
+    const vmm = alive.get(row.spec.id) ?? null;
+    const decision = await decideFor(parts, row, vmm);
+    counts[decision] = (counts[decision] ?? 0) + 1;
+    parts.log.info("recovery.capsule", { capsule: row.spec.id, state: row.state, decision });
+    capsules.takeUp(row, vmm, decision);
   }
-  for (const row of plan.pauses) capsules.finish(row, row.state, alive.get(row.spec.id) ?? null);
-  for (const row of plan.died) keepDead(parts, capsules, row);
-  for (const { spec, step } of [...plan.undo, ...plan.finish]) {
-    parts.log.info("recovery.removing", { capsule: spec.id, step });
-  }
-  // Their failures are logged where they happen, and stand in the list of capsules.
-  for (const row of plan.undo) capsules.undo(row).catch(() => {});
-  for (const row of plan.finish) {
-    capsules.keep(row, { status: "stopping", reason: "" });
-    capsules.destroy(row.spec.id).catch(() => {});
-  }
-  for (const id of plan.strangers) await takeDownStranger(parts, id);
-  for (const id of plan.unknownDisks) parts.log.warn("recovery.unknown-disk", { capsule: id });
-  parts.log.info("recovery.done", {
-    adopted: plan.adopt.length,
-    pauses: plan.pauses.length,
-    undone: plan.undo.length,
-    finished: plan.finish.length,
-    died: plan.died.length,
-  });
+  for (const id of unknown.strangers) await takeDownStranger(parts, id);
+  for (const id of unknown.disks) parts.log.warn("recovery.unknown-disk", { capsule: id });
+  parts.log.info("recovery.done", { ...counts, strangers: unknown.strangers.length });
+}
+
+async function decideFor(
+  parts: HostParts,
+  row: CapsuleRow,
+  vmm: VmmProcess | null,
+): Promise<Decision> {
+  const decision = decide(row, { isAlive: vmm !== null });
+  // Whatever stopped it, it is to run.
+  if (decision === "adopt" && vmm && (await isStopped(parts, row, vmm))) return "run on";
+  return decision;
 }
 
 async function findAlive(
@@ -67,7 +60,7 @@ async function findAlive(
 ): Promise<Map<string, VmmProcess>> {
   const alive = new Map<string, VmmProcess>();
   for (const { spec, state } of rows) {
-    if (state === "creating" || state === "destroying" || state === "failed") continue;
+    if (state === "starting" || state === "stopping" || state === "error") continue;
     const vmm = await parts.vmm.adopt(capsuleRunDir(parts.runDir, spec.id));
     if (vmm) alive.set(spec.id, vmm);
   }
@@ -86,13 +79,6 @@ async function isStopped(
     parts.log.warn("recovery.unclear", { capsule: spec.id, error });
     return false;
   }
-}
-
-function keepDead(parts: HostParts, capsules: Capsules, row: CapsuleRow): void {
-  const reason = row.reason || "its VMM ended while no agent ran";
-  if (row.state !== "failed") parts.journal.markFailed(row.spec.id, reason);
-  capsules.keep({ ...row, pause: null }, { status: "error", reason });
-  parts.log.warn("recovery.died", { capsule: row.spec.id, reason });
 }
 
 /** Its disk stays: it may be the only copy of somebody's data. */

@@ -1,8 +1,9 @@
 import { describe, expect, test } from "bun:test";
 import type { CapsuleRow, JournalState } from "../journal/journal.ts";
-import { planRecovery } from "./recovery-plan.ts";
+import { newPause, type PauseRecord } from "../journal/pause-record.ts";
+import { type Decision, decide, findUnknown } from "./recovery-plan.ts";
 
-function row(id: string, state: JournalState): CapsuleRow {
+function row(id: string, state: JournalState, pause: PauseRecord | null = null): CapsuleRow {
   return {
     spec: {
       id,
@@ -19,70 +20,62 @@ function row(id: string, state: JournalState): CapsuleRow {
       accessToken: "a",
     },
     state,
-    step: "vmm",
+    reason: "",
+    operationId: "",
+    resumedFrom: "",
     slot: 1,
     envdVersion: "",
-    reason: "",
     createdAt: new Date(0),
     lastActiveAt: new Date(0),
-    pause: null,
+    pause,
   };
 }
 
-const NOTHING = {
-  adopt: [],
-  pauses: [],
-  undo: [],
-  finish: [],
-  died: [],
-  strangers: [],
-  unknownDisks: [],
-};
+const HELD = newPause("requested");
+const PAUSES = {
+  "no pause": null,
+  held: HELD,
+  durable: { ...HELD, generation: 1, durableAtMs: 5, diskGeneration: 1 },
+  lost: { ...HELD, generation: 1, isLost: true },
+} as const;
 
 describe("what becomes of a row", () => {
-  const cases: [JournalState, boolean, keyof typeof NOTHING][] = [
-    ["creating", false, "undo"],
+  const cases: [JournalState, keyof typeof PAUSES, boolean, Decision][] = [
+    ["starting", "no pause", false, "undo create"],
     // Nobody was told that it runs, and its guest may not know its token.
-    ["creating", true, "undo"],
-    ["running", true, "adopt"],
-    ["running", false, "died"],
-    ["pausing", true, "pauses"],
-    ["pausing", false, "died"],
-    ["paused", true, "pauses"],
-    ["paused", false, "pauses"],
-    ["resuming", true, "pauses"],
-    ["resuming", false, "pauses"],
-    ["destroying", false, "finish"],
-    ["destroying", true, "finish"],
-    ["failed", false, "died"],
-    ["failed", true, "died"],
+    ["starting", "no pause", true, "undo create"],
+    ["running", "no pause", true, "adopt"],
+    ["running", "no pause", false, "fail"],
+    ["snapshotting", "no pause", true, "run on"],
+    ["snapshotting", "no pause", false, "fail"],
+    ["pausing", "held", true, "run on"],
+    ["pausing", "held", false, "fail"],
+    ["paused", "held", true, "seal"],
+    ["paused", "held", false, "seal"],
+    ["paused", "durable", true, "seal"],
+    ["resuming", "held", true, "finish resume"],
+    ["resuming", "held", false, "undo resume"],
+    // Nobody was told that it runs: its memory is what was sealed.
+    ["resuming", "durable", true, "undo resume"],
+    ["resuming", "durable", false, "undo resume"],
+    ["resuming", "lost", true, "undo resume"],
+    ["resuming", "no pause", true, "undo resume"],
+    ["stopping", "no pause", false, "destroy"],
+    ["stopping", "no pause", true, "destroy"],
+    ["error", "no pause", false, "keep"],
+    ["error", "no pause", true, "keep"],
   ];
-  test.each(cases)("%s, its VMM alive: %p -> %s", (state, isAlive, decision) => {
-    const plan = planRecovery([row("a", state)], {
-      alive: new Set(isAlive ? ["a"] : []),
-      traces: ["a"],
-      disks: ["a"],
-    });
-
-    expect(plan).toEqual({ ...NOTHING, [decision]: [row("a", state)] });
+  test.each(cases)("%s, %s, its VMM alive: %p -> %s", (state, pause, isAlive, decision) => {
+    expect(decide(row("a", state, PAUSES[pause]), { isAlive })).toBe(decision);
   });
 });
 
 test("traces and disks that no row names are told apart", () => {
-  const plan = planRecovery([row("a", "running")], {
-    alive: new Set(["a"]),
-    traces: ["a", "b"],
-    disks: ["a", "c"],
-  });
+  const host = { traces: ["a", "b"], disks: ["a", "c"] };
 
-  expect(plan).toEqual({
-    ...NOTHING,
-    adopt: [row("a", "running")],
-    strangers: ["b"],
-    unknownDisks: ["c"],
-  });
+  expect(findUnknown([row("a", "running")], host)).toEqual({ strangers: ["b"], disks: ["c"] });
 });
 
 test("an empty host and an empty journal agree", () => {
-  expect(planRecovery([], { alive: new Set(), traces: [], disks: [] })).toEqual(NOTHING);
+  expect(findUnknown([], { traces: [], disks: [] })).toEqual({ strangers: [], disks: [] });
 });

@@ -6,7 +6,7 @@
 import { readdir } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import type { CapsuleSpec } from "../journal/capsule-spec.ts";
-import { endedPause, isEnded } from "../journal/pause-record.ts";
+import { isHeldByVmm } from "../journal/pause-record.ts";
 import {
   buildCapsule,
   type CapsuleSource,
@@ -22,13 +22,19 @@ import type { Semaphore } from "../semaphore.ts";
 import type { Generation } from "../snapshots/snapshots.ts";
 import type { Capsule } from "./capsule.ts";
 import { isGenerationUnusable, noGeneration, snapshotFailure } from "./capsule-errors.ts";
-import type { Pauses } from "./pauses.ts";
+import type { Seals } from "./seals.ts";
+import {
+  type CapsuleStates,
+  type Failed,
+  Operation,
+  type Paused,
+  type ResumedFrom,
+  type Resuming,
+  type Running,
+} from "./states.ts";
 
 /** More than are ever kept of a capsule. */
 const GENERATIONS_MAX = 16;
-
-/** memory: of its last pause. previous_memory: of an older one. disk: booted. */
-export type ResumedFrom = "memory" | "previous_memory" | "disk";
 
 export interface ResumeRequest {
   readonly operationId: string;
@@ -41,38 +47,48 @@ export interface ResumeRequest {
   >;
 }
 
+/** A resume under way. */
+interface Attempt {
+  readonly capsule: Capsule;
+  readonly spec: CapsuleSpec;
+  /** As it goes on, it may leave less to go back to. */
+  state: Resuming;
+}
+
 export class Resumes {
   readonly #parts: HostParts;
-  readonly #pauses: Pauses;
+  readonly #states: CapsuleStates;
+  readonly #seals: Seals;
   readonly #boots: Semaphore;
 
-  constructor(parts: HostParts, options: { pauses: Pauses; boots: Semaphore }) {
+  constructor(
+    parts: HostParts,
+    options: { states: CapsuleStates; seals: Seals; boots: Semaphore },
+  ) {
     this.#parts = parts;
-    this.#pauses = options.pauses;
+    this.#states = options.states;
+    this.#seals = options.seals;
     this.#boots = options.boots;
   }
 
   /** Of a paused capsule, or of one whose VMM ended. Throws AgentError; it is what it was then. */
-  async resume(capsule: Capsule, request: ResumeRequest): Promise<ResumedFrom> {
-    const { sealing } = capsule;
-    capsule.status = "resuming";
-    // The pause is done for good, or its VMM is lost: either way its last word is awaited.
-    if (sealing?.isFreeing) await sealing.done;
-    const pause = {
-      ...(capsule.pause ?? endedPause(this.#parts.now())),
-      operationId: request.operationId,
-    };
-    capsule.abort = new AbortController();
-    this.#parts.journal.markPause(capsule.spec.id, "resuming", pause);
-    capsule.status = "resuming";
-    capsule.pause = pause;
+  async resume(
+    capsule: Capsule,
+    before: Paused | Failed,
+    request: ResumeRequest,
+  ): Promise<ResumedFrom> {
     const startedAt = performance.now();
-    const isLive = pause.durableAtMs === null && !request.isCold;
-    const from = isLive
-      ? await this.#runOn(capsule, { ...capsule.spec, ...request.settings })
-      : await this.#restart(capsule, request);
+    const operation = new Operation(request.operationId);
+    const to: Resuming = { status: "resuming", operation, before };
+    const state = this.#states.move(capsule, { from: before, to });
+    const spec = { ...capsule.spec, ...request.settings };
+    const attempt: Attempt = { capsule, spec, state };
+    const isLive = isHeld(before) && !request.isCold;
+    const from = await operation.run(() =>
+      isLive ? this.#runOn(attempt) : this.#restart(attempt, request.isCold),
+    );
     this.#parts.log.info("capsule.resumed", {
-      capsule: capsule.spec.id,
+      capsule: spec.id,
       from,
       isLive,
       ...capsule.progress.timings,
@@ -82,96 +98,97 @@ export class Resumes {
     return from;
   }
 
-  /** Its VMM was stopped, or was about to run on, when an agent ended. */
-  async finishLive(capsule: Capsule): Promise<void> {
-    await this.#runOn(capsule, capsule.spec);
+  /** Goes on with a resume whose VMM was stopped, or was about to run on, when an agent ended. */
+  async finishLive(capsule: Capsule, state: Resuming): Promise<ResumedFrom> {
+    return await this.#runOn({ capsule, spec: capsule.spec, state });
   }
 
-  async #runOn(capsule: Capsule, spec: CapsuleSpec): Promise<ResumedFrom> {
+  async #runOn(attempt: Attempt): Promise<ResumedFrom> {
+    const { capsule, spec, state } = attempt;
     const { failpoints, snapshots } = this.#parts;
-    const { progress, sealing, abort } = capsule;
-    const live = liveCapsule(this.#parts, capsule.spec, progress.vmm);
-    sealing?.abort.abort();
+    const { progress } = capsule;
+    const { signal } = state.operation;
+    const stopped = this.#seals.stop(capsule);
     try {
       failpoints.reach("resume.after-mark");
-      await snapshots.resumeLive(live);
-      await sealing?.done;
+      await snapshots.resumeLive(liveCapsule(this.#parts, capsule.spec, progress.vmm));
+      await stopped;
       if (progress.slot === null) throw new Error(`unreachable: ${spec.id} has no slot`);
       progress.guest = connectGuest(this.#parts, spec, this.#parts.network.slot(progress.slot));
       const renewal = { savedToken: capsule.spec.accessToken };
       await progress.guest.init(identityOf(spec), this.#parts.now(), renewal);
       failpoints.reach("resume.after-guest");
-      abort.signal.throwIfAborted();
+      signal.throwIfAborted();
+      this.#moveToRunning(attempt, "memory");
     } catch (error) {
-      abort.signal.throwIfAborted();
-      await this.#stopAgain(capsule, error);
+      signal.throwIfAborted();
+      await this.#stopAgain(attempt, error);
       throw snapshotFailure(error);
     }
-    this.#markRunning(capsule, spec);
     return "memory";
   }
 
   /** A guest that ran on but did not answer goes back to where it was. */
-  async #stopAgain(capsule: Capsule, error: unknown): Promise<void> {
-    const { snapshots, journal, log } = this.#parts;
-    const { spec, pause, progress } = capsule;
+  async #stopAgain({ capsule, state }: Attempt, error: unknown): Promise<void> {
+    const { snapshots, log, vmm } = this.#parts;
+    const { spec, progress } = capsule;
+    const { before } = state;
     log.warn("capsule.resume-failed", { capsule: spec.id, error });
     progress.guest?.close("The capsule is paused");
-    if (pause === null) throw new Error(`unreachable: ${spec.id} is not paused`);
-    const { generation } = await snapshots
-      .pause(liveCapsule(this.#parts, spec, progress.vmm))
-      .catch((cause: unknown) => {
-        // Sealing tells what can be done: its VMM may be gone.
-        log.error("capsule.stuck", { capsule: spec.id, error: cause });
-        return { generation: pause.generation };
-      });
-    capsule.pause = { ...pause, generation };
-    journal.markPause(spec.id, "paused", capsule.pause);
-    capsule.status = "paused";
-    this.#pauses.startSealing(capsule);
+    if (before.status !== "paused") throw new Error(`unreachable: ${spec.id} was not paused`);
+    const live = liveCapsule(this.#parts, spec, progress.vmm);
+    const { generation } = await snapshots.pause(live).catch(async (cause: unknown) => {
+      // Sealing saves its state when it can, or finds that its VMM is gone: till then it stands still.
+      log.error("capsule.stuck", { capsule: spec.id, error: cause });
+      await vmm.pause(live.runDir).catch(() => {});
+      return before.pause;
+    });
+    if (capsule.state !== state) return;
+    const to: Paused = { status: "paused", pause: { ...before.pause, generation } };
+    this.#states.concede(capsule, { from: state, to });
+    this.#seals.start(capsule);
   }
 
-  async #restart(capsule: Capsule, request: ResumeRequest): Promise<ResumedFrom> {
+  async #restart(attempt: Attempt, isCold: boolean): Promise<ResumedFrom> {
     const { failpoints } = this.#parts;
-    const { signal } = capsule.abort;
-    const spec = { ...capsule.spec, ...request.settings };
+    const { spec } = attempt;
+    const { signal } = attempt.state.operation;
     try {
       failpoints.reach("resume.after-mark");
       const isDoubted = await isMemoryDamaged(capsuleRunDir(this.#parts.runDir, spec.id));
-      await this.#endPause(capsule);
+      await this.#endPause(attempt);
       using _permit = await this.#boots.acquire(signal);
-      const sources = this.#sources(capsule, request.isCold);
-      const from = await this.#start(capsule, spec, { sources, isDoubted });
+      const sources = this.#sources(attempt, isCold);
+      const from = await this.#start(attempt, { sources, isDoubted });
       // Nothing is awaited from here on: a destroy comes before this line or finds it running.
       signal.throwIfAborted();
-      this.#markRunning(capsule, spec);
+      this.#moveToRunning(attempt, from);
       await this.#dropReplaced(spec.id);
       if (from === "disk") await this.#dropMemory(spec.id);
       return from;
     } catch (error) {
       const failure = snapshotFailure(signal.aborted ? signal.reason : error);
-      await this.#undo(capsule, error);
+      await this.#undo(attempt, error);
       throw failure;
     }
   }
 
   /** What the pause left running is ended: its memory is durable, or is to be dropped. */
-  async #endPause(capsule: Capsule): Promise<void> {
-    const { sealing, pause } = capsule;
-    if (sealing && !sealing.isFreeing) {
-      sealing.abort.abort();
-      await capsule.progress.vmm?.kill();
-    }
-    await sealing?.done;
-    await this.#pauses.free(capsule);
-    if (pause === null || pause.durableAtMs !== null) return;
+  async #endPause(attempt: Attempt): Promise<void> {
+    const { capsule } = attempt;
+    const { before } = attempt.state;
+    const stopped = this.#seals.stop(capsule);
+    if (isHeld(before)) await capsule.progress.vmm?.kill();
+    await stopped;
+    await this.#seals.free(capsule);
     // The disk has what the guest had flushed.
-    capsule.pause = { ...pause, durableAtMs: this.#parts.now().getTime(), diskGeneration: null };
+    if (isHeld(before)) this.#note(attempt, { isLost: true });
   }
 
   /** What to try, best first; what is not asked for is not loaded. */
-  async *#sources(capsule: Capsule, isCold: boolean): AsyncGenerator<CapsuleSource, void, void> {
-    const { spec, pause } = capsule;
+  async *#sources(attempt: Attempt, isCold: boolean): AsyncGenerator<CapsuleSource, void, void> {
+    const { spec } = attempt.capsule;
+    const { before } = attempt.state;
     const { disks, snapshots, log } = this.#parts;
     const hasDisk = (await disks.list()).includes(spec.id);
     if (isCold && hasDisk) {
@@ -181,10 +198,11 @@ export class Resumes {
     const { generation, refused } = await snapshots.latest(spec.id);
     for (const error of refused) log.error("capsule.refused", { capsule: spec.id, error });
     if (generation === null) throw noGeneration(refused[0]);
+    const diskGeneration = before.status === "paused" ? before.pause.diskGeneration : null;
     const toSource = (generation: Generation): CapsuleSource => ({
       kind: "memory",
       generation,
-      isDiskKept: hasDisk && pause?.diskGeneration === generation.manifest.generation,
+      isDiskKept: hasDisk && diskGeneration === generation.manifest.generation,
       savedToken: spec.accessToken,
     });
     yield toSource(generation);
@@ -204,21 +222,21 @@ export class Resumes {
   }
 
   async #start(
-    capsule: Capsule,
-    spec: CapsuleSpec,
+    attempt: Attempt,
     { sources, isDoubted }: { sources: AsyncIterable<CapsuleSource>; isDoubted: boolean },
   ): Promise<ResumedFrom> {
-    const { log, journal, snapshots } = this.#parts;
-    const newest = capsule.pause?.generation ?? null;
+    const { log, snapshots } = this.#parts;
+    const { capsule, spec } = attempt;
+    const { before, operation } = attempt.state;
+    const newest = before.status === "paused" ? before.pause.generation : null;
     let refusal: unknown;
     for await (const source of sources) {
       // Once the guest runs, its disk is no generation's any more.
-      if (capsule.pause) capsule.pause = { ...capsule.pause, diskGeneration: null };
-      if (capsule.pause) journal.markPause(spec.id, "resuming", capsule.pause);
+      this.#note(attempt, { diskGeneration: null });
       capsule.progress = newProgress(capsule.progress);
       const { progress } = capsule;
       try {
-        const { signal } = capsule.abort;
+        const { signal } = operation;
         // What was found when a guest wanted it is found again only by reading all.
         if (isDoubted && source.kind === "memory") await snapshots.prepareMap(source.generation);
         await buildCapsule(this.#parts, spec, { verb: "resume", source, progress, signal });
@@ -228,10 +246,20 @@ export class Resumes {
         if (!isGenerationUnusable(error)) throw error;
         log.error("capsule.refused", { capsule: spec.id, error });
         refusal = error;
-        await this.#pauses.free(capsule);
+        await this.#seals.free(capsule);
       }
     }
     throw noGeneration(refusal);
+  }
+
+  /** What is not as it was before the resume any more. */
+  #note(attempt: Attempt, change: Partial<Paused["pause"]>): void {
+    const { capsule, state } = attempt;
+    const { before } = state;
+    if (before.status !== "paused") return;
+    const to: Resuming = { ...state, before: { ...before, pause: { ...before.pause, ...change } } };
+    state.operation.signal.throwIfAborted();
+    attempt.state = this.#states.move(capsule, { from: state, to });
   }
 
   async #dropReplaced(id: string): Promise<void> {
@@ -256,34 +284,30 @@ export class Resumes {
     }
   }
 
-  async #undo(capsule: Capsule, error: unknown): Promise<void> {
-    const { journal, log } = this.#parts;
-    const { spec, pause } = capsule;
-    log.warn("capsule.resume-failed", { capsule: spec.id, error, ...capsule.progress.timings });
+  async #undo({ capsule, state }: Attempt, error: unknown): Promise<void> {
+    const { spec, progress } = capsule;
+    const { disks, log } = this.#parts;
+    log.warn("capsule.resume-failed", { capsule: spec.id, error, ...progress.timings });
     // A destroy removes what there is.
-    if (capsule.status !== "resuming") return;
+    if (capsule.state !== state) return;
     try {
-      await this.#pauses.free(capsule);
-      await this.#parts.disks.putBack(spec.id);
+      await this.#seals.free(capsule);
+      await disks.putBack(spec.id);
     } catch (cause) {
       log.error("capsule.stuck", { capsule: spec.id, error: cause });
     }
-    if (capsule.status !== "resuming" || pause === null) return;
-    if (isEnded(pause)) {
-      journal.markFailed(spec.id, capsule.reason);
-      capsule.pause = null;
-      capsule.status = "error";
-      return;
-    }
-    journal.markPause(spec.id, "paused", capsule.pause ?? pause);
-    capsule.status = "paused";
+    if (capsule.state !== state) return;
+    this.#states.concede(capsule, { from: state, to: state.before });
   }
 
-  #markRunning(capsule: Capsule, spec: CapsuleSpec): void {
-    this.#parts.journal.markRunning(spec, capsule.progress.envdVersion);
-    capsule.spec = spec;
-    capsule.status = "running";
-    capsule.reason = "";
-    capsule.pause = null;
+  #moveToRunning({ capsule, spec, state }: Attempt, from: ResumedFrom): void {
+    const resumed = { operationId: state.operation.id, from };
+    const to: Running = { status: "running", resumed };
+    this.#states.move(capsule, { from: state, to, spec });
   }
+}
+
+/** Its memory is with its VMM and nowhere else. */
+function isHeld(state: Paused | Failed): state is Paused {
+  return state.status === "paused" && isHeldByVmm(state.pause);
 }

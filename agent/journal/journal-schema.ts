@@ -2,21 +2,21 @@
 
 import type { Database } from "bun:sqlite";
 
-const SCHEMA_VERSION = 2;
+const SCHEMA_VERSION = 3;
 // States are checked where they are written: a CHECK could not be changed without a new table.
 const CAPSULES = `
   CREATE TABLE capsules (
     id TEXT PRIMARY KEY,
     state TEXT NOT NULL,
-    step TEXT NOT NULL,
+    reason TEXT NOT NULL,
+    operation_id TEXT NOT NULL,
+    resumed_from TEXT NOT NULL,
+    pause TEXT,
     spec TEXT NOT NULL,
     slot INTEGER,
-    process TEXT,
-    envd_version TEXT NOT NULL DEFAULT '',
-    reason TEXT NOT NULL DEFAULT '',
+    envd_version TEXT NOT NULL,
     created_at INTEGER NOT NULL,
-    last_active_at INTEGER NOT NULL,
-    pause TEXT
+    last_active_at INTEGER NOT NULL
   ) STRICT;
 `;
 const OUTCOMES = `
@@ -29,29 +29,55 @@ const OUTCOMES = `
     PRIMARY KEY (capsule_id, operation_id)
   ) STRICT;
 `;
-/** Version 1 knew no pause. */
+/** Version 1 knew no pause, and its states were those of version 2. */
 const FROM_1 = `
-  ALTER TABLE capsules RENAME TO capsules_1;
+  ALTER TABLE capsules ADD COLUMN pause TEXT;
+`;
+/**
+ * Version 2 had names of its own for some states, a snapshot as a step of a running capsule, and for the
+ * resume of one whose VMM had ended a pause without generation.
+ */
+const FROM_2 = `
+  ALTER TABLE capsules RENAME TO capsules_2;
   ${CAPSULES}
   INSERT INTO capsules
-    SELECT id, state, step, spec, slot, process, envd_version, reason, created_at, last_active_at, NULL
-    FROM capsules_1;
-  DROP TABLE capsules_1;
+    SELECT id,
+      CASE
+        WHEN state = 'creating' THEN 'starting'
+        WHEN state = 'destroying' THEN 'stopping'
+        WHEN state = 'failed' THEN 'error'
+        WHEN state = 'running' AND step = 'capture' THEN 'snapshotting'
+        ELSE state
+      END,
+      reason,
+      COALESCE(pause ->> '$.operationId', spec ->> '$.operationId'),
+      '',
+      CASE
+        WHEN pause ->> '$.generation' IS NULL AND pause ->> '$.durableAtMs' IS NOT NULL THEN NULL
+        ELSE pause
+      END,
+      spec, slot, envd_version, created_at, last_active_at
+    FROM capsules_2;
+  DROP TABLE capsules_2;
 `;
 
+/** By the version that it changes into the next one; a new file has none of them. */
 const CHANGES = new Map([
-  [0, CAPSULES + OUTCOMES],
   [1, FROM_1],
+  [2, FROM_2],
 ]);
 
 /** Brings a new or older journal to the present version. Throws if it is of a later one. */
 export function prepareSchema(db: Database, path: string): void {
   const found = db.query<{ user_version: number }, []>("PRAGMA user_version").get();
   const version = found?.user_version ?? 0;
-  if (version === SCHEMA_VERSION) return;
-  const change = CHANGES.get(version);
-  if (change === undefined) {
+  if (version < 0 || version > SCHEMA_VERSION) {
     throw new Error(`the journal ${path} is of version ${version}, not ${SCHEMA_VERSION}`);
   }
-  db.transaction(() => db.run(`${change} PRAGMA user_version = ${SCHEMA_VERSION};`))();
+  if (version === SCHEMA_VERSION) return;
+  const changes =
+    version === 0
+      ? [CAPSULES, OUTCOMES]
+      : [...CHANGES].flatMap(([from, change]) => (from >= version ? [change] : []));
+  db.transaction(() => db.run(`${changes.join("")} PRAGMA user_version = ${SCHEMA_VERSION};`))();
 }

@@ -1,4 +1,5 @@
-import { afterEach, beforeEach, expect, test } from "bun:test";
+import { Database } from "bun:sqlite";
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { mkdtemp, readdir, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -23,6 +24,15 @@ const SPEC: CapsuleSpec = {
   accessToken: "token",
 };
 
+const RUNNING = {
+  state: "running",
+  reason: "",
+  operationId: "second",
+  resumedFrom: "disk",
+  pause: null,
+  envdVersion: "0.6.13",
+} as const;
+
 let dir: string;
 let path: string;
 
@@ -39,10 +49,8 @@ test("what was written is there for the next program", () => {
   {
     using journal = new Journal(path);
     journal.claim(SPEC, NOW);
-    journal.beginStep(SPEC.id, "network");
     journal.setSlot(SPEC.id, 7);
-    journal.setProcess(SPEC.id, { pid: 1, startTime: "2", keeperPid: 3, keeperStartTime: "4" });
-    journal.markRunning(SPEC, "0.6.13");
+    journal.writeState(SPEC, RUNNING);
     journal.saveActivity(new Map([[SPEC.id, LATER]]));
   }
   using journal = new Journal(path);
@@ -51,10 +59,11 @@ test("what was written is there for the next program", () => {
     {
       spec: SPEC,
       state: "running",
-      step: "running",
+      reason: "",
+      operationId: "second",
+      resumedFrom: "disk",
       slot: 7,
       envdVersion: "0.6.13",
-      reason: "",
       createdAt: NOW,
       lastActiveAt: LATER,
       pause: null,
@@ -109,20 +118,19 @@ test("outcomes are forgotten once they are old", () => {
 
 test("a pause is kept with everything that a resume needs", () => {
   using journal = new Journal(path);
-  const pause = { ...newPause("ttl_expired", "second"), generation: 3, durableAtMs: 5 };
+  const pause = { ...newPause("ttl_expired"), generation: 3, durableAtMs: 5 };
   journal.claim(SPEC, NOW);
   journal.setSlot(SPEC.id, 7);
-  journal.markPause(SPEC.id, "paused", pause);
-  journal.clearHost(SPEC.id);
+  journal.writeState(SPEC, { ...RUNNING, state: "paused", resumedFrom: "", pause });
+  journal.setSlot(SPEC.id, null);
 
   expect(journal.rows()).toMatchObject([{ state: "paused", slot: null, pause }]);
-  journal.markRunning({ ...SPEC, timeoutSec: 9 }, "0.6.13");
+  journal.writeState({ ...SPEC, timeoutSec: 9 }, RUNNING);
   const running = { state: "running", pause: null, spec: { timeoutSec: 9 } };
   expect(journal.rows()).toMatchObject([running]);
 });
 
-test("a journal of version 1 keeps its capsules", async () => {
-  const { Database } = await import("bun:sqlite");
+test("a journal of version 1 keeps its capsules", () => {
   const old = new Database(path, { strict: true });
   old.run(`
     CREATE TABLE capsules (id TEXT PRIMARY KEY, state TEXT NOT NULL CHECK (state IN ('running')),
@@ -142,14 +150,84 @@ test("a journal of version 1 keeps its capsules", async () => {
   old.close();
 
   using journal = new Journal(path);
-  journal.markPause(SPEC.id, "pausing", newPause("requested", "op"));
+  const pause = newPause("requested");
+  journal.writeState(SPEC, { ...RUNNING, state: "pausing", pause });
 
-  expect(journal.rows()).toMatchObject([{ spec: SPEC, state: "pausing", slot: 7 }]);
+  expect(journal.rows()).toMatchObject([{ spec: SPEC, state: "pausing", slot: 7, pause }]);
 });
 
-test("a journal of a later version is refused", async () => {
+describe("a journal of version 2", () => {
+  const paused = { reason: "requested", operationId: "op", generation: 3, diskGeneration: 3 };
+  const old = {
+    "no pause": null,
+    durable: { ...paused, durableAtMs: 5 },
+    held: { ...paused, durableAtMs: null, diskGeneration: null },
+    ended: { ...paused, durableAtMs: 5, generation: null, diskGeneration: null },
+  } as const;
+  const now = (name: "durable" | "held") => {
+    const { operationId: _, ...pause } = old[name];
+    return { ...pause, isLost: false };
+  };
+  const operationId = "op";
+  const cases: [string, string, keyof typeof old, object][] = [
+    ["creating", "vmm", "no pause", { state: "starting", operationId: "first", pause: null }],
+    ["running", "running", "no pause", { state: "running", pause: null }],
+    ["running", "capture", "no pause", { state: "snapshotting", pause: null }],
+    ["pausing", "running", "held", { state: "pausing", operationId, pause: now("held") }],
+    ["paused", "running", "durable", { state: "paused", pause: now("durable") }],
+    ["resuming", "network", "held", { state: "resuming", operationId, pause: now("held") }],
+    ["resuming", "network", "durable", { state: "resuming", pause: now("durable") }],
+    // Of one whose VMM had ended.
+    ["resuming", "network", "ended", { state: "resuming", reason: "why", pause: null }],
+    ["destroying", "running", "no pause", { state: "stopping" }],
+    ["failed", "running", "no pause", { state: "error", reason: "why" }],
+  ];
+
+  test.each(cases)("keeps a capsule that was %s, at %s, %s", (state, step, pause, row) => {
+    const db = new Database(path, { strict: true });
+    db.run(`
+      CREATE TABLE capsules (id TEXT PRIMARY KEY, state TEXT NOT NULL, step TEXT NOT NULL,
+        spec TEXT NOT NULL, slot INTEGER, process TEXT, envd_version TEXT NOT NULL DEFAULT '',
+        reason TEXT NOT NULL DEFAULT '', created_at INTEGER NOT NULL,
+        last_active_at INTEGER NOT NULL, pause TEXT) STRICT;
+      CREATE TABLE outcomes (capsule_id TEXT NOT NULL, operation_id TEXT NOT NULL,
+        code TEXT NOT NULL, message TEXT NOT NULL, finished_at INTEGER NOT NULL,
+        PRIMARY KEY (capsule_id, operation_id)) STRICT;
+      PRAGMA user_version = 2;`);
+    db.query(
+      `INSERT INTO capsules VALUES ('cl-a', $state, $step, $spec, 7, NULL, 'v', 'why', 1, 2, $pause)`,
+    ).run({
+      state,
+      step,
+      spec: JSON.stringify(SPEC),
+      pause: old[pause] && JSON.stringify(old[pause]),
+    });
+    db.close();
+
+    using journal = new Journal(path);
+
+    expect(journal.rows()).toMatchObject([{ spec: SPEC, slot: 7, envdVersion: "v", ...row }]);
+  });
+});
+
+test("a write that cannot be done says why, and nothing of it is written", () => {
+  using journal = new Journal(path);
+  journal.claim(SPEC, NOW);
+  const other = new Database(path);
+  other.run("BEGIN IMMEDIATE");
+
+  expect(() => journal.writeState(SPEC, RUNNING)).toThrow("The host cannot write its journal");
+  expect(() => journal.finishDestroy(SPEC.id, NOW)).toThrow("The host cannot write its journal");
+  expect(journal.rows()).toMatchObject([{ state: "starting" }]);
+
+  other.run("ROLLBACK");
+  other.close();
+  journal.writeState(SPEC, RUNNING);
+  expect(journal.rows()).toMatchObject([{ state: "running" }]);
+});
+
+test("a journal of a later version is refused", () => {
   new Journal(path)[Symbol.dispose]();
-  const { Database } = await import("bun:sqlite");
   const db = new Database(path);
   db.run("PRAGMA user_version = 99");
   db.close();

@@ -1,9 +1,12 @@
-// The agent's memory across crashes: a row per capsule, written and synced before each step that
-// changes the world. After a kill at any point the rows name everything that can be left over.
+// The agent's memory across crashes: a row per capsule, written and synced before each change of the world.
+// After a kill at any point the rows name every capsule that can have something left over.
+//
+// Each write throws AgentError if it cannot be done (resource_exhausted on a full disk, else unavailable);
+// nothing is written then.
 
-import { Database } from "bun:sqlite";
+import { Database, SQLiteError } from "bun:sqlite";
 import { closeSync, openSync } from "node:fs";
-import type { AgentErrorCode } from "../errors.ts";
+import { AgentError, type AgentErrorCode } from "../errors.ts";
 import { type CapsuleSpec, parseSpec } from "./capsule-spec.ts";
 import { prepareSchema } from "./journal-schema.ts";
 import { type PauseRecord, parsePause } from "./pause-record.ts";
@@ -11,40 +14,37 @@ import { type PauseRecord, parsePause } from "./pause-record.ts";
 /** In place of an operation id: every create of that capsule. */
 const ANY_OPERATION = "";
 
-/** Those in -ing are half done; failed is a capsule whose VMM ended by itself. */
+/** What a capsule is in the middle of, or has come to. */
 export type JournalState =
-  | "creating"
+  | "starting"
   | "running"
+  | "snapshotting"
   | "pausing"
   | "paused"
   | "resuming"
-  | "destroying"
-  | "failed";
+  | "stopping"
+  | "error";
 
-/** Pids with their start times, for whoever reads the journal after a crash. */
-export interface ProcessIdentity {
-  readonly pid: number;
-  readonly startTime: string;
-  readonly keeperPid: number;
-  readonly keeperStartTime: string;
-}
-
-export interface CapsuleRow {
-  readonly spec: CapsuleSpec;
+/** A capsule's state with all that the next agent needs to go on from it. */
+export interface StateRecord {
   readonly state: JournalState;
-  /** The step of the create, resume or capture that was begun last. */
-  readonly step: string;
-  readonly slot: number | null;
-  readonly envdVersion: string;
+  /** Why it is in error, or was before its resume; else empty. */
   readonly reason: string;
-  readonly createdAt: Date;
-  readonly lastActiveAt: Date;
-  /** Of one that is pausing, paused or resuming; null otherwise. */
+  /** Of what it is in the middle of, or of the resume that made it run; else empty. */
+  readonly operationId: string;
+  /** What that resume brought it back from; else empty. */
+  readonly resumedFrom: string;
+  /** Of one that is pausing or paused, or was before its resume; else null. */
   readonly pause: PauseRecord | null;
 }
 
-/** The step of a running capsule that stands still for a generation of it to be made. */
-export const CAPTURE_STEP = "capture";
+export interface CapsuleRow extends StateRecord {
+  readonly spec: CapsuleSpec;
+  readonly slot: number | null;
+  readonly envdVersion: string;
+  readonly createdAt: Date;
+  readonly lastActiveAt: Date;
+}
 
 /** How a create ended that left no capsule. */
 export interface Outcome {
@@ -53,15 +53,16 @@ export interface Outcome {
 }
 
 interface StoredRow {
-  spec: string;
   state: JournalState;
-  step: string;
+  reason: string;
+  operation_id: string;
+  resumed_from: string;
+  pause: string | null;
+  spec: string;
   slot: number | null;
   envd_version: string;
-  reason: string;
   created_at: number;
   last_active_at: number;
-  pause: string | null;
 }
 
 export class Journal implements Disposable {
@@ -86,81 +87,67 @@ export class Journal implements Disposable {
 
   /** A create begins: from here on the capsule is either finished or undone. */
   claim(spec: CapsuleSpec, now: Date): void {
-    this.#db
-      .query(
-        `INSERT INTO capsules (id, state, step, spec, created_at, last_active_at)
-         VALUES ($id, 'creating', 'claim', $spec, $now, $now)`,
-      )
-      .run({ id: spec.id, spec: JSON.stringify(spec), now: now.getTime() });
+    this.#write(() =>
+      this.#db
+        .query(
+          `INSERT INTO capsules (id, state, reason, operation_id, resumed_from, spec, envd_version,
+             created_at, last_active_at)
+           VALUES ($id, 'starting', '', $operationId, '', $spec, '', $now, $now)`,
+        )
+        .run({
+          id: spec.id,
+          operationId: spec.operationId,
+          spec: JSON.stringify(spec),
+          now: now.getTime(),
+        }),
+    );
   }
 
-  /** The step is about to change the world. */
-  beginStep(id: string, step: string): void {
-    this.#db.query("UPDATE capsules SET step = $step WHERE id = $id").run({ id, step });
+  /** The capsule is in that state from now on, and is what the spec says. */
+  writeState(spec: CapsuleSpec, record: StateRecord & { readonly envdVersion: string }): void {
+    const { state, reason, operationId, resumedFrom, pause, envdVersion } = record;
+    this.#write(() =>
+      this.#db
+        .query(
+          `UPDATE capsules SET state = $state, reason = $reason, operation_id = $operationId,
+             resumed_from = $resumedFrom, pause = $pause, spec = $spec, envd_version = $envdVersion
+           WHERE id = $id`,
+        )
+        .run({
+          ...{ id: spec.id, state, reason, operationId, resumedFrom, envdVersion },
+          pause: pause === null ? null : JSON.stringify(pause),
+          spec: JSON.stringify(spec),
+        }),
+    );
   }
 
-  setSlot(id: string, slot: number): void {
-    this.#db.query("UPDATE capsules SET slot = $slot WHERE id = $id").run({ id, slot });
-  }
-
-  setProcess(id: string, process: ProcessIdentity): void {
-    const text = JSON.stringify(process);
-    this.#db.query("UPDATE capsules SET process = $text WHERE id = $id").run({ id, text });
-  }
-
-  /** Its create or resume succeeded, or its capture is over; it is what the spec says from now on. */
-  markRunning(spec: CapsuleSpec, envdVersion: string): void {
-    this.#db
-      .query(
-        `UPDATE capsules SET state = 'running', step = 'running', envd_version = $envdVersion,
-           spec = $text, pause = NULL, reason = '' WHERE id = $id`,
-      )
-      .run({ id: spec.id, envdVersion, text: JSON.stringify(spec) });
-  }
-
-  /** The capsule is on its way into or out of a pause, or rests in one. */
-  markPause(id: string, state: "pausing" | "paused" | "resuming", pause: PauseRecord): void {
-    const text = JSON.stringify(pause);
-    this.#db
-      .query("UPDATE capsules SET state = $state, pause = $text WHERE id = $id")
-      .run({ id, state, text });
-  }
-
-  /** It has no VMM, control group and network slot any more. */
-  clearHost(id: string): void {
-    this.#db.query("UPDATE capsules SET slot = NULL, process = NULL WHERE id = $id").run({ id });
-  }
-
-  markDestroying(id: string): void {
-    this.#db.query("UPDATE capsules SET state = 'destroying' WHERE id = $id").run({ id });
-  }
-
-  markFailed(id: string, reason: string): void {
-    this.#db
-      .query("UPDATE capsules SET state = 'failed', reason = $reason WHERE id = $id")
-      .run({ id, reason });
+  /** The slot that it is about to use; null: it has nothing in one any more. */
+  setSlot(id: string, slot: number | null): void {
+    this.#write(() =>
+      this.#db.query("UPDATE capsules SET slot = $slot WHERE id = $id").run({ id, slot }),
+    );
   }
 
   /** Nothing of it is left, and nobody ever knew of it. */
   forget(id: string): void {
-    this.#db.query("DELETE FROM capsules WHERE id = $id").run({ id });
+    this.#write(() => this.#delete(id));
   }
 
   /** Nothing of the capsule is left; its create had this outcome. */
   finishCreate(spec: CapsuleSpec, outcome: Outcome, now: Date): void {
-    this.#db.transaction(() => {
-      this.#db.query("DELETE FROM capsules WHERE id = $id").run({ id: spec.id });
+    this.#write(() => {
+      this.#delete(spec.id);
       this.#remember(spec.id, spec.operationId, outcome, now);
-    })();
+    });
   }
 
   /** Nothing of the capsule is left, and no create of that id may ever begin again. */
   finishDestroy(id: string, now: Date): void {
     const outcome: Outcome = { code: "aborted", message: `Capsule "${id}" was destroyed` };
-    this.#db.transaction(() => {
-      this.#db.query("DELETE FROM capsules WHERE id = $id").run({ id });
+    this.#write(() => {
+      this.#delete(id);
       this.#remember(id, ANY_OPERATION, outcome, now);
-    })();
+    });
   }
 
   /** How that create ended, if it has and left nothing; null otherwise. */
@@ -174,18 +161,33 @@ export class Journal implements Disposable {
   }
 
   forgetOutcomes(before: Date): void {
-    this.#db.query("DELETE FROM outcomes WHERE finished_at < $at").run({ at: before.getTime() });
+    this.#write(() =>
+      this.#db.query("DELETE FROM outcomes WHERE finished_at < $at").run({ at: before.getTime() }),
+    );
   }
 
   saveActivity(times: ReadonlyMap<string, Date>): void {
     const update = this.#db.query("UPDATE capsules SET last_active_at = $at WHERE id = $id");
-    this.#db.transaction(() => {
+    this.#write(() => {
       for (const [id, at] of times) update.run({ id, at: at.getTime() });
-    })();
+    });
   }
 
   [Symbol.dispose](): void {
     this.#db.close();
+  }
+
+  /** All of it or nothing, and synced. */
+  #write(work: () => void): void {
+    try {
+      this.#db.transaction(work)();
+    } catch (error) {
+      throw writeFailure(error) ?? error;
+    }
+  }
+
+  #delete(id: string): void {
+    this.#db.query("DELETE FROM capsules WHERE id = $id").run({ id });
   }
 
   #remember(id: string, operationId: string, outcome: Outcome, now: Date): void {
@@ -205,16 +207,29 @@ export class Journal implements Disposable {
   }
 }
 
+/** Null: it was not the disk's fault. */
+function writeFailure(cause: unknown): AgentError | null {
+  const code = cause instanceof SQLiteError ? (cause.code ?? "") : "";
+  if (code === "SQLITE_FULL") {
+    const message = "The host has no space left";
+    return new AgentError("resource_exhausted", message, { subject: "host", cause });
+  }
+  if (!/^SQLITE_(BUSY|CANTOPEN|IOERR|LOCKED|READONLY)/.test(code)) return null;
+  const message = "The host cannot write its journal";
+  return new AgentError("unavailable", message, { subject: "host", cause });
+}
+
 function toRow(row: StoredRow): CapsuleRow {
   return {
-    spec: parseSpec(row.spec),
     state: row.state,
-    step: row.step,
+    reason: row.reason,
+    operationId: row.operation_id,
+    resumedFrom: row.resumed_from,
+    pause: row.pause === null ? null : parsePause(row.pause),
+    spec: parseSpec(row.spec),
     slot: row.slot,
     envdVersion: row.envd_version,
-    reason: row.reason,
     createdAt: new Date(row.created_at),
     lastActiveAt: new Date(row.last_active_at),
-    pause: row.pause === null ? null : parsePause(row.pause),
   };
 }

@@ -9,33 +9,28 @@ const Nullable = Type.Union([Type.Integer(), Type.Null()]);
 const PauseRecord = Type.Object({
   /** ttl_expired: the agent paused it since nobody used it. */
   reason: Type.Union([Type.Literal("requested"), Type.Literal("ttl_expired")]),
-  /** UUID of the operation that paused or resumes it; empty if the agent did it by itself. */
-  operationId: Type.String(),
   /** The generation that the pause makes; null until it is stopped. */
   generation: Nullable,
-  /** Milliseconds since 1970; null while its memory is nowhere but with its VMM. */
+  /** Milliseconds since 1970; null while its memory is nowhere but with its VMM, or was lost with it. */
   durableAtMs: Nullable,
+  /** Its VMM ended before its memory was durable. */
+  isLost: Type.Boolean({ default: false }),
   /** The generation whose disk the capsule's own still is; null: it went on, or may have. */
   diskGeneration: Nullable,
 });
 export type PauseRecord = Static<typeof PauseRecord>;
 export type PauseReason = PauseRecord["reason"];
 
-export function newPause(reason: PauseReason, operationId: string): PauseRecord {
-  const nothing = { generation: null, durableAtMs: null, diskGeneration: null };
-  return { reason, operationId, ...nothing };
+export function newPause(reason: PauseReason): PauseRecord {
+  return { reason, generation: null, durableAtMs: null, isLost: false, diskGeneration: null };
 }
 
-/** For the resume of a capsule that was not paused: its VMM had ended. */
-export function endedPause(now: Date): PauseRecord {
-  return { ...newPause("requested", ""), durableAtMs: now.getTime() };
+/** Whether its memory is with its VMM and nowhere else. */
+export function isHeldByVmm({ durableAtMs, isLost }: PauseRecord): boolean {
+  return durableAtMs === null && !isLost;
 }
 
-export function isEnded({ generation, durableAtMs }: PauseRecord): boolean {
-  return generation === null && durableAtMs !== null;
-}
-
-/** Throws if the text is not what `JSON.stringify` made of a record. */
+/** Throws if the text is not what `JSON.stringify` made of a record, here or in an earlier version. */
 export function parsePause(text: string): PauseRecord {
   return Value.Parse(PauseRecord, JSON.parse(text));
 }

@@ -1,5 +1,5 @@
-// Makes a capsule run step by step, a new one or a paused one. Each step is journalled before it acts;
-// what a failure leaves behind is for takeDown or freeHost, which need no more than the journal knows.
+// Makes a capsule run step by step, a new one or a paused one. What a failure or a crash leaves behind is for
+// takeDown or freeHost: all of it carries the capsule's id, but for the network slot, which the journal knows.
 
 import { chown, mkdir } from "node:fs/promises";
 import { AgentError } from "../errors.ts";
@@ -63,7 +63,6 @@ export async function buildCapsule(
   const { failpoints } = parts;
   const step = async <T>(name: string, run: () => Promise<T>): Promise<T> => {
     signal.throwIfAborted();
-    parts.journal.beginStep(spec.id, name);
     const startedAt = performance.now();
     try {
       return await run();
@@ -183,8 +182,6 @@ async function startVmm(
       : await parts.vmm.boot(vmmSpec);
   progress.vmm = vmm;
   parts.failpoints.reach(`${verb}.after-boot`);
-  const { pid, startTime, keeperPid, keeperStartTime } = vmm;
-  parts.journal.setProcess(spec.id, { pid, startTime, keeperPid, keeperStartTime });
   return vmm;
 }
 

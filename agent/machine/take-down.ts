@@ -16,10 +16,15 @@ export interface CapsuleRemains {
 
 /**
  * Ends the VMM, then removes memory, disk, cgroup, run directory, console logs and network slot, in the
- * reverse order of a create. Throws at the first part that cannot be removed; the rest stays, so that
- * nothing is removed under a VMM that lives.
+ * reverse order of a create. `forget` is called when nothing but the slot is left: the journal MUST not name
+ * a slot that another capsule may have. Throws at the first part that cannot be removed; the rest stays, so
+ * that nothing is removed under a VMM that lives.
  */
-export async function takeDown(parts: HostParts, remains: CapsuleRemains): Promise<void> {
+export async function takeDown(
+  parts: HostParts,
+  remains: CapsuleRemains,
+  forget: () => void,
+): Promise<void> {
   const { id, slot } = remains;
   const { failpoints } = parts;
   await endVmm(parts, remains);
@@ -33,15 +38,14 @@ export async function takeDown(parts: HostParts, remains: CapsuleRemains): Promi
   await removeRunning(parts, id);
   await removeConsoleLogs(consoleLogPath(parts.logsDir, id));
   failpoints.reach("destroy.after-cgroup");
+  forget();
+  failpoints.reach("destroy.after-finish");
 
   if (slot !== null) await parts.network.release(slot);
   failpoints.reach("destroy.after-network");
 }
 
-/**
- * The same for a capsule that is to rest: disk, memory on disk and console logs stay. The journal knows
- * then that it has nothing else.
- */
+/** The same for a capsule that is to rest: disk, memory on disk and console logs stay. */
 export async function freeHost(parts: HostParts, remains: CapsuleRemains): Promise<void> {
   const { id, slot } = remains;
   const { failpoints } = parts;
@@ -50,9 +54,10 @@ export async function freeHost(parts: HostParts, remains: CapsuleRemains): Promi
   await parts.snapshots.forgetVmm(id);
   await removeRunning(parts, id);
   failpoints.reach("seal.after-cgroup");
-  if (slot !== null) await parts.network.release(slot);
+  if (slot === null) return;
+  parts.journal.setSlot(id, null);
+  await parts.network.release(slot);
   failpoints.reach("seal.after-network");
-  parts.journal.clearHost(id);
 }
 
 async function endVmm(parts: HostParts, { id, vmm }: CapsuleRemains): Promise<void> {

@@ -10,6 +10,16 @@ import { SLOT_MAX } from "./slot.ts";
 
 export const CLAIMS_DIR = "/run/wrenn";
 
+/** Every number is somebody's. */
+export class NoSlotError extends Error {
+  override readonly name = "NoSlotError";
+  readonly code = "no_slot";
+
+  constructor() {
+    super("no network slot is free");
+  }
+}
+
 export class SlotClaims {
   readonly #kernel: Kernel;
   readonly #tag: string;
@@ -56,7 +66,8 @@ export class SlotClaims {
   }
 
   /**
-   * Claims a number that nobody has, after the one claimed last so that numbers rest before reuse.
+   * Claims a number that nobody has, after the one claimed last so that numbers rest before reuse. Throws
+   * NoSlotError.
    */
   async claimNext(): Promise<number> {
     const taken = new Set(await readdir(this.#slotsDir));
@@ -66,7 +77,7 @@ export class SlotClaims {
       if (taken.has(String(index)) && !(await this.#freeIfAbandoned(index))) continue;
       if (await this.#link(index)) return index;
     }
-    throw new Error("no network slot is free");
+    throw new NoSlotError();
   }
 
   /** Claims this number, which may already be ours. Throws if another agent has it. */

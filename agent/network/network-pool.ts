@@ -76,7 +76,7 @@ export class NetworkPool {
     return describeSlot(this.#tag, index);
   }
 
-  /** A slot for one capsule: a ready one, else one made now. Throws "no network slot is free". */
+  /** A slot for one capsule: a ready one, else one made now. Throws NoSlotError. */
   async acquire(): Promise<NetworkSlot> {
     if (this.#closed) throw new Error("The network pool is closed");
     const slot = this.#ready.shift() ?? (await this.#track(this.#make()));

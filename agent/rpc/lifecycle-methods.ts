@@ -67,7 +67,7 @@ export function lifecycleMethods(
       answer("ResumeSandbox", async () => {
         const id = parseCapsuleId(request.sandboxId);
         const { view, from } = await capsules.resume(id, parseResume(request));
-        return { ...toStarted(view, deps), resumedFrom: from };
+        return { ...toStarted(view, deps), resumedFrom: from ?? "" };
       }),
   };
 }

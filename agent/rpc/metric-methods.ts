@@ -3,7 +3,7 @@
 
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
-import type { CapsuleStatus } from "../capsules/capsule.ts";
+import type { VisibleStatus } from "../capsules/capsule-view.ts";
 import type { Capsules } from "../capsules/capsules.ts";
 import { invalidField } from "../errors.ts";
 import type { Log } from "../log.ts";
@@ -14,7 +14,7 @@ import { parseCapsuleId } from "./requests.ts";
 import { toConnectError } from "./rpc-errors.ts";
 
 /** A capsule at rest has what it used before. */
-const MEASURED: ReadonlySet<CapsuleStatus> = new Set(["running", "pausing", "paused", "resuming"]);
+const MEASURED: ReadonlySet<VisibleStatus> = new Set(["running", "pausing", "paused", "resuming"]);
 
 export interface MetricDeps {
   readonly capsules: Capsules;

@@ -49,8 +49,8 @@ export async function makeWarm(
     await snapshots.prepareMap(published);
   } finally {
     progress.guest?.close();
-    await takeDown(parts, { id: spec.id, slot: progress.slot, vmm: progress.vmm });
-    journal.forget(spec.id);
+    const { slot, vmm } = progress;
+    await takeDown(parts, { id: spec.id, slot, vmm }, () => journal.forget(spec.id));
   }
   const total_ms = Math.round(performance.now() - startedAt);
   log.info("warm.made", { directory, ...progress.timings, total_ms });
