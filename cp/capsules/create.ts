@@ -12,7 +12,7 @@ import { CREATE_TIMEOUT_MS, DESTROY_TIMEOUT_MS } from "../agents/limits.ts";
 import { ENDED_STATES } from "../capsule-states.ts";
 import { secondsFromNow } from "../db/time.ts";
 import { AppError } from "../errors.ts";
-import { type EventActor, recordCapsuleEvents } from "../events/outbox.ts";
+import { type EventActor, recordEvents } from "../events/outbox.ts";
 import { answerOnce, type Claim } from "../idempotency/answer-once.ts";
 import { freeKey, type KeyedRequest, keepOutcome } from "../idempotency/service.ts";
 import { lockHost, selectCandidateHosts } from "../scheduler/host-loads.ts";
@@ -21,14 +21,9 @@ import { findTemplate, hostsOfTemplate } from "../templates/service.ts";
 import type { TemplateRow } from "../templates/template.ts";
 import type { CapsuleRow, NewCapsule } from "./capsule.ts";
 import type { CapsuleDeps } from "./deps.ts";
+import { insertionEvent } from "./events.ts";
 import { DISK_SIZE_MB, MEMORY_MB_DEFAULT, MEMORY_MB_MIN, VCPUS_DEFAULT } from "./limits.ts";
-import {
-  insertionEvent,
-  moveCapsule,
-  moveCapsuleIn,
-  moveFromAnyIn,
-  runningColumns,
-} from "./moves.ts";
+import { moveCapsule, moveCapsuleIn, moveFromAnyIn, runningColumns } from "./moves.ts";
 import { insertCapsule, selectCapsule, updateDeadline } from "./queries.ts";
 import { recordedCapsule, settledCreate } from "./settled.ts";
 
@@ -123,7 +118,7 @@ async function placeCapsule(
         operationId: deps.operations.next(),
         stateDeadline: secondsFromNow(PENDING_DEADLINE_SEC),
       });
-      await recordCapsuleEvents(tx, [insertionEvent(row, request.actor)]);
+      await recordEvents(tx, [insertionEvent(row, request.actor)]);
       return { row, host };
     });
     if (placed !== null) return placed;

@@ -8,7 +8,8 @@ import { msSince, secondsFromNow } from "../db/time.ts";
 import type { EventActor } from "../events/outbox.ts";
 import type { CapsuleRow } from "./capsule.ts";
 import type { CapsuleDeps } from "./deps.ts";
-import { type MoveEvent, moveCapsule } from "./moves.ts";
+import type { MoveEvent } from "./events.ts";
+import { moveCapsule } from "./moves.ts";
 import { selectCapsule, updateDeadline } from "./queries.ts";
 
 /** The host's answer, and time to write it down. */

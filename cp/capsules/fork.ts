@@ -10,16 +10,16 @@ import { FORK_TIMEOUT_MS } from "../agents/limits.ts";
 import type { Db } from "../db/client.ts";
 import { secondsFromNow } from "../db/time.ts";
 import { AppError } from "../errors.ts";
-import { type EventActor, recordCapsuleEvents } from "../events/outbox.ts";
+import { type EventActor, recordEvents } from "../events/outbox.ts";
 import type { Claim } from "../idempotency/answer-once.ts";
 import { lockHost } from "../scheduler/host-loads.ts";
 import { countRoom } from "../scheduler/placement.ts";
 import type { CapsuleRow, ForkResult } from "./capsule.ts";
 import { failCapsule, finishStart, STARTING_DEADLINE_SEC, type StartingCapsule } from "./create.ts";
 import type { CapsuleDeps } from "./deps.ts";
+import { insertionEvent } from "./events.ts";
 import type { RunningCapsule } from "./find-on-host.ts";
 import { stopping } from "./host-change.ts";
-import { insertionEvent } from "./moves.ts";
 import { insertCapsule, updateDeadline } from "./queries.ts";
 import { createFailure, recordedCapsule, settledCreate } from "./settled.ts";
 
@@ -136,7 +136,7 @@ async function placeForks(
       } as const;
       rows.push(await insertCapsule(tx, row));
     }
-    await recordCapsuleEvents(
+    await recordEvents(
       tx,
       rows.map((row) => insertionEvent(row, actor)),
     );

@@ -5,30 +5,14 @@ import { sql } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
 import type { CapsuleState } from "../capsule-states.ts";
 import type { Db, Tx } from "../db/client.ts";
-import {
-  type CapsuleEvent,
-  type EventActor,
-  recordCapsuleEvents,
-  SYSTEM_ACTOR,
-} from "../events/outbox.ts";
+import { recordEvents } from "../events/outbox.ts";
 import type { CapsuleRow } from "./capsule.ts";
+import { type MoveEvent, moveEvent } from "./events.ts";
 import { isLegalMove } from "./lifecycle.ts";
 import { type StateChange, updateState, updateStateOfHost } from "./queries.ts";
 
 export interface Move extends StateChange {
   readonly event?: MoveEvent;
-}
-
-/** What the move tells the world; without one, that the state has changed. */
-export interface MoveEvent {
-  readonly type: CapsuleEvent["type"];
-  readonly outcome: "success" | "error" | "";
-  readonly actor: EventActor;
-  /** Why the platform did it by itself, in the words of the event specification. */
-  readonly reason?: string;
-  /** Deduced from what a host says, not told by whoever did it. */
-  readonly isInferred?: boolean;
-  readonly error?: string;
 }
 
 /**
@@ -43,7 +27,7 @@ export async function moveCapsule(db: Db, move: Move): Promise<CapsuleRow | unde
 export async function moveCapsuleIn(tx: Tx, move: Move): Promise<CapsuleRow | undefined> {
   requireLegal(move.from, move.to);
   const moved = await updateState(tx, move);
-  if (moved !== undefined) await recordCapsuleEvents(tx, [toEvent(moved, move.from, move.event)]);
+  if (moved !== undefined) await recordEvents(tx, [moveEvent(moved, move.from, move.event)]);
   return moved;
 }
 
@@ -84,37 +68,11 @@ export async function moveCapsulesOfHost(
 ): Promise<number> {
   requireLegal(move.from, move.to);
   const moved = await updateStateOfHost(tx, move);
-  await recordCapsuleEvents(
+  await recordEvents(
     tx,
-    moved.map((row) => toEvent(row, move.from, move.event)),
+    moved.map((row) => moveEvent(row, move.from, move.event)),
   );
   return moved.length;
-}
-
-/** The event of a capsule that came to be. */
-export function insertionEvent(row: CapsuleRow, actor: EventActor): CapsuleEvent {
-  return toEvent(row, null, { type: "capsule.state.changed", outcome: "", actor });
-}
-
-function toEvent(
-  row: CapsuleRow,
-  from: CapsuleState | null,
-  event: MoveEvent = { type: "capsule.state.changed", outcome: "", actor: SYSTEM_ACTOR },
-): CapsuleEvent {
-  return {
-    teamId: row.teamId,
-    capsuleId: row.id,
-    type: event.type,
-    outcome: event.outcome,
-    actor: event.actor,
-    metadata: {
-      ...(from === null ? {} : { from }),
-      to: row.status,
-      ...(event.reason === undefined ? {} : { reason: event.reason }),
-      ...(event.isInferred === true ? { inferred: "true" } : {}),
-    },
-    error: event.error ?? "",
-  };
 }
 
 function requireLegal(from: CapsuleState, to: CapsuleState): void {

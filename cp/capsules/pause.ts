@@ -8,6 +8,7 @@ import type { EventActor } from "../events/outbox.ts";
 import type { Claim } from "../idempotency/answer-once.ts";
 import type { CapsuleRow } from "./capsule.ts";
 import type { CapsuleDeps } from "./deps.ts";
+import type { MoveEvent } from "./events.ts";
 import type { RunningCapsule } from "./find-on-host.ts";
 import {
   changing,
@@ -18,7 +19,7 @@ import {
   type Reported,
   runChange,
 } from "./host-change.ts";
-import { type MoveEvent, moveCapsule, moveCapsuleIn, moveFromAny, toldAs } from "./moves.ts";
+import { moveCapsule, moveCapsuleIn, moveFromAny, toldAs } from "./moves.ts";
 
 /**
  * Pauses the running capsule. Throws `invalid_state` when it is not running any more, what the host

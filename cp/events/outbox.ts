@@ -1,6 +1,7 @@
 // Events are written in the transaction that makes them true; delivery reads them from the table.
+// Each noun says which types there are of its own.
 
-import { encodeId, type Id } from "../../proto/ids.ts";
+import type { Id } from "../../proto/ids.ts";
 import type { Db, Queryable } from "../db/client.ts";
 import { events } from "../db/tables.ts";
 import { deleteOldEvents } from "./queries.ts";
@@ -14,57 +15,24 @@ export interface EventActor {
 
 export const SYSTEM_ACTOR: EventActor = { type: "system", id: "", name: "" };
 
-export interface CapsuleEvent {
+export interface NewEvent {
   readonly teamId: Id<"team">;
-  readonly capsuleId: Id<"capsule">;
-  /** `capsule.state.changed` goes to dashboards only, the others to channels too. */
-  readonly type:
-    | "capsule.create"
-    | "capsule.pause"
-    | "capsule.resume"
-    | "capsule.destroy"
-    | "capsule.state.changed";
+  /** What it is about: of which kind, in the words of the event specification, and its external id. */
+  readonly subject: { readonly type: string; readonly id: string };
+  readonly type: string;
   readonly outcome: "success" | "error" | "";
   readonly actor: EventActor;
-  readonly metadata: Record<string, string>;
+  readonly metadata?: Readonly<Record<string, string>>;
   /** The cause when the outcome is `error`; for clients. */
-  readonly error: string;
+  readonly error?: string;
 }
 
-/** Writes events of capsules; `q` is the transaction of the change they tell of. */
-export async function recordCapsuleEvents(
-  q: Queryable,
-  recorded: readonly CapsuleEvent[],
-): Promise<void> {
+/** Writes what happened, in that order; `q` is the transaction of the change that it tells of. */
+export async function recordEvents(q: Queryable, recorded: readonly NewEvent[]): Promise<void> {
   if (recorded.length === 0) return;
-  await q.insert(events).values(
-    recorded.map(({ teamId, capsuleId, type, outcome, actor, metadata, error }) => ({
-      teamId,
-      type,
-      outcome,
-      actor,
-      resource: { type: "sandbox", id: encodeId("capsule", capsuleId) },
-      metadata,
-      error,
-    })),
-  );
-}
-
-export interface SnapshotEvent {
-  readonly teamId: Id<"team">;
-  /** Snapshots are known by name. */
-  readonly name: string;
-  readonly type: "template.snapshot.create" | "template.snapshot.delete";
-  readonly outcome: "success" | "error";
-  readonly actor: EventActor;
-  readonly metadata: Record<string, string>;
-  readonly error: string;
-}
-
-/** Writes an event of a snapshot; `q` is the transaction of the change it tells of. */
-export async function recordSnapshotEvent(q: Queryable, event: SnapshotEvent): Promise<void> {
-  const { name, ...columns } = event;
-  await q.insert(events).values({ ...columns, resource: { type: "snapshot", id: name } });
+  await q
+    .insert(events)
+    .values(recorded.map(({ subject, ...columns }) => ({ ...columns, resource: { ...subject } })));
 }
 
 /** How long events can be delivered, or asked for, after the fact. */
@@ -73,21 +41,4 @@ const EVENTS_TTL_DAYS = 30;
 /** Forgets events past their time, at most `limit`; returns how many. */
 export async function expireEvents(db: Db, limit: number): Promise<number> {
   return await deleteOldEvents(db, { days: EVENTS_TTL_DAYS, limit });
-}
-
-export interface HostEvent {
-  readonly teamId: Id<"team">;
-  readonly hostId: Id<"host">;
-  readonly type: "host.up" | "host.down";
-}
-
-/** Writes an event of a team's own host. */
-export async function recordHostEvent(q: Queryable, event: HostEvent): Promise<void> {
-  await q.insert(events).values({
-    teamId: event.teamId,
-    type: event.type,
-    outcome: "",
-    actor: SYSTEM_ACTOR,
-    resource: { type: "host", id: encodeId("host", event.hostId) },
-  });
 }

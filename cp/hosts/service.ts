@@ -7,10 +7,11 @@ import type { Clock } from "../clock.ts";
 import type { Db, Queryable } from "../db/client.ts";
 import { randomHex, sha256Hex } from "../digest.ts";
 import { AppError } from "../errors.ts";
-import { recordHostEvent } from "../events/outbox.ts";
+import { recordEvents } from "../events/outbox.ts";
 import { HOST_REGISTRATION, type OneTimeTokens } from "../one-time-tokens.ts";
 import type { Teams } from "../teams/service.ts";
 import { authorizeCreate, canManage, canSee } from "./access.ts";
+import { hostEvents } from "./events.ts";
 import type { HostFacts, HostRow, NewHost } from "./host.ts";
 import {
   bringHostOnline,
@@ -127,7 +128,7 @@ export class Hosts {
           const host = await bringHostOnline(tx, hostId, facts);
           if (host === undefined) throw badRegistrationToken();
           await markHostTokenUsed(tx, { id: tokenId, now });
-          await recordHostUp(tx, host);
+          await recordEvents(tx, hostEvents("host.up", host));
           return await this.#issueCredentials(tx, hostId);
         });
       },
@@ -166,7 +167,7 @@ export class Hosts {
     if (host.status !== "unreachable") return;
     await this.#deps.db.transaction(async (tx) => {
       const reachable = await markHostReachable(tx, id);
-      if (reachable !== undefined) await recordHostUp(tx, reachable);
+      if (reachable !== undefined) await recordEvents(tx, hostEvents("host.up", reachable));
     });
   }
 
@@ -194,11 +195,6 @@ export class Hosts {
     const registrationToken = await oneTimeTokens.issue(HOST_REGISTRATION, `${hostId} ${id}`);
     return { registrationToken, tokenRow: { id, hostId, createdBy, createdAt, expiresAt } };
   }
-}
-
-/** Only a team's own host has somebody to tell. */
-async function recordHostUp(q: Queryable, { id, teamId }: HostRow): Promise<void> {
-  if (teamId !== null) await recordHostEvent(q, { teamId, hostId: id, type: "host.up" });
 }
 
 function parseSubject(subject: string): { hostId: Id<"host">; tokenId: Id<"hostToken"> } {

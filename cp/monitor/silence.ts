@@ -1,8 +1,10 @@
 // Hosts that fell silent, and what becomes of their capsules on record.
 
 import { encodeId } from "../../proto/ids.ts";
-import { type MoveEvent, moveCapsulesOfHost } from "../capsules/moves.ts";
-import { recordHostEvent, SYSTEM_ACTOR } from "../events/outbox.ts";
+import type { MoveEvent } from "../capsules/events.ts";
+import { moveCapsulesOfHost } from "../capsules/moves.ts";
+import { recordEvents, SYSTEM_ACTOR } from "../events/outbox.ts";
+import { hostEvents } from "../hosts/events.ts";
 import type { OperationDeps } from "../operations/deps.ts";
 import { selectSilentHosts, updateHostUnreachable } from "./queries.ts";
 
@@ -23,9 +25,7 @@ export async function markSilentHosts(deps: OperationDeps): Promise<number> {
         await moveCapsulesOfHost(tx, { hostId, from, to: "missing", event });
       }
       await moveCapsulesOfHost(tx, { hostId, from: "resuming", to: "paused", event });
-      if (host.teamId !== null) {
-        await recordHostEvent(tx, { teamId: host.teamId, hostId, type: "host.down" });
-      }
+      await recordEvents(tx, hostEvents("host.down", { id: hostId, teamId: host.teamId }));
       return true;
     });
     if (isMarked) {

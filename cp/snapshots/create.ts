@@ -11,11 +11,12 @@ import { SNAPSHOT_TIMEOUT_MS } from "../agents/limits.ts";
 import type { RunningCapsule } from "../capsules/find-on-host.ts";
 import type { Tx } from "../db/client.ts";
 import { AppError } from "../errors.ts";
-import { type EventActor, recordSnapshotEvent } from "../events/outbox.ts";
+import { type EventActor, recordEvents } from "../events/outbox.ts";
 import type { Claim } from "../idempotency/answer-once.ts";
 import { templatesNamed } from "../templates/service.ts";
 import { DEFAULT_ALIAS, PLATFORM_TEAM, type TemplateRow } from "../templates/template.ts";
 import type { SnapshotDeps } from "./deps.ts";
+import { snapshotEvent } from "./events.ts";
 import {
   deleteOperation,
   deleteTemplate,
@@ -118,14 +119,8 @@ export async function failCreate(
     const leaseSec = isAtIt ? DEADLINE_SEC : REMOVAL_LEASE_SEC;
     const updated = await updateToDelete(tx, operation, leaseSec);
     if (updated !== undefined) {
-      const { teamId, name, actor } = operation;
-      await recordSnapshotEvent(tx, {
-        type: "template.snapshot.create",
-        outcome: "error",
-        error: failure.message,
-        metadata: {},
-        ...{ teamId, name, actor },
-      });
+      const event = snapshotEvent("template.snapshot.create", operation, failure.message);
+      await recordEvents(tx, [event]);
     }
     return updated;
   });
@@ -202,7 +197,7 @@ async function insertCreated(
   operation: OperationRow,
   reported: CreateSnapshotResponse,
 ): Promise<TemplateRow> {
-  const { templateId, hostId, teamId, name, actor, capsuleId } = operation;
+  const { templateId, hostId, teamId, name, capsuleId } = operation;
   const source = capsuleId === null ? undefined : await selectSource(tx, capsuleId);
   if (source === undefined) throw new Error("unreachable: the row of a capsule was deleted");
   const { resumed_from: _, ...metadata } = source.metadata;
@@ -218,13 +213,7 @@ async function insertCreated(
     sizeBytes: Number(reported.sizeBytes),
     metadata,
   });
-  await recordSnapshotEvent(tx, {
-    type: "template.snapshot.create",
-    outcome: "success",
-    error: "",
-    metadata: {},
-    ...{ teamId, name, actor },
-  });
+  await recordEvents(tx, [snapshotEvent("template.snapshot.create", operation)]);
   return template;
 }
 

@@ -5,10 +5,11 @@ import type { Id } from "../../proto/ids.ts";
 import { SNAPSHOT_DELETE_TIMEOUT_MS } from "../agents/limits.ts";
 import type { Tx } from "../db/client.ts";
 import { AppError } from "../errors.ts";
-import { type EventActor, recordSnapshotEvent } from "../events/outbox.ts";
+import { type EventActor, recordEvents } from "../events/outbox.ts";
 import { templatesNamed } from "../templates/service.ts";
 import { PLATFORM_TEAM, type TemplateRow } from "../templates/template.ts";
 import type { SnapshotDeps } from "./deps.ts";
+import { snapshotEvent } from "./events.ts";
 import {
   deleteOperation,
   deleteTemplate,
@@ -58,13 +59,8 @@ export async function recordRemovals(
     if (removal === undefined) throw new Error("unreachable: a whole template is being made");
     removals.push(removal);
   }
-  await recordSnapshotEvent(tx, {
-    type: "template.snapshot.delete",
-    outcome: "success",
-    error: "",
-    metadata: {},
-    ...{ teamId, name, actor },
-  });
+  const event = snapshotEvent("template.snapshot.delete", { teamId, name, actor });
+  await recordEvents(tx, [event]);
   return removals;
 }
 

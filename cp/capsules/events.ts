@@ -1,0 +1,54 @@
+// What is told of capsules.
+
+import { encodeId } from "../../proto/ids.ts";
+import type { CapsuleState } from "../capsule-states.ts";
+import { type EventActor, type NewEvent, SYSTEM_ACTOR } from "../events/outbox.ts";
+import type { CapsuleRow } from "./capsule.ts";
+
+/** `capsule.state.changed` goes to dashboards only, the others to channels too. */
+export type CapsuleEventType =
+  | "capsule.create"
+  | "capsule.pause"
+  | "capsule.resume"
+  | "capsule.destroy"
+  | "capsule.state.changed";
+
+/** What a move of a capsule tells the world; without one, that the state has changed. */
+export interface MoveEvent {
+  readonly type: CapsuleEventType;
+  readonly outcome: NewEvent["outcome"];
+  readonly actor: EventActor;
+  /** Why the platform did it by itself, in the words of the event specification. */
+  readonly reason?: string;
+  /** Deduced from what a host says, not told by whoever did it. */
+  readonly isInferred?: boolean;
+  readonly error?: string;
+}
+
+/** The event of a capsule that came to be. */
+export function insertionEvent(row: CapsuleRow, actor: EventActor): NewEvent {
+  return moveEvent(row, null, { type: "capsule.state.changed", outcome: "", actor });
+}
+
+/** The event of a capsule that has moved from that state to the row's. */
+export function moveEvent(
+  row: CapsuleRow,
+  from: CapsuleState | null,
+  told: MoveEvent = { type: "capsule.state.changed", outcome: "", actor: SYSTEM_ACTOR },
+): NewEvent {
+  const { type, outcome, actor, reason, isInferred, error = "" } = told;
+  return {
+    teamId: row.teamId,
+    subject: { type: "sandbox", id: encodeId("capsule", row.id) },
+    type,
+    outcome,
+    actor,
+    metadata: {
+      ...(from === null ? {} : { from }),
+      to: row.status,
+      ...(reason === undefined ? {} : { reason }),
+      ...(isInferred === true ? { inferred: "true" } : {}),
+    },
+    error,
+  };
+}
