@@ -1,5 +1,7 @@
 // Every bound of the agent, with its unit and its reason.
 
+import type { FrontLimits } from "../proto/http1/listener.ts";
+
 const MIB = 1024 * 1024;
 
 // What a capsule may ask for. The control plane has tighter limits per team; these keep the host whole.
@@ -133,4 +135,27 @@ export const PROXY_DIAL_TIMEOUT_MS = 10_000;
 /** When nothing moves in either direction; longer than at the control plane, so that it ends first. */
 export const PROXY_SILENCE_MS = 620_000;
 /** Connections to the agent, of control planes only. */
-export const CONNECTIONS_MAX = 20_000;
+const CONNECTIONS_MAX = 20_000;
+/** The control plane's, both ends of the one to the RPC service, and that to a guest. */
+const OPEN_FILES_PER_CONNECTION = 4;
+/** Of all connections: 64 KiB for each of 4,000 whose reader is behind. */
+const CONNECTIONS_HELD_BYTES_MAX = 256 * MIB;
+
+/** What fits into half of the files that the process may have open: the rest is for capsules. */
+export function frontLimits(openFilesMax: number): FrontLimits {
+  const fitting = Math.floor(openFilesMax / 2 / OPEN_FILES_PER_CONNECTION);
+  const connectionsMax = Math.max(1, Math.min(CONNECTIONS_MAX, fitting));
+  return {
+    connectionsMax,
+    // A control plane has all its connections from one address.
+    connectionsPerAddressMax: connectionsMax,
+    heldBytesMax: CONNECTIONS_HELD_BYTES_MAX,
+    silences: {
+      firstRequestMs: 30_000,
+      headMs: 30_000,
+      // All longer than at the control plane, so that it ends first.
+      keptAliveMs: 620_000,
+      stalledMs: 610_000,
+    },
+  };
+}

@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { clientAddress } from "./client-address.ts";
+import { clientAddress, TrustedProxies } from "./client-address.ts";
 
 function from(peer: string | null, forwardedFor?: string): string {
   const headers = forwardedFor === undefined ? {} : { "x-forwarded-for": forwardedFor };
@@ -18,6 +18,23 @@ test.each(["127.0.0.1", "::1", "::ffff:127.0.0.1"])(
     expect(from(peer, "198.51.100.1, 203.0.113.7")).toBe("203.0.113.7");
     expect(from(peer)).toBe(peer);
     expect(from(peer, "")).toBe(peer);
+  },
+);
+
+test("of a way through several proxies counts who stands before the first of ours", () => {
+  const proxies = new TrustedProxies(["10.0.0.0/8", "2001:db8::/32"]);
+  const clientOf = (forwardedFor: string) => proxies.clientOf(forwardedFor);
+
+  expect(clientOf("198.51.100.1, 203.0.113.7, 10.0.0.3")).toBe("203.0.113.7");
+  expect(clientOf("203.0.113.7,2001:db8::5 , 10.0.0.3")).toBe("203.0.113.7");
+  expect(clientOf("10.0.0.1, 127.0.0.1")).toBe(null);
+  expect(clientOf(" , ")).toBe(null);
+});
+
+test.each(["", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/8/8", "10.0.0", "::/129", "localhost"])(
+  "%p is no network of proxies",
+  (network) => {
+    expect(() => new TrustedProxies([network])).toThrow("neither an address nor a network");
   },
 );
 

@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { TrustedProxies } from "./client-address.ts";
 import { loadConfig } from "./config.ts";
 
 const COMPLETE = {
@@ -20,6 +21,7 @@ test("what must be set is enough, the rest has defaults", () => {
     defaultTemplate: "minimal-ubuntu",
     unknownCapsules: "quarantine",
     proxyDomain: "wrenn.localhost",
+    trustedProxies: [],
     tls: null,
     mail: { kind: "none" },
     metricsToken: null,
@@ -91,6 +93,17 @@ test("our pages come from the public URL and what else is named", () => {
   ]);
 });
 
+test("proxies are believed that are named, besides those on this machine", () => {
+  const named = { ...COMPLETE, WRENN_TRUSTED_PROXIES: "10.0.0.0/8, 2001:db8::7" };
+  const of = (env: Record<string, string>) =>
+    ["127.0.0.9", "::1", "10.1.2.3", "::ffff:10.1.2.3", "2001:db8::7", "2001:db8::8", "x"].map(
+      (address) => new TrustedProxies(loadConfig(env).trustedProxies).includes(address),
+    );
+
+  expect(of(named)).toEqual([true, true, true, true, true, false, false]);
+  expect(of(COMPLETE)).toEqual([true, true, false, false, false, false, false]);
+});
+
 test.each([
   ["DATABASE_URL", "", "DATABASE_URL is not set"],
   ["WRENN_METRICS_TOKEN", "too short", "WRENN_METRICS_TOKEN must have at least 16 characters"],
@@ -105,6 +118,11 @@ test.each([
     "WRENN_OWN_ORIGINS",
     "https://a.example,secret",
     "WRENN_OWN_ORIGINS must be origins like https://host:port, with commas between",
+  ],
+  [
+    "WRENN_TRUSTED_PROXIES",
+    "10.0.0.1,secret",
+    "WRENN_TRUSTED_PROXIES must be addresses or networks like 10.0.0.0/8, with commas between",
   ],
   ["LOG_LEVEL", "loud", "LOG_LEVEL must be one of debug, info, warn, error"],
 ])("%s=%p is refused without being repeated", (name, value, message) => {

@@ -1,6 +1,7 @@
 // Settings: the environment, checked once, as typed values.
 
 import { SCRAPE_TOKEN_LENGTH_MIN } from "../proto/metrics/scrape-token.ts";
+import { TrustedProxies } from "./client-address.ts";
 import { LOG_LEVELS, type LogLevel } from "./log.ts";
 
 const JWT_SECRET_LENGTH_MIN = 32;
@@ -22,6 +23,8 @@ export interface Config {
   readonly unknownCapsules: "quarantine" | "destroy";
   /** Ports of capsules are hosts below it: `{port}-{capsule id}.{domain}`. */
   readonly proxyDomain: string;
+  /** Addresses and networks of proxies in front of this one, besides those on this machine. */
+  readonly trustedProxies: readonly string[];
   /** Null: no TLS here, maybe in front. */
   readonly tls: TlsConfig | null;
   readonly mail: MailConfig;
@@ -64,6 +67,7 @@ export function loadConfig(env: Environment): Config {
     defaultTemplate: env.WRENN_DEFAULT_TEMPLATE || "minimal-ubuntu",
     unknownCapsules: parseUnknownCapsules(env),
     proxyDomain: parseProxyDomain(env),
+    trustedProxies: parseTrustedProxies(env),
     tls: parseTls(env),
     mail: parseMail(env),
     metricsToken: parseMetricsToken(env),
@@ -105,6 +109,20 @@ function parseProxyDomain(env: Environment): string {
     throw new Error("WRENN_PROXY_DOMAIN must be a domain name without a port");
   }
   return domain;
+}
+
+function parseTrustedProxies(env: Environment): string[] {
+  const texts = (env.WRENN_TRUSTED_PROXIES ?? "").split(",").map((text) => text.trim());
+  const networks = texts.filter((text) => text !== "");
+  try {
+    new TrustedProxies(networks);
+    return networks;
+  } catch (cause) {
+    throw new Error(
+      "WRENN_TRUSTED_PROXIES must be addresses or networks like 10.0.0.0/8, with commas between",
+      { cause },
+    );
+  }
 }
 
 function parseTls(env: Environment): TlsConfig | null {

@@ -12,6 +12,7 @@ import { createTokens } from "./auth/tokens.ts";
 import { CapsuleMetricsService } from "./capsule-metrics/service.ts";
 import { EnvdTokens } from "./capsules/envd-tokens.ts";
 import { Capsules } from "./capsules/service.ts";
+import { TrustedProxies } from "./client-address.ts";
 import { systemClock } from "./clock.ts";
 import { type Config, loadConfig, loadDatabaseUrl } from "./config.ts";
 import { openDatabase } from "./db/client.ts";
@@ -136,16 +137,21 @@ async function serve(): Promise<void> {
   const { metricsToken } = config;
   const app = createApp({ log, version, metrics, metricsToken, ...services });
   const pools = resources.adopt(new AgentPools(), (pools) => pools.close());
+  const proxies = new TrustedProxies(config.trustedProxies);
   const proxy = new ProxyRouter({
     domain: config.proxyDomain,
     placements: new Placements(db),
     pools,
     envdTokens,
     ownCredentials: new OwnCredentials(config.jwtSecret),
+    proxies,
   });
   const sweep = () => pools.sweep();
   const stopping = () => streams.closeAll();
-  await serveUntilSignal(app, { ...config.listen, tls: config.tls, proxy, sweep, stopping, log });
+  await serveUntilSignal(app, {
+    ...config.listen,
+    ...{ tls: config.tls, proxies, proxy, sweep, stopping, log },
+  });
 }
 
 async function assertRedisAnswers(redis: Redis): Promise<void> {

@@ -5,8 +5,12 @@
 // passes through to a guest is not touched by a web framework.
 
 import { Front } from "../proto/http1/listener.ts";
+import { openFilesMax } from "../proto/open-files.ts";
 import type { App } from "./app.ts";
+import type { TrustedProxies } from "./client-address.ts";
 import { ApiUpstream } from "./front/api-upstream.ts";
+import { ForwardedClients } from "./front/forwarded-clients.ts";
+import { frontLimits } from "./front/limits.ts";
 import { type TlsFiles, TlsListener } from "./front/tls-listener.ts";
 import type { Log } from "./log.ts";
 import type { ProxyRouter } from "./proxy/proxy-router.ts";
@@ -18,14 +22,13 @@ const SHUTDOWN_GRACE_MS = 30_000;
 const IDLE_TIMEOUT_SEC = 255;
 /** Each route has its own bound; a file that is streamed has that of the capsule's disk. */
 const REQUEST_BODY_BYTES_MAX = 1024 ** 4;
-/** Clients' connections at once; each costs some kilobytes. */
-const CONNECTIONS_MAX = 20_000;
 
 export interface ServeOptions {
   readonly hostname: string;
   readonly port: number;
   readonly tls: (TlsFiles & { readonly listen: { hostname: string; port: number } }) | null;
   readonly proxy: ProxyRouter;
+  readonly proxies: TrustedProxies;
   /** Called when a signal came: clients that would stay are sent away. */
   readonly stopping: () => void;
   /** Once a second. */
@@ -70,11 +73,17 @@ function urlOf(scheme: string, hostname: string, port: number): string {
   return `${scheme}://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}/`;
 }
 
-function openFront({ proxy, sweep, log }: ServeOptions, unix: string): Front {
-  const api = new ApiUpstream(unix);
+function openFront({ proxy, proxies, sweep, log }: ServeOptions, unix: string): Front {
+  const limits = frontLimits(openFilesMax());
+  const { connectionsMax } = limits;
+  const api = new ApiUpstream({ unix, connectionsMax, proxies });
+  const clients = new ForwardedClients(proxies, limits);
   return new Front({
-    router: (request, peer) => proxy.route(request, peer) ?? api.forward(request, peer),
-    connectionsMax: CONNECTIONS_MAX,
+    router: clients.limit((request, peer) => {
+      return proxy.route(request, peer) ?? api.forward(request, peer);
+    }),
+    limits,
+    isForwarder: (address) => proxies.includes(address),
     failed: (error) => log.error("a request could not be routed", { error }),
     tick: () => {
       sweep();

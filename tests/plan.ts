@@ -66,7 +66,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
       room("monitor", "reconcile", "silence", "unknown"),
       room("metrics", "control-plane-metrics"),
       room("proxy", "agent-pools", "credentials", "forwarded", "placements", "proxy-router"),
-      room("front", "api-upstream", "tls-listener"),
+      room("front", "api-upstream", "forwarded-clients", "limits", "tls-listener"),
       room("health"),
       room("docs"),
       room("loops", "driver"),

@@ -9,11 +9,12 @@ import { createFetchHandler } from "@connectrpc/connect/protocol";
 import { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { header, type RequestHead } from "../../proto/http1/head.ts";
 import { endToEnd } from "../../proto/http1/hop.ts";
-import { Front } from "../../proto/http1/listener.ts";
+import { Front, type FrontLimits } from "../../proto/http1/listener.ts";
 import { UpstreamPool } from "../../proto/http1/upstream-pool.ts";
 import type { Forward } from "../../proto/http1/verdict.ts";
+import { openFilesMax } from "../../proto/open-files.ts";
 import type { ListenAddress } from "../config.ts";
-import { CONNECTIONS_MAX, RPC_MESSAGE_BYTES_MAX } from "../limits.ts";
+import { frontLimits, RPC_MESSAGE_BYTES_MAX } from "../limits.ts";
 import { answerScrape, type ScrapeDeps } from "../metrics/scrape.ts";
 import { GuestRouter } from "../proxy/guest-router.ts";
 import { AGENT_VERSION } from "../version.ts";
@@ -47,10 +48,11 @@ export async function startRpcServer(
   const socketPath = `/proc/self/fd/${dirFd}/${SOCKET_NAME}`;
   const rpc = serveRpc(socketPath, deps);
   const guests = new GuestRouter(deps.capsules);
-  const pool = rpcPool(socketPath);
+  const limits = frontLimits(openFilesMax());
+  const pool = rpcPool(socketPath, limits);
   const front = new Front({
     router: (request) => guests.route(request) ?? toRpc(request, pool),
-    connectionsMax: CONNECTIONS_MAX,
+    limits,
     failed: (error) => deps.log.error("proxy.failed", { error }),
     tick: () => {
       pool.sweep();
@@ -105,12 +107,12 @@ function serveRpc(unix: string, deps: RpcServerDeps): Bun.Server<undefined> {
   });
 }
 
-function rpcPool(unix: string): UpstreamPool {
+function rpcPool(unix: string, { connectionsMax }: FrontLimits): UpstreamPool {
   return new UpstreamPool({
     address: { unix },
-    idleMax: CONNECTIONS_MAX,
+    idleMax: connectionsMax,
     idleMs: 60_000,
-    connectionsMax: CONNECTIONS_MAX,
+    connectionsMax,
     retryAfterMs: [],
     dialTimeoutMs: 5_000,
     isFickle: false,

@@ -14,6 +14,8 @@ import {
 } from "../../proto/http1/head.ts";
 import { NO_EVENTS, type Wire, type WireEvents } from "../../proto/http1/wire.ts";
 
+/** Of late frames, then they pass at once. */
+const LATE_BYTES_MAX = 16 * 1024;
 /** Control characters: they could end a line, or begin another. */
 const UNSAFE = /[^\t -~\x80-\xff]/;
 
@@ -25,6 +27,9 @@ export class Http2Wire implements Wire {
   readonly #finder = new HeadFinder();
   #body: BodyReader | null = null;
   #isClosed = false;
+  /** Frames of a body that came in the same go as another: a client may send single bytes. */
+  readonly #late = new ByteWindow();
+  #isInGo = false;
 
   private constructor(stream: ServerHttp2Stream, method: string) {
     this.#stream = stream;
@@ -40,8 +45,6 @@ export class Http2Wire implements Wire {
     const method = String(headers[":method"] ?? "");
     const hasBody = !stream.endAfterHeaders;
     const wire = new Http2Wire(stream, method);
-    // `close` follows.
-    stream.on("error", () => {});
     const head = requestHead(headers, hasBody);
     if (head === null) {
       stream.respond({ ":status": 400 }, { endStream: true });
@@ -50,6 +53,10 @@ export class Http2Wire implements Wire {
     serve(wire);
     wire.#follow(hasBody && headers["content-length"] === undefined);
     wire.events.onData(head);
+  }
+
+  get queuedBytes(): number {
+    return this.#stream.writableLength;
   }
 
   write(bytes: Buffer): boolean {
@@ -88,12 +95,24 @@ export class Http2Wire implements Wire {
 
   #follow(isChunked: boolean): void {
     const stream = this.#stream;
+    const pass = (bytes: Buffer) => {
+      if (bytes.length > 0) this.events.onData(isChunked ? chunk(bytes) : bytes);
+    };
+    const passLate = () => pass(this.#late.take(this.#late.length));
     stream.on("data", (bytes: Buffer) => {
-      if (bytes.length === 0) return;
-      const framed = isChunked ? chunk(bytes) : bytes;
-      this.events.onData(framed);
+      if (this.#isInGo) this.#late.add(bytes);
+      else {
+        this.#isInGo = true;
+        setImmediate(() => {
+          this.#isInGo = false;
+          passLate();
+        });
+        pass(bytes);
+      }
+      if (this.#late.length >= LATE_BYTES_MAX) passLate();
     });
     stream.on("end", () => {
+      passLate();
       if (isChunked) this.events.onData(Buffer.from("0\r\n\r\n"));
     });
     stream.on("drain", () => this.events.onDrain());

@@ -17,6 +17,10 @@ export class StreamWire implements Wire {
     socket.on("error", () => {});
   }
 
+  get queuedBytes(): number {
+    return this.#socket.writableLength;
+  }
+
   write(bytes: Buffer): boolean {
     return this.#socket.destroyed || this.#socket.write(bytes);
   }

@@ -2,6 +2,7 @@
 
 import { type Header, header, headerOf, type RequestHead } from "../../proto/http1/head.ts";
 import type { Peer } from "../../proto/http1/verdict.ts";
+import type { TrustedProxies } from "../client-address.ts";
 
 const FORWARDED = new Set([
   "forwarded",
@@ -10,21 +11,32 @@ const FORWARDED = new Set([
   "x-forwarded-proto",
 ]);
 
-/** X-Forwarded-For, -Proto and -Host. Only a proxy on this machine is believed about whom it serves. */
-export function forwardedHeaders(request: RequestHead, peer: Peer): Header[] {
-  const isTrusted = isLocal(peer.address);
-  const reported = (key: string) => (isTrusted ? headerOf(request.headers, key) : null);
+/** X-Forwarded-For, -Proto and -Host. Only a trusted proxy is believed about whom it serves. */
+export function forwardedHeaders(
+  request: RequestHead,
+  peer: Peer,
+  proxies: TrustedProxies,
+): Header[] {
+  const isTrusted = proxies.includes(peer.address);
+  const told = (key: string) => (isTrusted ? headerOf(request.headers, key) : null);
   return [
-    header("X-Forwarded-For", reported("x-forwarded-for") ?? peer.address),
-    header("X-Forwarded-Proto", reported("x-forwarded-proto") ?? peer.scheme),
-    header("X-Forwarded-Host", reported("x-forwarded-host") ?? request.authority),
+    header("X-Forwarded-For", told("x-forwarded-for") ?? peer.address),
+    header("X-Forwarded-Proto", told("x-forwarded-proto") ?? peer.scheme),
+    header("X-Forwarded-Host", told("x-forwarded-host") ?? request.authority),
   ];
+}
+
+/** Whom a trusted proxy forwards for; null when it is none, or does not tell. */
+export function forwardedClient(
+  request: RequestHead,
+  peer: Peer,
+  proxies: TrustedProxies,
+): string | null {
+  if (!proxies.includes(peer.address)) return null;
+  const forwardedFor = headerOf(request.headers, "x-forwarded-for");
+  return forwardedFor === null ? null : proxies.clientOf(forwardedFor);
 }
 
 export function withoutForwarded(headers: readonly Header[]): Header[] {
   return headers.filter(({ key }) => !FORWARDED.has(key));
-}
-
-function isLocal(address: string): boolean {
-  return address === "::1" || address.startsWith("127.") || address.startsWith("::ffff:127.");
 }

@@ -6,7 +6,9 @@ import { Front } from "../../proto/http1/listener.ts";
 import { PROXY_ERROR_HEADER } from "../../proto/http1/proxy-path.ts";
 import { decodeId, type Id, newId } from "../../proto/ids.ts";
 import { addHost, JWT_SECRET, TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
+import { TrustedProxies } from "../client-address.ts";
 import { capsules } from "../db/tables.ts";
+import { frontLimits } from "../front/limits.ts";
 import { AgentPools } from "./agent-pools.ts";
 import { OwnCredentials } from "./credentials.ts";
 import { Placements } from "./placements.ts";
@@ -30,10 +32,11 @@ beforeAll(async () => {
     pools,
     envdTokens: platform.controlPlane.deps.envdTokens,
     ownCredentials: new OwnCredentials(JWT_SECRET),
+    proxies: new TrustedProxies([]),
   });
   const front = resources.use(
     new Front({
-      connectionsMax: 100,
+      limits: frontLimits(4096),
       failed: (error) => {
         throw error;
       },

@@ -20,6 +20,7 @@ import {
 import type { Answer, ForwardFailure, Peer, Verdict } from "../../proto/http1/verdict.ts";
 import { encodeId } from "../../proto/ids.ts";
 import type { EnvdTokens } from "../capsules/envd-tokens.ts";
+import type { TrustedProxies } from "../client-address.ts";
 import { isOutage } from "../outage.ts";
 import type { AgentPools } from "./agent-pools.ts";
 import { isSame, type OwnCredentials, setsOwnCookie } from "./credentials.ts";
@@ -39,6 +40,7 @@ export interface ProxyDeps {
   readonly pools: AgentPools;
   readonly envdTokens: EnvdTokens;
   readonly ownCredentials: OwnCredentials;
+  readonly proxies: TrustedProxies;
 }
 
 interface Asked extends PortOfCapsule {
@@ -83,7 +85,7 @@ export class ProxyRouter {
     const { request, peer, capsuleId, port } = asked;
     const refusal = absent(asked, placement) ?? this.#denied(asked, placement);
     if (refusal !== null) return refuse(request, refusal);
-    const { pools, ownCredentials, envdTokens } = this.#deps;
+    const { pools, ownCredentials, envdTokens, proxies } = this.#deps;
     const prefix = proxyPrefix(encodeId("capsule", capsuleId), port);
     const address = placement.hostAddress;
     const explain = (error: ProxyError, isKept: boolean) =>
@@ -94,7 +96,7 @@ export class ProxyRouter {
       target: prefix + request.target,
       headers: [
         ...ownCredentials.strip(headers, port === ENVD_PORT ? null : envdTokens.of(capsuleId)),
-        ...forwardedHeaders(request, peer),
+        ...forwardedHeaders(request, peer, proxies),
       ],
       idleTimeoutMs: SILENCE_MS,
       respond: (head, isKept) => {

@@ -72,11 +72,17 @@ export class Exchange implements WireEvents {
   }
 
   tick(nowMs: number): void {
-    const { idleTimeoutMs } = this.#forward;
-    const limitMs = this.#state === "half-open" ? HALF_OPEN_MS : idleTimeoutMs;
     // Dialling has its own limit.
-    if (this.#state === "dialling" || limitMs === null || nowMs - this.#movedAt <= limitMs) return;
+    if (this.#state === "dialling" || nowMs - this.#movedAt <= this.#silenceMs()) return;
     this.#fail("silent");
+  }
+
+  #silenceMs(): number {
+    if (this.#state === "half-open") return HALF_OPEN_MS;
+    const idleTimeoutMs = this.#forward.idleTimeoutMs ?? Number.POSITIVE_INFINITY;
+    // However long the server may think: the client has something to do.
+    const isClientsTurn = this.#client.isBehind || !this.#requestBody.isDone;
+    return isClientsTurn ? Math.min(idleTimeoutMs, this.#client.silences.stalledMs) : idleTimeoutMs;
   }
 
   // The client's side.

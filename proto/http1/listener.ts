@@ -1,7 +1,8 @@
 // A TCP listener whose connections are proxied.
 
+import { Admission, type AdmissionLimits, type NotAdmitted } from "./admission.ts";
 import { IdleClock } from "./idle-clock.ts";
-import { ServerConnection, type ServerOptions } from "./server-connection.ts";
+import { ServerConnection, type ServerOptions, type Silences } from "./server-connection.ts";
 import { type SocketWire, wireHandlers } from "./socket-wire.ts";
 import type { Peer, Router } from "./verdict.ts";
 import type { Wire } from "./wire.ts";
@@ -9,6 +10,24 @@ import type { Wire } from "./wire.ts";
 const DRAIN_POLL_MS = 20;
 /** No request for so long means that none is on its way. */
 const QUIET_MS = 200;
+/** Connections too many that are told so at a time; the others are cut. */
+const TURNED_AWAY_MAX = 256;
+
+export interface FrontLimits extends AdmissionLimits {
+  /** What clients have sent too early, and what they do not take, of all connections together. */
+  readonly heldBytesMax: number;
+  readonly silences: Silences;
+}
+
+export interface FrontOptions {
+  readonly router: Router;
+  readonly limits: FrontLimits;
+  /** Whether an address forwards requests of many clients, so that its connections are not one client's. */
+  readonly isForwarder?: (address: string) => boolean;
+  readonly failed: (error: unknown) => void;
+  /** Once a second, for whoever has pools to sweep. */
+  readonly tick?: () => void;
+}
 
 export interface ListenOptions {
   readonly hostname: string;
@@ -17,29 +36,33 @@ export interface ListenOptions {
 
 /** Every connection of a program's proxies, however it came in. */
 export class Front implements AsyncDisposable {
-  readonly #options: ServerOptions;
-  readonly #connections = new Set<ServerConnection>();
-  readonly #clock = new IdleClock();
-  readonly #connectionsMax: number;
+  readonly limits: FrontLimits;
+  readonly clock = new IdleClock();
+  readonly #options: FrontOptions;
+  readonly #server: ServerOptions;
+  readonly #admission: Admission;
+  /** With what each holds until it ends. */
+  readonly #connections = new Map<ServerConnection, Disposable>();
+  #turnedAway = 0;
   #isStopping = false;
   #listeners: Bun.TCPSocketListener<SocketWire>[] = [];
 
-  constructor(options: {
-    router: Router;
-    connectionsMax: number;
-    failed: (error: unknown) => void;
-    /** Once a second, for whoever has pools to sweep. */
-    tick?: () => void;
-  }) {
-    this.#connectionsMax = options.connectionsMax;
-    this.#options = {
-      router: options.router,
-      clock: this.#clock,
-      failed: options.failed,
-      closed: (connection) => this.#connections.delete(connection),
-    };
-    const { tick } = options;
-    if (tick) this.#clock.add({ tick });
+  constructor(options: FrontOptions) {
+    const { limits, router, failed } = options;
+    const { clock } = this;
+    this.limits = limits;
+    this.#options = options;
+    this.#admission = new Admission(limits);
+    const closed = (connection: ServerConnection) => this.#ended(connection);
+    this.#server = { router, clock, silences: limits.silences, failed, closed };
+    this.clock.add({ tick: () => this.#tick() });
+  }
+
+  /** What clients have sent too early, and what they do not take. */
+  get heldBytes(): number {
+    let bytes = 0;
+    for (const connection of this.#connections.keys()) bytes += connection.heldBytes;
+    return bytes;
   }
 
   /** Listens on one address more; throws if it is taken. Returns the port, which may have been 0. */
@@ -52,13 +75,18 @@ export class Front implements AsyncDisposable {
     return listener.port;
   }
 
-  /** Takes a connection; one too many is cut. */
-  serve(wire: Wire, peer: Peer): void {
-    if (this.#isStopping || this.#connections.size >= this.#connectionsMax) {
-      wire.abort();
-      return;
-    }
-    this.#connections.add(new ServerConnection(wire, peer, this.#options));
+  /** Counts a connection until it is disposed. */
+  admit(address: string): Disposable | NotAdmitted {
+    if (this.#isStopping) return "full";
+    const isForwarder = this.#options.isForwarder?.(address) ?? false;
+    return this.#admission.admit(isForwarder ? null : address);
+  }
+
+  /** Takes a connection, which counts unless it was admitted before. One too many is told so. */
+  serve(wire: Wire, peer: Peer, admitted?: Disposable): void {
+    const entry = admitted ?? this.admit(peer.address);
+    if (typeof entry === "string") this.#turnAway(wire, peer, entry);
+    else this.#connections.set(new ServerConnection(wire, peer, this.#server), entry);
   }
 
   /**
@@ -70,19 +98,54 @@ export class Front implements AsyncDisposable {
     this.#isStopping = true;
     for (const listener of this.#listeners) listener.stop();
     this.#listeners = [];
-    for (const connection of this.#connections) connection.closeAfterRequest();
+    for (const connection of this.#connections.keys()) connection.closeAfterRequest();
     const deadline = performance.now() + graceMs;
     let quietSince = performance.now();
     while (performance.now() < Math.min(deadline, quietSince + QUIET_MS)) {
       await Bun.sleep(DRAIN_POLL_MS);
       if (this.#hasRequests()) quietSince = performance.now();
     }
-    for (const connection of [...this.#connections]) connection.abort();
-    this.#clock[Symbol.dispose]();
+    for (const connection of [...this.#connections.keys()]) connection.abort();
+    this.clock[Symbol.dispose]();
+  }
+
+  #turnAway(wire: Wire, peer: Peer, why: NotAdmitted): void {
+    if (this.#isStopping || this.#turnedAway >= TURNED_AWAY_MAX) {
+      wire.abort();
+      return;
+    }
+    this.#turnedAway += 1;
+    const connection = new ServerConnection(wire, peer, this.#server);
+    this.#connections.set(connection, { [Symbol.dispose]: () => void this.#turnedAway-- });
+    if (why === "full") connection.refuse(503, "There are too many connections; try again");
+    else connection.refuse(429, "There are too many connections from this address");
+  }
+
+  #ended(connection: ServerConnection): void {
+    this.#connections.get(connection)?.[Symbol.dispose]();
+    this.#connections.delete(connection);
+  }
+
+  #tick(): void {
+    this.#shed();
+    this.#options.tick?.();
+  }
+
+  /** Ends the connections for which most is held until what is left is within the bound. */
+  #shed(): void {
+    const { heldBytesMax } = this.limits;
+    let heldBytes = this.heldBytes;
+    if (heldBytes <= heldBytesMax) return;
+    const heaviest = [...this.#connections.keys()].sort((a, b) => b.heldBytes - a.heldBytes);
+    for (const connection of heaviest) {
+      if (heldBytes <= heldBytesMax) return;
+      heldBytes -= connection.heldBytes;
+      connection.abort();
+    }
   }
 
   #hasRequests(): boolean {
-    for (const connection of this.#connections) if (connection.isBusy) return true;
+    for (const connection of this.#connections.keys()) if (connection.isBusy) return true;
     return false;
   }
 

@@ -24,10 +24,6 @@ import {
 } from "./verdict.ts";
 import type { Wire, WireEvents } from "./wire.ts";
 
-/** A request's head must be there in this time after its first byte. */
-const HEAD_TIMEOUT_MS = 30_000;
-/** Between two requests; proxies behind keep their connections longer, so that the client's end first. */
-const KEPT_ALIVE_MS = 610_000;
 /** After an answer that came before the request's end, for the client to read it. */
 const LINGER_MS = 2_000;
 /** Of what came too early: the next requests, and a body that nobody reads yet. */
@@ -37,9 +33,22 @@ const EARLY_BYTES_MAX = 256 * 1024;
 const EMPTY_LINES_MAX = 8;
 const CRLF = Buffer.from("\r\n");
 
+/** After which time without progress a connection ends. */
+export interface Silences {
+  /** Before anything of a first request has come. */
+  readonly firstRequestMs: number;
+  /** From the first byte of a request's head to its last. */
+  readonly headMs: number;
+  /** Between two requests; proxies behind keep their connections longer, so that the client's end first. */
+  readonly keptAliveMs: number;
+  /** A client that takes nothing of what it gets, or sends nothing of what it has announced. */
+  readonly stalledMs: number;
+}
+
 export interface ServerOptions {
   readonly router: Router;
   readonly clock: IdleClock;
+  readonly silences: Silences;
   /** Told of what a router threw. */
   readonly failed: (error: unknown) => void;
   /** Told of a connection's end. */
@@ -64,6 +73,7 @@ export class ServerConnection implements WireEvents, Ticking {
   #movedAt: number;
   #isReading = false;
   #isBehind = false;
+  #hadRequest = false;
   /** The connection ends after the request under way. */
   #isLast = false;
 
@@ -80,6 +90,15 @@ export class ServerConnection implements WireEvents, Ticking {
   /** The client does not take what it gets; until it does, it gets nothing and nothing of it is read. */
   get isBehind(): boolean {
     return this.#isBehind;
+  }
+
+  /** What the client sent too early, and what it does not take. */
+  get heldBytes(): number {
+    return this.#early.length + this.wire.queuedBytes;
+  }
+
+  get silences(): Silences {
+    return this.#options.silences;
   }
 
   /** A request is under way; a tunnel is none. */
@@ -123,10 +142,19 @@ export class ServerConnection implements WireEvents, Ticking {
   tick(nowMs: number): void {
     if (this.#state === "exchange") this.#exchange?.tick(nowMs);
     else if (this.#state === "linger" && nowMs - this.#movedAt > LINGER_MS) this.abort();
-    else if (this.#state === "head") {
-      const timeoutMs = this.#early.length > 0 ? HEAD_TIMEOUT_MS : KEPT_ALIVE_MS;
-      if (nowMs - this.#movedAt > timeoutMs) this.abort();
+    else if (this.#state === "head" && nowMs - this.#movedAt > this.#silenceMs()) {
+      // A client that goes on must not take what comes then for lost.
+      if (this.#isBehind) this.abort();
+      else this.#linger();
     }
+  }
+
+  /** Between requests. */
+  #silenceMs(): number {
+    const { firstRequestMs, headMs, keptAliveMs, stalledMs } = this.silences;
+    if (this.#isBehind) return stalledMs;
+    if (this.#early.length > 0) return headMs;
+    return this.#hadRequest ? keptAliveMs : firstRequestMs;
   }
 
   /** As of a wire. Whoever gets false waits for the client. */
@@ -254,13 +282,14 @@ export class ServerConnection implements WireEvents, Ticking {
       return parseRequestHead(head);
     } catch (error) {
       if (!(error instanceof MalformedHttp)) throw error;
-      this.#refuse(error.message);
+      this.refuse(400, error.message);
       return null;
     }
   }
 
   #route(request: RequestHead): void {
     this.#request = request;
+    this.#hadRequest = true;
     this.#state = "routing";
     let verdict: Verdict | Promise<Verdict>;
     try {
@@ -293,14 +322,15 @@ export class ServerConnection implements WireEvents, Ticking {
     } else this.answer(verdict);
   }
 
-  #refuse(why: string): void {
-    const body = JSON.stringify({ code: 400, message: why });
+  /** Answers, whatever was asked, and ends the connection. */
+  refuse(status: number, why: string): void {
+    const body = JSON.stringify({ code: status, message: why });
     const headers = [
       header("Content-Type", "application/json"),
       header("Content-Length", String(Buffer.byteLength(body))),
       header("Connection", "close"),
     ];
-    const head = formatHead("HTTP/1.1 400 Bad Request", headers);
+    const head = formatHead(`HTTP/1.1 ${status} ${reasonOf(status)}`, headers);
     this.write(Buffer.concat([head, Buffer.from(body)]));
     this.#linger();
   }
@@ -324,6 +354,7 @@ const REASONS: Readonly<Record<number, string>> = {
   401: "Unauthorized",
   403: "Forbidden",
   404: "Not Found",
+  408: "Request Timeout",
   409: "Conflict",
   429: "Too Many Requests",
   500: "Internal Server Error",

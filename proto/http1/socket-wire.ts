@@ -16,6 +16,12 @@ export class SocketWire implements Wire {
     this.#socket = socket;
   }
 
+  get queuedBytes(): number {
+    let bytes = 0;
+    for (const piece of this.#queue) bytes += piece.length;
+    return bytes;
+  }
+
   get remoteAddress(): string {
     return this.#socket.remoteAddress;
   }

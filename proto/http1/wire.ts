@@ -13,6 +13,8 @@ export interface WireEvents {
 
 export interface Wire {
   events: WireEvents;
+  /** Written, and still in this program's memory. */
+  readonly queuedBytes: number;
   /** Takes all bytes; false: the writer must wait for `onDrain`. Nothing happens on a closed wire. */
   write(bytes: Buffer): boolean;
   /** Stops `onData`, and with it the sender once the buffers between are full. */

@@ -1,9 +1,11 @@
 // One hop of our proxy before a server, as a program of its own: `bun tests/bench/proxy-front.ts <port>`
 // prints the port that it listens on.
 
+import { frontLimits } from "../../cp/front/limits.ts";
 import { endToEnd } from "../../proto/http1/hop.ts";
 import { Front } from "../../proto/http1/listener.ts";
 import { UpstreamPool } from "../../proto/http1/upstream-pool.ts";
+import { openFilesMax } from "../../proto/open-files.ts";
 
 const pool = new UpstreamPool({
   address: { hostname: "127.0.0.1", port: Number(process.argv[2]) },
@@ -15,7 +17,7 @@ const pool = new UpstreamPool({
   isFickle: false,
 });
 const front = new Front({
-  connectionsMax: 4096,
+  limits: frontLimits(openFilesMax()),
   failed: (error) => {
     throw error;
   },

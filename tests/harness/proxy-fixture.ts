@@ -1,8 +1,9 @@
 // A front before a server of the test's own, torn down with it.
 
 import type { Socket } from "node:net";
+import { frontLimits } from "../../cp/front/limits.ts";
 import { endToEnd } from "../../proto/http1/hop.ts";
-import { Front } from "../../proto/http1/listener.ts";
+import { Front, type FrontLimits } from "../../proto/http1/listener.ts";
 import { UpstreamPool } from "../../proto/http1/upstream-pool.ts";
 import type { Answer, Forward, Router } from "../../proto/http1/verdict.ts";
 import { type RawServer, rawServer } from "./raw-http.ts";
@@ -11,6 +12,7 @@ export interface FrontOptions {
   readonly isFickle?: boolean;
   readonly idleTimeoutMs?: number;
   readonly retryAfterMs?: readonly number[];
+  readonly limits?: Partial<FrontLimits>;
   /** The port of a server that requests go to when the first answers 503. */
   readonly movedTo?: number;
 }
@@ -18,8 +20,14 @@ export interface FrontOptions {
 export class ProxyFixture implements AsyncDisposable {
   readonly #resources = new AsyncDisposableStack();
   #pool: UpstreamPool | null = null;
+  #front: Front | null = null;
   /** Requests that are not over. */
   leases = 0;
+
+  /** Of the front that was made last. */
+  get heldBytes(): number {
+    return this.#front?.heldBytes ?? 0;
+  }
 
   get pool(): UpstreamPool {
     if (this.#pool === null) throw new Error("there is no front yet");
@@ -28,10 +36,15 @@ export class ProxyFixture implements AsyncDisposable {
 
   /** A front before the server; returns the front's port. */
   frontOf(upstreamPort: number, more: FrontOptions = {}): number {
+    return this.frontWith(this.routerTo(upstreamPort, more), more.limits);
+  }
+
+  /** Sends each request to the server. */
+  routerTo(upstreamPort: number, more: FrontOptions = {}): Router {
     const pool = this.#poolOf(upstreamPort, more);
     this.#pool = pool;
     const moved = more.movedTo === undefined ? null : this.#poolOf(more.movedTo, more);
-    return this.frontWith((request) => {
+    return (request) => {
       const forward = (to: UpstreamPool): Forward => {
         this.leases += 1;
         return {
@@ -48,20 +61,26 @@ export class ProxyFixture implements AsyncDisposable {
         };
       };
       return forward(pool);
-    });
+    };
   }
 
   /** A front with a router of the test's own; returns its port. */
-  frontWith(router: Router): number {
+  frontWith(
+    router: Router,
+    limits: Partial<FrontLimits> = {},
+    isForwarder: (address: string) => boolean = () => false,
+  ): number {
     const front = this.#resources.use(
       new Front({
-        connectionsMax: 100,
+        limits: { ...frontLimits(4096), ...limits },
         failed: (error) => {
           throw error;
         },
         router,
+        isForwarder,
       }),
     );
+    this.#front = front;
     return front.listen({ hostname: "127.0.0.1", port: 0 });
   }
 

@@ -8,7 +8,9 @@ import { Guest } from "../../agent/guest/guest.ts";
 import { StreamBudget } from "../../agent/guest/stream-budget.ts";
 import { GuestRouter } from "../../agent/proxy/guest-router.ts";
 import { EnvdTokens } from "../../cp/capsules/envd-tokens.ts";
+import { TrustedProxies } from "../../cp/client-address.ts";
 import { capsules, hosts, teams } from "../../cp/db/tables.ts";
+import { frontLimits } from "../../cp/front/limits.ts";
 import { AgentPools } from "../../cp/proxy/agent-pools.ts";
 import { OwnCredentials } from "../../cp/proxy/credentials.ts";
 import { Placements } from "../../cp/proxy/placements.ts";
@@ -70,6 +72,7 @@ function startControlPlane(): number {
     pools,
     envdTokens: ENVD_TOKENS,
     ownCredentials: new OwnCredentials("s".repeat(32)),
+    proxies: new TrustedProxies([]),
   });
   return startFront((request, peer) => {
     return router.route(request, peer) ?? { status: 404, headers: [], body: "the API" };
@@ -80,7 +83,7 @@ function startFront(router: ConstructorParameters<typeof Front>[0]["router"]): n
   const failed = (error: unknown) => {
     throw error;
   };
-  const front = resources.use(new Front({ router, connectionsMax: 100, failed }));
+  const front = resources.use(new Front({ router, limits: frontLimits(4096), failed }));
   return front.listen({ hostname: "127.0.0.1", port: 0 });
 }
 
