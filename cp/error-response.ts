@@ -20,16 +20,17 @@ export function createErrorHandler({ log, requestIds }: RequestLogDeps) {
   return ({ error, code, request }: FailedRequest): Response => {
     const { method } = request;
     const { pathname: path } = new URL(request.url);
-    if (code === "NOT_FOUND") return errorResponse(noSuchRoute(method, path));
+    const requestId = requestIds.get(request);
+    if (code === "NOT_FOUND") return errorResponse(noSuchRoute(method, path), requestId);
     const known = toAppError(error, code);
-    const fields = { requestId: requestIds.get(request), code: known.code, method, path };
+    const fields = { requestId, code: known.code, method, path };
     if (known.code === "service_unavailable") {
       // During an outage every request fails alike: where from is no news, so no stacks.
       log.warn("request failed", { ...fields, error: rootMessage(known) });
     } else if (known.status >= 500) {
       log.error("request failed", { ...fields, error: known.cause ?? known });
     }
-    return errorResponse(known);
+    return errorResponse(known, requestId);
   };
 }
 
@@ -40,8 +41,8 @@ function rootMessage(error: Error): string {
 }
 
 /** The answer that carries the error. */
-function errorResponse(error: AppError): Response {
-  return Response.json(error.toBody(), { status: error.status });
+function errorResponse(error: AppError, requestId: string | undefined): Response {
+  return Response.json(error.toBody(requestId), { status: error.status });
 }
 
 /**
@@ -49,7 +50,8 @@ function errorResponse(error: AppError): Response {
  * JSON body, so the router's own failures have one too, unlike the first Wrenn's.
  */
 function noSuchRoute(method: string, path: string): AppError {
-  return new AppError("not_found", `no such route: ${method} ${path.slice(0, PATH_LENGTH_MAX)}`);
+  const message = `no such route: ${method} ${path.slice(0, PATH_LENGTH_MAX)}`;
+  return new AppError("not_found", message, { reason: "route_not_found" });
 }
 
 function toAppError(error: unknown, code: string | number): AppError {

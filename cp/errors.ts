@@ -52,31 +52,135 @@ export function toErrorCode(text: string): ErrorCode {
   return isCode(text) ? text : "internal_error";
 }
 
+/**
+ * The precise reasons, each with the code or codes that it is a case of. Published clients tell failures apart by code,
+ * which stays coarse; newer ones by reason.
+ */
+export const REASONS = {
+  validation_failed: "invalid_request",
+  auth_token_invalid: "invalid_token",
+  auth_already_activated: "already_activated",
+  auth_invalid_api_key: "unauthorized",
+  auth_invalid_credentials: "unauthorized",
+  auth_session_required: "unauthorized",
+  auth_account_disabled: "account_disabled",
+  auth_account_not_activated: "account_not_activated",
+  auth_email_taken: "email_taken",
+  auth_signup_cooldown: "signup_cooldown",
+  origin_not_allowed: "forbidden",
+  template_protected: "forbidden",
+  build_not_found: "not_found",
+  file_not_found: "not_found",
+  host_deleted: "not_found",
+  host_not_found: "not_found",
+  process_not_found: "not_found",
+  route_not_found: "not_found",
+  sandbox_not_found: "not_found",
+  snapshot_not_found: "not_found",
+  team_not_found: "not_found",
+  template_not_found: "not_found",
+  user_not_found: "not_found",
+  sandbox_not_paused: "invalid_state",
+  sandbox_not_running: "invalid_state",
+  payload_too_large: "too_large",
+  capacity_unavailable: "no_hosts_available",
+  host_draining: "host_unavailable",
+  host_unreachable: "host_unavailable",
+  sandbox_unresponsive: "agent_error",
+  timeout: ["exec_timeout", "agent_error"],
+} as const satisfies Record<string, ErrorCode | readonly ErrorCode[]>;
+
+export type Reason = keyof typeof REASONS;
+
+/** What an error of the code is a case of unless it says otherwise; of the others the code says it all. */
+const USUAL_REASONS: Partial<Record<ErrorCode, Reason>> = {
+  invalid_request: "validation_failed",
+  invalid_token: "auth_token_invalid",
+  already_activated: "auth_already_activated",
+  unauthorized: "auth_session_required",
+  account_disabled: "auth_account_disabled",
+  account_not_activated: "auth_account_not_activated",
+  email_taken: "auth_email_taken",
+  signup_cooldown: "auth_signup_cooldown",
+  too_large: "payload_too_large",
+  no_hosts_available: "capacity_unavailable",
+  host_unavailable: "host_unreachable",
+  agent_error: "sandbox_unresponsive",
+  exec_timeout: "timeout",
+};
+
+/**
+ * The same request may succeed later. Not exec_timeout: the command has run, and would again.
+ */
+const RETRYABLE: ReadonlySet<ErrorCode> = new Set([
+  "rate_limited",
+  "agent_error",
+  "host_unavailable",
+  "no_hosts_available",
+  "service_unavailable",
+]);
+
+/** The field that a message about a request begins with, as in `name: must have 1 to 100 bytes`. */
+const FIELD = /^([A-Za-z_][\w.[\]-]*): /;
+
 export interface AppErrorOptions {
   /** What went wrong underneath: for the log, never for the client. */
   cause?: unknown;
-  /** Fields that go beside `code` and `message` inside the client's `error` object. */
+  /** Which case of the code it is, where that is not the usual one. */
+  reason?: Reason;
+  /** Facts for programs: in `details`, and beside `code` and `message`, where older clients look. */
   details?: Record<string, unknown>;
+  /** What was achieved until then, beside `code` and `message` only: it may be large. */
+  partial?: Record<string, unknown>;
+}
+
+/** The JSON body of a failed request. */
+export interface ErrorEnvelope {
+  readonly error: {
+    readonly code: ErrorCode;
+    readonly reason: string;
+    readonly message: string;
+    readonly retryable: boolean;
+    readonly request_id?: string;
+    readonly details?: Record<string, unknown>;
+    readonly [fact: string]: unknown;
+  };
 }
 
 /** A failure with a code of the API. `message` is written for the client, `cause` for the log. */
 export class AppError extends Error {
   readonly code: ErrorCode;
-  readonly details: Record<string, unknown>;
+  /** A name of REASONS, or the code where it says it all. */
+  readonly reason: Reason | ErrorCode;
+  readonly #details: Record<string, unknown>;
+  readonly #partial: Record<string, unknown>;
 
   constructor(code: ErrorCode, message: string, options: AppErrorOptions = {}) {
     super(message, "cause" in options ? { cause: options.cause } : undefined);
     this.name = "AppError";
     this.code = code;
-    this.details = options.details ?? {};
+    this.reason = options.reason ?? USUAL_REASONS[code] ?? code;
+    const field = code === "invalid_request" ? FIELD.exec(message)?.[1] : undefined;
+    this.#details = { ...(field === undefined ? {} : { field }), ...options.details };
+    this.#partial = options.partial ?? {};
   }
 
   get status(): number {
     return HTTP_STATUS[this.code];
   }
 
-  /** The JSON body that the client gets. */
-  toBody(): { error: { code: ErrorCode; message: string; [detail: string]: unknown } } {
-    return { error: { ...this.details, code: this.code, message: this.message } };
+  /** What the client gets; `requestId` names the request in answer and log. */
+  toBody(requestId?: string): ErrorEnvelope {
+    const { code, reason, message } = this;
+    const hasDetails = Object.keys(this.#details).length > 0;
+    return {
+      error: {
+        ...this.#partial,
+        ...this.#details,
+        ...{ code, reason, message, retryable: RETRYABLE.has(code) },
+        ...(requestId === undefined ? {} : { request_id: requestId }),
+        ...(hasDetails ? { details: this.#details } : {}),
+      },
+    };
   }
 }

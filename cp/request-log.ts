@@ -1,5 +1,6 @@
 // Around every request: its id, its line in the log, and the `/api` prefix that old clients send.
 
+import { randomHex } from "./digest.ts";
 import type { Log } from "./log.ts";
 import type { ControlPlaneMetrics } from "./metrics/control-plane-metrics.ts";
 
@@ -63,5 +64,5 @@ function stripApiPrefix(request: Request): void {
 
 function chooseRequestId(request: Request): string {
   const own = request.headers.get("x-request-id");
-  return own !== null && REQUEST_ID_PATTERN.test(own) ? own : crypto.randomUUID();
+  return own !== null && REQUEST_ID_PATTERN.test(own) ? own : `req_${randomHex(8)}`;
 }

@@ -120,7 +120,9 @@ export class Accounts {
     const user = await findUserByEmail(db, email);
     const isPassword = await verifyPassword(request.password, user?.passwordHash ?? null);
     if (user === undefined || !isPassword || user.status === "deleted") {
-      throw new AppError("unauthorized", "invalid email or password");
+      throw new AppError("unauthorized", "invalid email or password", {
+        reason: "auth_invalid_credentials",
+      });
     }
     if (user.status === "inactive") {
       throw new AppError("account_not_activated", "this account has not been activated yet");

@@ -1,7 +1,7 @@
 // What a failed call to an agent means to a client of the REST API.
 
 import { Code, ConnectError } from "@connectrpc/connect";
-import { AppError } from "../errors.ts";
+import { AppError, type Reason } from "../errors.ts";
 
 /** Header of an agent's error that says what a code is about. */
 const REASON_HEADER = "wrenn-reason";
@@ -23,8 +23,11 @@ export function agentFailure(error: unknown, call: AgentCall): AppError {
   switch (failure.code) {
     case Code.NotFound:
       return reason === "capsule"
-        ? new AppError("invalid_state", "The capsule is not running on its host", { cause })
-        : new AppError("not_found", failure.rawMessage, { cause });
+        ? new AppError("invalid_state", "The capsule is not running on its host", {
+            cause,
+            reason: "sandbox_not_running",
+          })
+        : new AppError("not_found", failure.rawMessage, { cause, ...missing(reason) });
     case Code.InvalidArgument:
     case Code.OutOfRange:
       return new AppError("invalid_request", failure.rawMessage, { cause });
@@ -44,7 +47,10 @@ export function agentFailure(error: unknown, call: AgentCall): AppError {
         ? new AppError("agent_error", "The capsule does not answer", { cause })
         : unreachable(call, cause);
     case Code.DeadlineExceeded:
-      return new AppError("agent_error", "The host did not answer in time", { cause });
+      return new AppError("agent_error", "The host did not answer in time", {
+        cause,
+        reason: "timeout",
+      });
     case Code.Unimplemented:
       return new AppError("not_implemented", "The capsule's host cannot do this", { cause });
     default:
@@ -52,6 +58,12 @@ export function agentFailure(error: unknown, call: AgentCall): AppError {
         ? unreachable(call, cause)
         : new AppError("agent_error", "The host failed to do this", { cause });
   }
+}
+
+/** What is not there, by what the agent's error is about. */
+function missing(subject: string | null): { reason?: Reason } {
+  if (subject === "file") return { reason: "file_not_found" };
+  return subject === "process" ? { reason: "process_not_found" } : {};
 }
 
 /** Whether the agent ended while it was asked, or does not listen: not whether it did the work. */

@@ -114,7 +114,11 @@ export class Authenticator {
 
   async #apiKey(key: string): Promise<TeamCaller> {
     const row = API_KEY_PATTERN.test(key) ? await this.#apiKeys.of(sha256Hex(key)) : undefined;
-    if (row === undefined) throw new AppError("unauthorized", "the API key is not valid");
+    if (row === undefined) {
+      throw new AppError("unauthorized", "the API key is not valid", {
+        reason: "auth_invalid_api_key",
+      });
+    }
 
     const now = this.#clock.now();
     const before = new Date(now.getTime() - LAST_USED_RESOLUTION_MS);

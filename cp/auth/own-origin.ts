@@ -25,5 +25,7 @@ export function assertOwnOrigin(request: Request, origins: ReadonlySet<string>):
   // Cookies of several headers are joined by a comma.
   if (!cookies.split(/[;,]/).some(isOwnCookie)) return;
   if (origins.has(request.headers.get("origin") ?? "")) return;
-  throw new AppError("forbidden", "Origin: a WebSocket with our cookies must come from our pages");
+  throw new AppError("forbidden", "Origin: a WebSocket with our cookies must come from our pages", {
+    reason: "origin_not_allowed",
+  });
 }

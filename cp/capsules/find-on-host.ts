@@ -45,9 +45,12 @@ export async function findOnHost(
 /** With the state's own name: a transient one is no state that clients know from elsewhere. */
 export function wrongState(row: CapsuleRow, states: readonly CapsuleState[]): AppError {
   const message = `the capsule is not ${states.join(" or ")}: it is ${row.status}`;
-  return new AppError("invalid_state", message);
+  const reason = states.includes("running") ? "sandbox_not_running" : "sandbox_not_paused";
+  return new AppError("invalid_state", message, { reason, details: { status: row.status } });
 }
 
 export function capsuleNotFound(id: Id<"capsule">): AppError {
-  return new AppError("not_found", `capsule "${encodeId("capsule", id)}" not found`);
+  return new AppError("not_found", `capsule "${encodeId("capsule", id)}" not found`, {
+    reason: "sandbox_not_found",
+  });
 }

@@ -116,7 +116,9 @@ async function placeForks(
   return await deps.db.transaction(async (tx) => {
     const host = await lockHost(tx, source.hostId);
     if (host === undefined) {
-      throw new AppError("host_unavailable", "the capsule's host takes no capsules at present");
+      throw new AppError("host_unavailable", "the capsule's host takes no capsules at present", {
+        reason: "host_draining",
+      });
     }
     const room = countRoom(host, source, count);
     if (room === 0) {

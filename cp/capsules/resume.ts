@@ -94,7 +94,9 @@ async function beginResuming(
     await claim(tx, [capsule.id]);
     const host = await lockHost(tx, capsule.hostId);
     if (host === undefined) {
-      throw new AppError("host_unavailable", "the capsule's host takes no capsules at present");
+      throw new AppError("host_unavailable", "the capsule's host takes no capsules at present", {
+        reason: "host_draining",
+      });
     }
     // What is set aside for it while it rests counts as used already.
     const missing = {

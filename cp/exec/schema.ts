@@ -126,7 +126,7 @@ export function toExecAnswer(id: Id<"capsule">, cmd: string, end: CommandEnd): E
   const { exitCode: exit_code, durationMs: duration_ms, killedAfterSec } = end;
   if (killedAfterSec !== null) {
     const message = `the command was killed after ${killedAfterSec} s`;
-    throw new AppError("exec_timeout", message, { details: { ...streams, duration_ms } });
+    throw new AppError("exec_timeout", message, { partial: { ...streams, duration_ms } });
   }
   return { sandbox_id: encodeId("capsule", id), cmd, ...streams, exit_code, duration_ms };
 }

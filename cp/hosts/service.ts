@@ -161,8 +161,8 @@ export class Hosts {
     const [host] = await this.#heartbeat.execute({ id });
     if (host === undefined) {
       if (!(await wasDeleted(this.#deps.db, id))) throw hostNotFound();
-      const details = { reason: "host_deleted", host_id: encodeId("host", id) };
-      throw new AppError("not_found", "the host was deleted", { details });
+      const details = { host_id: encodeId("host", id) };
+      throw new AppError("not_found", "the host was deleted", { reason: "host_deleted", details });
     }
     if (host.status !== "unreachable") return;
     await this.#deps.db.transaction(async (tx) => {
@@ -203,7 +203,7 @@ function parseSubject(subject: string): { hostId: Id<"host">; tokenId: Id<"hostT
 }
 
 function hostNotFound(): AppError {
-  return new AppError("not_found", "host not found");
+  return new AppError("not_found", "host not found", { reason: "host_not_found" });
 }
 
 function badRegistrationToken(): AppError {

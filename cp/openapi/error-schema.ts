@@ -6,8 +6,18 @@ import { type ErrorCode, HTTP_STATUS } from "../errors.ts";
 const ErrorBody = Type.Object(
   {
     error: Type.Object({
-      code: Type.String({ description: "What went wrong, for programs." }),
+      code: Type.String({ description: "What went wrong, for programs: one of few." }),
+      reason: Type.String({ description: "The same, precisely." }),
       message: Type.String({ description: "What went wrong, for people." }),
+      retryable: Type.Boolean({ description: "Whether the same request may succeed later." }),
+      request_id: Type.Optional(
+        Type.String({ description: "Names the request in the log; also in `X-Request-ID`." }),
+      ),
+      details: Type.Optional(
+        Type.Record(Type.String(), Type.Unknown(), {
+          description: "Facts for programs, such as the `field` that is not valid.",
+        }),
+      ),
     }),
   },
   { $id: "Error" },

@@ -87,6 +87,8 @@ export async function removeFiles(deps: SnapshotDeps, removal: OperationRow): Pr
 async function cannotDelete(tx: Tx, name: string): Promise<AppError> {
   const [platforms] = await templatesNamed(tx, { name, teamIds: [PLATFORM_TEAM] });
   return platforms === undefined
-    ? new AppError("not_found", `template "${name}" not found`)
-    : new AppError("forbidden", `template "${name}" belongs to the platform`);
+    ? new AppError("not_found", `template "${name}" not found`, { reason: "template_not_found" })
+    : new AppError("forbidden", `template "${name}" belongs to the platform`, {
+        reason: "template_protected",
+      });
 }

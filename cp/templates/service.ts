@@ -26,7 +26,10 @@ export async function findTemplate(q: Queryable, lookup: TemplateLookup): Promis
   const found = await selectTemplatesByName(q, { name, teamIds });
   // The database keeps a name from being both; were it so, everybody's template is meant.
   const template = found.find((row) => row.teamId === PLATFORM_TEAM) ?? found[0];
-  if (template === undefined) throw new AppError("not_found", `template "${name}" not found`);
+  if (template === undefined)
+    throw new AppError("not_found", `template "${name}" not found`, {
+      reason: "template_not_found",
+    });
   return template;
 }
 
