@@ -152,6 +152,7 @@ export class AppError extends Error {
   readonly code: ErrorCode;
   /** A name of REASONS, or the code where it says it all. */
   readonly reason: Reason | ErrorCode;
+  readonly #field: string | undefined;
   readonly #details: Record<string, unknown>;
   readonly #partial: Record<string, unknown>;
 
@@ -160,8 +161,8 @@ export class AppError extends Error {
     this.name = "AppError";
     this.code = code;
     this.reason = options.reason ?? USUAL_REASONS[code] ?? code;
-    const field = code === "invalid_request" ? FIELD.exec(message)?.[1] : undefined;
-    this.#details = { ...(field === undefined ? {} : { field }), ...options.details };
+    this.#field = code === "invalid_request" ? FIELD.exec(message)?.[1] : undefined;
+    this.#details = options.details ?? {};
     this.#partial = options.partial ?? {};
   }
 
@@ -172,14 +173,15 @@ export class AppError extends Error {
   /** What the client gets; `requestId` names the request in answer and log. */
   toBody(requestId?: string): ErrorEnvelope {
     const { code, reason, message } = this;
-    const hasDetails = Object.keys(this.#details).length > 0;
+    const field = this.#field === undefined ? {} : { field: this.#field };
+    const details = { ...field, ...this.#details };
     return {
       error: {
         ...this.#partial,
         ...this.#details,
         ...{ code, reason, message, retryable: RETRYABLE.has(code) },
         ...(requestId === undefined ? {} : { request_id: requestId }),
-        ...(hasDetails ? { details: this.#details } : {}),
+        ...(Object.keys(details).length > 0 ? { details } : {}),
       },
     };
   }

@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { cloneDatabase, type TestDatabase } from "../tests/harness/database.ts";
+import { RawWebSocket } from "../tests/harness/raw-websocket.ts";
 import { SeverableLink } from "../tests/harness/severable-link.ts";
 import { waitFor } from "../tests/harness/wait-for.ts";
 
@@ -134,6 +135,16 @@ describe("a running control plane", () => {
     await database[Symbol.asyncDispose]();
   });
 
+  test("compresses what terminals print for clients that take it", async () => {
+    const path = "/v1/capsules/cl-0000000000000000000000000/pty";
+    const deflate = { "Sec-WebSocket-Extensions": "permessage-deflate" };
+    await using plain = await RawWebSocket.open(new URL(base), path);
+    await using deflated = await RawWebSocket.open(new URL(base), path, deflate);
+
+    expect(plain.head).not.toMatch(/permessage-deflate/i);
+    expect(deflated.head).toMatch(/^sec-websocket-extensions: permessage-deflate/im);
+  });
+
   // Redis may be shared with earlier runs, whose attempts would count against this one's.
   const from = { "x-forwarded-for": crypto.randomUUID() };
   const logIn = async (): Promise<unknown[]> => {
@@ -219,7 +230,10 @@ describe("a running control plane", () => {
     expect(await underWay).toEqual([401, "unauthorized"]);
     const status = await program.exited;
     await ended;
-    expect([status, lines.at(-1)]).toEqual([0, expect.stringContaining('"stopped"')]);
+    const [last = ""] = lines.slice(-1);
+    // A program that fails says why in the lines before its last.
+    if (status !== 0) throw new Error(`it ended with ${status}:\n${lines.slice(-20).join("\n")}`);
+    expect([status, last]).toEqual([0, expect.stringContaining('"stopped"')]);
   }, 20_000);
 });
 

@@ -1,5 +1,6 @@
-// Around every request: its id, its line in the log, and the `/api` prefix that old clients send.
+// Around every request: its id, its line in the log, and the base paths that old clients send.
 
+import { stripCompatBase } from "./compat.ts";
 import { randomHex } from "./digest.ts";
 import type { Log } from "./log.ts";
 import type { ControlPlaneMetrics } from "./metrics/control-plane-metrics.ts";
@@ -29,7 +30,7 @@ export function observeRequests({ log, requestIds, routes, metrics }: RequestObs
   return (next: (request: Request) => unknown) => {
     return async (request: Request): Promise<unknown> => {
       const startedAt = performance.now();
-      stripApiPrefix(request);
+      stripBasePaths(request);
       const requestId = chooseRequestId(request);
       requestIds.set(request, requestId);
       const response = await next(request);
@@ -53,12 +54,13 @@ export function observeRequests({ log, requestIds, routes, metrics }: RequestObs
 }
 
 /**
- * SDKs call `<base>/api/v1/…`; routes know `/v1/…` only. The request itself stays the same object,
- * for only the server's own request can be upgraded to a WebSocket.
+ * SDKs call `<base>/api/v1/…`, the first of them below `/compat/0.1`; routes know `/v1/…` only. The
+ * request itself stays the same object, for only the server's own request can be upgraded to a WebSocket.
  */
-function stripApiPrefix(request: Request): void {
-  if (!API_PREFIX.test(request.url)) return;
-  const url = request.url.replace(API_PREFIX, "$1").replace(/^(https?:\/\/[^/?]+)(\?|$)/, "$1/$2");
+function stripBasePaths(request: Request): void {
+  const stripped = stripCompatBase(request, request.url).replace(API_PREFIX, "$1");
+  if (stripped === request.url) return;
+  const url = stripped.replace(/^(https?:\/\/[^/?]+)(\?|$)/, "$1/$2");
   Object.defineProperty(request, "url", { value: url, enumerable: true });
 }
 

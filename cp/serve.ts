@@ -48,7 +48,8 @@ export async function serveUntilSignal(app: App, options: ServeOptions): Promise
   // Bun obeys the idle timeout on a unix socket, too, but its types do not know it there.
   const idle: object = { idleTimeout: IDLE_TIMEOUT_SEC };
   const maxRequestBodySize = REQUEST_BODY_BYTES_MAX;
-  const websocket = { maxPayloadLength: MESSAGE_BYTES_MAX };
+  // Offered only: what is sent says whether it is worth it.
+  const websocket = { maxPayloadLength: MESSAGE_BYTES_MAX, perMessageDeflate: true };
   app.listen({ unix, maxRequestBodySize, websocket, development: false, ...idle });
   const { server } = app;
   if (server === null) throw new Error("unreachable: listen makes a server");

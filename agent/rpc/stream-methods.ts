@@ -86,7 +86,11 @@ export function streamMethods({
         const tag = parseTerminalTag(request.tag);
         const terminal =
           request.cmd === ""
-            ? connectProcess(guest, { case: "tag", value: tag }, { withScrollback: true, caller })
+            ? connectProcess(
+                guest,
+                { case: "tag", value: tag },
+                { withScrollback: request.scrollback, caller },
+              )
             : startTerminal(guest, parseCommand(request), {
                 tag,
                 size: parseTerminalSize(request),

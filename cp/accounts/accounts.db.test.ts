@@ -196,7 +196,7 @@ describe("login", () => {
       status: 401,
       body: { error: { code: "unauthorized", message: "invalid email or password" } },
     };
-    expect<unknown>(answers).toEqual([same, same, same]);
+    expect<unknown>(answers).toMatchObject([same, same, same]);
   });
 
   // A difference would tell strangers which addresses have accounts.

@@ -105,7 +105,7 @@ test("a capsule that does not run has none", async () => {
 
   const { status, body } = await get("", destroyed);
 
-  expect<unknown>({ status, body }).toEqual({
+  expect<unknown>({ status, body }).toMatchObject({
     status: 404,
     body: {
       error: {

@@ -199,7 +199,7 @@ test("a create that the host fails leaves the reason on record and nothing on th
 
   const answer = await create({});
 
-  expect<unknown>(answer).toEqual({
+  expect<unknown>(answer).toMatchObject({
     status: 502,
     body: { error: { code: "agent_error", message: "The host failed to do this" } },
   });

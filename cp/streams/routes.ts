@@ -4,6 +4,7 @@
 
 import { Elysia, t } from "elysia";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
+import { isCompat } from "../compat.ts";
 import { AppError } from "../errors.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { serveExec, serveProcess } from "./process-session.ts";
@@ -74,7 +75,9 @@ export function streamRoutes(deps: StreamRouteDeps) {
         upgrade(
           { server, request },
           {
-            ...{ caller, id, serve: serveTerminal },
+            ...{ caller, id, takesBinary: true },
+            serve: (socket, running) =>
+              serveTerminal(socket, running, isCompat(request) ? "json" : "binary"),
             pingMessage: { type: "ping" },
             errorFields: { fatal: true },
           },
@@ -108,13 +111,14 @@ const PROCESS = `WebSocket with JSON messages. ${AUTH}
 
 Server: as of \`exec/stream\`. The client's messages are ignored.`;
 
-const TERMINAL = `WebSocket with JSON messages. ${AUTH}
+const TERMINAL = `WebSocket: binary messages are the terminal's bytes, both ways; JSON messages are the rest. ${AUTH}
 
 Client: first \`{"type":"start","cmd"?,"args"?,"cols"?,"rows"?,"envs"?,"cwd"?,"user"?}\` or
-\`{"type":"connect","tag"}\`; then \`{"type":"input","data":"<base64>"}\`,
-\`{"type":"resize","cols","rows"}\`, \`{"type":"kill"}\`.
+\`{"type":"connect","tag","scrollback"?}\`; then what is typed, also as
+\`{"type":"input","data":"<base64>"}\`, \`{"type":"resize","cols","rows"}\`, \`{"type":"kill"}\`.
 
-Server: \`{"type":"started","tag","pid"}\`, \`{"type":"output","data":"<base64>"}\`, after \`connect\`
-with the terminal's scrollback first, \`{"type":"exit","exit_code"}\`,
+Server: \`{"type":"started","tag","pid"}\`, then what the terminal prints, after \`connect\` with
+\`"scrollback":true\` what it printed before first (below \`/compat/0.1\` as
+\`{"type":"output","data":"<base64>"}\`), \`{"type":"exit","exit_code"}\`,
 \`{"type":"error","data","code","fatal"?}\`, and \`{"type":"ping"}\` every 30 s. A client that goes away
 leaves the terminal running.`;

@@ -38,7 +38,10 @@ export const TerminalStart = t.Composite([
 ]);
 export type TerminalStart = Static<typeof TerminalStart>;
 
-export const TerminalConnect = t.Object({ tag: t.String({ minLength: 1, maxLength: 128 }) });
+export const TerminalConnect = t.Object({
+  tag: t.String({ minLength: 1, maxLength: 128 }),
+  scrollback: t.Optional(t.Boolean()),
+});
 
 export const InputMessage = t.Object({ data: t.String() });
 

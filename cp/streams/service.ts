@@ -24,6 +24,7 @@ export interface StreamRequest {
   /** Of the capsule, as the path has it. */
   readonly id: string;
   readonly serve: (socket: StreamSocket, running: RunningCapsule) => Promise<void>;
+  readonly takesBinary?: boolean;
   readonly pingMessage?: ServerMessage;
   readonly errorFields?: Readonly<Record<string, unknown>>;
 }
@@ -44,9 +45,10 @@ export class Streams {
     if (this.#open.size >= SOCKETS_MAX) {
       throw new AppError("service_unavailable", "too many streams are open: try again");
     }
-    const { pingMessage, errorFields } = request;
+    const { takesBinary = false, pingMessage, errorFields } = request;
     const socket = new StreamSocket({
       serve: (open) => this.#serve(open, request),
+      takesBinary,
       log: this.#deps.log,
       ended: (ended) => this.#open.delete(ended),
       ...(pingMessage === undefined ? {} : { pingMessage }),

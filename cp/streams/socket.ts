@@ -36,6 +36,8 @@ const CLOSE_REASON_LENGTH_MAX = 120;
 /** What a client sends: an object that says what it is; its other fields are not checked yet. */
 export interface ClientMessage {
   readonly type: string;
+  /** Of a binary message, which is `input`: all of it. */
+  readonly bytes?: Uint8Array;
   readonly [field: string]: unknown;
 }
 
@@ -46,12 +48,17 @@ export interface StreamSocketOptions {
   readonly serve: (socket: StreamSocket) => Promise<void>;
   /** Sent beside the pings of the protocol, for clients that cannot see those. */
   readonly pingMessage?: ServerMessage;
+  /** Binary messages are input; elsewhere they are none of the protocol. */
+  readonly takesBinary: boolean;
   /** Fields of the last error message. */
   readonly errorFields?: Readonly<Record<string, unknown>>;
   readonly log: Log;
   /** Called once, when nothing of it is left. */
   readonly ended: (socket: StreamSocket) => void;
 }
+
+/** Of terminal output that is sent compressed: less is one packet as it is. */
+const DEFLATE_BYTES_MIN = 1024;
 
 type Socket = ServerWebSocket<unknown>;
 
@@ -95,7 +102,7 @@ export class StreamSocket {
   }
 
   /** Resolves when there is room for another message, and at once when the client is gone. */
-  async send(message: ServerMessage): Promise<void> {
+  async send(message: ServerMessage | Uint8Array): Promise<void> {
     if (this.#post(message) !== "behind") return;
     await new Promise<void>((resolve) => this.#behind.push(resolve));
   }
@@ -128,7 +135,8 @@ export class StreamSocket {
       this.end(CLOSE.tooLarge, "the message is too large");
       return;
     }
-    const message = parseMessage(data);
+    const isInput = typeof data !== "string" && this.#options.takesBinary;
+    const message = isInput ? { type: "input", bytes: data } : parseMessage(data);
     if (message !== null) {
       this.#inbox.push(message, data.length);
       return;
@@ -171,9 +179,12 @@ export class StreamSocket {
     this.end(isOurs ? CLOSE.failure : CLOSE.policy, code);
   }
 
-  #post(message: ServerMessage): "sent" | "behind" | "gone" {
+  #post(message: ServerMessage | Uint8Array): "sent" | "behind" | "gone" {
     if (this.#socket === null || this.gone.aborted) return "gone";
-    const result = this.#socket.sendText(JSON.stringify(message));
+    const result =
+      message instanceof Uint8Array
+        ? this.#socket.sendBinary(message, message.byteLength >= DEFLATE_BYTES_MIN)
+        : this.#socket.sendText(JSON.stringify(message));
     if (result === -1) return "behind";
     // 0 is a message that was dropped: the connection is no more.
     return result === 0 ? "gone" : "sent";
@@ -228,7 +239,7 @@ export class StreamSocket {
 }
 
 function parseMessage(data: string | Buffer): ClientMessage | null {
-  // Text is JSON; a binary message is none of the protocol.
+  // Text is JSON.
   if (typeof data !== "string") return null;
   try {
     const parsed = parseBoundedJson(data);

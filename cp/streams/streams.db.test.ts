@@ -181,13 +181,55 @@ describe("a terminal", () => {
     await client[Symbol.asyncDispose]();
 
     await using again = await open("pty");
-    again.send({ type: "connect", tag: started.tag });
+    again.send({ type: "connect", tag: started.tag, scrollback: true });
     expect(await again.next()).toEqual(started);
     await again.untilOutput("before");
     again.type("echo af''ter\n");
     await again.untilOutput("after");
     again.send({ type: "kill" });
     expect(await again.until("exit")).toEqual({ type: "exit", exit_code: -1 });
+  });
+
+  test("tells its past only when asked", async () => {
+    const { client, started } = await terminal();
+    client.type("echo be''fore\n");
+    await client.untilOutput("before");
+    await client[Symbol.asyncDispose]();
+
+    await using again = await open("pty");
+    again.send({ type: "connect", tag: started.tag });
+    await again.until("started");
+    again.type("echo af''ter\n");
+
+    expect(await again.untilOutput("after")).not.toContain("before");
+    again.send({ type: "kill" });
+  });
+
+  test("carries bytes as they are, and takes input in JSON, too", async () => {
+    const { client } = await terminal();
+    await using _client = client;
+    client.typeInJson("stty -echo raw; printf '\\377\\000\\001'; echo; exit\n");
+    const received: Uint8Array[] = [];
+    for (let m = await client.next(); m !== null; m = await client.next()) {
+      if (m.type !== "output") continue;
+      expect(m.isBinary).toBe(true);
+      received.push(Uint8Array.fromBase64(m.data ?? ""));
+    }
+
+    expect(Buffer.concat(received).includes(Buffer.from([0xff, 0, 1]))).toBe(true);
+  });
+
+  test("is known to the first clients in JSON, below their base path", async () => {
+    const path = `/compat/0.1/v1/capsules/${id}/pty`;
+    await using client = await StreamClient.open(base, path, key());
+    client.send({ type: "start", cmd: "/bin/sh", envs: { PS1: "$ " } });
+    await client.until("started");
+    client.typeInJson("echo $((6 * 7))\n");
+
+    expect(await client.untilOutput("42")).toContain("42");
+    client.typeInJson("exit\n");
+    const others = await client.rest();
+    expect(others.every(({ isBinary }) => isBinary !== true)).toBe(true);
   });
 
   test("that is killed while its process reads nothing ends all the same", async () => {

@@ -33,8 +33,15 @@ const readConnect = messageReader(TerminalConnect);
 const readInput = messageReader(InputMessage);
 const readResize = messageReader(ResizeMessage);
 
+/** How output goes to the client: as it is, or in JSON for the first clients. Input comes either way. */
+export type TerminalFrames = "binary" | "json";
+
 /** Starts a terminal or attaches to one, as the client's first message says. */
-export async function serveTerminal(socket: StreamSocket, running: RunningCapsule): Promise<void> {
+export async function serveTerminal(
+  socket: StreamSocket,
+  running: RunningCapsule,
+  frames: TerminalFrames,
+): Promise<void> {
   const { capsule, agent } = running;
   const sandboxId = encodeId("capsule", capsule.id);
   const request = { sandboxId, ...terminalOf(await firstMessage(socket, ["start", "connect"])) };
@@ -49,7 +56,8 @@ export async function serveTerminal(socket: StreamSocket, running: RunningCapsul
         break;
       case "output":
         for (const piece of pieces(event.value.data)) {
-          await socket.send({ type: "output", data: piece.toBase64() });
+          const isRaw = frames === "binary";
+          await socket.send(isRaw ? piece : { type: "output", data: piece.toBase64() });
         }
         break;
       case "exited":
@@ -61,7 +69,10 @@ export async function serveTerminal(socket: StreamSocket, running: RunningCapsul
 }
 
 function terminalOf(message: ClientMessage) {
-  if (message.type === "connect") return { tag: readConnect(message).tag, cmd: "" };
+  if (message.type === "connect") {
+    const { tag, scrollback = false } = readConnect(message);
+    return { tag, cmd: "", scrollback };
+  }
   const { cmd, args, envs, cwd, user, cols, rows } = readStart(message);
   return {
     tag: `pty-${randomHex(4)}`,
@@ -173,6 +184,7 @@ class TerminalControls {
 }
 
 function decodeInput(message: ClientMessage): Uint8Array {
+  if (message.bytes !== undefined) return message.bytes;
   try {
     return Uint8Array.fromBase64(readInput(message).data);
   } catch (error) {

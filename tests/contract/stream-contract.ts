@@ -19,7 +19,13 @@ export function testStreamContract(get: () => CapsuleUnderTest): void {
     const { client, sandboxId } = get();
     return client.execStream({ sandboxId, cmd: "/bin/sh", args: ["-c", script], ...more });
   };
-  const attach = (request: { tag: string; cmd?: string; cols?: number; rows?: number }) => {
+  const attach = (request: {
+    tag: string;
+    cmd?: string;
+    cols?: number;
+    rows?: number;
+    scrollback?: boolean;
+  }) => {
     const { client, sandboxId } = get();
     return client.ptyAttach({ sandboxId, envs: { PS1: "$ " }, ...request });
   };
@@ -102,7 +108,7 @@ export function testStreamContract(get: () => CapsuleUnderTest): void {
 
     const cases: string[] = [];
     let later = "";
-    for await (const { event } of attach({ tag: target.tag })) {
+    for await (const { event } of attach({ tag: target.tag, scrollback: true })) {
       if (event.case === undefined) continue;
       cases.push(event.case);
       if (event.case === "output") later += Buffer.from(event.value.data).toString();

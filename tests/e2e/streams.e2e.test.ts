@@ -148,7 +148,7 @@ describe("a terminal", () => {
     await stream[Symbol.asyncDispose]();
 
     await using again = await open("pty");
-    again.send({ type: "connect", tag: started.tag });
+    again.send({ type: "connect", tag: started.tag, scrollback: true });
     expect(await again.next()).toEqual(started);
     expect(await again.untilOutput("before")).toContain("before");
     again.type("echo af''ter\n");

@@ -8,10 +8,13 @@ export class RawWebSocket implements AsyncDisposable {
   receivedBytes = 0;
   /** Resolves when the server has ended the connection. */
   readonly ended: Promise<void>;
+  /** The answer to the handshake. */
+  readonly head: string;
   readonly #socket: Socket;
 
-  private constructor(socket: Socket) {
+  private constructor(socket: Socket, head: string) {
     this.#socket = socket;
+    this.head = head;
     socket.on("data", (chunk) => {
       this.receivedBytes += chunk.length;
     });
@@ -38,7 +41,7 @@ export class RawWebSocket implements AsyncDisposable {
       socket.once("close", () => reject(new Error("closed")));
     });
     if (!head.startsWith("HTTP/1.1 101 ")) throw new Error(head);
-    return new RawWebSocket(socket);
+    return new RawWebSocket(socket, head);
   }
 
   send(message: Record<string, unknown>): void {

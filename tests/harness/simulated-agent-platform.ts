@@ -19,6 +19,7 @@ import { fileRoutes } from "../../cp/files/routes.ts";
 import { fileStreamRoutes } from "../../cp/files/stream-routes.ts";
 import { createLog } from "../../cp/log.ts";
 import { Operations } from "../../cp/operations/operations.ts";
+import { observeRequests } from "../../cp/request-log.ts";
 import { snapshotRoutes } from "../../cp/snapshots/routes.ts";
 import { Snapshots } from "../../cp/snapshots/service.ts";
 import { streamRoutes } from "../../cp/streams/routes.ts";
@@ -59,8 +60,11 @@ export class TestControlPlane implements AsyncDisposable {
     });
     const capsuleMetrics = new CapsuleMetricsService({ db: deps.db, capsules: this.capsules });
     const streams = new Streams({ authenticator, capsules: this.capsules, log: deps.log });
+    const requestLog = { log: deps.log, requestIds: new WeakMap<Request, string>() };
+    const metrics = { observeRequest: () => {} };
     this.#app = new Elysia({ systemRouter: false, normalize: true })
-      .onError({ as: "global" }, createErrorHandler({ log: deps.log, requestIds: new WeakMap() }))
+      .wrap(observeRequests({ ...requestLog, routes: new WeakMap(), metrics }))
+      .onError({ as: "global" }, createErrorHandler(requestLog))
       .use(capsuleRoutes({ authenticator, capsules: this.capsules }))
       .use(execRoutes({ authenticator, capsules: this.capsules }))
       .use(fileRoutes({ authenticator, capsules: this.capsules }))

@@ -178,7 +178,7 @@ export class SimulatedAgent implements AsyncDisposable {
           const { tag } = request;
           const events =
             request.cmd === ""
-              ? processes.connect({ tag }, true)
+              ? processes.connect({ tag }, request.scrollback)
               : processes.startTerminal(request, request);
           return mapped(events, (event) => toTerminalEvent(event, tag));
         }),

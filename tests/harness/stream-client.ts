@@ -4,7 +4,9 @@ import { GUEST_MS, waitFor } from "./wait-for.ts";
 
 export interface StreamMessage {
   readonly type: string;
+  /** Of binary output in base64, as in JSON. */
   readonly data?: string;
+  readonly isBinary?: boolean;
   readonly pid?: number;
   readonly tag?: string;
   readonly exit_code?: number;
@@ -23,8 +25,13 @@ export class StreamClient implements AsyncDisposable {
 
   private constructor(socket: WebSocket) {
     this.socket = socket;
+    socket.binaryType = "arraybuffer";
     socket.addEventListener("message", ({ data }) => {
-      this.#received.push(JSON.parse(String(data)));
+      const message: StreamMessage =
+        typeof data === "string"
+          ? JSON.parse(data)
+          : { type: "output", data: new Uint8Array(data).toBase64(), isBinary: true };
+      this.#received.push(message);
       this.#wake();
     });
     this.closed = new Promise((resolve) => {
@@ -59,6 +66,11 @@ export class StreamClient implements AsyncDisposable {
 
   /** Types into a terminal. */
   type(text: string | Uint8Array): void {
+    this.socket.send(Buffer.from(text));
+  }
+
+  /** The same in JSON, as the first clients do. */
+  typeInJson(text: string): void {
     this.send({ type: "input", data: Buffer.from(text).toString("base64") });
   }
 

@@ -850,6 +850,13 @@ export declare type PtyAttachRequest = Message<"hostagent.v1.PtyAttachRequest"> 
    * @generated from field: string user = 9;
    */
   user: string;
+
+  /**
+   * What an attached terminal printed before comes first.
+   *
+   * @generated from field: bool scrollback = 20;
+   */
+  scrollback: boolean;
 };
 
 /**
@@ -1953,7 +1960,7 @@ export declare const HostAgentService: GenService<{
   },
   /**
    * Starts a terminal, or with an empty cmd attaches to the one with this tag: `started`, then what its
-   * scrollback holds, then what it prints.
+   * scrollback holds if that is asked for, then what it prints.
    *
    * @generated from rpc hostagent.v1.HostAgentService.PtyAttach
    */
