@@ -1,28 +1,13 @@
 // Every bound of the agent, with its unit and its reason.
 
+import { FILE_WRITE_BYTES_MAX } from "../proto/hostagent/bounds.ts";
 import type { FrontLimits } from "../proto/http1/listener.ts";
 
 const MIB = 1024 * 1024;
 
-// What a capsule may ask for. The control plane has tighter limits per team; these keep the host whole.
-export const VCPUS_MAX = 64;
-export const MEMORY_MIB_MIN = 128;
-export const MEMORY_MIB_MAX = 256 * 1024;
 export const DISK_MIB_MAX = 1024 * 1024;
 /** Of the base images; a smaller wish is grown to it. */
 export const DISK_MIB_DEFAULT = 5 * 1024;
-export const TIMEOUT_SEC_MAX = 365 * 24 * 3600;
-
-// Text that reaches the guest: large enough for honest use, small enough to hold thousands of times.
-export const PATH_BYTES_MAX = 4096;
-export const ARGUMENTS_MAX = 4096;
-/** Linux refuses a single argument over 128 KiB. */
-export const ARGUMENT_BYTES_MAX = 128 * 1024;
-export const ENVS_MAX = 512;
-export const ENV_NAME_BYTES_MAX = 256;
-export const ENV_VALUE_BYTES_MAX = 32 * 1024;
-export const USER_NAME_BYTES_MAX = 64;
-export const TAG_BYTES_MAX = 128;
 export const TOKEN_BYTES_MAX = 512;
 
 /** A guest's kernel and userland came up well within 10 s everywhere with KVM; TCG needs more. */
@@ -57,8 +42,6 @@ export const GUEST_KEEPALIVE_SEC = 10;
 export const INPUT_BYTES_MAX = MIB;
 /** Inputs of one capsule that wait for processes which do not read. */
 export const INPUTS_PER_CAPSULE_MAX = 64;
-/** TIOCSWINSZ holds 16 bits. */
-export const TERMINAL_SIDE_MAX = 65_535;
 /** A transfer must move within this time. */
 export const TRANSFER_IDLE_TIMEOUT_MS = 30_000;
 /** A directory tree of any size takes its time to remove. */
@@ -67,9 +50,6 @@ export const REMOVE_TIMEOUT_MS = 120_000;
 export const KILL_GRACE_MS = 5_000;
 /** Characters of a guest's error text that are passed on. */
 export const GUEST_TEXT_MAX = 300;
-/** A command that never ends is a background one. */
-export const EXEC_TIMEOUT_SEC_DEFAULT = 30;
-export const EXEC_TIMEOUT_SEC_MAX = 24 * 3600;
 /** Foreground commands and transfers of one capsule, so that one cannot starve the others. */
 export const STREAMS_PER_CAPSULE_MAX = 64;
 /** Bun opens at most 256 connections unless BUN_CONFIG_MAX_HTTP_REQUESTS says otherwise at its start. */
@@ -79,13 +59,9 @@ export const GUEST_STREAMS_MAX = 4096;
 /** Of the connections, kept free of long-lived calls: health, init, kills, heartbeats. */
 export const HTTP_CONNECTIONS_RESERVED = 56;
 
-/** Levels of a directory tree in one listing. */
-export const LIST_DEPTH_MAX = 64;
-
 // RPC between control plane and agent.
-/** A whole file in one message; larger ones are streamed. */
-export const FILE_MESSAGE_BYTES_MAX = 100 * MIB;
-export const RPC_MESSAGE_BYTES_MAX = FILE_MESSAGE_BYTES_MAX + MIB;
+/** A whole file in one message, and what it comes with. */
+export const RPC_MESSAGE_BYTES_MAX = FILE_WRITE_BYTES_MAX + MIB;
 export const FILE_CHUNK_BYTES = 256 * 1024;
 /** One file streamed in or out: the largest disk. */
 export const FILE_BYTES_MAX = DISK_MIB_MAX * MIB;
@@ -95,8 +71,6 @@ export const FILE_BYTES_MAX = DISK_MIB_MAX * MIB;
 export const SEALS_AT_ONCE_MAX = 2;
 /** A seal that failed is tried again: space may have been made. */
 export const SEAL_RETRY_MS = 5_000;
-/** Of one capsule in one call; each is a create with all that it takes. */
-export const FORKS_MAX = 100;
 /** Between looks for capsules that nobody uses. */
 export const EXPIRY_CHECK_MS = 2_000;
 /** A pause at the end of a timeout that failed is not tried again for so long. */

@@ -5,7 +5,7 @@ import { isOutage } from "./outage.ts";
 import type { RequestLogDeps } from "./request-log.ts";
 
 /** How much of a wrong path an answer repeats. */
-const PATH_LENGTH_MAX = 200;
+const PATH_BYTES_MAX = 200;
 /** A cause may have a cause; a loop of causes must end. */
 const CAUSES_MAX = 5;
 
@@ -50,7 +50,7 @@ function errorResponse(error: AppError, requestId: string | undefined): Response
  * JSON body, so the router's own failures have one too, unlike the first Wrenn's.
  */
 function noSuchRoute(method: string, path: string): AppError {
-  const message = `no such route: ${method} ${path.slice(0, PATH_LENGTH_MAX)}`;
+  const message = `no such route: ${method} ${path.slice(0, PATH_BYTES_MAX)}`;
   return new AppError("not_found", message, { reason: "route_not_found" });
 }
 

@@ -19,9 +19,6 @@ export const UPLOAD_FILES_MAX = 1000;
 /** Parts of one multipart upload: its files, and what a form sends beside each. */
 export const MULTIPART_PARTS_MAX = 2 * UPLOAD_FILES_MAX;
 
-/** PATH_MAX of Linux, without the closing NUL. */
-export const PATH_BYTES_MAX = 4095;
-
 /** One read of a file on its way to a client: large enough that system calls do not count. */
 export const FILE_CHUNK_BYTES = 256 * KIB;
 
@@ -47,8 +44,6 @@ export const ENDED_KEPT_MAX = 1024;
 
 /** Arguments and environment together: Linux refuses more than a quarter of the stack limit. */
 export const COMMAND_BYTES_MAX = 2 * MIB;
-export const TAG_BYTES_MAX = 256;
-
 /** What the fastest reader may be behind before the process has to wait. */
 export const OUTPUT_WINDOW_BYTES = 1 * MIB;
 
@@ -122,8 +117,7 @@ export const FORWARDED_CONNECTIONS_MAX = 1024;
 /** What is read of the kernel's table of sockets; a line has 150 bytes. */
 export const LISTENER_TABLE_BYTES_MAX = 256 * KIB;
 
-/** Variables that /init may set. */
-export const ENV_VARS_MAX = 1024;
+/** Of all variables that /init may set. */
 export const ENV_BYTES_MAX = 256 * KIB;
 
 /** A transfer of files during which nothing moves. */

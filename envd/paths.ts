@@ -1,8 +1,8 @@
 // How a path that a client gives becomes an absolute one.
 import { isAbsolute, join, normalize, resolve } from "node:path";
+import { PATH_BYTES_MAX } from "../proto/hostagent/bounds.ts";
 import { EnvdError } from "./errors.ts";
 import { systemName } from "./file-names.ts";
-import { PATH_BYTES_MAX } from "./limits.ts";
 import type { User } from "./users.ts";
 
 /**

@@ -3,12 +3,12 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { EntryInfo } from "../../proto/gen/envd/filesystem_pb.js";
 import type { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
+import { FILE_WRITE_BYTES_MAX } from "../../proto/hostagent/bounds.ts";
 import type { CapsuleLease, Capsules } from "../capsules/capsules.ts";
 import type { Failpoints } from "../failpoints.ts";
 import { exec, startBackground } from "../guest/exec.ts";
 import { entryType, listDir, makeDir, readFile, removePath, writeFile } from "../guest/files.ts";
 import { listProcesses, signalProcess } from "../guest/processes.ts";
-import { FILE_MESSAGE_BYTES_MAX } from "../limits.ts";
 import type { Log } from "../log.ts";
 import type { CapsuleMetrics } from "../metrics/capsule-metrics.ts";
 import type { MemoryTemplates } from "../templates/memory-templates.ts";
@@ -103,7 +103,7 @@ export function hostAgentService(
       }),
     readFile: ({ sandboxId, path }) =>
       withGuest("ReadFile", sandboxId, async (guest) => ({
-        content: await wholeFile(readFile(guest, parsePath(path)), FILE_MESSAGE_BYTES_MAX),
+        content: await wholeFile(readFile(guest, parsePath(path)), FILE_WRITE_BYTES_MAX),
       })),
     writeFileStream: (requests) =>
       answer("WriteFileStream", async () => {

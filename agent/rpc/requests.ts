@@ -10,6 +10,25 @@ import type {
   KillProcessRequest,
   ResumeSandboxRequest,
 } from "../../proto/gen/hostagent/hostagent_pb.js";
+import {
+  ARG_BYTES_MAX,
+  ARGS_MAX,
+  ENV_NAME_BYTES_MAX,
+  ENV_VALUE_BYTES_MAX,
+  ENVS_MAX,
+  EXEC_TIMEOUT_SEC_DEFAULT,
+  EXEC_TIMEOUT_SEC_MAX,
+  FORKS_MAX,
+  LIST_DEPTH_MAX,
+  MEMORY_MB_MAX,
+  MEMORY_MB_MIN,
+  PATH_BYTES_MAX,
+  TAG_BYTES_MAX,
+  TERMINAL_SIDE_MAX,
+  TIMEOUT_SEC_MAX,
+  USER_BYTES_MAX,
+  VCPUS_MAX,
+} from "../../proto/hostagent/bounds.ts";
 import { decodeId } from "../../proto/ids.ts";
 import type { ForkRequest, SnapshotRequest } from "../capsules/copies.ts";
 import type { ResumeRequest } from "../capsules/resumes.ts";
@@ -18,28 +37,7 @@ import type { Command } from "../guest/exec.ts";
 import type { TerminalSize } from "../guest/process-streams.ts";
 import type { ProcessRef } from "../guest/processes.ts";
 import type { CapsuleSpec } from "../journal/capsule-spec.ts";
-import {
-  ARGUMENT_BYTES_MAX,
-  ARGUMENTS_MAX,
-  DISK_MIB_DEFAULT,
-  DISK_MIB_MAX,
-  ENV_NAME_BYTES_MAX,
-  ENV_VALUE_BYTES_MAX,
-  ENVS_MAX,
-  EXEC_TIMEOUT_SEC_DEFAULT,
-  EXEC_TIMEOUT_SEC_MAX,
-  FORKS_MAX,
-  LIST_DEPTH_MAX,
-  MEMORY_MIB_MAX,
-  MEMORY_MIB_MIN,
-  PATH_BYTES_MAX,
-  TAG_BYTES_MAX,
-  TERMINAL_SIDE_MAX,
-  TIMEOUT_SEC_MAX,
-  TOKEN_BYTES_MAX,
-  USER_NAME_BYTES_MAX,
-  VCPUS_MAX,
-} from "../limits.ts";
+import { DISK_MIB_DEFAULT, DISK_MIB_MAX, TOKEN_BYTES_MAX } from "../limits.ts";
 import type { TemplateIds } from "../templates/memory-templates.ts";
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
@@ -51,7 +49,7 @@ export function parseCreate(request: CreateSandboxRequest): CapsuleSpec {
     id: parseCapsuleId(request.sandboxId),
     operationId: parseOperationId(request.operationId),
     vcpus: integer("vcpus", request.vcpus, { min: 1, max: VCPUS_MAX }),
-    memoryMib: integer("memory_mb", request.memoryMb, { min: MEMORY_MIB_MIN, max: MEMORY_MIB_MAX }),
+    memoryMib: integer("memory_mb", request.memoryMb, { min: MEMORY_MB_MIN, max: MEMORY_MB_MAX }),
     diskMib: integer("disk_size_mb", request.diskSizeMb || DISK_MIB_DEFAULT, {
       min: 1,
       max: DISK_MIB_MAX,
@@ -126,12 +124,12 @@ type CommandFields = Pick<ExecRequest, "cmd" | "args" | "envs" | "cwd" | "user">
 
 export function parseCommand(request: CommandFields): Command {
   if (request.cmd === "") throw invalidField("cmd", "must not be empty");
-  if (request.args.length > ARGUMENTS_MAX) {
-    throw invalidField("args", `must be at most ${ARGUMENTS_MAX}`);
+  if (request.args.length > ARGS_MAX) {
+    throw invalidField("args", `must be at most ${ARGS_MAX}`);
   }
   return {
-    cmd: text("cmd", request.cmd, ARGUMENT_BYTES_MAX),
-    args: request.args.map((argument) => text("args", argument, ARGUMENT_BYTES_MAX)),
+    cmd: text("cmd", request.cmd, PATH_BYTES_MAX),
+    args: request.args.map((argument) => text("args", argument, ARG_BYTES_MAX)),
     envs: envs("envs", request.envs),
     cwd: text("cwd", request.cwd, PATH_BYTES_MAX),
     user: userName("user", request.user),
@@ -216,7 +214,7 @@ function text(field: string, value: string, bytesMax: number): string {
 
 function userName(field: string, value: string): string {
   if (value === "") return value;
-  if (!USER_NAME.test(value) || value.length > USER_NAME_BYTES_MAX) {
+  if (!USER_NAME.test(value) || value.length > USER_BYTES_MAX) {
     throw invalidField(field, "must be a user name");
   }
   return value;

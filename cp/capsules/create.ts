@@ -6,6 +6,7 @@
 // from what the host says (loops/settle-operations.ts).
 
 import type { CreateSandboxResponse } from "../../proto/gen/hostagent/hostagent_pb.js";
+import { MEMORY_MB_MIN } from "../../proto/hostagent/bounds.ts";
 import { encodeId, type Id, newId } from "../../proto/ids.ts";
 import { agentFailure, isCutOff } from "../agents/agent-errors.ts";
 import { CREATE_TIMEOUT_MS, DESTROY_TIMEOUT_MS } from "../agents/limits.ts";
@@ -22,7 +23,7 @@ import type { TemplateRow } from "../templates/template.ts";
 import type { CapsuleRow, NewCapsule } from "./capsule.ts";
 import type { CapsuleDeps } from "./deps.ts";
 import { insertionEvent } from "./events.ts";
-import { DISK_SIZE_MB, MEMORY_MB_DEFAULT, MEMORY_MB_MIN, VCPUS_DEFAULT } from "./limits.ts";
+import { DISK_SIZE_MB, MEMORY_MB_DEFAULT, VCPUS_DEFAULT } from "./limits.ts";
 import { moveCapsule, moveCapsuleIn, moveFromAnyIn, runningColumns } from "./moves.ts";
 import { insertCapsule, selectCapsule, updateDeadline } from "./queries.ts";
 import { recordedCapsule, settledCreate } from "./settled.ts";

@@ -2,18 +2,17 @@
 
 import { Type } from "@sinclair/typebox";
 import { type Static, t } from "elysia";
+import {
+  FORKS_MAX,
+  MEMORY_MB_MAX,
+  TIMEOUT_SEC_MAX,
+  VCPUS_MAX,
+} from "../../proto/hostagent/bounds.ts";
 import { encodeId } from "../../proto/ids.ts";
 import { timestamp } from "../wire.ts";
 import type { CapsuleRow, ForkResult, NewCapsule } from "./capsule.ts";
 import { WIRE_STATUSES, wireStatus } from "./lifecycle.ts";
-import {
-  CAPSULES_LISTED_MAX,
-  FORKS_MAX,
-  MEMORY_MB_MAX,
-  TEMPLATE_NAME_PATTERN,
-  TIMEOUT_SEC_MAX,
-  VCPUS_MAX,
-} from "./limits.ts";
+import { CAPSULES_LISTED_MAX, TEMPLATE_NAME_PATTERN } from "./limits.ts";
 
 const INT32_MIN = -(2 ** 31);
 

@@ -2,18 +2,19 @@
 
 import { Type } from "@sinclair/typebox";
 import { type Static, t } from "elysia";
-import { encodeId, type Id } from "../../proto/ids.ts";
 import {
-  ARG_LENGTH_MAX,
-  ARGS_COUNT_MAX,
-  ENV_NAME_LENGTH_MAX,
-  ENVS_COUNT_MAX,
+  ARG_BYTES_MAX,
+  ARGS_MAX,
+  ENV_NAME_BYTES_MAX,
+  ENV_VALUE_BYTES_MAX,
+  ENVS_MAX,
   EXEC_TIMEOUT_SEC_DEFAULT,
   EXEC_TIMEOUT_SEC_MAX,
-  PATH_LENGTH_MAX,
-  TAG_LENGTH_MAX,
-  USER_LENGTH_MAX,
-} from "../capsules/limits.ts";
+  PATH_BYTES_MAX,
+  TAG_BYTES_MAX,
+  USER_BYTES_MAX,
+} from "../../proto/hostagent/bounds.ts";
+import { encodeId, type Id } from "../../proto/ids.ts";
 import { AppError } from "../errors.ts";
 import type { Command, CommandEnd, ProcessSelector, RunningProcess } from "./command.ts";
 
@@ -21,16 +22,16 @@ const PID_MAX = 2 ** 32 - 1;
 
 /** execve(2) takes C strings. */
 const NO_NUL = "^[^\\u0000]*$";
-const ENV_NAME = `^[^=\\u0000]{1,${ENV_NAME_LENGTH_MAX}}$`;
+const ENV_NAME = `^[^=\\u0000]{1,${ENV_NAME_BYTES_MAX}}$`;
 /** A selector of digits only is a pid, so a tag needs something else. */
 const TAG = "^(?!\\d+$)[\\x21-\\x7e]+$";
 const USER = "^[A-Za-z_][A-Za-z0-9_.-]*$";
 
 export const ExecRequest = t.Object({
-  cmd: t.String({ minLength: 1, maxLength: PATH_LENGTH_MAX, pattern: NO_NUL }),
+  cmd: t.String({ minLength: 1, maxLength: PATH_BYTES_MAX, pattern: NO_NUL }),
   args: t.Optional(
-    t.Array(t.String({ maxLength: ARG_LENGTH_MAX, pattern: NO_NUL }), {
-      maxItems: ARGS_COUNT_MAX,
+    t.Array(t.String({ maxLength: ARG_BYTES_MAX, pattern: NO_NUL }), {
+      maxItems: ARGS_MAX,
     }),
   ),
   timeout_sec: t.Optional(
@@ -45,7 +46,7 @@ export const ExecRequest = t.Object({
   ),
   tag: t.Optional(
     t.String({
-      maxLength: TAG_LENGTH_MAX,
+      maxLength: TAG_BYTES_MAX,
       pattern: TAG,
       description: "Name of a background process, by default `proc-` and 8 characters.",
     }),
@@ -53,12 +54,12 @@ export const ExecRequest = t.Object({
   envs: t.Optional(
     t.Record(
       t.String({ pattern: ENV_NAME }),
-      t.String({ maxLength: ARG_LENGTH_MAX, pattern: NO_NUL }),
-      { maxProperties: ENVS_COUNT_MAX, additionalProperties: false },
+      t.String({ maxLength: ENV_VALUE_BYTES_MAX, pattern: NO_NUL }),
+      { maxProperties: ENVS_MAX, additionalProperties: false },
     ),
   ),
-  cwd: t.Optional(t.String({ maxLength: PATH_LENGTH_MAX, pattern: NO_NUL })),
-  user: t.Optional(t.String({ maxLength: USER_LENGTH_MAX, pattern: USER })),
+  cwd: t.Optional(t.String({ maxLength: PATH_BYTES_MAX, pattern: NO_NUL })),
+  user: t.Optional(t.String({ maxLength: USER_BYTES_MAX, pattern: USER })),
 });
 export type ExecRequest = Static<typeof ExecRequest>;
 
@@ -100,7 +101,7 @@ export const ProcessParams = t.Object({
   id: t.String({ maxLength: 64 }),
   selector: t.String({
     minLength: 1,
-    maxLength: TAG_LENGTH_MAX,
+    maxLength: TAG_BYTES_MAX,
     description: "A pid when it is all digits, else a tag.",
   }),
 });

@@ -1,8 +1,8 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { FILE_WRITE_BYTES_MAX } from "../../proto/hostagent/bounds.ts";
 import { TestPlatform, toAnswer } from "../../tests/harness/simulated-agent-platform.ts";
 import { waitFor } from "../../tests/harness/wait-for.ts";
-import { FILE_WRITE_BYTES_MAX } from "../capsules/limits.ts";
 
 let platform: TestPlatform;
 let id: string;

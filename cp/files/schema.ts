@@ -3,11 +3,11 @@
 import { Type } from "@sinclair/typebox";
 import { type Static, t } from "elysia";
 import type { FileEntry as AgentFileEntry } from "../../proto/gen/hostagent/hostagent_pb.js";
-import { LIST_DEPTH_MAX, PATH_LENGTH_MAX } from "../capsules/limits.ts";
+import { LIST_DEPTH_MAX, PATH_BYTES_MAX } from "../../proto/hostagent/bounds.ts";
 
 const Path = t.String({
   minLength: 1,
-  maxLength: PATH_LENGTH_MAX,
+  maxLength: PATH_BYTES_MAX,
   pattern: "^[^\\u0000]*$",
   description: "`~` and relative paths start at the home of the user, which is root.",
 });

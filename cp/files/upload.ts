@@ -1,16 +1,15 @@
 // A file on its way from a multipart body into a capsule: streamed when its path comes first, as
 // clients send it; held once, and bounded, when it comes after.
 
+import { FILE_WRITE_BYTES_MAX, PATH_BYTES_MAX } from "../../proto/hostagent/bounds.ts";
 import { type Part, readMultipart } from "../../proto/http1/multipart.ts";
 import { encodeId } from "../../proto/ids.ts";
 import { agentFailure } from "../agents/agent-errors.ts";
 import { FILE_WRITE_TIMEOUT_MS, STREAM_CHUNK_BYTES } from "../agents/limits.ts";
 import type { RunningCapsule } from "../capsules/find-on-host.ts";
 import {
-  FILE_WRITE_BYTES_MAX,
   MULTIPART_OVERHEAD_BYTES_MAX,
   MULTIPART_PARTS_MAX,
-  PATH_LENGTH_MAX,
   UPLOAD_SILENCE_MS_MAX,
 } from "../capsules/limits.ts";
 import { AppError } from "../errors.ts";
@@ -121,8 +120,8 @@ async function readPath(content: AsyncIterable<Uint8Array>): Promise<string> {
   let sizeBytes = 0;
   for await (const chunk of content) {
     sizeBytes += chunk.byteLength;
-    if (sizeBytes > PATH_LENGTH_MAX) {
-      throw new AppError("invalid_request", `path: is longer than ${PATH_LENGTH_MAX} bytes`);
+    if (sizeBytes > PATH_BYTES_MAX) {
+      throw new AppError("invalid_request", `path: is longer than ${PATH_BYTES_MAX} bytes`);
     }
     chunks.push(chunk);
   }

@@ -14,8 +14,6 @@ export const MESSAGES_PER_SECOND_MAX = 5000;
 /** Messages that make no sense, after which the client is sent away. */
 export const BAD_MESSAGES_MAX = 16;
 
-/** Input that waits is joined up to this; an agent takes 1 MiB. */
-export const INPUT_BYTES_MAX = 256 * 1024;
 /** A kill overtakes input that a process has not read for this long. */
 export const INPUT_STALL_MS = 5000;
 /** Output of one message: below 64 KiB as base64 in JSON, which small clients read in one piece. */
@@ -30,5 +28,5 @@ export const PEER_STALL_MS_MAX = 600_000;
 /** WebSockets of one control plane. */
 export const SOCKETS_MAX = 10_000;
 
-/** Same as tty_ioctl(4): 16 bits. */
-export const TERMINAL_SIDE_MAX = 65_535;
+/** Input that waits is joined up to this; an agent takes 1 MiB. */
+export const INPUT_BYTES_MAX = 256 * 1024;

@@ -3,10 +3,10 @@
 import { Type } from "@sinclair/typebox";
 import { TypeCompiler } from "@sinclair/typebox/compiler";
 import { type Static, type TSchema, t } from "elysia";
+import { PATH_BYTES_MAX, TAG_BYTES_MAX, TERMINAL_SIDE_MAX } from "../../proto/hostagent/bounds.ts";
 import { CapsuleParams } from "../capsules/schema.ts";
 import { AppError } from "../errors.ts";
 import { ExecRequest, ProcessParams } from "../exec/schema.ts";
-import { TERMINAL_SIDE_MAX } from "./limits.ts";
 import type { ClientMessage } from "./socket.ts";
 
 export { CapsuleParams, ProcessParams };
@@ -30,8 +30,8 @@ const Side = Type.Integer({ minimum: 0, maximum: TERMINAL_SIDE_MAX });
 export const TerminalStart = t.Composite([
   t.Partial(t.Pick(ExecRequest, ["args", "envs", "user"])),
   t.Object({
-    cmd: t.Optional(t.String({ maxLength: 4095, pattern: "^[^\\u0000]*$" })),
-    cwd: t.Optional(t.String({ maxLength: 4095, pattern: "^[^\\u0000]*$" })),
+    cmd: t.Optional(t.String({ maxLength: PATH_BYTES_MAX, pattern: "^[^\\u0000]*$" })),
+    cwd: t.Optional(t.String({ maxLength: PATH_BYTES_MAX, pattern: "^[^\\u0000]*$" })),
     cols: t.Optional(Side),
     rows: t.Optional(Side),
   }),
@@ -39,7 +39,7 @@ export const TerminalStart = t.Composite([
 export type TerminalStart = Static<typeof TerminalStart>;
 
 export const TerminalConnect = t.Object({
-  tag: t.String({ minLength: 1, maxLength: 128 }),
+  tag: t.String({ minLength: 1, maxLength: TAG_BYTES_MAX }),
   scrollback: t.Optional(t.Boolean()),
 });
 

@@ -1,6 +1,8 @@
 // Metadata of files: headers of an upload, extended attributes on disk, a map in an entry.
+
+import { PATH_BYTES_MAX } from "../../proto/hostagent/bounds.ts";
 import { EnvdError, errnoOf } from "../errors.ts";
-import { METADATA_BYTES_MAX, METADATA_KEY_BYTES_MAX, PATH_BYTES_MAX } from "../limits.ts";
+import { METADATA_BYTES_MAX, METADATA_KEY_BYTES_MAX } from "../limits.ts";
 import type { FileCalls } from "./file-calls.ts";
 
 export type Metadata = Readonly<Record<string, string>>;

@@ -1,6 +1,8 @@
 // The body of POST /init, checked field by field.
+
+import { ENVS_MAX, PATH_BYTES_MAX } from "../../proto/hostagent/bounds.ts";
 import { EnvdError } from "../errors.ts";
-import { ENV_BYTES_MAX, ENV_VARS_MAX, PATH_BYTES_MAX } from "../limits.ts";
+import { ENV_BYTES_MAX } from "../limits.ts";
 import { parseTimestamp } from "./timestamp.ts";
 
 const TEXT_BYTES_MAX = 1024;
@@ -82,8 +84,7 @@ function envVars(body: Fields): { envVars?: Record<string, string> } {
     bytes += Buffer.byteLength(name) + Buffer.byteLength(content) + 2;
     variables[name] = content;
   }
-  if (entries.length > ENV_VARS_MAX)
-    throw invalid("envVars", `has more than ${ENV_VARS_MAX} names`);
+  if (entries.length > ENVS_MAX) throw invalid("envVars", `has more than ${ENVS_MAX} names`);
   if (bytes > ENV_BYTES_MAX) throw invalid("envVars", `is longer than ${ENV_BYTES_MAX} bytes`);
   return { envVars: variables };
 }

@@ -12,9 +12,10 @@ import type {
   StreamInputRequest,
 } from "../../proto/gen/envd/process_pb.js";
 import { Signal } from "../../proto/gen/envd/process_pb.js";
+import { TAG_BYTES_MAX } from "../../proto/hostagent/bounds.ts";
 import { EnvdError } from "../errors.ts";
 import { keepaliveMsOf } from "../keepalive.ts";
-import { COMMAND_BYTES_MAX, TAG_BYTES_MAX } from "../limits.ts";
+import { COMMAND_BYTES_MAX } from "../limits.ts";
 import type { Settings } from "../settings.ts";
 import type { Users } from "../users.ts";
 import type { Cgroups } from "./cgroups.ts";
