@@ -20,11 +20,13 @@ NATIVE_ALL_TESTS := $(NATIVE_TEST_SOURCES:$(NATIVE_DIR)/%.c=$(NATIVE_OUT)/tests/
 NATIVE_ROOT_TESTS := $(foreach test,$(NATIVE_ALL_TESTS),$(if $(findstring /root-,$(test)),$(test)))
 NATIVE_UNIT_TESTS := $(filter-out $(NATIVE_ROOT_TESTS),$(NATIVE_ALL_TESTS))
 
+include $(NATIVE_DIR)/fuzz/fuzz.mk
+
 .PHONY: native native-test native-test-root
 native: $(NATIVE_OUT)/libwrenn.so $(NATIVE_OUT)/tests/tap-relay keeper pager
 
 # Each test prints "ok" and a sentence for each thing it shows, and stops at the first that is not so.
-native-test: $(NATIVE_UNIT_TESTS) test-keeper test-pager
+native-test: $(NATIVE_UNIT_TESTS) test-keeper test-pager fuzz
 	@for test in $(NATIVE_UNIT_TESTS); do "$$test" || exit 1; done
 
 native-test-root: $(NATIVE_ROOT_TESTS) test-keeper-host test-pager-host test-pager-vm

@@ -12,6 +12,7 @@ const FORMAT_TIMEOUT_MS = 60_000;
 
 /** What a folder of native/ includes of others; all may include what lies in native/ itself. */
 const INCLUDES: Readonly<Record<string, readonly string[]>> = {
+  fuzz: ["..", "guest", "keeper", "network", "pager", "pages", "storage"],
   guest: [],
   keeper: [],
   network: [],
