@@ -6,6 +6,7 @@ import { waitFor } from "../../tests/harness/wait-for.ts";
 import type { CapsuleState } from "../capsule-states.ts";
 import { capsules, events, hosts } from "../db/tables.ts";
 import { monitorHostsLoop } from "../loops/monitor-hosts.ts";
+import { updateDurable } from "./queries.ts";
 import { reconcileHost } from "./reconcile.ts";
 import type { UnknownPolicy } from "./unknown.ts";
 
@@ -322,4 +323,18 @@ test("two control planes that reconcile at once make one change", async () => {
   expect(passes.reduce((sum, { lost }) => sum + (lost ?? 0), 0)).toBe(1);
   const all = await platform.database.db.select().from(events);
   expect(all.filter(({ type }) => type === "capsule.destroy")).toHaveLength(1);
+});
+
+// The host's answer may tell of the pause before: this one's memory is not on the disk yet.
+test("what a host said before a pause does not make it durable", async () => {
+  const { db } = platform.database;
+  const id = await createdId();
+  await set(id, "paused");
+  const durable = [{ id, unixSec: Math.floor(Date.now() / 1000) }];
+  const pausedAt = (await row(id))?.lastUpdated ?? new Date();
+
+  await updateDurable(db, durable, new Date(pausedAt.getTime() - 1000));
+  expect((await row(id))?.durableAt).toBeNull();
+  await updateDurable(db, durable, new Date(pausedAt.getTime() + 1000));
+  expect((await row(id))?.durableAt).not.toBeNull();
 });

@@ -221,6 +221,9 @@ test("a snapshot that the host did not answer in time is removed once it must be
   });
 
   const answer = await create({ sandbox_id: id, name: "ours" });
+  // Longer than a removal may take, and not as long as a snapshot.
+  const aLittleLess = sql`${templateOperations.deadline} - interval '100 seconds'`;
+  await platform.database.db.update(templateOperations).set({ deadline: aLittleLess });
   const early = await settle();
   const before = onHost();
   await platform.database.db.update(templateOperations).set({ deadline: sql`now()` });

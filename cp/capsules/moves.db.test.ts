@@ -1,0 +1,63 @@
+// A move is one compare-and-set: what belongs to another operation by now, or has moved since, stays as it is.
+
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { eq } from "drizzle-orm";
+import { decodeId, type Id, newId } from "../../proto/ids.ts";
+import { TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
+import { capsules, events } from "../db/tables.ts";
+import { databaseNow } from "../db/time.ts";
+import { type Move, moveCapsule } from "./moves.ts";
+
+let platform: TestPlatform;
+
+beforeAll(async () => {
+  platform = await TestPlatform.start();
+});
+
+afterAll(async () => {
+  await platform[Symbol.asyncDispose]();
+});
+
+async function running(): Promise<Id<"capsule">> {
+  return decodeId("capsule", await platform.create()) ?? newId("capsule");
+}
+
+/** The capsule and how many events tell of anything: what a move that is none leaves alike. */
+async function recorded(id: Id<"capsule">) {
+  const { db } = platform.database;
+  const [row] = await db.select().from(capsules).where(eq(capsules.id, id));
+  return { row, events: (await db.select().from(events)).length };
+}
+
+const move = (about: Pick<Move, "id"> & Partial<Move>) =>
+  moveCapsule(platform.database.db, { from: "running", to: "pausing", ...about });
+
+test("an operation moves only what is still its own", async () => {
+  const id = await running();
+  const before = await recorded(id);
+  const own = before.row?.operationId ?? "";
+
+  expect(await move({ id, operationId: crypto.randomUUID() })).toBeUndefined();
+  expect(await recorded(id)).toEqual(before);
+  expect(await move({ id, operationId: own })).toMatchObject({ status: "pausing" });
+});
+
+test("what has moved since is not moved by what was seen before", async () => {
+  const id = await running();
+  const before = await recorded(id);
+  const seenAt = before.row?.lastUpdated ?? new Date(0);
+
+  expect(await move({ id, unmovedSince: seenAt })).toBeUndefined();
+  expect(await recorded(id)).toEqual(before);
+  expect(await move({ id, unmovedSince: await databaseNow(platform.database.db) })).toMatchObject({
+    status: "pausing",
+  });
+});
+
+test("a capsule in another state is not moved", async () => {
+  const id = await running();
+  const before = await recorded(id);
+
+  expect(await move({ id, from: "paused", to: "resuming" })).toBeUndefined();
+  expect(await recorded(id)).toEqual(before);
+});
