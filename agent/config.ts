@@ -97,7 +97,7 @@ function listenAddress(text: string): ListenAddress {
   const host = full.slice(0, split);
   if (host !== "localhost" && host !== "[::1]" && !/^127\.\d+\.\d+\.\d+$/.test(host)) {
     throw new ConfigError(
-      `WRENN_HOST_LISTEN_ADDR ${text} is not a loopback address, and without mTLS the agent listens on no other`,
+      `WRENN_HOST_LISTEN_ADDR ${text} is not a loopback address; without mTLS only those are used`,
     );
   }
   return { host: host.replace(/^\[|\]$/g, ""), port: Number(full.slice(split + 1)) };
@@ -113,7 +113,7 @@ function hostAndPort(name: string, text: string): string {
 
 function url(name: string, text: string): string {
   if (!/^https?:\/\//.test(text) || !URL.canParse(text)) {
-    throw new ConfigError(`${name} ${JSON.stringify(text)} is not an http or https URL`);
+    throw new ConfigError(`${name} is not an http or https URL`);
   }
   return text.replace(/\/+$/, "");
 }

@@ -32,7 +32,9 @@ export interface HostDir {
 /** Makes what is missing and locks the directory. Throws if another agent has it. */
 export async function openHostDir(path: string, kernel: Kernel): Promise<HostDir> {
   // VMMs with uids of their own pass through it, and list nothing.
-  await mkdir(path, { recursive: true, mode: 0o711 });
+  await mkdir(path, { recursive: true, mode: 0o711 }).catch((cause: NodeJS.ErrnoException) => {
+    throw new Error(`WRENN_DIR: ${path} can't be a directory (${cause.code})`, { cause });
+  });
   const lock = kernel.tryLockFile(join(path, "agent.lock"));
   if (lock === null) throw new Error(`another agent runs on ${path}`);
   const dir = {

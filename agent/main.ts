@@ -44,7 +44,8 @@ try {
   await serve();
 } catch (error) {
   process.stderr.write(`Cannot go on: ${error instanceof Error ? error.message : error}\n`);
-  process.exitCode = 1;
+  // Whatever was opened before: a program that can't start must not seem to run.
+  process.exit(1);
 }
 
 async function serve(): Promise<void> {

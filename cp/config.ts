@@ -4,6 +4,7 @@ import { SCRAPE_TOKEN_LENGTH_MIN } from "../proto/metrics/scrape-token.ts";
 import { TrustedProxies } from "./client-address.ts";
 import { LOG_LEVELS, type LogLevel } from "./log.ts";
 
+const TEMPLATE_NAME = /^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$/;
 const JWT_SECRET_LENGTH_MIN = 32;
 
 export interface Config {
@@ -64,7 +65,7 @@ export function loadConfig(env: Environment): Config {
     encryptionKey: parseEncryptionKey(env),
     publicUrl,
     ownOrigins: parseOwnOrigins(env, publicUrl),
-    defaultTemplate: env.WRENN_DEFAULT_TEMPLATE || "minimal-ubuntu",
+    defaultTemplate: parseDefaultTemplate(env),
     unknownCapsules: parseUnknownCapsules(env),
     proxyDomain: parseProxyDomain(env),
     trustedProxies: parseTrustedProxies(env),
@@ -101,6 +102,14 @@ function parseUnknownCapsules(env: Environment): Config["unknownCapsules"] {
     throw new Error("WRENN_UNKNOWN_CAPSULES must be quarantine or destroy");
   }
   return policy;
+}
+
+function parseDefaultTemplate(env: Environment): string {
+  const name = env.WRENN_DEFAULT_TEMPLATE || "minimal-ubuntu";
+  if (!TEMPLATE_NAME.test(name)) {
+    throw new Error("WRENN_DEFAULT_TEMPLATE must be a template's name, like minimal-debian");
+  }
+  return name;
 }
 
 function parseProxyDomain(env: Environment): string {
@@ -153,6 +162,9 @@ function parsePublicUrl(env: Environment, port: number): string {
   const url = URL.parse(text);
   if (url === null || !["http:", "https:"].includes(url.protocol)) {
     throw new Error("CP_PUBLIC_URL must be a URL that begins with http:// or https://");
+  }
+  if (url.username || url.password || url.search || url.hash) {
+    throw new Error("CP_PUBLIC_URL must have no user, password, ? or #: links begin with it");
   }
   return text.replace(/\/+$/, "");
 }

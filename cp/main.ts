@@ -1,6 +1,5 @@
 // The control plane's program: `migrate` brings the database up to date, no argument serves.
 
-import type { Redis } from "ioredis";
 import packageJson from "../package.json" with { type: "json" };
 import { raiseFetchLimit } from "../proto/fetch-limit.ts";
 import { Accounts } from "./accounts/service.ts";
@@ -35,6 +34,7 @@ import {
 import { ControlPlaneMetrics } from "./metrics/control-plane-metrics.ts";
 import { OneTimeTokens } from "./one-time-tokens.ts";
 import { Operations } from "./operations/operations.ts";
+import { checkMailDir, checkRedis, checkTls, databaseFailure } from "./prerequisites.ts";
 import { AgentPools } from "./proxy/agent-pools.ts";
 import { OwnCredentials } from "./proxy/credentials.ts";
 import { Placements } from "./proxy/placements.ts";
@@ -56,14 +56,18 @@ try {
   } else throw new Error(`unknown argument ${JSON.stringify(command)}: only "migrate" is known`);
 } catch (error) {
   process.stderr.write(`Cannot start: ${error instanceof Error ? error.message : error}\n`);
-  process.exitCode = 1;
+  // Whatever was opened before: a program that can't start must not seem to run.
+  process.exit(1);
 }
 
 async function runMigrations(): Promise<void> {
   await using resources = new AsyncDisposableStack();
-  const database = openDatabase(loadDatabaseUrl(process.env), { connectionsMax: 1 });
+  const url = loadDatabaseUrl(process.env);
+  const database = openDatabase(url, { connectionsMax: 1 });
   resources.defer(database.close);
-  const applied = await migrate(database.sql);
+  const applied = await migrate(database.sql).catch((error) => {
+    throw databaseFailure(url, error);
+  });
   process.stdout.write(applied.map((name) => `applied ${name}\n`).join("") || "up to date\n");
 }
 
@@ -74,12 +78,16 @@ async function serve(): Promise<void> {
 
   const { db, sql, close } = openDatabase(config.databaseUrl);
   resources.defer(close);
-  const pending = await pendingMigrations(sql);
+  const pending = await pendingMigrations(sql).catch((error) => {
+    throw databaseFailure(config.databaseUrl, error);
+  });
   if (pending.length > 0) {
     throw new Error(`the database is not migrated (${pending.join(", ")} missing): run migrate`);
   }
+  await checkRedis(config.redisUrl);
   const redis = resources.adopt(openRedis(config.redisUrl, log), (redis) => redis.disconnect());
-  await assertRedisAnswers(redis);
+  if (config.tls !== null) await checkTls(config.tls);
+  if (config.mail.kind === "files") await checkMailDir(config.mail.dir);
   const mailer = resources.adopt(openMailer(config, log), (mailer) => mailer.close());
 
   const clock = systemClock;
@@ -152,14 +160,6 @@ async function serve(): Promise<void> {
     ...config.listen,
     ...{ tls: config.tls, proxies, proxy, sweep, stopping, log },
   });
-}
-
-async function assertRedisAnswers(redis: Redis): Promise<void> {
-  try {
-    await redis.ping();
-  } catch (error) {
-    throw new Error("Redis does not answer at REDIS_URL", { cause: error });
-  }
 }
 
 function openMailer(config: Config, log: Log): Mailer {

@@ -4,6 +4,7 @@
 // requests for ports of capsules to the agents and the rest there. So one address serves both, and what
 // passes through to a guest is not touched by a web framework.
 
+import { listenFailure } from "../proto/address-failure.ts";
 import { Front } from "../proto/http1/listener.ts";
 import { openFilesMax } from "../proto/open-files.ts";
 import type { App } from "./app.ts";
@@ -55,11 +56,14 @@ export async function serveUntilSignal(app: App, options: ServeOptions): Promise
   if (server === null) throw new Error("unreachable: listen makes a server");
   await using front = openFront(options, unix);
   const tls = options.tls === null ? null : await TlsListener.open(front, options.tls);
-  const port = front.listen(options);
-  const tlsPort = await tls?.listen(options.tls?.listen ?? options);
+  const port = await listened("WRENN_CP_LISTEN_ADDR", options, (at) => front.listen(at));
+  const tlsPort =
+    tls &&
+    options.tls &&
+    (await listened("WRENN_TLS_LISTEN_ADDR", options.tls.listen, (at) => tls.listen(at)));
   log.info("listening", {
     url: urlOf("http", options.hostname, port),
-    ...(tlsPort === undefined ? {} : { tlsUrl: urlOf("https", options.hostname, tlsPort) }),
+    ...(tlsPort === null ? {} : { tlsUrl: urlOf("https", options.hostname, tlsPort) }),
   });
 
   log.info("stopping", { signal: await signal.promise });
@@ -68,6 +72,21 @@ export async function serveUntilSignal(app: App, options: ServeOptions): Promise
   await front.stop(SHUTDOWN_GRACE_MS);
   await server.stop(true);
   log.info("stopped");
+}
+
+type Address = { readonly hostname: string; readonly port: number };
+
+/** Throws a sentence that names the setting. */
+async function listened(
+  setting: string,
+  address: Address,
+  listen: (at: Address) => number | Promise<number>,
+): Promise<number> {
+  try {
+    return await listen(address);
+  } catch (error) {
+    throw listenFailure(setting, `${address.hostname}:${address.port}`, error);
+  }
 }
 
 function urlOf(scheme: string, hostname: string, port: number): string {

@@ -72,9 +72,7 @@ export class Journal implements Disposable {
   constructor(path: string) {
     // It holds the capsules' tokens; SQLite gives its other files the mode of this one.
     closeSync(openSync(path, "a", 0o600));
-    this.#db = new Database(path, { strict: true });
-    this.#db.run("PRAGMA journal_mode = WAL");
-    this.#db.run("PRAGMA synchronous = FULL");
+    this.#db = openDatabase(path);
     prepareSchema(this.#db, path);
   }
 
@@ -217,6 +215,20 @@ function writeFailure(cause: unknown): AgentError | null {
   if (!/^SQLITE_(BUSY|CANTOPEN|IOERR|LOCKED|READONLY)/.test(code)) return null;
   const message = "The host cannot write its journal";
   return new AgentError("unavailable", message, { subject: "host", cause });
+}
+
+function openDatabase(path: string): Database {
+  try {
+    const db = new Database(path, { strict: true });
+    db.run("PRAGMA journal_mode = WAL");
+    db.run("PRAGMA synchronous = FULL");
+    return db;
+  } catch (cause) {
+    const failure = writeFailure(cause);
+    if (failure !== null) throw failure;
+    const advice = "without it nobody knows what capsules there are; restore it from a copy";
+    throw new Error(`The journal ${path} is damaged: ${advice}`, { cause });
+  }
 }
 
 function toRow(row: StoredRow): CapsuleRow {

@@ -103,7 +103,8 @@ export class Library {
       this.#functions = symbols as Record<string, Native>;
       this.#close = close;
     } catch (cause) {
-      throw new Error(`Cannot load the native library ${path}`, { cause });
+      const advice = "WRENN_NATIVE_DIR must hold what make native builds";
+      throw new Error(`Cannot load the native library ${path}: ${advice}`, { cause });
     }
   }
 

@@ -28,11 +28,14 @@ const HostDeleted = Type.Object({
 export class Refused extends Error {
   override readonly name = "Refused";
   readonly status: number;
+  /** The control plane's own words. */
+  readonly reason: string;
   readonly #body: string;
 
   constructor(what: string, status: number, body: string) {
     super(`The control plane refused the ${what} (${status}): ${messageOf(body)}`);
     this.status = status;
+    this.reason = messageOf(body);
     this.#body = body;
   }
 
@@ -54,6 +57,10 @@ export class ControlPlane {
   /** `url` without a slash at its end. */
   constructor(url: string) {
     this.#url = url;
+  }
+
+  get host(): string {
+    return new URL(this.#url).host;
   }
 
   /** Trades a one-time token for credentials. Throws Refused, or what fetch throws. */

@@ -112,7 +112,7 @@ test("a token that was used up is refused with the control plane's reason", asyn
   answer = () => refusal(401);
   const options = { controlPlane: controlPlane(), dir, address: "127.0.0.1:1", token: "used" };
 
-  expect(obtainCredentials(options)).rejects.toThrow("(401): no 401");
+  expect(obtainCredentials(options)).rejects.toThrow("refused (no 401)");
   expect(await loadCredentials(dir)).toBeNull();
 });
 

@@ -1,8 +1,9 @@
 // How the agent gets its credentials at start.
 
-import type { ControlPlane } from "./control-plane.ts";
+import { reachFailure } from "../../proto/address-failure.ts";
+import { type ControlPlane, Refused } from "./control-plane.ts";
 import { type HostCredentials, loadCredentials, saveCredentials } from "./host-credentials.ts";
-import { readHostSpecs } from "./host-specs.ts";
+import { type HostSpecs, readHostSpecs } from "./host-specs.ts";
 
 /**
  * Registers if there is a token, and loads what an earlier registration saved otherwise. Throws if
@@ -23,7 +24,24 @@ export async function obtainCredentials(options: {
     );
   }
   const specs = await readHostSpecs(dir);
-  const credentials = await controlPlane.register(token, { ...specs, address });
+  const credentials = await register(controlPlane, { token, ...specs, address });
   await saveCredentials(dir, credentials);
   return credentials;
+}
+
+/** Throws a sentence that names the setting which may be wrong. */
+async function register(
+  controlPlane: ControlPlane,
+  { token, ...host }: HostSpecs & { token: string; address: string },
+): Promise<HostCredentials> {
+  try {
+    return await controlPlane.register(token, host);
+  } catch (cause) {
+    if (cause instanceof Refused && (cause.status === 400 || cause.status === 401)) {
+      const advice = "POST /v1/hosts makes another";
+      throw new Error(`WRENN_REGISTRATION_TOKEN: refused (${cause.reason}); ${advice}`, { cause });
+    }
+    const reason = reachFailure(cause) ?? "what answers there is no control plane";
+    throw new Error(`WRENN_CP_URL: ${controlPlane.host}: ${reason}`, { cause });
+  }
 }

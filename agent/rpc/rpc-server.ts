@@ -6,6 +6,7 @@ import { rm } from "node:fs/promises";
 import { join } from "node:path";
 import { type ConnectRouter, createConnectRouter } from "@connectrpc/connect";
 import { createFetchHandler } from "@connectrpc/connect/protocol";
+import { listenFailure } from "../../proto/address-failure.ts";
 import { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { header, type RequestHead } from "../../proto/http1/head.ts";
 import { endToEnd } from "../../proto/http1/hop.ts";
@@ -37,7 +38,7 @@ export interface RpcServerDeps extends HostAgentDeps, ScrapeDeps {
   readonly socketDir: string;
 }
 
-/** Listens; throws if the address is taken. */
+/** Listens; throws a sentence if the address is taken. */
 export async function startRpcServer(
   listen: ListenAddress,
   deps: RpcServerDeps,
@@ -59,7 +60,7 @@ export async function startRpcServer(
       guests.sweep();
     },
   });
-  const port = front.listen({ hostname: listen.host, port: listen.port });
+  const port = listenAt(front, listen);
   let stopped: Promise<void> | null = null;
 
   async function stop(graceMs: number): Promise<void> {
@@ -77,6 +78,14 @@ export async function startRpcServer(
       return stopped;
     },
   };
+}
+
+function listenAt(front: Front, { host: hostname, port }: ListenAddress): number {
+  try {
+    return front.listen({ hostname, port });
+  } catch (error) {
+    throw listenFailure("WRENN_HOST_LISTEN_ADDR", `${hostname}:${port}`, error);
+  }
 }
 
 function serveRpc(unix: string, deps: RpcServerDeps): Bun.Server<undefined> {

@@ -78,5 +78,5 @@ async function answers200(url: string): Promise<void> {
 
 async function migrate(env: Readonly<Record<string, string>>): Promise<void> {
   const command = [process.execPath, join(REPOSITORY, "cp/main.ts"), "migrate"];
-  await run(command, { name: "migrating the database", env });
+  await run(command, { name: "the database can't be migrated", env });
 }

@@ -24,7 +24,8 @@ export async function run(
     child.exited,
   ]);
   if (status === 0) return stdout;
-  const reason = stderr.trim().split("\n").at(-1) || `it ended with ${status}`;
+  const last = stderr.trim().split("\n").at(-1) || `it ended with ${status}`;
+  const reason = last.replace(/^Cannot start: /, "");
   throw new Error(`${options.name ?? command[0]}: ${reason.slice(0, REASON_MAX)}`);
 }
 
