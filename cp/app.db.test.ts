@@ -1,5 +1,6 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { AccountsPlatform } from "../tests/harness/accounts-platform.ts";
+import { connect } from "node:net";
+import { AccountsPlatform, METRICS_TOKEN } from "../tests/harness/accounts-platform.ts";
 import { JSON_BODY_BYTES_MAX } from "./request-body.ts";
 
 let platform: AccountsPlatform;
@@ -19,6 +20,14 @@ const login = (
   headers: Record<string, string> = {},
 ) => fetch(`${base}/v1/auth/login`, { method: "POST", body, headers });
 const lastLine = (): unknown => JSON.parse(platform.logged.at(-1) ?? "{}");
+
+/** As metrics count them. */
+async function closedRequests(): Promise<number> {
+  const headers = { authorization: `Bearer ${METRICS_TOKEN}` };
+  const text = await (await fetch(`${base}/metrics`, { headers })).text();
+  const line = /_count\{[^}]*route="\/v1\/auth\/login"[^}]*status="499"[^}]*\} (\d+)/.exec(text);
+  return Number(line?.[1] ?? 0);
+}
 
 test("health tells the version and needs no credentials", async () => {
   const response = await fetch(`${base}/health`);
@@ -47,6 +56,28 @@ describe("every request", () => {
     await login("{");
 
     expect(lastLine()).toMatchObject({ path: "/v1/auth/login", status: 400 });
+  });
+
+  test.each([
+    ["its body with a length", "Content-Length: 100\r\n\r\n{"],
+    ["its body in chunks", "Transfer-Encoding: chunked\r\n\r\n1\r\n{\r\n"],
+  ])("whose client hangs up in %s is no failure of ours", async (_, rest) => {
+    const id = crypto.randomUUID();
+    const head = `POST /v1/auth/login HTTP/1.1\r\nHost: localhost\r\nX-Request-Id: ${id}\r\n${rest}`;
+    const closedBefore = await closedRequests();
+    const socket = connect({ port: platform.app.server?.port ?? 0, host: "127.0.0.1" });
+    socket.write(head);
+    while (platform.app.server?.pendingRequests !== 1) await Bun.sleep(5);
+    socket.destroy();
+    const lines = () => platform.logged.filter((line) => line.includes(id));
+    while (!lines().some((line) => line.includes('"message":"request"'))) await Bun.sleep(5);
+
+    const logged = lines().map((line): unknown => JSON.parse(line));
+    expect(logged).toMatchObject([
+      { level: "info", code: "client_closed" },
+      { level: "info", status: 499 },
+    ]);
+    expect(await closedRequests()).toBe(closedBefore + 1);
   });
 
   test("keeps its own id when that is harmless, else gets one", async () => {

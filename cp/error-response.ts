@@ -22,9 +22,11 @@ export function createErrorHandler({ log, requestIds }: RequestLogDeps) {
     const { pathname: path } = new URL(request.url);
     const requestId = requestIds.get(request);
     if (code === "NOT_FOUND") return errorResponse(noSuchRoute(method, path), requestId);
-    const known = toAppError(error, code);
+    const known = request.signal.aborted ? clientClosed(error) : toAppError(error, code);
     const fields = { requestId, code: known.code, method, path };
-    if (known.code === "service_unavailable") {
+    if (known.code === "client_closed") {
+      log.info("the client hung up", { ...fields, error: rootMessage(known) });
+    } else if (known.code === "service_unavailable") {
       // During an outage every request fails alike: where from is no news, so no stacks.
       log.warn("request failed", { ...fields, error: rootMessage(known) });
     } else if (known.status >= 500) {
@@ -52,6 +54,11 @@ function errorResponse(error: AppError, requestId: string | undefined): Response
 function noSuchRoute(method: string, path: string): AppError {
   const message = `no such route: ${method} ${path.slice(0, PATH_BYTES_MAX)}`;
   return new AppError("not_found", message, { reason: "route_not_found" });
+}
+
+/** Whatever failed for a client that is gone failed for that reason, or concerns nobody any more. */
+function clientClosed(cause: unknown): AppError {
+  return new AppError("client_closed", "the client closed the connection", { cause });
 }
 
 function toAppError(error: unknown, code: string | number): AppError {

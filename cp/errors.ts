@@ -33,6 +33,8 @@ export const HTTP_STATUS = {
   template_name_taken: 409,
   too_large: 413,
   rate_limited: 429,
+  // nginx's number: nobody gets this answer, but log and metrics tell it.
+  client_closed: 499,
   build_error: 500,
   internal_error: 500,
   signup_hook_failed: 500,

@@ -88,7 +88,8 @@ test("a command past its time answers 504 with what it printed", async () => {
   });
 });
 
-test("a client that goes away ends its command", async () => {
+test("a client that goes away ends its command, which is no failure of ours", async () => {
+  const before = platform.controlPlane.logged.length;
   using server = platform.controlPlane.listen();
   const client = new AbortController();
   const request = fetch(new URL(`/v1/capsules/${id}/exec`, server.url), {
@@ -107,6 +108,9 @@ test("a client that goes away ends its command", async () => {
   await request;
 
   await waitFor("the end of the process", processes, { holds: (count) => count === 0 });
+  const logged = platform.controlPlane.logged.slice(before).join("\n");
+  expect(logged).toContain('"code":"client_closed"');
+  expect(logged).not.toContain("request failed");
 });
 
 test("a background process has a pid and a tag, is listed, and dies by either", async () => {
