@@ -15,6 +15,7 @@ import { TrustedProxies } from "./client-address.ts";
 import { systemClock } from "./clock.ts";
 import { type Config, loadConfig, loadDatabaseUrl } from "./config.ts";
 import { openDatabase } from "./db/client.ts";
+import { isLostWrite } from "./db/lost-write.ts";
 import { migrate, pendingMigrations } from "./db/migrate.ts";
 import { Hosts } from "./hosts/service.ts";
 import { createLog, type Log } from "./log.ts";
@@ -74,6 +75,10 @@ async function runMigrations(): Promise<void> {
 async function serve(): Promise<void> {
   const config = loadConfig(process.env);
   const log = createLog(config.logLevel, (line) => process.stderr.write(`${line}\n`));
+  process.on("uncaughtException", (error) => {
+    log.error("uncaught exception", { error });
+    if (!isLostWrite(error)) process.exit(1);
+  });
   await using resources = new AsyncDisposableStack();
 
   const { db, sql, close } = openDatabase(config.databaseUrl);
