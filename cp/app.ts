@@ -3,6 +3,7 @@
 import { Elysia } from "elysia";
 import { type AuthRoutesDeps, authRoutes } from "./accounts/routes.ts";
 import { type ApiKeyRoutesDeps, apiKeyRoutes } from "./api-keys/routes.ts";
+import { BodySchemas } from "./body-schemas.ts";
 import { type CapsuleMetricRouteDeps, capsuleMetricRoutes } from "./capsule-metrics/routes.ts";
 import { type CapsuleRouteDeps, capsuleRoutes } from "./capsules/routes.ts";
 import { docsRoutes } from "./docs/routes.ts";
@@ -55,6 +56,8 @@ export interface Services
 /** The application with all its routes; it neither listens nor starts anything. */
 export function createApp(services: Services) {
   const api = apiRoutes(services);
+  const bodySchemas = new BodySchemas();
+  bodySchemas.learn(api.routes);
   const { log, metrics } = services;
   const requestLog = { log, requestIds: new WeakMap<Request, string>() };
   const routes = new WeakMap<Request, string>();
@@ -68,6 +71,7 @@ export function createApp(services: Services) {
     new Elysia({ systemRouter: false, normalize: true })
       .wrap(observeRequests({ ...requestLog, routes, metrics }))
       .onTransform({ as: "global" }, noteRoute)
+      .onTransform({ as: "global" }, bodySchemas.require)
       // A body that cannot be read fails before that.
       .onError({ as: "global" }, noteRoute)
       .onError({ as: "global" }, createErrorHandler(requestLog))

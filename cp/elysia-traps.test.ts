@@ -139,3 +139,15 @@ test("a route's own parse takes the place of its macro's", async () => {
   await post(app, {});
   expect(ran).toEqual(["macro's transform"]);
 });
+
+test("what is no object counts as one without fields, for unknown ones are dropped first", async () => {
+  const body = Type.Object({ a: Type.Optional(Type.Integer()) });
+  const app = new Elysia({ normalize: true }).post("/", ({ body }) => body, { body });
+
+  const answers = [];
+  for (const sent of [[1], "text", 7, { a: "text" }]) {
+    answers.push((await post(app, sent)).status);
+  }
+
+  expect(answers).toEqual([200, 200, 200, 422]);
+});

@@ -1,6 +1,7 @@
 // Every failure of a request becomes one of our error bodies, here and nowhere else.
 
 import { AppError } from "./errors.ts";
+import { fieldError } from "./field-error.ts";
 import { isOutage } from "./outage.ts";
 import type { RequestLogDeps } from "./request-log.ts";
 
@@ -93,10 +94,7 @@ interface ValidationFailure {
   readonly all: readonly { path?: string; message?: string }[];
 }
 
-/**
- * Names the field and what was expected of it. Never the value: it may be a password, and Elysia's
- * own message carries it.
- */
+/** Elysia's own message carries the value. */
 function fromValidation(error: unknown): AppError {
   const failure = asValidationFailure(error);
   const first = failure.all[0];
@@ -104,9 +102,7 @@ function fromValidation(error: unknown): AppError {
     const cause = new Error(`response fails its schema: ${first?.path}: ${first?.message}`);
     return new AppError("internal_error", "internal error", { cause });
   }
-  const path = (first?.path ?? "").slice(1).replaceAll("/", ".");
-  const expected = lowerFirst(first?.message ?? "is not valid");
-  return new AppError("invalid_request", `${path || failure.type}: ${expected}`);
+  return fieldError(first, failure.type);
 }
 
 function asValidationFailure(error: unknown): ValidationFailure {
@@ -114,8 +110,4 @@ function asValidationFailure(error: unknown): ValidationFailure {
     return { type: String(error.type), all: error.all };
   }
   return { type: "request", all: [] };
-}
-
-function lowerFirst(text: string): string {
-  return text.charAt(0).toLowerCase() + text.slice(1);
 }

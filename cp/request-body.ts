@@ -16,8 +16,9 @@ export async function readJsonBody({ request }: { request: Request }): Promise<u
   const bytes = await readBounded(request, request.body);
   try {
     const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
-    return text.trim() === "" ? null : parseBoundedJson(text);
+    return text.trim() === "" ? null : requireText(parseBoundedJson(text), text);
   } catch (error) {
+    if (error instanceof AppError) throw error;
     if (error instanceof BoundlessJson) {
       throw new AppError("invalid_request", `JSON body: ${error.message}`);
     }
@@ -40,6 +41,27 @@ async function readBounded(request: Request, body: ReadableStream<Uint8Array>) {
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);
+}
+
+/** Half of a surrogate pair, as only an escape can have it: whoever wrote it on would write U+FFFD. */
+const LONE_SURROGATE = /\\u[dD][89a-fA-F]/;
+
+/** The value. Throws `invalid_request` naming a field whose text is none. */
+function requireText(value: unknown, json: string): unknown {
+  const field = LONE_SURROGATE.test(json) ? malformedField(value, []) : null;
+  if (field === null) return value;
+  throw new AppError("invalid_request", `${field.join(".") || "body"}: is not well-formed text`);
+}
+
+function malformedField(value: unknown, path: readonly string[]): readonly string[] | null {
+  if (typeof value === "string") return value.isWellFormed() ? null : path;
+  if (typeof value !== "object" || value === null) return null;
+  for (const [name, inner] of Object.entries(value)) {
+    if (!name.isWellFormed()) return path;
+    const found = malformedField(inner, [...path, name]);
+    if (found !== null) return found;
+  }
+  return null;
 }
 
 function tooLarge(): AppError {

@@ -23,6 +23,8 @@ const PID_MAX = 2 ** 32 - 1;
 /** execve(2) takes C strings. */
 const NO_NUL = "^[^\\u0000]*$";
 const ENV_NAME = `^[^=\\u0000]{1,${ENV_NAME_BYTES_MAX}}$`;
+/** ASCII that shows, and no blanks: what a tag or a pid is made of. */
+export const VISIBLE = "^[\\x21-\\x7e]+$";
 /** A selector of digits only is a pid, so a tag needs something else. */
 const TAG = "^(?!\\d+$)[\\x21-\\x7e]+$";
 const USER = "^[A-Za-z_][A-Za-z0-9_.-]*$";
@@ -100,8 +102,8 @@ type ProcessList = Static<typeof ProcessList>;
 export const ProcessParams = t.Object({
   id: t.String({ maxLength: 64 }),
   selector: t.String({
-    minLength: 1,
     maxLength: TAG_BYTES_MAX,
+    pattern: VISIBLE,
     description: "A pid when it is all digits, else a tag.",
   }),
 });

@@ -92,6 +92,7 @@ test.each([
   ["no file", form(["path", "/a"]), "file"],
   ["an empty path", form(["path", ""], ["file", BINARY]), "path"],
   ["a NUL in the path", form(["path", "/a\0b"], ["file", BINARY]), "path"],
+  ["a path that is no UTF-8", form(["path", Uint8Array.of(47, 255)], ["file", BINARY]), "path"],
   ["a path that is too long", form(["path", `/${"a".repeat(4095)}`], ["file", BINARY]), "path"],
   ["two paths", form(["path", "/a"], ["path", "/b"], ["file", BINARY]), "path"],
   ["two files", form(["path", "/a"], ["file", BINARY], ["file", BINARY]), "file"],
@@ -313,7 +314,7 @@ test.each([
   ["list", { path: "/", depth: -1 }, "depth"],
   ["list", { path: "/", depth: 33 }, "depth"],
   ["mkdir", { path: 1 }, "path"],
-  ["remove", [], "path"],
+  ["remove", [], "body"],
 ])("%s of a bad body is refused by name (%#)", async (route, body, field) => {
   const answer = await post(route, body);
 

@@ -125,10 +125,18 @@ async function readPath(content: AsyncIterable<Uint8Array>): Promise<string> {
     }
     chunks.push(chunk);
   }
-  const path = Buffer.concat(chunks).toString("utf8");
+  const path = decodePath(Buffer.concat(chunks));
   if (path === "") throw new AppError("invalid_request", "path: is empty");
   if (path.includes("\0")) throw new AppError("invalid_request", "path: contains a NUL");
   return path;
+}
+
+function decodePath(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch (cause) {
+    throw new AppError("invalid_request", "path: is no UTF-8", { cause });
+  }
 }
 
 async function readHeld(content: AsyncIterable<Uint8Array>): Promise<Uint8Array[]> {

@@ -8,8 +8,8 @@ const KEY_LENGTH_MAX = 255;
 export const IdempotencyHeaders = t.Object({
   "idempotency-key": t.Optional(
     t.String({
-      minLength: 1,
       maxLength: KEY_LENGTH_MAX,
+      pattern: "^[\\x20-\\x7e]+$",
       description:
         "Asked again with the same key and body nothing is done twice: the answer is what the first came to.",
     }),

@@ -5,8 +5,8 @@ import { TypeCompiler } from "@sinclair/typebox/compiler";
 import { type Static, type TSchema, t } from "elysia";
 import { PATH_BYTES_MAX, TAG_BYTES_MAX, TERMINAL_SIDE_MAX } from "../../proto/hostagent/bounds.ts";
 import { CapsuleParams } from "../capsules/schema.ts";
-import { AppError } from "../errors.ts";
-import { ExecRequest, ProcessParams } from "../exec/schema.ts";
+import { ExecRequest, ProcessParams, VISIBLE } from "../exec/schema.ts";
+import { fieldError } from "../field-error.ts";
 import type { ClientMessage } from "./socket.ts";
 
 export { CapsuleParams, ProcessParams };
@@ -39,7 +39,7 @@ export const TerminalStart = t.Composite([
 export type TerminalStart = Static<typeof TerminalStart>;
 
 export const TerminalConnect = t.Object({
-  tag: t.String({ minLength: 1, maxLength: TAG_BYTES_MAX }),
+  tag: t.String({ maxLength: TAG_BYTES_MAX, pattern: VISIBLE }),
   scrollback: t.Optional(t.Boolean()),
 });
 
@@ -58,8 +58,6 @@ export function messageReader<T extends TSchema>(schema: T): (message: ClientMes
     const given = Object.entries(message).filter(([, value]) => value !== null);
     const value: unknown = Object.fromEntries(given);
     if (compiled.Check(value)) return value;
-    const first = compiled.Errors(value).First();
-    const field = (first?.path ?? "").slice(1).replaceAll("/", ".");
-    throw new AppError("invalid_request", `${field}: ${first?.message.toLowerCase()}`);
+    throw fieldError(compiled.Errors(value).First(), "message");
   };
 }

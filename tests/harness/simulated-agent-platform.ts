@@ -4,6 +4,7 @@ import { Elysia } from "elysia";
 import { AgentClients } from "../../cp/agents/agent-clients.ts";
 import { Authenticator } from "../../cp/auth/authenticator.ts";
 import { createTokens } from "../../cp/auth/tokens.ts";
+import { BodySchemas } from "../../cp/body-schemas.ts";
 import { capsuleMetricRoutes } from "../../cp/capsule-metrics/routes.ts";
 import { CapsuleMetricsService } from "../../cp/capsule-metrics/service.ts";
 import type { CapsuleDeps } from "../../cp/capsules/deps.ts";
@@ -62,8 +63,10 @@ export class TestControlPlane implements AsyncDisposable {
     const streams = new Streams({ authenticator, capsules: this.capsules, log: deps.log });
     const requestLog = { log: deps.log, requestIds: new WeakMap<Request, string>() };
     const metrics = { observeRequest: () => {} };
+    const bodySchemas = new BodySchemas();
     this.#app = new Elysia({ systemRouter: false, normalize: true })
       .wrap(observeRequests({ ...requestLog, routes: new WeakMap(), metrics }))
+      .onTransform({ as: "global" }, bodySchemas.require)
       .onError({ as: "global" }, createErrorHandler(requestLog))
       .use(capsuleRoutes({ authenticator, capsules: this.capsules }))
       .use(execRoutes({ authenticator, capsules: this.capsules }))
@@ -72,6 +75,7 @@ export class TestControlPlane implements AsyncDisposable {
       .use(snapshotRoutes({ authenticator, snapshots: this.snapshots }))
       .use(streamRoutes({ authenticator, streams }))
       .use(fileStreamRoutes({ authenticator, capsules: this.capsules }));
+    bodySchemas.learn(this.#app.routes);
   }
 
   static async start(database: TestDatabase): Promise<TestControlPlane> {

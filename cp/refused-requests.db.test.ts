@@ -1,0 +1,227 @@
+// Every route of the application refuses what its schema does not say, and says where.
+
+import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { KindGuard, type TSchema } from "@sinclair/typebox";
+import { Value } from "@sinclair/typebox/value";
+import { encodeId, newId } from "../proto/ids.ts";
+import { AccountsPlatform } from "../tests/harness/accounts-platform.ts";
+
+/** One that is right, for each route that takes a body. */
+const BODIES: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
+  "POST /v1/auth/signup": { email: "ada@example.com", password: "12345678", name: "Ada" },
+  "POST /v1/auth/activate": { token: "t" },
+  "POST /v1/auth/login": { email: "ada@example.com", password: "12345678" },
+  "POST /v1/auth/switch-team": { team_id: encodeId("team", newId("team")) },
+  "POST /v1/teams": { name: "Team" },
+  "POST /v1/api-keys": { name: "key" },
+  "POST /v1/hosts": { type: "regular", team_id: "t", provider: "p", availability_zone: "a" },
+  "POST /v1/hosts/register": {
+    ...{ token: "t", arch: "x86_64", cpu_cores: 1, memory_mb: 1, disk_gb: 1 },
+    address: "127.0.0.1:9090",
+  },
+  "POST /v1/hosts/auth/refresh": { refresh_token: "t" },
+  "POST /v1/capsules": {
+    ...{ template: "minimal", vcpus: 1, memory_mb: 512, timeout_sec: 1 },
+    private_ports: true,
+  },
+  "POST /v1/capsules/:id/resume": { memory: true },
+  "POST /v1/capsules/:id/fork": { count: 1, timeout_sec: 1 },
+  "POST /v1/capsules/:id/exec": {
+    ...{ cmd: "true", args: ["a"], timeout_sec: 1, background: true, tag: "tag" },
+    ...{ envs: { A: "b" }, cwd: "/", user: "root" },
+  },
+  "POST /v1/capsules/:id/files/read": { path: "/a" },
+  "POST /v1/capsules/:id/files/list": { path: "/a", depth: 1 },
+  "POST /v1/capsules/:id/files/mkdir": { path: "/a" },
+  "POST /v1/capsules/:id/files/remove": { path: "/a" },
+  "POST /v1/capsules/:id/files/stream/read": { path: "/a" },
+  "POST /v1/snapshots": { sandbox_id: encodeId("capsule", newId("capsule")), name: "n" },
+};
+
+/** One of each kind that JSON has. */
+const KINDS: readonly unknown[] = [null, true, 7, "\u0000", [1], { a: 1 }];
+const NO_OBJECTS = ["true", "7", '"text"', "[]", "[1]", '[{"cmd":"true"}]'];
+const NO_JSON = ["{", "nonsense", "{'cmd':'true'}", "cmd=true", "\u0000", '{"a":01}'];
+
+let platform: AccountsPlatform;
+let headers: Record<string, string>;
+let routes: { name: string; path: string; body: TSchema | undefined }[];
+
+beforeAll(async () => {
+  platform = await AccountsPlatform.start();
+  const { token } = await platform.person();
+  const hostToken = await platform.tokens.signHost(newId("host"));
+  headers = { authorization: `Bearer ${token}`, "x-host-token": hostToken };
+  routes = platform.app.routes
+    .filter(({ method }) => method !== "GET")
+    .map(({ method, path, hooks }) => ({
+      name: `${method} ${path}`,
+      path: withIds(path),
+      body: KindGuard.IsSchema(hooks.body) ? hooks.body : undefined,
+    }));
+});
+
+afterAll(async () => {
+  await platform[Symbol.asyncDispose]();
+});
+
+function withIds(path: string): string {
+  const kinds = { capsules: "capsule", hosts: "host", "api-keys": "apiKey" } as const;
+  const kind = kinds[(path.split("/")[2] ?? "") as keyof typeof kinds] ?? "capsule";
+  return path.replace(":id", encodeId(kind, newId(kind))).replaceAll(/:[a-z]+/g, "name");
+}
+
+async function send(name: string, path: string, body: string, more: Record<string, string> = {}) {
+  const method = name.split(" ")[0] ?? "";
+  const init = { method, body, headers: { ...headers, ...more } };
+  const response = await platform.app.handle(new Request(`http://localhost${path}`, init));
+  const { error } = JSON.parse((await response.text()) || "{}");
+  return { status: response.status, code: error?.code, message: String(error?.message) };
+}
+
+const taking = () => routes.filter(({ body }) => body !== undefined);
+/** What reads its body itself takes no JSON. */
+const isRaw = ({ name }: { name: string }) => /\/files\/(stream\/)?write$/.test(name);
+
+test("each route that takes a body has one here that is right, and each field of it", () => {
+  expect(
+    taking()
+      .map(({ name }) => name)
+      .toSorted(),
+  ).toEqual(Object.keys(BODIES).toSorted());
+  for (const { name, body } of taking()) {
+    expect([name, fieldsOf(body)]).toEqual([name, Object.keys(BODIES[name] ?? {}).toSorted()]);
+  }
+});
+
+describe("a body", () => {
+  test.each(NO_OBJECTS)("that is %s is refused by every route, body or not", async (body) => {
+    for (const route of routes.filter((each) => !isRaw(each))) {
+      const { status, code, message } = await send(route.name, route.path, body);
+      expect([route.name, status, code, message]).toEqual([
+        ...[route.name, 400, "invalid_request", "body: expected object"],
+      ]);
+    }
+  });
+
+  test.each(NO_JSON)("that is no JSON (%j) is refused by every route", async (body) => {
+    for (const type of ["application/json", "text/plain", "multipart/form-data; boundary=a"]) {
+      for (const route of routes.filter((each) => !isRaw(each))) {
+        const { status, code } = await send(route.name, route.path, body, { "content-type": type });
+        expect([route.name, status, code]).toEqual([route.name, 400, "invalid_request"]);
+      }
+    }
+  });
+
+  test("with a field of another kind is refused, naming it", async () => {
+    for (const { name, path, body } of taking()) {
+      for (const field of fieldsOf(body)) {
+        for (const value of KINDS.filter((kind) => !isTaken(body, field, kind))) {
+          const wrong = JSON.stringify({ ...BODIES[name], [field]: value });
+          const { status, code, message } = await send(name, path, wrong);
+          const told = [name, field, value, status, code, message.split(/[.:]/)[0]];
+          expect(told).toEqual([name, field, value, 400, "invalid_request", field]);
+        }
+      }
+    }
+  });
+
+  test("whose text is half a character is refused, naming the field", async () => {
+    for (const { name, path, body } of taking()) {
+      for (const field of fieldsOf(body).filter((each) => isTaken(body, each, "a"))) {
+        const json = JSON.stringify({ ...BODIES[name], [field]: "\ud800" });
+        const { status, message } = await send(name, path, json);
+        expect([name, status, message]).toEqual([name, 400, `${field}: is not well-formed text`]);
+      }
+    }
+  });
+
+  test("with a pair of surrogates in escapes, or a backslash before one, is text", async () => {
+    for (const cmd of ["\\ud83d\\ude00", "\\\\ud800"]) {
+      const path = withIds("/v1/capsules/:id/exec");
+      expect((await send("POST", path, `{"cmd":"${cmd}"}`)).status).toBe(404);
+    }
+  });
+});
+
+describe("text that cannot be what it names", () => {
+  test.each([
+    ["POST /v1/auth/signup", "email", ["", "a", "nobody", "a\nb@c.d", "a\u0000@b.c"]],
+    ["POST /v1/auth/login", "email", ["", "a", "nobody", "a\nb@c.d"]],
+    ["POST /v1/auth/signup", "name", ["", "a\nb", "\u0000", " "]],
+    ["POST /v1/auth/switch-team", "team_id", ["", "team-", "cl-0", "\u0000"]],
+    ["POST /v1/api-keys", "name", ["a\nb", "\u0000"]],
+    ["POST /v1/hosts", "provider", ["a\nb", "\u0000"]],
+    ["POST /v1/hosts/register", "address", ["", "host", "host:port", "a b:1", "a\u0000:1"]],
+    ["POST /v1/capsules", "template", ["", ".", "../a", "a b", "a\u0000"]],
+    ["POST /v1/capsules/:id/exec", "cmd", ["", "a\u0000"]],
+    ["POST /v1/capsules/:id/exec", "cwd", ["a\u0000"]],
+    ["POST /v1/capsules/:id/exec", "user", ["", "a b", "a:b", "a\u0000", "-a"]],
+    ["POST /v1/capsules/:id/exec", "tag", ["", "12", "a b", "a\u0000", "ä"]],
+    ["POST /v1/capsules/:id/files/read", "path", ["", "a\u0000"]],
+    ["POST /v1/capsules/:id/files/list", "path", ["", "a\u0000"]],
+    ["POST /v1/capsules/:id/files/mkdir", "path", ["", "a\u0000"]],
+    ["POST /v1/capsules/:id/files/remove", "path", ["", "a\u0000"]],
+    ["POST /v1/capsules/:id/files/stream/read", "path", ["", "a\u0000"]],
+    ["POST /v1/snapshots", "sandbox_id", ["", "cl-", "key-0", "\u0000"]],
+    ["POST /v1/snapshots", "name", ["", ".a", "a/b", "a\u0000"]],
+  ])("%s refuses such a %s", async (name, field, texts) => {
+    const path = withIds(name.split(" ")[1] ?? "");
+    for (const text of texts) {
+      const wrong = JSON.stringify({ ...BODIES[name], [field]: text });
+      const { status, code, message } = await send(name, path, wrong);
+      expect([text, status, code, message.split(":")[0]]).toEqual([
+        ...[text, 400, "invalid_request", field],
+      ]);
+    }
+  });
+
+  test.each([["{}"], ['{"=":"a"}'], ['{"":"a"}'], ['{"A":"\\u0000"}'], ['{"A":1}']])(
+    "an environment of %s is refused unless it is none",
+    async (envs) => {
+      const body = `{"cmd":"true","envs":${envs}}`;
+      const { status, message } = await send("POST", withIds("/v1/capsules/:id/exec"), body);
+
+      expect([status, /^envs\b/.test(message)]).toEqual(envs === "{}" ? [404, false] : [400, true]);
+    },
+  );
+
+  test.each(["é", "\u007f", "k".repeat(256)])("the header idempotency-key of %j", async (key) => {
+    const body = JSON.stringify(BODIES["POST /v1/capsules"]);
+    const header = { "idempotency-key": key };
+    const { status, message } = await send("POST", "/v1/capsules", body, header);
+
+    expect([status, message.split(":")[0]]).toEqual([400, "idempotency-key"]);
+  });
+
+  test.each(["%00", "%ff", "%E0%A4%A", "a%0ab", "%F0%9F%98%80"])(
+    "%s is no part of any path, and nobody's failure but the client's",
+    async (part) => {
+      for (const { method, path } of platform.app.routes.filter((each) =>
+        each.path.includes(":"),
+      )) {
+        const place = path.replaceAll(/:[a-z]+/g, part);
+        const url = `http://localhost${place}`;
+        const response = await platform.app.handle(new Request(url, { method, headers }));
+        const isRefused = [400, 401, 403, 404].includes(response.status);
+        expect([method, path, isRefused || response.status]).toEqual([method, path, true]);
+      }
+    },
+  );
+});
+
+/** Of the object that the body is, when it is there. */
+function objectOf(body: TSchema | undefined): Record<string, TSchema> {
+  if (body === undefined) return {};
+  const options: TSchema[] = KindGuard.IsUnion(body) ? body.anyOf : [body];
+  return options.find((option) => KindGuard.IsObject(option))?.properties ?? {};
+}
+
+function fieldsOf(body: TSchema | undefined): string[] {
+  return Object.keys(objectOf(body)).toSorted();
+}
+
+function isTaken(body: TSchema | undefined, field: string, value: unknown): boolean {
+  const schema = objectOf(body)[field];
+  return schema === undefined || Value.Check(schema, value);
+}
