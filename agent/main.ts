@@ -31,7 +31,7 @@ import { retireCredentials } from "./registration/host-credentials.ts";
 import { obtainCredentials } from "./registration/register.ts";
 import { findGuestKernel } from "./rootfs/guest-kernel.ts";
 import { Images } from "./rootfs/images.ts";
-import { RootDisks } from "./rootfs/root-disks.ts";
+import { openRootDisks } from "./rootfs/open-root-disks.ts";
 import { startRpcServer } from "./rpc/rpc-server.ts";
 import { Shutdown } from "./shutdown.ts";
 import { Snapshots } from "./snapshots/snapshots.ts";
@@ -69,7 +69,7 @@ async function serve(): Promise<void> {
   const journal = resources.use(new Journal(dir.journalPath));
   const cgroups = await Cgroups.open(tag);
   const images = new Images(dir.imagesDir, kernel);
-  const disks = await RootDisks.open({ dir: dir.sandboxesDir, cow: config.cow, kernel, tag });
+  const disks = await openRootDisks({ dir: dir.sandboxesDir, cow: config.cow, kernel, tag });
   const guestKernel = await findGuestKernel(dir.kernelsDir);
   const { cacheDir } = dir;
   const vmm = await openVmm({

@@ -82,7 +82,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
       room("memory", "guest-ram", "memory-source", "pager", "pager-verdict", "run-dir"),
       room("drivers/qemu", "probe-accel", "qemu"),
       room("drivers", "open-vmm"),
-      room("rootfs", "guest-kernel", "images", "root-disks"),
+      room("rootfs", "guest-kernel", "images", "root-disks", "open-root-disks", "saved-disk"),
       room("network", "network-pool"),
       room(
         "guest",

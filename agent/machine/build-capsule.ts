@@ -1,7 +1,7 @@
 // Makes a capsule run step by step, a new one or a paused one. What a failure or a crash leaves behind is for
 // takeDown or freeHost: all of it carries the capsule's id, but for the network slot, which the journal knows.
 
-import { chown, mkdir } from "node:fs/promises";
+import { mkdir } from "node:fs/promises";
 import { AgentError } from "../errors.ts";
 import { Guest, type GuestIdentity } from "../guest/guest.ts";
 import type { CapsuleSpec } from "../journal/capsule-spec.ts";
@@ -123,12 +123,8 @@ async function prepareDisk(
   { slot, source, verb }: { slot: NetworkSlot; source: CapsuleSource; verb: BuildVerb },
 ): Promise<string> {
   const isKept = source.kind === "disk" || (source.kind === "memory" && source.isDiskKept);
-  if (isKept) {
-    const path = parts.disks.path(spec.id);
-    // It was another VMM's user's before the pause.
-    await chown(path, slot.vmmUid, slot.vmmUid);
-    return path;
-  }
+  // It was another VMM's user's before the pause.
+  if (isKept) return (await parts.disks.attach(spec.id, slot.vmmUid)).path;
   const base = source.kind === "memory" ? source.generation.disk : await baseImage(parts, spec);
   const { id: capsuleId, diskMib: sizeMib } = spec;
   const wanted = { capsuleId, base, sizeMib, uid: slot.vmmUid };

@@ -16,7 +16,7 @@ export function liveCapsule(
     capsuleId: spec.id,
     runDir: capsuleRunDir(parts.runDir, spec.id),
     process,
-    rootDisk: parts.disks.path(spec.id),
+    rootDisk: parts.disks.live(spec.id),
     shape: { vcpus: spec.vcpus, memoryMib: spec.memoryMib },
     kernelVersion: parts.guestKernel.version,
   };

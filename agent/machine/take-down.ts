@@ -52,6 +52,7 @@ export async function freeHost(parts: HostParts, remains: CapsuleRemains): Promi
   await endVmm(parts, remains);
   failpoints.reach("seal.after-vmm");
   await parts.snapshots.forgetVmm(id);
+  await parts.disks.detach(id);
   await removeRunning(parts, id);
   failpoints.reach("seal.after-cgroup");
   if (slot === null) return;

@@ -1,6 +1,7 @@
 // Copies of files, loop devices, device-mapper and mounts.
 import { callOn, splitLines } from "./caller.ts";
 import type { Lane } from "./lane.ts";
+import { hasCode } from "./syscall-error.ts";
 
 // linux/mount.h
 const MS_NOSUID = 2n;
@@ -28,6 +29,16 @@ export class StorageCalls {
    */
   async copySparse(source: string, target: string): Promise<void> {
     await this.#call(`copy ${source} to ${target}`, "wrenn_file_copy_sparse", [source, target]);
+  }
+
+  /** A reflink where the file system can, else a sparse copy. */
+  async clone(source: string, target: string): Promise<void> {
+    try {
+      await this.reflink(source, target);
+    } catch (error) {
+      if (!hasCode(error, "EOPNOTSUPP", "EINVAL", "ENOTTY", "EXDEV")) throw error;
+      await this.copySparse(source, target);
+    }
   }
 
   /** What a file or a block device holds. ENOENT; EINVAL: it is neither. */

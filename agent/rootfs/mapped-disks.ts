@@ -1,220 +1,244 @@
-// Root disks by device-mapper: a snapshot over an origin, which all disks of one base image and
-// size share, and a loop device of a sparse file that takes what is written. The loop devices are
-// detached at once: the kernel then lets them go with the last device-mapper device above, so none
-// is left to look after.
+/**
+ * Root disks by device-mapper. A disk is a directory, `<capsule>.dm`, that holds the base image (a hard link),
+ * what was written over it (an exception store), and its sizes: whole by itself, whatever becomes of the image
+ * and of this start of the host. Its device is made from it when a VMM is to use it (mapped-devices.ts).
+ *
+ * A directory is made under another name, synced and renamed. `<capsule>.dm.replaced` is the disk that a resume
+ * replaced; `.dm.aside` the one that is about to be, should the agent die between two renames.
+ */
+
+import { existsSync } from "node:fs";
 import {
   chmod,
-  chown,
+  link,
+  mkdir,
   open,
   readdir,
   readFile,
   rename,
   rm,
   stat,
-  symlink,
   truncate,
+  writeFile,
 } from "node:fs/promises";
 import { join } from "node:path";
+import { type Static, Type } from "@sinclair/typebox";
+import { Value } from "@sinclair/typebox/value";
 import type { Kernel } from "../native/kernel.ts";
 import { hasCode } from "../native/syscall-error.ts";
-import type { BaseImage } from "./images.ts";
+import { MappedDevices } from "./mapped-devices.ts";
+import { cowBytes, diskSectors, SECTOR_BYTES } from "./mapped-tables.ts";
 import {
-  cowBytes,
-  diskSectors,
-  mappedNode,
-  originTable,
-  SECTOR_BYTES,
-  snapshotTable,
-} from "./mapped-tables.ts";
-import type { CreateRootDisk } from "./root-disk.ts";
+  type CreateRootDisk,
+  checkCapsuleId,
+  type LiveDisk,
+  type RootDisks,
+} from "./root-disks.ts";
+import { type SavedDisk, saveExceptions } from "./saved-disk.ts";
 
-const COW_SUFFIX = ".cow";
-const LINK_SUFFIX = ".dm";
-// A device stays busy for a moment after its last user is gone: udev looks at it.
-const REMOVE_TRIES = 25;
-const REMOVE_PAUSE_MS = 40;
+const SUFFIX = ".dm";
+const COW = "cow";
+const BASE = "base.ext4";
+const SIZES = "disk.json";
 
-export class MappedDisks {
+const Sizes = Type.Object({
+  sectors: Type.Integer({ minimum: 1 }),
+  base: Type.Object({ sha256: Type.String(), sizeBytes: Type.Integer({ minimum: 1 }) }),
+});
+type Sizes = Static<typeof Sizes>;
+
+export class MappedDisks implements RootDisks {
+  readonly kind = "dm";
   readonly #dir: string;
   readonly #kernel: Kernel;
-  readonly #prefix: string;
-  // Origins are shared: none may be removed between its making and the first snapshot on it.
-  #turn: Promise<unknown> = Promise.resolve();
+  readonly #devices: MappedDevices;
 
-  private constructor(options: { dir: string; kernel: Kernel; tag: string }) {
+  private constructor(options: { dir: string; kernel: Kernel; devices: MappedDevices }) {
     this.#dir = options.dir;
     this.#kernel = options.kernel;
-    this.#prefix = `wrenn-${options.tag}-`;
+    this.#devices = options.devices;
   }
 
   /** Throws, saying what is missing, on a kernel without device-mapper. */
   static async open(options: { dir: string; kernel: Kernel; tag: string }): Promise<MappedDisks> {
-    try {
-      await options.kernel.storage.deviceMapperVersion();
-    } catch (cause) {
-      const reason = "this kernel has no device-mapper (/dev/mapper/control)";
-      throw new Error(`WRENN_COW=dm: ${reason}`, { cause });
-    }
-    const disks = new MappedDisks(options);
-    await disks.#detachStrayLoops((file) => file.startsWith(`${options.dir}/`));
-    await disks.#inTurn(() => disks.#removeUnusedOrigins());
+    const disks = new MappedDisks({ ...options, devices: await MappedDevices.open(options) });
+    await disks.#finishRenames();
     return disks;
   }
 
-  /**
-   * Makes the capsule's device, of its uid alone, and returns a link to it. EEXIST if it has one.
-   */
-  async create(disk: CreateRootDisk): Promise<string> {
-    const cow = this.#cowPath(disk.capsuleId);
-    // Outside the cleanup below: a disk that is there already is not ours to remove.
-    await (await open(cow, "wx", 0o600)).close();
+  async create(disk: CreateRootDisk): Promise<{ path: string }> {
+    const { capsuleId } = disk;
+    const at = this.#at(capsuleId);
+    if (existsSync(at)) throw new Error(`EEXIST: ${at} is there already`);
+    await this.#withPartial(disk, (partial) => this.#place(partial, at));
     try {
-      return await this.#inTurn(() => this.#build(disk, cow));
+      return await this.attach(capsuleId);
     } catch (error) {
-      await this.remove(disk.capsuleId);
+      await this.remove(capsuleId);
       throw error;
     }
   }
 
-  path(capsuleId: string): string {
-    return join(this.#dir, capsuleId + LINK_SUFFIX);
+  async replace(disk: CreateRootDisk): Promise<{ path: string }> {
+    const { capsuleId } = disk;
+    const [at, aside, replaced] = [
+      this.#at(capsuleId),
+      this.#at(capsuleId, ".aside"),
+      this.#at(capsuleId, ".replaced"),
+    ];
+    await this.#withPartial(disk, async (partial) => {
+      await this.#devices.deactivate(capsuleId);
+      if (existsSync(at)) await this.#place(at, aside);
+      await this.#place(partial, at);
+    });
+    try {
+      const attached = await this.attach(capsuleId);
+      // Of several in a row the first is the one that the capsule had.
+      if (existsSync(replaced)) await this.#drop(aside);
+      else if (existsSync(aside)) await this.#place(aside, replaced);
+      return attached;
+    } catch (error) {
+      await this.#drop(at);
+      if (existsSync(aside)) await this.#place(aside, at);
+      throw error;
+    }
+  }
+
+  async putBack(capsuleId: string): Promise<void> {
+    const replaced = this.#at(capsuleId, ".replaced");
+    if (!existsSync(replaced)) return;
+    await this.#devices.deactivate(capsuleId);
+    await this.#drop(this.#at(capsuleId));
+    await this.#place(replaced, this.#at(capsuleId));
+  }
+
+  async dropReplaced(capsuleId: string): Promise<void> {
+    await this.#drop(this.#at(capsuleId, ".replaced"));
+  }
+
+  /** The VMM opens the device by a node of its own, so that of the host is left to root. */
+  async attach(capsuleId: string): Promise<{ path: string }> {
+    const at = this.#at(capsuleId);
+    const { sectors, base } = await readSizes(at);
+    const device = { base: { ...base, path: join(at, BASE) }, cow: join(at, COW), sectors };
+    return { path: await this.#devices.activate(capsuleId, device) };
+  }
+
+  async detach(capsuleId: string): Promise<void> {
+    checkCapsuleId(capsuleId);
+    await this.#devices.deactivate(capsuleId);
+  }
+
+  live(capsuleId: string): LiveDisk {
+    return {
+      path: this.#devices.node(capsuleId),
+      save: (directory) => this.#save(capsuleId, directory),
+    };
   }
 
   async remove(capsuleId: string): Promise<void> {
-    await this.#inTurn(async () => {
-      await this.#removeDevice(`${this.#prefix}disk-${capsuleId}`);
-      await this.#removeUnusedOrigins();
-    });
-    await rm(this.path(capsuleId), { force: true });
-    await rm(this.#cowPath(capsuleId), { force: true });
+    await this.#devices.deactivate(capsuleId);
+    for (const suffix of ["", ".replaced", ".aside", ".partial"]) {
+      await this.#drop(this.#at(capsuleId, suffix));
+    }
   }
 
   async list(): Promise<string[]> {
     const names = await readdir(this.#dir);
     return names
-      .filter((name) => name.endsWith(COW_SUFFIX))
-      .map((name) => name.slice(0, -COW_SUFFIX.length));
+      .filter((name) => name.endsWith(SUFFIX))
+      .map((name) => name.slice(0, -SUFFIX.length));
   }
 
   async allocatedBytes(capsuleId: string): Promise<number> {
-    return (await stat(this.#cowPath(capsuleId))).blocks * SECTOR_BYTES;
+    return (await stat(join(this.#at(capsuleId), COW))).blocks * SECTOR_BYTES;
   }
 
-  async #build(disk: CreateRootDisk, cow: string): Promise<string> {
-    const { storage } = this.#kernel;
-    const sectors = diskSectors({ sizeMib: disk.sizeMib, baseBytes: disk.base.sizeBytes });
-    await truncate(cow, cowBytes(sectors));
-    const originDevice = await this.#ensureOrigin(disk.base, sectors);
-    const name = `${this.#prefix}disk-${disk.capsuleId}`;
-    const loop = await storage.attachLoop(cow, { readOnly: false });
-    let node: string;
+  async #save(capsuleId: string, directory: string): Promise<SavedDisk> {
+    const at = this.#at(capsuleId);
+    const { sectors, base } = await readSizes(at);
+    await sync(this.#devices.node(capsuleId));
+    const saved = { cow: join(at, COW), base: { ...base, path: join(at, BASE) } };
+    const disk = await saveExceptions(directory, {
+      ...saved,
+      sizeBytes: sectors * SECTOR_BYTES,
+      clone: (source, target) =>
+        this.#devices.whileStill(capsuleId, () => this.#kernel.storage.clone(source, target)),
+    });
+    // One that has lost something says so, from then on.
+    const { state } = await this.#devices.status(capsuleId);
+    if (state !== "active") throw new Error(`The disk of ${capsuleId} has lost data: ${state}`);
+    return disk;
+  }
+
+  async #withPartial(disk: CreateRootDisk, use: (partial: string) => Promise<void>): Promise<void> {
+    const partial = this.#at(disk.capsuleId, ".partial");
+    await this.#drop(partial);
     try {
-      const cowDevice = `/dev/loop${loop}`;
-      node = await this.#createDevice(name, snapshotTable({ originDevice, cowDevice, sectors }));
+      await this.#fill(partial, disk);
+      await use(partial);
     } finally {
-      await storage.detachLoop(loop);
-    }
-
-    await chmod(node, 0o600);
-    await chown(node, disk.uid, disk.uid);
-    const aside = `${this.path(disk.capsuleId)}.new`;
-    await rm(aside, { force: true });
-    await symlink(node, aside);
-    await rename(aside, this.path(disk.capsuleId));
-    return this.path(disk.capsuleId);
-  }
-
-  // Returns the node of the origin, made unless it is there.
-  async #ensureOrigin(base: BaseImage, sectors: number): Promise<string> {
-    const { storage } = this.#kernel;
-    const name = `${this.#prefix}base-${base.sha256.slice(0, 32)}-${sectors}`;
-    const existing = await findMappedNode(name);
-    if (existing !== null) return existing;
-    await this.#detachStrayLoops((file) => file === base.path);
-    const loop = await storage.attachLoop(base.path, { readOnly: true });
-    try {
-      const baseDevice = `/dev/loop${loop}`;
-      const lines = originTable({ baseDevice, baseBytes: base.sizeBytes, sectors });
-      return await this.#createDevice(name, lines);
-    } finally {
-      await storage.detachLoop(loop);
+      await this.#drop(partial);
     }
   }
 
-  // A device whose table does not load would keep its name, so it goes.
-  async #createDevice(name: string, lines: string[]): Promise<string> {
-    const { storage } = this.#kernel;
-    const device = await storage.createMapped(name);
-    try {
-      await storage.loadMapped(name, lines);
-      await storage.resumeMapped(name);
-    } catch (error) {
-      await this.#removeDevice(name);
-      throw error;
-    }
-    return mappedNode(device);
+  async #fill(partial: string, { base, sizeMib }: CreateRootDisk): Promise<void> {
+    const { sha256, sizeBytes, cow } = base;
+    const sectors = diskSectors({ sizeMib, baseBytes: Math.max(sizeBytes, cow?.diskBytes ?? 0) });
+    await mkdir(partial, { mode: 0o700 });
+    const exceptions = join(partial, COW);
+    if (cow === undefined) await (await open(exceptions, "wx", 0o600)).close();
+    else await this.#kernel.storage.clone(cow.path, exceptions);
+    await chmod(exceptions, 0o600);
+    await truncate(exceptions, cowBytes(sectors));
+    await link(base.path, join(partial, BASE)).catch((cause: unknown) => {
+      if (!hasCode(cause, "EXDEV")) throw cause;
+      throw new Error(`${base.path} and ${this.#dir} must be on one file system`, { cause });
+    });
+    const sizes: Sizes = { sectors, base: { sha256, sizeBytes } };
+    await writeFile(join(partial, SIZES), JSON.stringify(sizes), { mode: 0o600, flush: true });
+    await sync(exceptions);
+    await sync(partial);
   }
 
-  // One that does not go by itself was attached by an agent that died before it let go of it.
-  async #detachStrayLoops(isOurs: (backingFile: string) => boolean): Promise<void> {
-    for (const block of await readdir("/sys/block")) {
-      const index = /^loop([0-9]+)$/.exec(block)?.[1];
-      if (index === undefined) continue;
-      const file = await readAttribute(`${block}/loop/backing_file`);
-      if (file === null || !isOurs(file)) continue;
-      if ((await readAttribute(`${block}/loop/autoclear`)) !== "0") continue;
-      await this.#kernel.storage.detachLoop(Number(index));
-    }
+  async #place(from: string, to: string): Promise<void> {
+    await rename(from, to);
+    await sync(this.#dir);
   }
 
-  async #removeUnusedOrigins(): Promise<void> {
-    for (const name of await this.#kernel.storage.listMapped(`${this.#prefix}base-`)) {
-      try {
-        await this.#kernel.storage.removeMapped(name);
-      } catch (error) {
-        if (!hasCode(error, "EBUSY", "ENXIO")) throw error;
-      }
-    }
+  /** Out of sight first: a disk that is half removed must not be taken for one. */
+  async #drop(path: string): Promise<void> {
+    const removed = `${path}.removed`;
+    await rm(removed, { recursive: true, force: true });
+    if (!existsSync(path)) return;
+    await rename(path, removed);
+    await rm(removed, { recursive: true, force: true });
   }
 
-  async #removeDevice(name: string): Promise<void> {
-    for (let tries = 1; ; tries++) {
-      try {
-        return await this.#kernel.storage.removeMapped(name);
-      } catch (error) {
-        if (hasCode(error, "ENXIO")) return;
-        if (!hasCode(error, "EBUSY") || tries === REMOVE_TRIES) throw error;
-      }
-      await Bun.sleep(REMOVE_PAUSE_MS);
+  async #finishRenames(): Promise<void> {
+    for (const name of await readdir(this.#dir)) {
+      const path = join(this.#dir, name);
+      if (/\.dm(\.[a-z]+)?\.removed$/.test(name)) await rm(path, { recursive: true, force: true });
+      if (name.endsWith(".dm.partial")) await this.#drop(path);
+      if (!name.endsWith(".dm.aside")) continue;
+      const at = path.slice(0, -".aside".length);
+      if (!existsSync(at)) await this.#place(path, at);
+      else if (existsSync(`${at}.replaced`)) await this.#drop(path);
+      else await this.#place(path, `${at}.replaced`);
     }
   }
 
-  #inTurn<T>(act: () => Promise<T>): Promise<T> {
-    const turn = this.#turn.then(act, act);
-    this.#turn = turn;
-    return turn;
-  }
-
-  #cowPath(capsuleId: string): string {
-    return join(this.#dir, capsuleId + COW_SUFFIX);
+  #at(capsuleId: string, suffix = ""): string {
+    checkCapsuleId(capsuleId);
+    return join(this.#dir, `${capsuleId}${SUFFIX}${suffix}`);
   }
 }
 
-// By sysfs: /dev/mapper is udev's, which may be late or missing.
-async function findMappedNode(name: string): Promise<string | null> {
-  for (const block of await readdir("/sys/block")) {
-    if (!block.startsWith("dm-")) continue;
-    if ((await readAttribute(`${block}/dm/name`)) === name) return `/dev/${block}`;
-  }
-  return null;
+async function readSizes(directory: string): Promise<Sizes> {
+  return Value.Parse(Sizes, JSON.parse(await readFile(join(directory, SIZES), "utf8")));
 }
 
-/** What /sys/block says, or null if the device has no such attribute or is gone. */
-async function readAttribute(path: string): Promise<string | null> {
-  try {
-    return (await readFile(join("/sys/block", path), "utf8")).trimEnd();
-  } catch (error) {
-    if (hasCode(error, "ENOENT", "ENXIO", "ENODEV")) return null;
-    throw error;
-  }
+async function sync(path: string): Promise<void> {
+  await using file = await open(path, "r");
+  await file.sync();
 }

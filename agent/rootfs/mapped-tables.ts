@@ -16,28 +16,36 @@ export function diskSectors(disk: { sizeMib: number; baseBytes: number }): numbe
 }
 
 /**
- * What the snapshot sees below it: the base image, then zeros up to the disk's size. A snapshot
- * cannot be larger than its origin, and the base image never changes.
+ * What the snapshot sees below it: the base image, then a hole up to the disk's size. A snapshot
+ * cannot be larger than its origin, and the base image never changes. Not the `zero` target: discards
+ * pass a snapshot only if all that is below could take them, though none is handed down.
  */
 export function originTable(origin: {
   baseDevice: string;
   baseBytes: number;
+  /** A device of at least the rest. */
+  holeDevice: string;
   sectors: number;
 }): string[] {
   const baseSectors = Math.floor(origin.baseBytes / SECTOR_BYTES);
   const base = `0 ${baseSectors} linear ${origin.baseDevice} 0`;
   const rest = origin.sectors - baseSectors;
-  return rest === 0 ? [base] : [base, `${baseSectors} ${rest} zero`];
+  return rest === 0 ? [base] : [base, `${baseSectors} ${rest} linear ${origin.holeDevice} 0`];
 }
 
-/** A snapshot whose exceptions persist on `cowDevice`. */
+/**
+ * A snapshot whose exceptions persist on `cowDevice`. What is discarded becomes zero there, and a hole of
+ * the file below: without the argument a discard is refused, and deleted data is kept.
+ */
 export function snapshotTable(disk: {
   originDevice: string;
   cowDevice: string;
   sectors: number;
 }): string[] {
   const { originDevice, cowDevice, sectors } = disk;
-  return [`0 ${sectors} snapshot ${originDevice} ${cowDevice} P ${CHUNK_SECTORS}`];
+  return [
+    `0 ${sectors} snapshot ${originDevice} ${cowDevice} P ${CHUNK_SECTORS} 1 discard_zeroes_cow`,
+  ];
 }
 
 /**

@@ -26,7 +26,7 @@ export async function draftMemory(
   capsule: LiveCapsule,
   { memory: place, dir }: { memory: LiveMemory; dir: CapsuleDir },
 ): Promise<Draft | null> {
-  await sync(capsule.rootDisk);
+  await sync(capsule.rootDisk.path);
   if (place.kind === "file") return null;
   const memory = await findRestoredMemory(kernel, capsule, place);
   if (memory.removedBytes > 0) return null;

@@ -2,7 +2,6 @@
 
 import { link, mkdir, open, readdir, rename, rm } from "node:fs/promises";
 import { dirname, join } from "node:path";
-import type { Kernel } from "../native/kernel.ts";
 import { hasCode } from "../native/syscall-error.ts";
 
 /** Of a file or a directory. */
@@ -64,14 +63,4 @@ export async function linkFiles(
   await Promise.all(
     names.map((name) => link(join(directories.from, name), join(directories.to, name))),
   );
-}
-
-/** A file that shares extents with its source where the file system can, else a sparse copy. */
-export async function cloneFile(kernel: Kernel, source: string, target: string): Promise<void> {
-  try {
-    await kernel.storage.reflink(source, target);
-  } catch (error) {
-    if (!hasCode(error, "EOPNOTSUPP", "EINVAL", "ENOTTY", "EXDEV")) throw error;
-    await kernel.storage.copySparse(source, target);
-  }
 }

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Kernel } from "../native/kernel.ts";
 import { CapsuleDir } from "./capsule-dir.ts";
-import { DEVICE_STATE, DISK, type Generation, Generations, MEMORY_HEADER } from "./generations.ts";
+import { DEVICE_STATE, type Generation, Generations, MEMORY_HEADER } from "./generations.ts";
 
 const NATIVE_DIR = join(import.meta.dirname, "../../build/native");
 const MIB = 1024 * 1024;
@@ -16,6 +16,9 @@ const HOST = {
   kernel: "6.1.0",
   bootId: "b",
 };
+
+const DISK = "disk.ext4";
+const SAVED_DISK = { name: DISK, sizeBytes: 4 } as const;
 
 let kernel: Kernel;
 let generations: Generations;
@@ -58,6 +61,7 @@ async function make(capsule = `cl-${count++}`): Promise<Generation> {
     pausedAt: "2026-11-22T12:00:00.000Z",
     guestKernel: "6.1.0",
     shape: { vcpus: 1, memoryMib: 1 },
+    disk: SAVED_DISK,
   });
 }
 
@@ -144,11 +148,38 @@ describe("a generation", () => {
     await rm(directory, { recursive: true });
   });
 
+  // A block device was copied by its st_size: the empty file counted as a disk.
+  test("whose disk was not copied whole does not get its name", async () => {
+    const own = new CapsuleDir(dir, "cl-no-disk");
+    await own.begin();
+    const ram = join(dir, "ram");
+    await writeFile(ram, Buffer.alloc(MIB, 1));
+    const id = crypto.randomUUID();
+    const target = { directory: own.unfinished, parentHeader: "", layerDirectories: [], id };
+    await kernel.memory.sealFile(ram, MIB, target);
+    await writeFile(join(own.unfinished, DEVICE_STATE), "state");
+    await writeFile(join(own.unfinished, DISK), "");
+    const facts = { capsuleId: "cl-no-disk", generation: 0, buildId: id, disk: SAVED_DISK };
+    const more = { pausedAt: "", guestKernel: "", shape: { vcpus: 1, memoryMib: 1 } };
+
+    const failure = await failureOf(
+      generations.complete(own.unfinished, own.generation(0), { ...facts, ...more }),
+    );
+
+    expect(String(failure)).toContain("disk.ext4 has 0 bytes, and not 4");
+    expect(existsSync(own.generation(0))).toBe(false);
+  });
+
   test("that cannot be completed does not get its name", async () => {
     const own = new CapsuleDir(dir, "cl-incomplete");
     await own.begin();
     const facts = { capsuleId: "cl-incomplete", generation: 0, buildId: crypto.randomUUID() };
-    const more = { pausedAt: "", guestKernel: "", shape: { vcpus: 1, memoryMib: 1 } };
+    const more = {
+      disk: SAVED_DISK,
+      pausedAt: "",
+      guestKernel: "",
+      shape: { vcpus: 1, memoryMib: 1 },
+    };
 
     const failure = await failureOf(
       generations.complete(own.unfinished, own.generation(0), { ...facts, ...more }),

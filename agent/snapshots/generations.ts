@@ -5,7 +5,7 @@
  *   manifest.json  what is there and what can run it, with checksums
  *   device-state   what the VMM held besides memory
  *   memory.header  the index of the memory, and memory.<uuid>, its layers (docs/memory.md)
- *   disk.ext4      the root disk as it was at that instant
+ *   disk.*         the root disk as it was at that instant (rootfs/saved-disk.ts)
  *   working-set    perhaps: the pages to bring first
  *
  * A layer that several generations show is one file with several names: the file system counts who
@@ -15,15 +15,20 @@
  */
 
 import { existsSync } from "node:fs";
-import { chmod, copyFile, readFile, stat } from "node:fs/promises";
+import { copyFile, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { Failpoints } from "../failpoints.ts";
 import { WORKING_SET } from "../memory/pager.ts";
 import type { Kernel } from "../native/kernel.ts";
 import { hasCode } from "../native/syscall-error.ts";
-import type { BaseImage } from "../rootfs/images.ts";
 import {
-  cloneFile,
+  checkSavedDisk,
+  copySavedDisk,
+  type DiskSource,
+  savedDiskFiles,
+  savedDiskSource,
+} from "../rootfs/saved-disk.ts";
+import {
   linkFiles,
   makeAnew,
   PARTIAL_SUFFIX,
@@ -37,8 +42,7 @@ import { SnapshotError, toSnapshotError } from "./snapshot-error.ts";
 
 export const DEVICE_STATE = "device-state";
 export const MEMORY_HEADER = "memory.header";
-export const DISK = "disk.ext4";
-const ALWAYS_THERE = [MANIFEST, DEVICE_STATE, MEMORY_HEADER, DISK] as const;
+const ALWAYS_THERE = [MANIFEST, DEVICE_STATE, MEMORY_HEADER] as const;
 const MIB = 1024 * 1024;
 // Some 53 KB with QEMU, at most some MB; it is read whole.
 const STATE_BYTES_MAX = 256 * MIB;
@@ -47,7 +51,7 @@ export interface Generation {
   readonly directory: string;
   readonly manifest: Manifest;
   /** To make root disks from; `sha256` is only an id, as nobody has hashed the disk. */
-  readonly disk: BaseImage;
+  readonly disk: DiskSource;
   /** A list of pages to bring first, if one was recorded. */
   readonly workingSet: string | null;
 }
@@ -72,13 +76,13 @@ export class Generations {
     directory: string,
     facts: Pick<
       Manifest,
-      "capsuleId" | "generation" | "buildId" | "pausedAt" | "guestKernel" | "shape"
+      "capsuleId" | "generation" | "buildId" | "pausedAt" | "guestKernel" | "shape" | "disk"
     >,
   ): Promise<Generation> {
     try {
       const header = join(partial, MEMORY_HEADER);
       const { layers } = await this.#kernel.memory.check(header, [partial]);
-      const disk = join(partial, DISK);
+      await checkSavedDisk(partial, facts.disk);
       await writeManifest(partial, {
         version: 1,
         ...facts,
@@ -87,11 +91,10 @@ export class Generations {
         hostKernel: this.#host.kernel,
         files: await Promise.all([DEVICE_STATE, MEMORY_HEADER].map((n) => describe(partial, n))),
         layers,
-        disk: { name: DISK, sizeBytes: (await stat(disk)).size },
       });
       this.#failpoints.reach("seal.after-manifest");
       // The header and the layers were synced as they were written.
-      await Promise.all([sync(join(partial, DEVICE_STATE)), sync(disk)]);
+      await Promise.all([DEVICE_STATE, facts.disk.name].map((name) => sync(join(partial, name))));
       await sync(partial);
       this.#failpoints.reach("seal.after-sync");
       await renameDurably(partial, directory);
@@ -116,8 +119,7 @@ export class Generations {
       const { layers, totalBytes } = await this.#kernel.memory.check(header, [directory]);
       if (totalBytes !== manifest.shape.memoryMib * MIB) throw new Error("memory of another size");
       if (layers.join() !== manifest.layers.join()) throw new Error("other layers");
-      const { size } = await stat(generation.disk.path);
-      if (size !== manifest.disk.sizeBytes) throw new Error("a disk of another size");
+      await checkSavedDisk(directory, manifest.disk);
       return generation;
     } catch (cause) {
       // The agent's own want of something says nothing about the snapshot.
@@ -143,11 +145,10 @@ export class Generations {
       await this.linkMemory(from, partial);
       await linkFiles([DEVICE_STATE], { from: from.directory, to: partial });
       if (from.workingSet !== null) await copyFile(from.workingSet, join(partial, WORKING_SET));
-      const disk = join(partial, DISK);
-      await cloneFile(this.#kernel, from.disk.path, disk);
-      await chmod(disk, 0o400);
+      const { disk } = from.manifest;
+      await copySavedDisk(this.#kernel, disk, { from: from.directory, to: partial });
       await writeManifest(partial, from.manifest);
-      await sync(disk);
+      await sync(join(partial, disk.name));
       await sync(partial);
       this.#failpoints.reach("publish.after-sync");
       await renameDurably(partial, directory);
@@ -166,7 +167,8 @@ export class Generations {
   async link(from: Generation, directory: string): Promise<Generation> {
     try {
       await makeAnew(directory);
-      const names = [...ALWAYS_THERE, ...from.manifest.layers];
+      const { disk, layers } = from.manifest;
+      const names = [...ALWAYS_THERE, ...savedDiskFiles(disk), ...layers];
       if (from.workingSet !== null) names.push(WORKING_SET);
       await linkFiles(names, { from: from.directory, to: directory });
       return await toGeneration(directory);
@@ -198,11 +200,7 @@ async function toGeneration(directory: string): Promise<Generation> {
   return {
     directory,
     manifest,
-    disk: {
-      sha256: manifest.buildId.replaceAll("-", ""),
-      path: join(directory, DISK),
-      sizeBytes: manifest.disk.sizeBytes,
-    },
+    disk: savedDiskSource(directory, manifest.disk, manifest.buildId.replaceAll("-", "")),
     workingSet: existsSync(workingSet) ? workingSet : null,
   };
 }

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { type Static, Type } from "@sinclair/typebox";
 import { Value } from "@sinclair/typebox/value";
 import { hasCode } from "../native/syscall-error.ts";
+import { SavedDisk } from "../rootfs/saved-disk.ts";
 import { SnapshotError } from "./snapshot-error.ts";
 
 export const MANIFEST = "manifest.json";
@@ -44,7 +45,7 @@ export const Manifest = Type.Object({
   layers: Type.Array(Type.String({ pattern: "^memory\\.[0-9a-f-]{36}$" }), {
     maxItems: LAYERS_MAX,
   }),
-  disk: Type.Object({ name: Type.Literal("disk.ext4"), sizeBytes: Size }),
+  disk: SavedDisk,
 });
 export type Manifest = Static<typeof Manifest>;
 

@@ -2,7 +2,7 @@
 // guest wrote since it was restored, never the size of its memory.
 
 import { existsSync } from "node:fs";
-import { chmod, copyFile, mkdir, readdir, rename, rm } from "node:fs/promises";
+import { copyFile, mkdir, readdir, rename, rm } from "node:fs/promises";
 import { join } from "node:path";
 import type { Failpoints } from "../failpoints.ts";
 import { PAGER_DIR, savePageList, WORKING_SET } from "../memory/pager.ts";
@@ -11,14 +11,8 @@ import type { PagesTarget } from "../native/library.ts";
 import type { LiveMemory } from "../vmm/vmm.ts";
 import type { CapsuleDir } from "./capsule-dir.ts";
 import type { Draft } from "./draft.ts";
-import { cloneFile, linkFiles } from "./durable-files.ts";
-import {
-  DEVICE_STATE,
-  DISK,
-  type Generation,
-  type Generations,
-  MEMORY_HEADER,
-} from "./generations.ts";
+import { linkFiles } from "./durable-files.ts";
+import { DEVICE_STATE, type Generation, type Generations, MEMORY_HEADER } from "./generations.ts";
 import type { LiveCapsule } from "./live.ts";
 import type { PauseNote } from "./pause-note.ts";
 import { findRestoredMemory } from "./process-memory.ts";
@@ -51,23 +45,20 @@ export async function sealPaused(
   pause: PauseNote,
   parts: SealParts,
 ): Promise<Generation> {
-  const { kernel, generations, dir, failpoints, checkStopped } = parts;
+  const { generations, dir, failpoints, checkStopped } = parts;
   await dir.keepOnly([DEVICE_STATE]);
   const buildId = crypto.randomUUID();
   // The disk has its own worker.
-  const disk = join(dir.unfinished, DISK);
-  const copied = await Promise.allSettled([
+  const [memory, disk] = await Promise.allSettled([
     sealMemory(capsule, parts, { memory: pause.memory, id: buildId }).then(() =>
       failpoints.reach("seal.after-memory"),
     ),
-    cloneFile(kernel, capsule.rootDisk, disk).then(() => failpoints.reach("seal.after-disk")),
+    saveDisk(capsule, parts),
   ]);
   checkStopped();
-  for (const part of copied) {
-    if (part.status === "rejected") throw part.reason;
-  }
+  if (memory.status === "rejected") throw memory.reason;
+  if (disk.status === "rejected") throw disk.reason;
   const complete = async () => {
-    await chmod(disk, 0o400);
     const layers = await linkParentLayers(parts);
     const isMerged = layers.length > LAYERS_MAX;
     const newestId = isMerged ? await mergeLayers(parts, layers) : buildId;
@@ -78,6 +69,7 @@ export async function sealPaused(
       buildId: newestId,
       pausedAt: pause.pausedAt,
       guestKernel: capsule.kernelVersion,
+      disk: disk.value,
       shape: { vcpus: capsule.shape.vcpus, memoryMib: capsule.shape.memoryMib },
     });
   };
@@ -85,6 +77,12 @@ export async function sealPaused(
   if (ran.status === "rejected") throw ran.reason;
   if (completed.status === "rejected") throw completed.reason;
   return completed.value;
+}
+
+async function saveDisk({ rootDisk }: LiveCapsule, { dir, failpoints }: SealParts) {
+  const saved = await rootDisk.save(dir.unfinished);
+  failpoints.reach("seal.after-disk");
+  return saved;
 }
 
 async function sealMemory(

@@ -9,6 +9,7 @@ import {
   type TestGuest,
 } from "../../tests/harness/guest-fixture.ts";
 import { isAlive } from "../keeper/process-identity.ts";
+import { fileDisk } from "../rootfs/file-disks.ts";
 import type { VmmProcess, VmmSpec } from "../vmm/vmm.ts";
 import type { RestoreMode } from "./restore-memory.ts";
 import { type Generation, type LiveCapsule, Snapshots } from "./snapshots.ts";
@@ -45,7 +46,7 @@ async function begin(spec: VmmSpec, vmm: VmmProcess): Promise<Living> {
     capsuleId: spec.capsuleId,
     runDir: spec.runDir,
     process: vmm,
-    rootDisk: spec.rootDisk,
+    rootDisk: fileDisk(place.kernel, spec.rootDisk),
     shape: SHAPE,
     kernelVersion: spec.kernel.version,
   };

@@ -154,6 +154,7 @@ export class BareVmm implements AsyncDisposable {
       tscKhz: this.#tscKhz,
       vcpus: shape.vcpus,
       memoryMib: shape.memory_mb,
+      disk: "file",
       isIncoming,
     });
     // The jail's names become real ones, the keeper's descriptors a device and a socket.

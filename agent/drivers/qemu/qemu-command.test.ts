@@ -10,6 +10,7 @@ const options: QemuCommandOptions = {
   kernel: { vmlinux: "/k/vmlinux-6.1.0", initrd: "/k/initrd-6.1.0", version: "6.1.0" },
   cmdlineExtra: ["wrenn.capsule=cl-abc"],
   tscKhz: 2596128,
+  disk: "file",
 };
 
 function argumentOf(command: readonly string[], option: string): string | undefined {
@@ -45,6 +46,13 @@ describe("qemuCommand", () => {
       "kvm",
       "host",
     ]);
+  });
+
+  test("opens a block device as one, which the driver of files refuses", () => {
+    const mapped = qemuCommand({ ...options, disk: "block device" });
+
+    expect(argumentOf(mapped, "-blockdev")).toContain("file.driver=host_device,");
+    expect(argumentOf(qemuCommand(options), "-blockdev")).toContain("file.driver=file,");
   });
 
   test("leaves the initrd out when there is none", () => {

@@ -49,6 +49,8 @@ export interface QemuCommandOptions extends CapsuleShape {
   readonly kernel: GuestKernel;
   readonly cmdlineExtra: readonly string[];
   readonly tscKhz: number;
+  /** What the root disk is on the host. */
+  readonly disk: "file" | "block device";
   /** Wait for a saved guest instead of booting one. */
   readonly isIncoming?: boolean;
 }
@@ -85,7 +87,7 @@ export function qemuCommand(options: QemuCommandOptions): string[] {
     ...(options.kernel.initrd === null ? [] : ["-initrd", `/vm/${JAIL_FILE.initrd}`]),
     ...["-append", kernelCmdline(options)],
     ...CONSOLE_AND_MONITOR,
-    ...DISK,
+    ...diskOf(options),
     ...NETWORK,
     ...["-object", "rng-builtin,id=rng0", "-device", "virtio-rng-device,rng=rng0"],
     ...(options.isIncoming ? ["-incoming", "defer"] : []),
@@ -151,14 +153,14 @@ const CONSOLE_AND_MONITOR = [
   ...["-mon", "chardev=qmp,mode=control"],
 ];
 
-const DISK = [
-  "-blockdev",
-  [
+function diskOf({ disk }: QemuCommandOptions): string[] {
+  const driver = disk === "file" ? "file" : "host_device";
+  const blockdev = [
     "driver=raw,node-name=root,discard=unmap,detect-zeroes=unmap,cache.direct=off,cache.no-flush=off",
-    `file.driver=file,file.filename=/vm/${JAIL_FILE.disk},file.aio=threads,file.discard=unmap`,
-  ].join(","),
-  ...["-device", "virtio-blk-device,drive=root"],
-];
+    `file.driver=${driver},file.filename=/vm/${JAIL_FILE.disk},file.aio=threads,file.discard=unmap`,
+  ];
+  return ["-blockdev", blockdev.join(","), "-device", "virtio-blk-device,drive=root"];
+}
 
 const NETWORK = [
   ...["-netdev", `tap,id=net0,fd=${VMM_FD.tap},vhost=off`],

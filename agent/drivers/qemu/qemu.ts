@@ -168,7 +168,12 @@ export class Qemu implements Vmm {
       environment: start.environment,
       pager: start.pager,
       fileMaxBytes: Math.max(disk.size, spec.memoryMib * MIB),
-      command: qemuCommand({ ...this.#options, ...spec, isIncoming }),
+      command: qemuCommand({
+        ...this.#options,
+        ...spec,
+        disk: disk.isBlockDevice() ? "block device" : "file",
+        isIncoming,
+      }),
     });
   }
 }
