@@ -2,7 +2,7 @@
 // only for what it wrote meanwhile; a paused one has its generation.
 
 import type { HostParts } from "../machine/host-parts.ts";
-import { liveCapsule } from "../machine/live-capsule.ts";
+import { type LiveParts, liveCapsule } from "../machine/live-capsule.ts";
 import type { HeldGeneration } from "../snapshots/snapshots.ts";
 import type { Capsule } from "./capsule.ts";
 import { noGeneration, snapshotFailure } from "./capsule-errors.ts";
@@ -16,13 +16,18 @@ import {
   type Snapshotting,
 } from "./states.ts";
 
+type CaptureParts = LiveParts & Pick<HostParts, "snapshots" | "failpoints" | "log">;
+
 export class Captures {
-  readonly #parts: HostParts;
+  readonly #parts: CaptureParts;
   readonly #states: CapsuleStates;
   readonly #seals: Seals;
   readonly #pauses: Pauses;
 
-  constructor(parts: HostParts, options: { states: CapsuleStates; seals: Seals; pauses: Pauses }) {
+  constructor(
+    parts: CaptureParts,
+    options: { states: CapsuleStates; seals: Seals; pauses: Pauses },
+  ) {
     this.#parts = parts;
     this.#states = options.states;
     this.#seals = options.seals;

@@ -5,7 +5,7 @@ import type { AgentError } from "../errors.ts";
 import { newPause, type PauseReason } from "../journal/pause-record.ts";
 import { identityOf } from "../machine/build-capsule.ts";
 import type { HostParts } from "../machine/host-parts.ts";
-import { liveCapsule } from "../machine/live-capsule.ts";
+import { type LiveParts, liveCapsule } from "../machine/live-capsule.ts";
 import type { Capsule } from "./capsule.ts";
 import { snapshotFailure } from "./capsule-errors.ts";
 import type { Seals } from "./seals.ts";
@@ -18,12 +18,14 @@ import {
   type Snapshotting,
 } from "./states.ts";
 
+type PauseParts = LiveParts & Pick<HostParts, "snapshots" | "failpoints" | "log" | "now">;
+
 export class Pauses {
-  readonly #parts: HostParts;
+  readonly #parts: PauseParts;
   readonly #states: CapsuleStates;
   readonly #seals: Seals;
 
-  constructor(parts: HostParts, options: { states: CapsuleStates; seals: Seals }) {
+  constructor(parts: PauseParts, options: { states: CapsuleStates; seals: Seals }) {
     this.#parts = parts;
     this.#states = options.states;
     this.#seals = options.seals;

@@ -5,19 +5,22 @@ import { readdir, rm } from "node:fs/promises";
 import type { CapsuleRow } from "../journal/journal.ts";
 import { capsuleRunDir } from "../machine/capsule-paths.ts";
 import type { HostParts } from "../machine/host-parts.ts";
-import { liveCapsule } from "../machine/live-capsule.ts";
+import { type LiveParts, liveCapsule } from "../machine/live-capsule.ts";
+import type { HeldParts } from "../machine/take-down.ts";
 import type { VmmProcess } from "../vmm/vmm.ts";
 import type { Capsules } from "./capsules.ts";
 import { type Decision, decide, findUnknown } from "./recovery-plan.ts";
 
 const CAPSULE_ID = /^cl-[0-9a-z]{25}$/;
 
+type RecoveryParts = LiveParts & HeldParts & Pick<HostParts, "log">;
+
 /**
  * Brings journal and host to agree. Returns once running capsules answer again; what is to be removed is
  * removed behind it, and listed as starting or stopping until then. What cannot be removed stays as a
  * capsule in error, for a destroy to try again.
  */
-export async function recover(parts: HostParts, capsules: Capsules): Promise<void> {
+export async function recover(parts: RecoveryParts, capsules: Capsules): Promise<void> {
   const rows = parts.journal.rows();
   const traces = [...(await readdir(parts.runDir)), ...(await parts.cgroups.list())];
   const alive = await findAlive(parts, rows);
@@ -44,7 +47,7 @@ export async function recover(parts: HostParts, capsules: Capsules): Promise<voi
 }
 
 async function decideFor(
-  parts: HostParts,
+  parts: RecoveryParts,
   row: CapsuleRow,
   vmm: VmmProcess | null,
 ): Promise<Decision> {
@@ -55,7 +58,7 @@ async function decideFor(
 }
 
 async function findAlive(
-  parts: HostParts,
+  parts: RecoveryParts,
   rows: readonly CapsuleRow[],
 ): Promise<Map<string, VmmProcess>> {
   const alive = new Map<string, VmmProcess>();
@@ -68,7 +71,7 @@ async function findAlive(
 }
 
 async function isStopped(
-  parts: HostParts,
+  parts: RecoveryParts,
   { spec }: CapsuleRow,
   vmm: VmmProcess,
 ): Promise<boolean> {
@@ -82,7 +85,7 @@ async function isStopped(
 }
 
 /** Its disk stays: it may be the only copy of somebody's data. */
-async function takeDownStranger(parts: HostParts, id: string): Promise<void> {
+async function takeDownStranger(parts: RecoveryParts, id: string): Promise<void> {
   const runDir = capsuleRunDir(parts.runDir, id);
   const vmm = await parts.vmm.adopt(runDir);
   await vmm?.kill();

@@ -2,21 +2,23 @@
 
 import { REMOVALS_AT_ONCE_MAX } from "../limits.ts";
 import type { HostParts } from "../machine/host-parts.ts";
-import { takeDown } from "../machine/take-down.ts";
+import { type HeldParts, takeDown } from "../machine/take-down.ts";
 import { Semaphore } from "../semaphore.ts";
 import type { Capsule } from "./capsule.ts";
 import { capsuleFailed } from "./capsule-errors.ts";
 import type { Seals } from "./seals.ts";
 import type { CapsuleStates, Failed, Operation } from "./states.ts";
 
+type RemovalParts = HeldParts & Pick<HostParts, "log" | "now">;
+
 export class Removals {
-  readonly #parts: HostParts;
+  readonly #parts: RemovalParts;
   readonly #states: CapsuleStates;
   readonly #seals: Seals;
   /** Bound by netlink and the disk. */
   readonly #permits = Semaphore.endless(REMOVALS_AT_ONCE_MAX);
 
-  constructor(parts: HostParts, options: { states: CapsuleStates; seals: Seals }) {
+  constructor(parts: RemovalParts, options: { states: CapsuleStates; seals: Seals }) {
     this.#parts = parts;
     this.#states = options.states;
     this.#seals = options.seals;

@@ -8,8 +8,8 @@ import { isHeldByVmm, type PauseRecord } from "../journal/pause-record.ts";
 import { SEAL_RETRY_MS, SEALS_AT_ONCE_MAX } from "../limits.ts";
 import { newProgress } from "../machine/build-capsule.ts";
 import type { HostParts } from "../machine/host-parts.ts";
-import { liveCapsule } from "../machine/live-capsule.ts";
-import { freeHost } from "../machine/take-down.ts";
+import { type LiveParts, liveCapsule } from "../machine/live-capsule.ts";
+import { freeHost, type HeldParts } from "../machine/take-down.ts";
 import { Semaphore } from "../semaphore.ts";
 import { SnapshotError } from "../snapshots/snapshot-error.ts";
 import type { Generation, LiveCapsule } from "../snapshots/snapshots.ts";
@@ -24,12 +24,14 @@ const DURABLE_WAIT_MS = 60_000;
 /** For all memory of a host to reach its disk. */
 const SEAL_WAIT_MS = 600_000;
 
+type SealParts = LiveParts & HeldParts & Pick<HostParts, "log" | "now">;
+
 export class Seals {
-  readonly #parts: HostParts;
+  readonly #parts: SealParts;
   readonly #states: CapsuleStates;
   readonly #permits = Semaphore.endless(SEALS_AT_ONCE_MAX);
 
-  constructor(parts: HostParts, states: CapsuleStates) {
+  constructor(parts: SealParts, states: CapsuleStates) {
     this.#parts = parts;
     this.#states = states;
   }

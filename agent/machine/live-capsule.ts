@@ -6,8 +6,11 @@ import type { VmmProcess } from "../vmm/vmm.ts";
 import { capsuleRunDir } from "./capsule-paths.ts";
 import type { HostParts } from "./host-parts.ts";
 
+/** What of the host tells of it. */
+export type LiveParts = Pick<HostParts, "disks" | "guestKernel" | "runDir">;
+
 export function liveCapsule(
-  parts: HostParts,
+  parts: LiveParts,
   spec: CapsuleSpec,
   process: VmmProcess | null,
 ): LiveCapsule {

@@ -7,6 +7,20 @@ import type { VmmProcess } from "../vmm/vmm.ts";
 import { capsuleRunDir, consoleLogPath } from "./capsule-paths.ts";
 import type { HostParts } from "./host-parts.ts";
 
+/** What of the host holds something of a capsule. */
+export type HeldParts = Pick<
+  HostParts,
+  | "vmm"
+  | "snapshots"
+  | "disks"
+  | "cgroups"
+  | "network"
+  | "journal"
+  | "runDir"
+  | "logsDir"
+  | "failpoints"
+>;
+
 export interface CapsuleRemains {
   readonly id: string;
   readonly slot: number | null;
@@ -21,7 +35,7 @@ export interface CapsuleRemains {
  * that nothing is removed under a VMM that lives.
  */
 export async function takeDown(
-  parts: HostParts,
+  parts: HeldParts,
   remains: CapsuleRemains,
   forget: () => void,
 ): Promise<void> {
@@ -46,7 +60,7 @@ export async function takeDown(
 }
 
 /** The same for a capsule that is to rest: disk, memory on disk and console logs stay. */
-export async function freeHost(parts: HostParts, remains: CapsuleRemains): Promise<void> {
+export async function freeHost(parts: HeldParts, remains: CapsuleRemains): Promise<void> {
   const { id, slot } = remains;
   const { failpoints } = parts;
   await endVmm(parts, remains);
@@ -61,12 +75,12 @@ export async function freeHost(parts: HostParts, remains: CapsuleRemains): Promi
   failpoints.reach("seal.after-network");
 }
 
-async function endVmm(parts: HostParts, { id, vmm }: CapsuleRemains): Promise<void> {
+async function endVmm(parts: HeldParts, { id, vmm }: CapsuleRemains): Promise<void> {
   const alive = vmm ?? (await parts.vmm.adopt(capsuleRunDir(parts.runDir, id)));
   await alive?.kill();
 }
 
-async function removeRunning(parts: HostParts, id: string): Promise<void> {
+async function removeRunning(parts: HeldParts, id: string): Promise<void> {
   await parts.cgroups.remove(id);
   await rm(capsuleRunDir(parts.runDir, id), { recursive: true, force: true });
 }
