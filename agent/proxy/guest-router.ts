@@ -7,10 +7,12 @@ import { ENVD_PORT, isPublicEnvdRoute } from "../../proto/envd-routes.ts";
 import {
   type Header,
   header,
+  headerOf,
   type RequestHead,
   type ResponseHead,
 } from "../../proto/http1/head.ts";
 import { endToEnd } from "../../proto/http1/hop.ts";
+import { originOf } from "../../proto/http1/origin.ts";
 import {
   PROXY_ERROR_HEADER,
   PROXY_PATH,
@@ -104,10 +106,38 @@ export class GuestRouter {
   }
 }
 
-/** The guest's server sees itself asked by its own address, as development servers insist on. */
+/**
+ * The guest's server sees itself asked by its own address, as development servers insist on, and by its own
+ * pages where those ask: servers that compare Origin or Referer with Host refuse what is not from
+ * themselves. Others compare Origin with X-Forwarded-Host and -Proto, so what has an Origin of its own has
+ * these, too; without one they tell the outside, for links. What other pages ask stays as it came.
+ */
 function guestHeaders(request: RequestHead, host: string): Header[] {
   const headers = endToEnd(request.headers).filter(({ key }) => key !== "host");
-  return [header("Host", host), ...headers];
+  const outside = outsideOrigin(headers);
+  const own = `http://${host}`;
+  const isOwn = outside !== null && headerOf(headers, "origin")?.toLowerCase() === outside;
+  const lines = headers.map((line) => {
+    if (line.key === "referer" && outside !== null && isBelow(line.value, outside)) {
+      return { ...line, value: own + line.value.slice(outside.length) };
+    }
+    if (!isOwn) return line;
+    if (line.key === "origin") return { ...line, value: own };
+    if (line.key === "x-forwarded-host") return { ...line, value: host };
+    return line.key === "x-forwarded-proto" ? { ...line, value: "http" } : line;
+  });
+  return [header("Host", host), ...lines];
+}
+
+/** Of the pages that browsers get from here, as the control plane tells it. */
+function outsideOrigin(headers: readonly Header[]): string | null {
+  const scheme = headerOf(headers, "x-forwarded-proto")?.split(",", 1)[0]?.trim();
+  const host = headerOf(headers, "x-forwarded-host")?.split(",", 1)[0]?.trim();
+  return scheme && host ? originOf(scheme, host) : null;
+}
+
+function isBelow(url: string, origin: string): boolean {
+  return url === origin || url.toLowerCase().startsWith(`${origin}/`);
 }
 
 interface GuestServer {

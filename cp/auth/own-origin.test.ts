@@ -61,7 +61,7 @@ test("a request that is no upgrade is not looked at: browsers keep others from r
 });
 
 // A session that was read past the guards would be one that any page could open WebSockets with.
-test("cookies of requests are read in two places only: here and where the proxy takes ours out", async () => {
+test("cookies of requests are read here, where the proxy takes ours out, and for private ports", async () => {
   const readers: string[] = [];
   for await (const path of new Bun.Glob("**/*.ts").scan(`${import.meta.dir}/..`)) {
     const text = await Bun.file(`${import.meta.dir}/../${path}`).text();
@@ -72,5 +72,6 @@ test("cookies of requests are read in two places only: here and where the proxy 
     "auth/own-origin.ts",
     "front/http2-wire.ts",
     "proxy/credentials.ts",
+    "proxy/port-access.ts",
   ]);
 });

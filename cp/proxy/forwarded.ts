@@ -1,6 +1,7 @@
 // Telling whoever is behind us who asked, how, and for which host.
 
 import { type Header, header, headerOf, type RequestHead } from "../../proto/http1/head.ts";
+import { originOf } from "../../proto/http1/origin.ts";
 import type { Peer } from "../../proto/http1/verdict.ts";
 import type { TrustedProxies } from "../client-address.ts";
 
@@ -24,6 +25,14 @@ export function forwardedHeaders(
     header("X-Forwarded-Proto", told("x-forwarded-proto") ?? peer.scheme),
     header("X-Forwarded-Host", told("x-forwarded-host") ?? request.authority),
   ];
+}
+
+/** Of the pages that the browser gets from the host that it asks. */
+export function outsideOrigin(request: RequestHead, peer: Peer, proxies: TrustedProxies): string {
+  const [, scheme, host] = forwardedHeaders(request, peer, proxies).map(({ value }) => {
+    return value.split(",", 1)[0]?.trim() ?? "";
+  });
+  return originOf(scheme ?? "", host ?? "");
 }
 
 /** Whom a trusted proxy forwards for; null when it is none, or does not tell. */

@@ -24,8 +24,9 @@ import type { TrustedProxies } from "../client-address.ts";
 import { isOutage } from "../outage.ts";
 import type { AgentPools } from "./agent-pools.ts";
 import { isSame, type OwnCredentials, setsOwnCookie } from "./credentials.ts";
-import { forwardedHeaders, withoutForwarded } from "./forwarded.ts";
+import { forwardedHeaders, outsideOrigin, withoutForwarded } from "./forwarded.ts";
 import type { Placement, Placements } from "./placements.ts";
+import { accessTo, withoutToken } from "./port-access.ts";
 import { type PortOfCapsule, proxyTarget } from "./proxy-host.ts";
 import { type Refusal, refuse } from "./refusals.ts";
 
@@ -83,8 +84,10 @@ export class ProxyRouter {
 
   #forward(asked: Asked, placement: Placement): Verdict {
     const { request, peer, capsuleId, port } = asked;
-    const refusal = absent(asked, placement) ?? this.#denied(asked, placement);
+    const refusal = absent(asked, placement);
     if (refusal !== null) return refuse(request, refusal);
+    const answer = this.#denied(asked, placement);
+    if (answer !== null) return answer;
     const { pools, ownCredentials, envdTokens, proxies } = this.#deps;
     const prefix = proxyPrefix(encodeId("capsule", capsuleId), port);
     const address = placement.hostAddress;
@@ -93,7 +96,7 @@ export class ProxyRouter {
     const headers = withoutForwarded(endToEnd(request.headers));
     return {
       pool: pools.at(address),
-      target: prefix + request.target,
+      target: prefix + (placement.isPrivate ? withoutToken(request.target) : request.target),
       headers: [
         ...ownCredentials.strip(headers, port === ENVD_PORT ? null : envdTokens.of(capsuleId)),
         ...forwardedHeaders(request, peer, proxies),
@@ -129,22 +132,20 @@ export class ProxyRouter {
     return refuse(request, { ...about, status, message });
   }
 
-  #denied(asked: Asked, { isPrivate }: Placement): Refusal | null {
-    const { request, capsuleId, port } = asked;
-    const { headers } = request;
-    const { envdTokens } = this.#deps;
-    if (port === ENVD_PORT) return this.#deniedByEnvd(asked);
-    if (!isPrivate) return null;
-    const name = "e2b-traffic-access-token";
-    const token = headerOf(headers, name) ?? headerOf(headers, "x-wrenn-traffic-token");
-    const sandboxId = encodeId("capsule", capsuleId);
-    if (token === null) {
-      const message = `Sandbox is secured with traffic access token. Token header '${name}' is missing`;
-      return { status: 403, sandboxId, message };
+  #denied(asked: Asked, { isPrivate }: Placement): Answer | null {
+    const { request, peer, capsuleId, port } = asked;
+    if (port === ENVD_PORT) {
+      const refusal = this.#deniedByEnvd(asked);
+      return refusal === null ? null : refuse(request, refusal);
     }
-    if (isSame(token, envdTokens.trafficOf(capsuleId))) return null;
-    const message = `Sandbox is secured with traffic access token. Provided token in header '${name}' is invalid`;
-    return { status: 403, sandboxId, message };
+    if (!isPrivate) return null;
+    const origin = outsideOrigin(request, peer, this.#deps.proxies);
+    const trafficToken = this.#deps.envdTokens.trafficOf(capsuleId);
+    const access = accessTo(request, { port, origin, trafficToken });
+    if (access === "granted") return null;
+    if (typeof access !== "string") return access;
+    const sandboxId = encodeId("capsule", capsuleId);
+    return refuse(request, { status: 403, sandboxId, message: NO_ACCESS[access] });
   }
 
   #deniedByEnvd({ request, capsuleId }: Asked): Refusal | null {
@@ -207,6 +208,14 @@ const EXPLAINED: Readonly<Record<Exclude<ProxyError, "not-running">, [number, st
   "too-many": [429, "Too many connections to the sandbox"],
   "not-found": [404, "There is no such route"],
 };
+
+/** As clients of E2B know them. */
+const NO_ACCESS = {
+  missing:
+    "Sandbox is secured with traffic access token. Token header 'e2b-traffic-access-token' is missing",
+  invalid:
+    "Sandbox is secured with traffic access token. Provided token in header 'e2b-traffic-access-token' is invalid",
+} as const;
 
 function isSignedUrl(target: string): boolean {
   const [path, query = ""] = target.split("?", 2);

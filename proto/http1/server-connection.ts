@@ -350,6 +350,7 @@ export class ServerConnection implements WireEvents, Ticking {
 
 const REASONS: Readonly<Record<number, string>> = {
   200: "OK",
+  302: "Found",
   400: "Bad Request",
   401: "Unauthorized",
   403: "Forbidden",

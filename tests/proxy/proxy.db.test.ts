@@ -1,7 +1,7 @@
 // Both halves of the proxy with the real database between them: what the control plane remembers, and
 // how the agent sets it right.
 
-import { afterEach, beforeEach, expect, test } from "bun:test";
+import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { eq } from "drizzle-orm";
 import { AgentError } from "../../agent/errors.ts";
 import { Guest } from "../../agent/guest/guest.ts";
@@ -32,6 +32,8 @@ let guestPort: number;
 /** Where each capsule runs, by agent. */
 let running: Map<string, Guest>[];
 let agentPorts: number[];
+/** The headers that the server in the guest saw last. */
+let seen: Headers;
 
 const id = newId("capsule");
 const text = encodeId("capsule", id);
@@ -39,7 +41,14 @@ const text = encodeId("capsule", id);
 beforeEach(async () => {
   resources = new AsyncDisposableStack();
   database = resources.use(await cloneDatabase());
-  const server = Bun.serve({ port: 0, hostname: "127.0.0.1", fetch: (r) => new Response(r.url) });
+  const server = Bun.serve({
+    port: 0,
+    hostname: "127.0.0.1",
+    fetch(request) {
+      seen = request.headers;
+      return new Response(request.url);
+    },
+  });
   resources.defer(() => server.stop(true));
   guestPort = server.port ?? 0;
   running = [new Map(), new Map()];
@@ -190,6 +199,81 @@ test("private ports ask for the capsule's traffic token", async () => {
   expect((await ask()).status).toBe(403);
   expect((await ask({ "x-wrenn-traffic-token": ENVD_TOKENS.of(id) })).status).toBe(403);
   expect((await ask({ "x-wrenn-traffic-token": ENVD_TOKENS.trafficOf(id) })).status).toBe(200);
+});
+
+test("a browser opens a private port with the token in the address, once", async () => {
+  run(0);
+  await change({ privatePorts: true });
+  const host = `${guestPort}-${text}.${DOMAIN}`;
+  const token = ENVD_TOKENS.trafficOf(id);
+  const opening = await fetch(`http://127.0.0.1:${cpPort}/x?wrenn_traffic_token=${token}`, {
+    headers: { host },
+    redirect: "manual",
+  });
+  const [cookie = ""] = (opening.headers.get("set-cookie") ?? "").split(";");
+
+  const opened = await ask({ cookie: `a=1; ${cookie}` });
+  const cookiesSeen = seen.get("cookie");
+  const preflight = await fetch(`http://127.0.0.1:${cpPort}/x`, {
+    method: "OPTIONS",
+    headers: { host, origin: "https://app.example", "access-control-request-method": "PUT" },
+  });
+
+  expect([opening.status, opening.headers.get("location")]).toEqual([302, "/x"]);
+  expect(opened).toEqual({ status: 200, body: `http://127.0.0.1:${guestPort}/x?y` });
+  expect(cookiesSeen).toBe("a=1");
+  expect(preflight.status).toBe(200);
+  expect((await ask({ cookie, origin: "http://evil.example" })).status).toBe(403);
+});
+
+describe("a server in the guest", () => {
+  const host = () => `${guestPort}-${text}.${DOMAIN}:${cpPort}`;
+  const inside = () => `127.0.0.1:${guestPort}`;
+
+  test("finds itself in what its own pages ask, however it compares", async () => {
+    run(0);
+    const own = `http://${host()}`;
+
+    await ask({ host: host(), origin: own, referer: `${own}/form?a=b` });
+    const [origin, forwarded] = [seen.get("origin"), seen.get("x-forwarded-host")];
+
+    expect(origin).toBe(`http://${seen.get("host")}`);
+    expect(origin).toBe(`${seen.get("x-forwarded-proto")}://${forwarded}`);
+    expect(seen.get("referer")).toBe(`http://${inside()}/form?a=b`);
+  });
+
+  test("is told the outside where no page of its own asks, and its pages as its own", async () => {
+    run(0);
+
+    await ask({ host: host(), referer: `http://${host()}/page` });
+
+    expect(seen.get("host")).toBe(inside());
+    expect(seen.get("x-forwarded-host")).toBe(host());
+    expect(seen.get("referer")).toBe(`http://${inside()}/page`);
+  });
+
+  test.each(["http://evil.example", "null", "https://{host}", "http://{host}.evil.example"])(
+    "sees that %s is another origin",
+    async (pattern) => {
+      run(0);
+      const origin = pattern.replace("{host}", host());
+
+      await ask({ host: host(), origin, referer: `${origin}/page` });
+
+      expect([seen.get("origin"), seen.get("referer")]).toEqual([origin, `${origin}/page`]);
+      expect(seen.get("x-forwarded-host")).toBe(host());
+    },
+  );
+
+  test("behind a proxy that ends TLS has the origin that the proxy tells", async () => {
+    run(0);
+    const origin = "https://app.example";
+    const forwarded = { "x-forwarded-proto": "https", "x-forwarded-host": "app.example" };
+
+    await ask({ host: host(), origin, ...forwarded });
+
+    expect(seen.get("origin")).toBe(`http://${inside()}`);
+  });
 });
 
 test("a closed port, an unknown capsule and an agent that is away have their answers", async () => {
