@@ -17,6 +17,7 @@ test("what is not set has its default, empty variables included", () => {
     cow: "auto",
     nativeDir: null,
     networkPoolSize: 4,
+    bootTimeoutMs: null,
     isWarm: true,
     logLevel: "info",
     metricsToken: null,

@@ -31,6 +31,8 @@ export interface Config {
   /** Null: beside the program, wherever that is. */
   readonly nativeDir: string | null;
   readonly networkPoolSize: number;
+  /** Null: as long as guests take on hosts as we know them. */
+  readonly bootTimeoutMs: number | null;
   /** Creates restore guests that have booted before. */
   readonly isWarm: boolean;
   readonly logLevel: LogLevel;
@@ -62,6 +64,9 @@ export function loadConfig(env: Environment, args: readonly string[]): Config {
     cow: oneOf("WRENN_COW", env.WRENN_COW || "auto", COWS),
     nativeDir: env.WRENN_NATIVE_DIR ? resolve(env.WRENN_NATIVE_DIR) : null,
     networkPoolSize: integer("WRENN_NETWORK_POOL", env.WRENN_NETWORK_POOL || "4", 0, 256),
+    bootTimeoutMs: env.WRENN_BOOT_TIMEOUT_SEC
+      ? integer("WRENN_BOOT_TIMEOUT_SEC", env.WRENN_BOOT_TIMEOUT_SEC, 10, 3600) * 1000
+      : null,
     isWarm: oneOf("WRENN_WARM", env.WRENN_WARM || "on", ["off", "on"] as const) === "on",
     logLevel: oneOf("LOG_LEVEL", env.LOG_LEVEL || "info", LOG_LEVELS),
     metricsToken: metricsToken(env.WRENN_METRICS_TOKEN),

@@ -10,7 +10,7 @@ export const DISK_MIB_MAX = 1024 * 1024;
 export const DISK_MIB_DEFAULT = 5 * 1024;
 export const TOKEN_BYTES_MAX = 512;
 
-/** A guest's kernel and userland came up well within 10 s everywhere with KVM; TCG needs more. */
+/** A guest's kernel and userland came up well within 10 s on hardware with KVM; TCG needs more. */
 export const BOOT_TIMEOUT_MS = { kvm: 30_000, tcg: 180_000 } as const;
 /** Between looks whether envd is up. A refused connection costs an emulated guest a millisecond of its boot. */
 export const BOOT_POLL_MS = { kvm: 5, tcg: 40 } as const;

@@ -14,7 +14,7 @@ import { Failpoints } from "./failpoints.ts";
 import { StreamBudget } from "./guest/stream-budget.ts";
 import { openHostDir } from "./host-dir.ts";
 import { Journal } from "./journal/journal.ts";
-import { STOP_GRACE_MS } from "./limits.ts";
+import { BOOT_TIMEOUT_MS, STOP_GRACE_MS } from "./limits.ts";
 import { Log } from "./log.ts";
 import { capsuleRunDir } from "./machine/capsule-paths.ts";
 import { mountRunDir, unmountRunDir } from "./memory/run-dir.ts";
@@ -121,6 +121,7 @@ async function serve(): Promise<void> {
     metrics,
     ...{ journal, network, cgroups, images, disks, vmm, snapshots, guestKernel },
     ...{ streamBudget, runDir, logsDir, failpoints, log, now },
+    bootTimeoutMs: config.bootTimeoutMs ?? BOOT_TIMEOUT_MS[vmm.accel],
   };
   const warm = new WarmSnapshots(parts, { dir: dir.warmDir, isOn: config.isWarm });
   await warm.sweep();

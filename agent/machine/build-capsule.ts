@@ -5,7 +5,7 @@ import { mkdir } from "node:fs/promises";
 import { AgentError } from "../errors.ts";
 import { Guest, type GuestIdentity } from "../guest/guest.ts";
 import type { CapsuleSpec } from "../journal/capsule-spec.ts";
-import { BOOT_POLL_MS, BOOT_TIMEOUT_MS } from "../limits.ts";
+import { BOOT_POLL_MS } from "../limits.ts";
 import { isMemoryDamaged } from "../memory/pager-verdict.ts";
 import type { NetworkSlot } from "../network/network-pool.ts";
 import { SnapshotError } from "../snapshots/snapshot-error.ts";
@@ -195,12 +195,11 @@ async function meetGuest(
   const { slot, vmm, source, progress, signal } = made;
   const guest = connectGuest(parts, spec, slot);
   progress.guest = guest;
-  const { accel } = parts.vmm;
   progress.envdVersion = await waitForGuest(guest, {
     start: source.kind === "memory" ? "restore" : "boot",
     vmm,
-    timeoutMs: BOOT_TIMEOUT_MS[accel],
-    pollMs: BOOT_POLL_MS[accel],
+    timeoutMs: parts.bootTimeoutMs,
+    pollMs: BOOT_POLL_MS[parts.vmm.accel],
     signal,
   });
   if (source.kind === "nameless") return;

@@ -21,6 +21,8 @@ export interface HostParts {
   readonly vmm: Vmm;
   readonly snapshots: Snapshots;
   readonly guestKernel: GuestKernel;
+  /** How long a guest may take to be up. */
+  readonly bootTimeoutMs: number;
   readonly streamBudget: StreamBudget;
   /** On tmpfs: a directory per capsule, for its RAM, sockets and pid files. */
   readonly runDir: string;

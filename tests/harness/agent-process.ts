@@ -14,7 +14,7 @@ import { GUEST_MS, waitFor } from "./wait-for.ts";
 
 const REPOSITORY = resolve(import.meta.dirname, "../..");
 /** The probe of the VMM runs a guest once per directory. */
-const START_TIMEOUT_MS = 60_000;
+const START_TIMEOUT_MS = 180_000;
 
 export const PLATFORM_TEAM = "00000000-0000-0000-0000-000000000000";
 export const MINIMAL_DEBIAN = "00000000-0000-0000-0000-000000000004";
@@ -90,7 +90,9 @@ export class AgentProcess implements AsyncDisposable {
           WRENN_CP_URL: "http://127.0.0.1:9",
           // No slots in store, so that every one there is belongs to a capsule.
           WRENN_NETWORK_POOL: "0",
-          WRENN_COW: "copy",
+          // A real host's tests are run with its own kind of disks, and its own patience.
+          WRENN_COW: process.env.WRENN_COW ?? "copy",
+          WRENN_BOOT_TIMEOUT_SEC: process.env.WRENN_BOOT_TIMEOUT_SEC ?? "",
           LOG_LEVEL: "debug",
           // Nothing is made that was not asked for, unless that is what is tested.
           WRENN_WARM: options.warm ?? "off",
