@@ -16,6 +16,8 @@ export type AgentErrorCode =
 /** What the error is about; tells a missing file from a missing capsule. */
 export type ErrorSubject =
   | "capsule"
+  /** The guest's own, which is full. */
+  | "disk"
   | "file"
   | "generation"
   | "guest"

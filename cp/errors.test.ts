@@ -19,6 +19,8 @@ test("the field that a message begins with is told to programs, too", () => {
   const { error } = new AppError("invalid_request", "envs.PATH: must be a string").toBody();
 
   expect(error).toMatchObject({ reason: "validation_failed", details: { field: "envs.PATH" } });
+  const directory = new AppError("invalid_request", "path '/etc' is a directory").toBody();
+  expect(directory.error.details).toEqual({ field: "path" });
   expect(new AppError("invalid_request", "invalid JSON body").toBody().error.details).toBe(
     undefined,
   );

@@ -44,6 +44,7 @@ export const HTTP_STATUS = {
   no_hosts_available: 503,
   service_unavailable: 503,
   exec_timeout: 504,
+  insufficient_storage: 507,
 } as const;
 
 export type ErrorCode = keyof typeof HTTP_STATUS;
@@ -85,6 +86,7 @@ export const REASONS = {
   sandbox_not_paused: "invalid_state",
   sandbox_not_running: "invalid_state",
   payload_too_large: "too_large",
+  disk_full: "insufficient_storage",
   capacity_unavailable: "no_hosts_available",
   host_draining: "host_unavailable",
   host_unreachable: "host_unavailable",
@@ -105,6 +107,7 @@ const USUAL_REASONS: Partial<Record<ErrorCode, Reason>> = {
   email_taken: "auth_email_taken",
   signup_cooldown: "auth_signup_cooldown",
   too_large: "payload_too_large",
+  insufficient_storage: "disk_full",
   no_hosts_available: "capacity_unavailable",
   host_unavailable: "host_unreachable",
   agent_error: "sandbox_unresponsive",
@@ -122,8 +125,11 @@ const RETRYABLE: ReadonlySet<ErrorCode> = new Set([
   "service_unavailable",
 ]);
 
-/** The field that a message about a request begins with, as in `name: must have 1 to 100 bytes`. */
-const FIELD = /^([A-Za-z_][\w.[\]-]*): /;
+/**
+ * The field that a message about a request begins with, as in `name: must have 1 to 100 bytes` and
+ * `path '/etc' is a directory`.
+ */
+const FIELD = /^([A-Za-z_][\w.[\]-]*)(?:: | ')/;
 
 export interface AppErrorOptions {
   /** What went wrong underneath: for the log, never for the client. */

@@ -3,17 +3,29 @@
 import { BoundlessJson, parseBoundedJson } from "./bounded-json.ts";
 import { AppError } from "./errors.ts";
 
-/** Far above any honest request (commands, environments, lists of ids); stops memory abuse. */
+/** Far above any honest request (environments, lists of ids); stops memory abuse. */
 export const JSON_BODY_BYTES_MAX = 1024 * 1024;
+
+/**
+ * Of a command: Linux takes 2 MiB of arguments and environment by default, and JSON has two characters
+ * for each quote or backslash.
+ */
+export const COMMAND_BODY_BYTES_MAX = (2 * 2048 + 64) * 1024;
 
 /**
  * The parsed JSON of a request, or null when the body is empty. Used as a route's `parse`, in place
  * of Elysia's own parser, which depends on the content type and has no bound. Throws `too_large`,
  * and `invalid_request` for anything that is no JSON.
  */
-export async function readJsonBody({ request }: { request: Request }): Promise<unknown> {
+export async function readJsonBody({
+  request,
+  bytesMax = JSON_BODY_BYTES_MAX,
+}: {
+  request: Request;
+  bytesMax?: number;
+}): Promise<unknown> {
   if (request.body === null) return null;
-  const bytes = await readBounded(request, request.body);
+  const bytes = await readBounded(request, request.body, bytesMax);
   try {
     const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
     return text.trim() === "" ? null : requireText(parseBoundedJson(text), text);
@@ -27,17 +39,17 @@ export async function readJsonBody({ request }: { request: Request }): Promise<u
 }
 
 /** The whole body; a declared length is trusted, for the HTTP server holds the client to it. */
-async function readBounded(request: Request, body: ReadableStream<Uint8Array>) {
+async function readBounded(request: Request, body: ReadableStream<Uint8Array>, bytesMax: number) {
   const declared = request.headers.get("content-length");
   if (declared !== null) {
-    if (Number(declared) > JSON_BODY_BYTES_MAX) throw tooLarge();
+    if (Number(declared) > bytesMax) throw tooLarge(bytesMax);
     return new Uint8Array(await request.arrayBuffer());
   }
   const chunks: Uint8Array[] = [];
   let sizeBytes = 0;
   for await (const chunk of body) {
     sizeBytes += chunk.byteLength;
-    if (sizeBytes > JSON_BODY_BYTES_MAX) throw tooLarge();
+    if (sizeBytes > bytesMax) throw tooLarge(bytesMax);
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);
@@ -64,6 +76,6 @@ function malformedField(value: unknown, path: readonly string[]): readonly strin
   return null;
 }
 
-function tooLarge(): AppError {
-  return new AppError("too_large", `request body is larger than ${JSON_BODY_BYTES_MAX} bytes`);
+function tooLarge(bytesMax: number): AppError {
+  return new AppError("too_large", `request body is larger than ${bytesMax} bytes`);
 }

@@ -1,5 +1,6 @@
 // The one error that clients of envd see, over RPC and over plain HTTP alike.
 import { Code, ConnectError } from "@connectrpc/connect";
+import { ENVD_ERROR_HEADER } from "../proto/envd-routes.ts";
 
 const WIRE = {
   invalid_argument: { rpc: Code.InvalidArgument, http: 400 },
@@ -27,7 +28,7 @@ export class EnvdError extends ConnectError {
   readonly httpStatus: number;
 
   constructor(code: ErrorCode, message: string, options: { cause?: unknown } = {}) {
-    super(message, WIRE[code].rpc, undefined, undefined, options.cause);
+    super(message, WIRE[code].rpc, { [ENVD_ERROR_HEADER]: code }, undefined, options.cause);
     this.httpStatus = WIRE[code].http;
   }
 }

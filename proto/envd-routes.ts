@@ -3,6 +3,12 @@
 /** The port of envd in every guest. */
 export const ENVD_PORT = 49983;
 
+/**
+ * Header of an error that names it more closely than its status: full is one thing to Connect, a file
+ * that is too large, a disk and a bound.
+ */
+export const ENVD_ERROR_HEADER = "x-envd-error";
+
 /** For the agent only: whoever has a capsule's token must still not renew, freeze or replace its envd. */
 const CONTROL_ROUTES = new Set([
   "init",

@@ -237,7 +237,7 @@ export class Capsules {
     await Promise.allSettled(capsules.map(({ state }) => operationOf(state)?.done));
     // Whatever is not sealed yet is sealed by the next agent.
     await Promise.all(capsules.map((capsule) => this.#lifecycle.seals.stop(capsule)));
-    for (const { progress } of capsules) progress.guest?.close();
+    for (const { progress } of capsules) progress.guest?.close("left");
     this.flush();
   }
 

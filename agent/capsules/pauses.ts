@@ -67,7 +67,7 @@ export class Pauses {
       signal.throwIfAborted();
       throw await this.runOn(capsule, pausing, error);
     }
-    guest?.close("The capsule is paused");
+    guest?.close("paused");
     this.#seals.start(capsule);
   }
 

@@ -134,7 +134,7 @@ export class Resumes {
     const { spec, progress } = capsule;
     const { before } = state;
     log.warn("capsule.resume-failed", { capsule: spec.id, error });
-    progress.guest?.close("The capsule is paused");
+    progress.guest?.close("paused");
     if (before.status !== "paused") throw new Error(`unreachable: ${spec.id} was not paused`);
     const live = liveCapsule(this.#parts, spec, progress.vmm);
     const { generation } = await snapshots.pause(live).catch(async (cause: unknown) => {

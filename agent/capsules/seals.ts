@@ -82,7 +82,7 @@ export class Seals {
   /** Frees slot, control group, run directory and VMM of a capsule that needs none of them. */
   async free(capsule: Capsule): Promise<void> {
     const { spec, progress } = capsule;
-    progress.guest?.close("The capsule is paused");
+    progress.guest?.close("paused");
     await freeHost(this.#parts, { id: spec.id, slot: progress.slot, vmm: progress.vmm });
     capsule.progress = newProgress({ slot: null, envdVersion: progress.envdVersion });
   }

@@ -1,6 +1,7 @@
 // What a failed call to envd means. Texts of the guest are cut and cleaned: they are its own words.
 
 import { Code, ConnectError } from "@connectrpc/connect";
+import { ENVD_ERROR_HEADER } from "../../proto/envd-routes.ts";
 import { AgentError, type AgentErrorCode, type ErrorSubject } from "../errors.ts";
 import { GUEST_TEXT_MAX } from "../limits.ts";
 
@@ -25,15 +26,14 @@ export interface GuestCall {
   readonly closed: AbortSignal;
 }
 
+/** What a lack in the guest is one of, by the word of envd; a bound of the guest's, if it has none. */
+const LACKS: Readonly<Record<string, ErrorSubject>> = { no_space: "disk", too_large: "file" };
+
 /** Turns what a call threw into an AgentError; AgentErrors pass unchanged. */
 export function guestError(error: unknown, call: GuestCall): AgentError {
   if (error instanceof AgentError) return error;
-  if (call.closed.aborted) {
-    return new AgentError("failed_precondition", "The capsule ended during the call", {
-      subject: "capsule",
-      cause: error,
-    });
-  }
+  const { aborted, reason } = call.closed;
+  if (aborted && reason instanceof AgentError) return reason;
   const wrapped = ConnectError.from(error);
   if (wrapped.cause instanceof AgentError) return wrapped.cause;
   if (wrapped.isWireError) return fromWire(wrapped, call);
@@ -52,12 +52,15 @@ export function guestError(error: unknown, call: GuestCall): AgentError {
 /** An answer of /files: its status and its JSON body `{code, message}`. */
 export function guestHttpError(status: number, body: string, path: string): AgentError {
   const message = guestText(messageOf(body)) || `status ${status}`;
-  const make = (code: AgentErrorCode, text: string) =>
-    new AgentError(code, text, { subject: "file", cause: message });
+  const make = (code: AgentErrorCode, text: string, subject: ErrorSubject = "file") =>
+    new AgentError(code, text, { subject, cause: message });
+  const aboutPath = message.startsWith("path") ? message : `path: ${message}`;
   if (status === 404) return make("not_found", `path '${path}' does not exist`);
-  if (status === 400) return make("invalid_argument", `path: ${message}`);
-  if (status === 403) return make("permission_denied", `path: ${message}`);
-  if (status === 413 || status === 507) return make("resource_exhausted", message);
+  if (status === 400) return make("invalid_argument", aboutPath);
+  if (status === 403) return make("permission_denied", aboutPath);
+  if (status === 413) return make("resource_exhausted", message);
+  if (status === 429) return make("resource_exhausted", message, "capsule");
+  if (status === 507) return make("resource_exhausted", message, "disk");
   return new AgentError("unavailable", `The guest refused the call (${status})`, {
     subject: "guest",
     cause: message,
@@ -81,11 +84,18 @@ function fromWire(error: ConnectError, call: GuestCall): AgentError {
     });
   }
   const code = PASSED_ON[error.code];
-  if (code) return new AgentError(code, text, { subject: call.subject, cause: error });
+  if (code) return new AgentError(code, text, { subject: subjectOf(error, call), cause: error });
   return new AgentError("unavailable", "The guest failed to do it", {
     subject: "guest",
     cause: error,
   });
+}
+
+/** An envd of before names its errors by their code alone. */
+function subjectOf(error: ConnectError, { subject }: GuestCall): ErrorSubject {
+  const name = error.metadata.get(ENVD_ERROR_HEADER);
+  if (error.code !== Code.ResourceExhausted || name === null) return subject;
+  return LACKS[name] ?? "capsule";
 }
 
 function messageOf(body: string): string {

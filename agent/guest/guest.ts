@@ -50,6 +50,19 @@ export interface GuestRenewal {
   readonly savedToken: string | null;
 }
 
+/** Why nothing can be asked of a guest any more. */
+export type GuestEnd = "ended" | "left" | "paused";
+
+const ENDS = {
+  ended: ["failed_precondition", "The capsule ended", "capsule"],
+  left: ["unavailable", "The agent stops; the capsule goes on", "host"],
+  paused: [
+    "failed_precondition",
+    "The capsule is paused; what runs in it goes on when it is resumed",
+    "capsule",
+  ],
+} as const;
+
 export class Guest {
   /** Where the host reaches it. */
   readonly hostIp: string;
@@ -77,14 +90,15 @@ export class Guest {
     this.processStreams = createClient(Process, this.#transport(STREAM_MESSAGE_BYTES_MAX));
   }
 
-  /** Aborts once the capsule has ended. */
+  /** Aborts at `close`, with the AgentError of calls that are made then or under way. */
   get closed(): AbortSignal {
     return this.#closed.signal;
   }
 
-  /** Ends every call under way; later ones fail with failed_precondition and that sentence. */
-  close(why = "The capsule ended"): void {
-    this.#closed.abort(new AgentError("failed_precondition", why, { subject: "capsule" }));
+  /** Ends every call under way, and each later one: each says why. */
+  close(end: GuestEnd = "ended"): void {
+    const [code, message, subject] = ENDS[end];
+    this.#closed.abort(new AgentError(code, message, { subject }));
   }
 
   /** Ends when the capsule ends, the time is up, or one of the others does. */

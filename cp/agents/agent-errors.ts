@@ -1,7 +1,7 @@
 // What a failed call to an agent means to a client of the REST API.
 
 import { Code, ConnectError } from "@connectrpc/connect";
-import { AppError, type Reason } from "../errors.ts";
+import { AppError, type ErrorCode, type Reason } from "../errors.ts";
 
 /** Header of an agent's error that says what a code is about. */
 const REASON_HEADER = "wrenn-reason";
@@ -32,7 +32,7 @@ export function agentFailure(error: unknown, call: AgentCall): AppError {
     case Code.OutOfRange:
       return new AppError("invalid_request", failure.rawMessage, { cause });
     case Code.FailedPrecondition:
-      return new AppError("invalid_state", failure.rawMessage, { cause });
+      return new AppError("invalid_state", failure.rawMessage, { cause, ...unready(reason) });
     case Code.AlreadyExists:
     case Code.Aborted:
       return new AppError("conflict", failure.rawMessage, { cause });
@@ -40,7 +40,7 @@ export function agentFailure(error: unknown, call: AgentCall): AppError {
       return new AppError("forbidden", failure.rawMessage, { cause });
     case Code.ResourceExhausted:
       return call === "capsule"
-        ? new AppError("too_large", failure.rawMessage, { cause })
+        ? new AppError(lackOf(reason), failure.rawMessage, { cause })
         : new AppError("no_hosts_available", "The host has no room left for this", { cause });
     case Code.Unavailable:
       return reason === "guest"
@@ -66,11 +66,30 @@ function missing(subject: string | null): { reason?: Reason } {
   return subject === "process" ? { reason: "process_not_found" } : {};
 }
 
+/** A capsule that was paused or has ended, rather than a file or process that is in no state for it. */
+function unready(subject: string | null): { reason?: Reason } {
+  return subject === "capsule" ? { reason: "sandbox_not_running" } : {};
+}
+
 /** Whether the agent ended while it was asked, or does not listen: not whether it did the work. */
 export function isCutOff(error: unknown): boolean {
   const failure = ConnectError.from(error);
   if (failure.code !== Code.Unavailable) return isConnectionFailure(failure);
   return failure.metadata.get(REASON_HEADER) === "host";
+}
+
+/** What there is too much of, by what the agent's error is about: a file or an output unless told. */
+function lackOf(reason: string | null): ErrorCode {
+  switch (reason) {
+    case "disk":
+      return "insufficient_storage";
+    case "capsule":
+      return "rate_limited";
+    case "host":
+      return "host_unavailable";
+    default:
+      return "too_large";
+  }
 }
 
 function unreachable(call: AgentCall, cause: unknown): AppError {

@@ -11,7 +11,7 @@
 
 import { Elysia } from "elysia";
 import { AppError } from "../errors.ts";
-import { readJsonBody } from "../request-body.ts";
+import { COMMAND_BODY_BYTES_MAX, readJsonBody } from "../request-body.ts";
 import type { Authenticator, Credentials, TeamCaller } from "./authenticator.ts";
 import { assertOwnOrigin, isUpgrade } from "./own-origin.ts";
 
@@ -36,6 +36,12 @@ export function authPlugin({ authenticator }: AuthDeps) {
   return new Elysia({ name: "wrenn-auth", seed: authenticator }).macro({
     team: {
       ...hooks(team),
+      detail: { security: [{ apiKey: [] }, { bearer: [] }] },
+      resolve: async ({ request }) => ({ caller: await team(request) }),
+    },
+    /** A team's request whose body is a command. */
+    teamCommand: {
+      ...hooks(team, COMMAND_BODY_BYTES_MAX),
       detail: { security: [{ apiKey: [] }, { bearer: [] }] },
       resolve: async ({ request }) => ({ caller: await team(request) }),
     },
@@ -92,11 +98,11 @@ function nullWithoutCredentials(error: unknown): null {
   throw error;
 }
 
-function hooks(check: Guard) {
+function hooks(check: Guard, bytesMax?: number) {
   return {
     parse: async ({ request }: { request: Request }) => {
       await check(request);
-      return await readJsonBody({ request });
+      return await readJsonBody(bytesMax === undefined ? { request } : { request, bytesMax });
     },
     transform: async ({ request }: { request: Request }) => {
       await check(request);

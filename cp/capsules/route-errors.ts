@@ -8,6 +8,9 @@ export const CAPSULE_ERRORS = [...AUTH_ERRORS, "invalid_request", "not_found"] a
 export const RUNNING_ERRORS = [
   ...CAPSULE_ERRORS,
   "invalid_state",
+  "rate_limited",
   "agent_error",
   "host_unavailable",
 ] as const;
+/** Of a route that takes room on the capsule's disk. */
+export const WRITING_ERRORS = [...RUNNING_ERRORS, "insufficient_storage"] as const;

@@ -49,7 +49,7 @@ export function execRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
         return toExecAnswer(id, cmd, end);
       },
       {
-        team: true,
+        teamCommand: true,
         params: CapsuleParams,
         body: ExecRequest,
         response: {

@@ -34,6 +34,7 @@ export const ExecRequest = t.Object({
   args: t.Optional(
     t.Array(t.String({ maxLength: ARG_BYTES_MAX, pattern: NO_NUL }), {
       maxItems: ARGS_MAX,
+      description: "With `cmd` and `envs` at most 2 MiB, as Linux takes it.",
     }),
   ),
   timeout_sec: t.Optional(

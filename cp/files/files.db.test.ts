@@ -190,7 +190,9 @@ test("100 MiB go through a real connection, to the byte", async () => {
 test("a refusal in the middle of a large write reaches the client", async () => {
   using server = platform.controlPlane.listen();
   platform.agent.faultBefore("writeFileStream", () => {
-    throw new ConnectError("path '/full' has no space left", Code.ResourceExhausted);
+    throw new ConnectError("not enough disk space available", Code.ResourceExhausted, {
+      "wrenn-reason": "disk",
+    });
   });
 
   const response = await fetch(new URL(`/v1/capsules/${id}/files/write`, server.url), {
@@ -201,8 +203,8 @@ test("a refusal in the middle of a large write reaches the client", async () => 
 
   const answer = await toAnswer(response);
   expect<unknown>(answer).toMatchObject({
-    status: 413,
-    body: { error: { code: "too_large", message: "path '/full' has no space left" } },
+    status: 507,
+    body: { error: { code: "insufficient_storage", message: "not enough disk space available" } },
   });
 });
 

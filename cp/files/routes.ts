@@ -2,7 +2,7 @@
 
 import { Elysia, t } from "elysia";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
-import { RUNNING_ERRORS } from "../capsules/route-errors.ts";
+import { RUNNING_ERRORS, WRITING_ERRORS } from "../capsules/route-errors.ts";
 import { CapsuleParams } from "../capsules/schema.ts";
 import type { Capsules } from "../capsules/service.ts";
 import { AppError } from "../errors.ts";
@@ -49,7 +49,7 @@ export function fileRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
         // The body is read as it arrives.
         parse: "none",
         params: CapsuleParams,
-        response: { 204: t.Void(), ...errors(...RUNNING_ERRORS, "too_large") },
+        response: { 204: t.Void(), ...errors(...WRITING_ERRORS, "too_large") },
         detail: UPLOAD_DETAIL,
       },
     )
@@ -115,7 +115,7 @@ export function fileRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
         team: true,
         params: CapsuleParams,
         body: PathRequest,
-        response: { 200: MadeDirectory, ...errors(...RUNNING_ERRORS, "conflict") },
+        response: { 200: MadeDirectory, ...errors(...WRITING_ERRORS, "conflict") },
         detail: { summary: "Make a directory and its parents" },
       },
     )

@@ -3,7 +3,7 @@
 
 import { Elysia, t } from "elysia";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
-import { RUNNING_ERRORS } from "../capsules/route-errors.ts";
+import { RUNNING_ERRORS, WRITING_ERRORS } from "../capsules/route-errors.ts";
 import type { Capsules } from "../capsules/service.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { CapsuleParams } from "../streams/schema.ts";
@@ -64,7 +64,7 @@ export function fileStreamRoutes(deps: AuthDeps & { readonly capsules: Capsules 
         team: true,
         parse: "none",
         params: CapsuleParams,
-        response: { 204: t.Void(), ...errors(...RUNNING_ERRORS, "too_large") },
+        response: { 204: t.Void(), ...errors(...WRITING_ERRORS, "too_large") },
         detail: UPLOAD_DETAIL,
       },
     )

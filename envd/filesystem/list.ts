@@ -26,7 +26,7 @@ interface Listing {
 /**
  * The entries in lexical order, each directory followed by its content, as deep as asked. A link to a
  * directory may be listed, but links below it are not followed. What cannot be looked at is listed by
- * its name alone. resource_exhausted for more entries than are told.
+ * its name alone. too_large for more entries than are told.
  */
 export async function listDirectory(
   path: string,
@@ -58,7 +58,7 @@ async function list(directory: Directory, depth: number, listing: Listing): Prom
     const entry = await entryOrGone(child, listing.users);
     if (entry === null) continue;
     if (listing.entries.push(entry) > LIST_ENTRIES_MAX) {
-      throw new EnvdError("resource_exhausted", `path: more than ${LIST_ENTRIES_MAX} entries`);
+      throw new EnvdError("too_large", `path: more than ${LIST_ENTRIES_MAX} entries`);
     }
     listing.paths.push(child.path);
     const isDirectory = entry.type === FileType.DIRECTORY && entry.symlinkTarget === undefined;
