@@ -156,6 +156,11 @@ int vmm_start(const struct keeper_options *options, int run_dir, struct vmm *ret
               struct failure *ret_failure);
 /* Kills and reaps it and closes. Its pid namespace takes everything it started with it. */
 void vmm_abandon(struct vmm *vmm);
+/*
+ * As fork, but the child is the first of a pid namespace, whose end is the end of all it started:
+ * it sees no other process, and none that is not the keeper's sees it. -errno.
+ */
+pid_t fork_apart(void);
 /* A non-blocking unix socket that listens as `name` in `directory`, mode 0600. */
 int listen_in(int directory, const char *name, int backlog);
 /* 0 once the child runs its program: exec closed the pipe. Else what it had to say. */
@@ -169,7 +174,7 @@ struct pager {
 /* Starts the pager, if there is to be one, and waits until the VMM can hand it its memory. */
 int pager_start(const struct keeper_options *options, int run_dir, struct pager *ret_pager,
                 struct failure *ret_failure);
-/* Gives the pager of a VMM that has ended `wait_ms` to end, kills it then and reaps it. */
+/* Tells the pager of a VMM that has ended, kills it after `wait_ms` and reaps it. */
 int pager_bury(struct pager *pager, int wait_ms);
 
 /* ---- supervise.c ---- */

@@ -1,6 +1,7 @@
 /*
- * The pager beside a VMM: outside the VMM's pid namespace and jail, since it confines itself
- * (native/pager/confine.c), in the same cgroups, in a directory of its own.
+ * The pager beside a VMM: in a pid namespace of its own, in the same cgroups, in a directory of its
+ * own, to which it confines itself once it has opened what it serves (native/pager/confine.c). It
+ * has no right over the VMM: when it ends, the keeper kills that, and tells it when that has ended.
  */
 #include "keeper.h"
 
@@ -90,9 +91,9 @@ int pager_start(const struct keeper_options *options, int run_dir, struct pager 
   *ret_pager = (struct pager){.pid = -1, .pidfd = -1};
   if (options->pager_dir == NULL) return 0;
   if (pipe2(report, O_CLOEXEC) < 0) return fail(ret_failure, -errno, "make a pipe");
-  struct pager pager = {.pid = fork(), .pidfd = -1};
+  struct pager pager = {.pid = fork_apart(), .pidfd = -1};
   if (pager.pid == 0) pager_exec(options, run_dir, report[1]);
-  int r = pager.pid < 0 ? fail(ret_failure, -errno, "fork") : 0;
+  int r = pager.pid < 0 ? fail(ret_failure, pager.pid, "fork") : 0;
   (void)close(report[1]);
   if (r == 0) {
     pager.pidfd = (int)syscall(SYS_pidfd_open, pager.pid, 0);
@@ -110,6 +111,7 @@ int pager_bury(struct pager *pager, int wait_ms) {
   int status = 0;
   if (pager->pid < 0) return 0;
   struct pollfd end = {.fd = pager->pidfd, .events = POLLIN};
+  if (wait_ms > 0) (void)kill(pager->pid, SIGTERM);
   if (pager->pidfd < 0 || poll(&end, 1, wait_ms) != 1) (void)kill(pager->pid, SIGKILL);
   while (waitpid(pager->pid, &status, 0) < 0 && errno == EINTR) continue;
   if (pager->pidfd >= 0) (void)close(pager->pidfd);

@@ -24,6 +24,13 @@ int fail(struct failure *ret_failure, int error, const char *format, ...) {
   return error;
 }
 
+/* Not unshare and fork: that leaves the keeper's own later children in the first one's namespace.
+ */
+pid_t fork_apart(void) {
+  pid_t pid = (pid_t)syscall(SYS_clone, CLONE_NEWPID | SIGCHLD, NULL, NULL, NULL, NULL);
+  return pid < 0 ? -errno : pid;
+}
+
 int listen_in(int directory, const char *name, int backlog) {
   /* Through /proc, since a whole path may not fit the 108 bytes of a socket's address. */
   struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -128,12 +135,7 @@ int vmm_start(const struct keeper_options *options, int run_dir, struct vmm *ret
     close_pipes(&p);
     return r;
   }
-  /* For the child: it is the first of a pid namespace, whose end is the end of all it started. */
-  if (unshare(CLONE_NEWPID) < 0) {
-    close_pipes(&p);
-    return fail(ret_failure, -errno, "make a pid namespace");
-  }
-  pid_t pid = fork();
+  pid_t pid = fork_apart();
   if (pid == 0) {
     struct jail_io io = {
         .stdout_pipe = p.output[1],
@@ -144,7 +146,7 @@ int vmm_start(const struct keeper_options *options, int run_dir, struct vmm *ret
     close_all(&p.report[0], 1);
     jail_exec(options, &io);
   }
-  r = pid < 0 ? fail(ret_failure, -errno, "fork") : take_child(&p, pid, ret_vmm, ret_failure);
+  r = pid < 0 ? fail(ret_failure, pid, "fork") : take_child(&p, pid, ret_vmm, ret_failure);
   close_pipes(&p);
   return r;
 }

@@ -3,13 +3,16 @@
 
 #include <errno.h>
 #include <grp.h>
+#include <limits.h>
 #include <linux/audit.h>
 #include <linux/capability.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
+#include <sched.h>
 #include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
@@ -27,16 +30,15 @@ enum { IS_SANITIZED = 0 };
 
 /* clang-format off */
 static const uint32_t ALLOWED[] = {
-    SYS_read,          SYS_write,          SYS_pread64,         SYS_close,
-    SYS_fstat,         SYS_newfstatat,     SYS_poll,            SYS_ppoll,
-    SYS_ioctl,         SYS_recvmsg,        SYS_recvfrom,        SYS_sendto,
-    SYS_accept4,       SYS_getsockopt,     SYS_openat,          SYS_renameat,
-    SYS_unlinkat,      SYS_fsync,          SYS_fadvise64,       SYS_clock_gettime,
+    SYS_read,          SYS_write,          SYS_pread64,          SYS_close,
+    SYS_fstat,         SYS_newfstatat,     SYS_poll,             SYS_ppoll,
+    SYS_ioctl,         SYS_recvmsg,        SYS_recvfrom,         SYS_sendto,
+    SYS_accept4,       SYS_getsockopt,     SYS_openat,           SYS_renameat,
+    SYS_unlinkat,      SYS_fsync,          SYS_fadvise64,        SYS_clock_gettime,
     SYS_nanosleep,     SYS_clock_nanosleep, SYS_restart_syscall, SYS_mmap,
-    SYS_munmap,        SYS_mremap,         SYS_brk,             SYS_fcntl,
-    SYS_pidfd_open,    SYS_pidfd_send_signal, SYS_rt_sigprocmask, SYS_rt_sigreturn,
-    SYS_rt_sigaction,  SYS_getpid,         SYS_gettid,          SYS_tgkill,
-    SYS_prctl,         SYS_exit,           SYS_exit_group,      SYS_getrandom,
+    SYS_munmap,        SYS_mremap,         SYS_brk,              SYS_fcntl,
+    SYS_rt_sigprocmask, SYS_rt_sigreturn,  SYS_exit,             SYS_exit_group,
+    SYS_getrandom,
 };
 /* clang-format on */
 enum { ALLOWED_COUNT = sizeof ALLOWED / sizeof *ALLOWED };
@@ -57,20 +59,39 @@ static int32_t limit_resources(struct failure *failure) {
   return setrlimit(RLIMIT_DATA, &data) < 0 ? fail(failure, -errno, "RLIMIT_DATA: %m") : 0;
 }
 
-static int32_t keep_only_kill(struct failure *failure) {
-  struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
-  struct __user_cap_data_struct data[2] = {0};
-  data[0].permitted = data[0].effective = 1u << CAP_KILL;
-  if (syscall(SYS_capset, &header, data) < 0) return fail(failure, -errno, "capset: %m");
+/* What is below the working directory becomes all that has a name. */
+static int32_t enter_directory(struct failure *failure) {
+  char path[PATH_MAX];
+  unsigned long flags = MS_REMOUNT | MS_BIND | MS_NOSUID | MS_NODEV | MS_NOEXEC;
+  if (getcwd(path, sizeof path) == NULL) return fail(failure, -errno, "getcwd: %m");
+  if (mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+      mount(path, path, NULL, MS_BIND, NULL) < 0 || chdir(path) < 0 ||
+      syscall(SYS_pivot_root, ".", ".") < 0 || umount2(".", MNT_DETACH) < 0 || chdir("/") < 0 ||
+      mount(NULL, "/", NULL, flags, NULL) < 0) {
+    return fail(failure, -errno, "a root of its own: %m");
+  }
   return 0;
 }
 
+static int32_t leave_host(struct failure *failure) {
+  int own = CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWCGROUP;
+  if (unshare(own) < 0) return fail(failure, -errno, "namespaces: %m");
+  return enter_directory(failure);
+}
+
 static int32_t become(uid_t uid, struct failure *failure) {
+  struct __user_cap_header_struct header = {.version = _LINUX_CAPABILITY_VERSION_3};
+  struct __user_cap_data_struct none[2] = {0};
+  for (int capability = 0; prctl(PR_CAPBSET_READ, capability, 0, 0, 0) >= 0; capability++) {
+    if (prctl(PR_CAPBSET_DROP, capability, 0, 0, 0) < 0) {
+      return fail(failure, -errno, "drop capability %d: %m", capability);
+    }
+  }
   if (setgroups(0, NULL) < 0) return fail(failure, -errno, "setgroups: %m");
   if (setresgid(uid, uid, uid) < 0) return fail(failure, -errno, "setresgid: %m");
-  if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) < 0) return fail(failure, -errno, "keep caps: %m");
   if (setresuid(uid, uid, uid) < 0) return fail(failure, -errno, "setresuid: %m");
-  return keep_only_kill(failure);
+  /* The change of user took them, but for what would be inherited. */
+  return syscall(SYS_capset, &header, none) < 0 ? fail(failure, -errno, "capset: %m") : 0;
 }
 
 static int32_t install(struct sock_filter *filter, unsigned short length, struct failure *failure) {
@@ -89,6 +110,7 @@ static int32_t install(struct sock_filter *filter, unsigned short length, struct
 
 int32_t confine(int64_t uid, struct failure *failure) {
   int32_t result = limit_resources(failure);
+  if (result == 0 && uid >= 0) result = leave_host(failure);
   if (result == 0 && uid >= 0) result = become((uid_t)uid, failure);
   if (result < 0) return result;
   /* A pager whose keeper was killed would wait for a VMM that never comes. */
@@ -107,19 +129,5 @@ int32_t confine(int64_t uid, struct failure *failure) {
   }
   filter[4 + ALLOWED_COUNT] = (struct sock_filter)ANSWER(SECCOMP_RET_ERRNO | EPERM);
   filter[5 + ALLOWED_COUNT] = (struct sock_filter)ANSWER(SECCOMP_RET_ALLOW);
-  return install(filter, sizeof filter / sizeof *filter, failure);
-}
-
-int32_t confine_to_vmm(int pidfd, struct failure *failure) {
-  if (IS_SANITIZED) return 0;
-  struct sock_filter filter[] = {
-      LOAD(nr),
-      JUMP_IF(SYS_pidfd_open, 3, 0),
-      JUMP_IF(SYS_pidfd_send_signal, 0, 3),
-      LOAD(args[0]),
-      JUMP_IF((uint32_t)pidfd, 1, 0),
-      ANSWER(SECCOMP_RET_ERRNO | EPERM),
-      ANSWER(SECCOMP_RET_ALLOW),
-  };
   return install(filter, sizeof filter / sizeof *filter, failure);
 }

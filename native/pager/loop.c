@@ -11,9 +11,8 @@
 
 enum {
   POLL_MEMORY = 0, /* the userfaultfd, or before that the socket that brings it */
-  POLL_VMM = 1,
-  POLL_SIGNALS = 2,
-  POLL_CONTROL = 3,
+  POLL_SIGNALS = 1,
+  POLL_CONTROL = 2,
   POLLS = POLL_CONTROL + CONTROL_POLLS,
 
   /* While the address space changes, the thread that changes it needs the processor. */
@@ -143,9 +142,10 @@ static int32_t put_off(struct pager *pager) {
   return 1;
 }
 
+/* Whether the keeper says so within the time that it takes to find out. */
 static bool is_vmm_ending(const struct pager *pager) {
-  struct pollfd vmm = {.fd = pager->pidfd, .events = POLLIN};
-  return poll(&vmm, 1, ENDING_MS_MAX) == 1;
+  struct pollfd signals = {.fd = pager->signals, .events = POLLIN};
+  return poll(&signals, 1, ENDING_MS_MAX) == 1;
 }
 
 /* Returns 1 when there is more to do at once, 0 to wait, -ESRCH when the VMM is gone, -errno. */
@@ -185,14 +185,12 @@ int32_t pager_loop(struct pager *pager) {
     struct pollfd polls[POLLS] = {
         [POLL_MEMORY] = {.fd = pager->server.uffd >= 0 ? pager->server.uffd : pager->listener,
                          .events = POLLIN},
-        [POLL_VMM] = {.fd = pager->pidfd, .events = POLLIN},
         [POLL_SIGNALS] = {.fd = pager->signals, .events = POLLIN},
     };
     control_polls(&pager->control, polls + POLL_CONTROL);
     if (poll(polls, POLLS, wait_ms(pager, has_work)) < 0 && errno != EINTR) {
       return fail(&pager->server.failure, -errno, "poll: %m");
     }
-    if (polls[POLL_VMM].revents != 0) return 0;
     control_work(&pager->control, polls + POLL_CONTROL, answer, pager);
     if (pager->is_stop_wanted || polls[POLL_SIGNALS].revents != 0) {
       pager->is_stop_wanted = true;

@@ -37,8 +37,6 @@ static const struct option OPTIONS[] = {
     {"--prefetch", TEXT, PLACE(prefetch), 0, 0},
     {"--record", TEXT, PLACE(record), 0, 0},
     {"--removed", TEXT, PLACE(removed), 0, 0},
-    {"--vmm-pidfd", NUMBER, PLACE(vmm_pidfd), 0, 1 << 20},
-    {"--vmm-pid", NUMBER, PLACE(vmm_pid), 2, 1 << 22},
     {"--vmm-uid", NUMBER, PLACE(vmm_uid), 0, UINT32_MAX - 1},
     {"--uid", NUMBER, PLACE(uid), 1, UINT32_MAX - 1},
     {"--window-kib", NUMBER, PLACE(window_bytes), 4, FAULT_WINDOW_BYTES_MAX / 1024},
@@ -89,11 +87,17 @@ static int32_t check_socket(const char *name, const char *path, struct failure *
   return fail(failure, -EINVAL, "%s is too long a path for a socket", name);
 }
 
+/* The confined pager has no other directory than its own. */
+static int32_t check_output(const char *option, const char *name, struct failure *failure) {
+  if (name == NULL) return 0;
+  bool is_name = name[0] != '\0' && name[0] != '.' && strchr(name, '/') == NULL;
+  if (is_name && strlen(name) < OUTPUT_NAME_BYTES) return 0;
+  return fail(failure, -EINVAL, "%s must be a name in the working directory", option);
+}
+
 int32_t options_parse(int argc, char *const *argv, struct options *ret_options,
                       struct failure *failure) {
   struct options options = {
-      .vmm_pidfd = -1,
-      .vmm_pid = -1,
       .vmm_uid = -1,
       .uid = -1,
       .window_bytes = FAULT_WINDOW_BYTES / 1024,
@@ -116,6 +120,8 @@ int32_t options_parse(int argc, char *const *argv, struct options *ret_options,
   options.prefetch_before_bytes *= 1024 * 1024;
   int32_t result = check_socket("--socket", options.socket, failure);
   if (result == 0) result = check_socket("--control", options.control, failure);
+  if (result == 0) result = check_output("--record", options.record, failure);
+  if (result == 0) result = check_output("--removed", options.removed, failure);
   if (result == 0) *ret_options = options;
   return result;
 }

@@ -9,6 +9,9 @@
 
 enum { LAYER_DIRECTORIES_MAX = 16 };
 
+/* What is written while it serves has such a name, in the working directory. */
+enum { OUTPUT_NAME_BYTES = 200 };
+
 /* A socket has this name while it does not listen yet; it counts in the length of its path. */
 #define SOCKET_ASIDE_SUFFIX ".new"
 
@@ -19,10 +22,8 @@ struct options {
   const char *control;                                /* --control PATH */
   const char *reason;                                 /* --reason PATH: why it failed */
   const char *prefetch;                               /* --prefetch PATH: a recorded working set */
-  const char *record;                                 /* --record PATH: where to write one */
-  const char *removed;                                /* --removed PATH: what the guest gave back */
-  int64_t vmm_pidfd;                                  /* --vmm-pidfd N, else -1 */
-  int64_t vmm_pid;                                    /* --vmm-pid N, else -1 */
+  const char *record;                                 /* --record NAME: where to write one */
+  const char *removed;                                /* --removed NAME: what the guest gave back */
   int64_t vmm_uid;                                    /* --vmm-uid N: who may connect, else -1 */
   int64_t uid;                                        /* --uid N: whom to run as, else -1 */
   uint64_t window_bytes;                              /* --window-kib N */

@@ -7,16 +7,11 @@
 #include <sys/signalfd.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
 
 #include "confine.h"
 #include "pager.h"
-
-#ifndef SO_PEERPIDFD
-#define SO_PEERPIDFD 77 /* linux/socket.h since 6.5 */
-#endif
 
 /* The VMM has sent its message when it connects, or does at once. */
 enum { HAND_OVER_TIMEOUT_MS = 5000, BACKLOG = 8 };
@@ -42,24 +37,6 @@ static int listen_at(const char *path, int64_t owner) {
   return fd;
 }
 
-static int32_t open_output(const char *path, struct output *ret_output, struct failure *failure) {
-  if (path == NULL) return 0;
-  const char *slash = strrchr(path, '/');
-  const char *name = slash == NULL ? path : slash + 1;
-  char directory[4096] = ".";
-  if (slash != NULL) {
-    (void)snprintf(directory, sizeof directory, "%.*s", (int)(slash - path) + 1, path);
-  }
-  if (strlen(name) == 0 || strlen(name) >= sizeof ret_output->name) {
-    return fail(failure, -EINVAL, "the name of a list to write is empty or too long");
-  }
-  int fd = open(directory, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) return fail(failure, -errno, "the directory of %.100s: %m", name);
-  ret_output->directory = fd;
-  (void)snprintf(ret_output->name, sizeof ret_output->name, "%s", name);
-  return 0;
-}
-
 static int32_t open_signals(struct pager *pager) {
   sigset_t ending;
   (void)sigemptyset(&ending);
@@ -70,34 +47,6 @@ static int32_t open_signals(struct pager *pager) {
   (void)sigdelset(&ending, SIGPIPE);
   pager->signals = signalfd(-1, &ending, SFD_CLOEXEC | SFD_NONBLOCK);
   return pager->signals < 0 ? fail(&pager->server.failure, -errno, "signalfd: %m") : 0;
-}
-
-/* The process of a pidfd, to compare with who connects. -1: it is none, or the process ended. */
-static int64_t pid_of(int pidfd) {
-  char path[64];
-  char line[128];
-  long long pid = -1;
-  (void)snprintf(path, sizeof path, "/proc/self/fdinfo/%d", pidfd);
-  FILE *info = fopen(path, "re");
-  if (info == NULL) return -1;
-  while (pid < 0 && fgets(line, sizeof line, info) != NULL) (void)sscanf(line, "Pid: %lld", &pid);
-  (void)fclose(info);
-  return pid;
-}
-
-static int32_t open_vmm(struct pager *pager) {
-  struct options *options = &pager->options;
-  if (options->vmm_pidfd >= 0) {
-    options->vmm_pid = pid_of((int)options->vmm_pidfd);
-    if (options->vmm_pid < 0) {
-      return fail(&pager->server.failure, -ESRCH, "--vmm-pidfd: no process");
-    }
-    pager->pidfd = (int)options->vmm_pidfd;
-    return fcntl(pager->pidfd, F_SETFD, FD_CLOEXEC) < 0 ? -errno : 0;
-  }
-  if (options->vmm_pid < 0) return 0;
-  pager->pidfd = (int)syscall(SYS_pidfd_open, (pid_t)options->vmm_pid, 0);
-  return pager->pidfd < 0 ? fail(&pager->server.failure, -errno, "--vmm-pid: %m") : 0;
 }
 
 static int32_t open_sockets(struct pager *pager) {
@@ -133,9 +82,6 @@ int32_t pager_open(struct pager *pager) {
   struct server *server = &pager->server;
   struct failure *failure = &server->failure;
   int32_t result = open_signals(pager);
-  if (result == 0) result = open_vmm(pager);
-  if (result == 0) result = open_output(options->record, &pager->record, failure);
-  if (result == 0) result = open_output(options->removed, &pager->removed, failure);
   if (result == 0) {
     result = memory_open(options->header, options->directories, &server->memory, failure);
   }
@@ -148,9 +94,7 @@ int32_t pager_open(struct pager *pager) {
 }
 
 void pager_close(struct pager *pager) {
-  int owned[] = {pager->record.directory, pager->removed.directory,
-                 pager->listener,         pager->pidfd,
-                 pager->signals,          pager->reason};
+  int owned[] = {pager->listener, pager->signals, pager->reason};
   for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) {
     if (owned[i] >= 0) (void)close(owned[i]);
   }
@@ -158,22 +102,11 @@ void pager_close(struct pager *pager) {
   server_free(&pager->server);
 }
 
-static bool is_vmm(const struct pager *pager, int connection, pid_t *ret_pid) {
+static bool is_vmm(const struct pager *pager, int connection) {
   struct ucred peer;
   socklen_t size = sizeof peer;
   if (getsockopt(connection, SOL_SOCKET, SO_PEERCRED, &peer, &size) < 0) return false;
-  *ret_pid = peer.pid;
-  const struct options *options = &pager->options;
-  return (options->vmm_pid < 0 || peer.pid == (pid_t)options->vmm_pid) &&
-         (options->vmm_uid < 0 || peer.uid == (uid_t)options->vmm_uid);
-}
-
-/* Whoever handed over its memory is the one to end when that cannot be served. */
-static int pidfd_of_peer(int connection, pid_t pid) {
-  int fd = -1;
-  socklen_t size = sizeof fd;
-  if (getsockopt(connection, SOL_SOCKET, SO_PEERPIDFD, &fd, &size) == 0) return fd;
-  return (int)syscall(SYS_pidfd_open, pid, 0);
+  return pager->options.vmm_uid < 0 || peer.uid == (uid_t)pager->options.vmm_uid;
 }
 
 int32_t pager_accept(struct pager *pager) {
@@ -182,18 +115,13 @@ int32_t pager_accept(struct pager *pager) {
   int connection = accept4(pager->listener, NULL, NULL, SOCK_CLOEXEC);
   if (connection < 0 && (errno == EAGAIN || errno == ECONNABORTED)) return 0;
   if (connection < 0) return fail(failure, -errno, "the VMM cannot be accepted: %m");
-  pid_t pid;
-  if (!is_vmm(pager, connection, &pid)) {
+  if (!is_vmm(pager, connection)) {
     (void)close(connection);
     return 0;
   }
-  if (pager->pidfd < 0) pager->pidfd = pidfd_of_peer(connection, pid);
-  int32_t result = pager->pidfd < 0 ? fail(failure, -errno, "the VMM's pidfd: %m") : 0;
-  if (result == 0) result = confine_to_vmm(pager->pidfd, failure);
-  if (result == 0) {
-    result = regions_receive(connection, HAND_OVER_TIMEOUT_MS, server->memory.index.total_bytes,
-                             &server->regions, &server->uffd, failure);
-  }
+  int32_t result = regions_receive(connection, HAND_OVER_TIMEOUT_MS,
+                                   server->memory.index.total_bytes, &server->regions,
+                                   &server->uffd, failure);
   (void)close(connection);
   if (result < 0) return result;
   (void)close(pager->listener);

@@ -10,44 +10,29 @@
  * same address space's locks, and order between events and fills would need locks of ours.
  *
  * The pager never lets a guest read wrong bytes. What cannot be read, does not match its checksum,
- * or asks for what is not served ends the VMM; the kernel blocks a fault until it is answered, and
- * the VMM's own copy of the userfaultfd keeps it blocked when the pager is killed, until the
- * keeper ends the VMM.
+ * or asks for what is not served ends the pager; the kernel blocks a fault until it is answered,
+ * the VMM's own copy of the userfaultfd keeps it blocked then, and the keeper, parent of both,
+ * kills the VMM. When the VMM has ended, the keeper sends SIGTERM. So the pager needs no right over
+ * any other process, and sees none.
  */
 #define _GNU_SOURCE
 #include "pager.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
-#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "clock.h"
 #include "save-lists.h"
 
-/* SIGKILL ends a VMM within milliseconds, unless it waits for a disk. */
-enum { KILL_MS_MAX = 5000 };
-
-/* Returns what became of the VMM, as the reason file says it. */
-static const char *end_vmm(const struct pager *pager) {
-  if (pager->pidfd < 0) return "unknown";
-  if (syscall(SYS_pidfd_send_signal, pager->pidfd, SIGKILL, NULL, 0) < 0) {
-    return errno == ESRCH ? "ended" : "not killed";
-  }
-  struct pollfd vmm = {.fd = pager->pidfd, .events = POLLIN};
-  return poll(&vmm, 1, KILL_MS_MAX) == 1 ? "killed" : "still ending";
-}
-
-static void write_reason(const struct pager *pager, int32_t error, const char *vmm) {
+static void write_reason(const struct pager *pager, int32_t error) {
   const char *name = strerrorname_np(-error);
   char text[2 * FAILURE_TEXT_BYTES];
-  int size = snprintf(text, sizeof text, "{\"reason\":\"%s\",\"error\":\"%s\",\"vmm\":\"%s\"}\n",
-                      pager->server.failure.text, name == NULL ? "" : name, vmm);
+  int size = snprintf(text, sizeof text, "{\"reason\":\"%s\",\"error\":\"%s\"}\n",
+                      pager->server.failure.text, name == NULL ? "" : name);
   if (pager->reason >= 0) (void)!write(pager->reason, text, (size_t)size);
   (void)!write(STDERR_FILENO, text, (size_t)size);
 }
@@ -55,18 +40,16 @@ static void write_reason(const struct pager *pager, int32_t error, const char *v
 static int finish(struct pager *pager, int32_t result) {
   uint64_t bytes;
   if (result < 0) {
-    const char *vmm = end_vmm(pager);
-    write_reason(pager, result, vmm);
+    write_reason(pager, result);
     return PAGER_EXIT_FAILED;
   }
-  if (pager->is_stop_wanted) (void)end_vmm(pager);
   int32_t record = save_working_set(pager, &bytes);
   int32_t removed = save_removed(pager, &bytes);
   if (record < 0 && record != -ENOENT) result = record;
   if (removed < 0 && removed != -ENOENT) result = removed;
   if (result == 0) return PAGER_EXIT_ENDED;
   (void)fail(&pager->server.failure, result, "a list could not be written at the end");
-  write_reason(pager, result, "ended");
+  write_reason(pager, result);
   return PAGER_EXIT_FAILED;
 }
 
@@ -80,8 +63,7 @@ int pager_run(int argc, char *const *argv) {
   struct pager *pager = calloc(1, sizeof *pager);
   if (pager == NULL) return PAGER_EXIT_FAILED;
   pager->options = options;
-  pager->server.uffd = pager->listener = pager->pidfd = pager->signals = pager->reason = -1;
-  pager->record.directory = pager->removed.directory = -1;
+  pager->server.uffd = pager->listener = pager->signals = pager->reason = -1;
   for (int i = 0; i < MEMORY_LAYERS_MAX; i++) pager->server.memory.layers[i].fd = -1;
   pager->started_ns = monotonic_ns();
   control_start(&pager->control, -1);

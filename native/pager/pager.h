@@ -9,25 +9,16 @@
 #include "server.h"
 
 enum {
-  PAGER_EXIT_ENDED = 0,  /* the VMM ended, or was ended on request */
-  PAGER_EXIT_FAILED = 1, /* the VMM was killed; the reason file says why */
+  PAGER_EXIT_ENDED = 0,  /* the VMM has ended, or is to end now */
+  PAGER_EXIT_FAILED = 1, /* the VMM is to be killed; the reason file says why */
   PAGER_EXIT_USAGE = 2,
-};
-
-/* A directory that stays open, since the pager may not open its path any more, and a name in it. */
-struct output {
-  int directory; /* -1: not wanted */
-  char name[200];
 };
 
 struct pager {
   struct options options;
   struct server server;
   struct control control;
-  struct output record;
-  struct output removed;
   int listener; /* for the VMM; closed once it has connected */
-  int pidfd;    /* of the VMM, -1 while it is not known */
   int signals;
   int reason;
   bool may_run; /* what is to be there before the VMM runs, is there */
@@ -54,7 +45,8 @@ void pager_close(struct pager *pager);
 int32_t pager_accept(struct pager *pager);
 
 /*
- * Serves until the VMM ends (0), a stop is wanted (0), or something fails: -errno with the reason.
+ * Serves until it is told to stop or the VMM's memory is gone (0), or something fails: -errno with
+ * the reason.
  */
 int32_t pager_loop(struct pager *pager);
 

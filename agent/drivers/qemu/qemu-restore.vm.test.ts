@@ -1,6 +1,6 @@
 // A real guest is stopped, saved, ended and restored: as the same guest, not as one that booted.
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { readFileSync } from "node:fs";
+import { readdirSync, readFileSync, readlinkSync } from "node:fs";
 import { chmod, mkdir, readFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import {
@@ -152,11 +152,19 @@ test(
     expect(await readRegions(spec.runDir, 5000)).toMatchObject([{ size: 256 * 1024 * 1024 }]);
     expect((await readPagerStats(spec.runDir, 5000)).state).toBe("serving");
     const pid = pagerPid();
-    expect(readFileSync(`/proc/${pid}/status`, "latin1")).toMatch(/^Uid:\t260001\t260001/m);
+    const pagerDir = join(spec.runDir, PAGER_DIR);
+    const status = readFileSync(`/proc/${pid}/status`, "latin1");
+    expect(status).toMatch(/^Uid:\t260001\t260001/m);
+    expect(status.match(/^Cap(Inh|Prm|Eff|Bnd|Amb):\t0000000000000000$/gm)).toHaveLength(5);
+    for (const kind of ["mnt", "pid", "net", "ipc", "uts", "cgroup"]) {
+      const own = readlinkSync(`/proc/self/ns/${kind}`);
+      expect(readlinkSync(`/proc/${pid}/ns/${kind}`)).not.toBe(own);
+    }
+    expect(readdirSync(`/proc/${pid}/root`).sort()).toEqual(readdirSync(pagerDir).sort());
     const exit = await started.kill();
     expect(exit).toMatchObject({ cause: "vmm" });
     expect(readStartTime(pid)).toBeNull();
-    expect((await stat(join(spec.runDir, PAGER_DIR, "working-set"))).size).toBeGreaterThan(1000);
+    expect((await stat(join(pagerDir, "working-set"))).size).toBeGreaterThan(1000);
     await place.clear(spec);
   },
   TIMEOUT_MS,

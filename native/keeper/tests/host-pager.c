@@ -137,6 +137,33 @@ static void a_pager_may_finish_when_its_vmm_has_ended(void) {
   await_end("\"reason\":\"exited\",\"status\":4", "\"pager\":{\"reason\":\"exited\",\"status\":0}");
 }
 
+static void a_pager_is_told_that_its_vmm_has_ended(void) {
+  assert(start("trap 'exit 7' TERM; " SERVES "while :; do sleep 0.02; done", "sleep 0.1") == 0);
+  await_end("\"reason\":\"exited\",\"status\":0", "\"pager\":{\"reason\":\"exited\",\"status\":7}");
+}
+
+static void read_namespace(pid_t pid, char ret_text[64]) {
+  char path[64];
+  (void)snprintf(path, sizeof(path), "/proc/%d/ns/pid", (int)pid);
+  ssize_t size = readlink(path, ret_text, 63);
+  assert(size > 0);
+  ret_text[size] = '\0';
+}
+
+static void neither_sees_the_hosts_processes_nor_the_others(void) {
+  char host[64];
+  char vmm[64];
+  char pager[64];
+  assert(start(SERVES "exec sleep 1000", "exec sleep 1000") == 0);
+  read_namespace(getpid(), host);
+  read_namespace(vmm_pid(), vmm);
+  read_namespace(pager_pid(), pager);
+  assert(strcmp(host, vmm) != 0 && strcmp(host, pager) != 0 && strcmp(vmm, pager) != 0);
+  assert(kill(keeper_pid(), SIGTERM) == 0);
+  WAIT_FOR(exists("exit.json"));
+  WAIT_FOR(is_gone(keeper_pid()));
+}
+
 static void a_pager_that_does_not_finish_is_killed(void) {
   assert(start(SERVES "trap '' TERM; while :; do sleep 0.1; done", "exit 0") == 0);
   await_end("\"reason\":\"exited\",\"status\":0",
@@ -186,7 +213,9 @@ int main(int argc, char *argv[]) {
   RUN_IN_DIR(the_vmm_starts_when_the_pager_serves_with_its_device_and_environment);
   RUN_IN_DIR(a_vmm_does_not_outlive_a_pager_that_gives_up);
   RUN_IN_DIR(a_pager_may_finish_when_its_vmm_has_ended);
+  RUN_IN_DIR(a_pager_is_told_that_its_vmm_has_ended);
   RUN_IN_DIR(a_pager_that_does_not_finish_is_killed);
+  RUN_IN_DIR(neither_sees_the_hosts_processes_nor_the_others);
   RUN_IN_DIR(both_die_with_a_killed_keeper);
   RUN_IN_DIR(a_pager_that_cannot_serve_is_why_there_is_no_vmm);
   return 0;

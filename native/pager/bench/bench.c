@@ -167,7 +167,7 @@ static void bench_pager(const char *window_kib, uint64_t wanted_stride) {
   rig_option(&rig, "--window-kib", window_kib);
   rig_start_pager(&rig);
   rig_start_vmm(&rig, touch_all);
-  assert(rig_wait(rig.vmm) == 0 && rig_wait(rig.pager) == 0);
+  assert(rig_wait(rig.vmm) == 0 && rig_end_pager(&rig) == 0);
   rig_remove(&rig);
 }
 
@@ -196,7 +196,7 @@ static void bench_prefetch(void) {
   rig_option(&rig, "--prefetch-before-mib", "4096");
   rig_start_pager(&rig);
   rig_start_vmm(&rig, measure_prefetch);
-  assert(rig_wait(rig.vmm) == 0 && rig_wait(rig.pager) == 0);
+  assert(rig_wait(rig.vmm) == 0 && rig_end_pager(&rig) == 0);
   rig_remove(&rig);
 }
 

@@ -193,6 +193,10 @@ static void a_bad_option_is_named(void) {
   assert(options(&failure, "--colour", "red") == -EINVAL);
   assert(strstr(failure.text, "--colour") != NULL);
   assert(options(&failure, "--control", NULL) == -EINVAL);
+  assert(options(&failure, "--record", "working-set") == 0);
+  assert(options(&failure, "--record", "../working-set") == -EINVAL);
+  assert(options(&failure, "--removed", "/a/removed") == -EINVAL);
+  assert(strstr(failure.text, "--removed") != NULL);
 }
 
 int main(void) {

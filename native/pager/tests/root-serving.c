@@ -36,7 +36,7 @@ static void expect_success(struct rig *rig) {
     (void)fprintf(stderr, "the VMM ended with status 0x%x\n", (unsigned)status);
     abort();
   }
-  assert(rig_wait(rig->pager) == 0);
+  assert(rig_end_pager(rig) == 0);
   rig_remove(rig);
 }
 
@@ -193,11 +193,11 @@ static void pages_given_back_read_as_zeros_and_are_listed(void) {
   struct page_list list;
   struct failure failure;
   rig_make(&rig, PAGES);
-  rig_option(&rig, "--removed", rig.removed);
+  rig_option(&rig, "--removed", "removed");
   rig_start_pager(&rig);
   rig_start_vmm(&rig, give_back);
   assert(rig_wait(rig.vmm) == 0);
-  assert(rig_wait(rig.pager) == 0);
+  assert(rig_end_pager(&rig) == 0);
 
   assert(page_list_load(rig.removed, rig.snapshot.total_bytes, &list, &failure) == 0);
   assert(list.count == 2 && list.ranges[0].start == 100 * PAGE);
@@ -266,11 +266,11 @@ static int read_every_hundredth(struct guest *guest) {
 static void a_recorded_working_set_is_there_before_the_next_run_starts(void) {
   struct rig rig;
   rig_make(&rig, PAGES);
-  rig_option(&rig, "--record", rig.record);
+  rig_option(&rig, "--record", "working-set");
   rig_start_pager(&rig);
   rig_start_vmm(&rig, read_every_hundredth);
   assert(rig_wait(rig.vmm) == 0);
-  assert(rig_wait(rig.pager) == 0);
+  assert(rig_end_pager(&rig) == 0);
   assert(unlink(rig.socket) == 0);
 
   rig.argument_count -= 2;
@@ -280,7 +280,7 @@ static void a_recorded_working_set_is_there_before_the_next_run_starts(void) {
   rig_start_pager(&rig);
   rig_start_vmm(&rig, read_every_hundredth);
   assert(WEXITSTATUS(rig_wait(rig.vmm)) == 42);
-  assert(rig_wait(rig.pager) == 0);
+  assert(rig_end_pager(&rig) == 0);
   rig_remove(&rig);
 }
 
@@ -298,12 +298,12 @@ static void a_working_set_is_written_on_request(void) {
   struct page_list list;
   struct failure failure;
   rig_make(&rig, PAGES);
-  rig_option(&rig, "--record", rig.record);
+  rig_option(&rig, "--record", "working-set");
   rig_option(&rig, "--window-kib", "4");
   rig_start_pager(&rig);
   rig_start_vmm(&rig, save_on_request);
   assert(rig_wait(rig.vmm) == 0);
-  assert(rig_wait(rig.pager) == 0);
+  assert(rig_end_pager(&rig) == 0);
   assert(page_list_load(rig.record, rig.snapshot.total_bytes, &list, &failure) == 0);
   assert(list.count == 1 && list.ranges[0].start == 5 * PAGE && list.ranges[0].length == PAGE);
   page_list_free(&list);
@@ -322,12 +322,12 @@ static void a_working_set_keeps_what_was_brought_ahead(void) {
   char path[256];
   (void)snprintf(path, sizeof path, "%s/ahead", rig.snapshot.directory);
   rig_option(&rig, "--prefetch", path);
-  rig_option(&rig, "--record", rig.record);
+  rig_option(&rig, "--record", "working-set");
   rig_option(&rig, "--window-kib", "4");
   rig_start_pager(&rig);
   rig_start_vmm(&rig, save_on_request);
   assert(rig_wait(rig.vmm) == 0);
-  assert(rig_wait(rig.pager) == 0);
+  assert(rig_end_pager(&rig) == 0);
   assert(page_list_load(rig.record, rig.snapshot.total_bytes, &list, &failure) == 0);
   assert(list.count == 2 && list.bytes == 2 * PAGE);
   assert(list.ranges[0].start == 9 * PAGE && list.ranges[1].start == 5 * PAGE);

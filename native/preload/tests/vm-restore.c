@@ -146,13 +146,14 @@ static pid_t start_pager(const char *header, const char *prefetch) {
   (void)fflush(stdout);
   pid_t pager = fork();
   if (pager == 0) {
-    const char *program = getenv("WRENN_PAGER");
-    (void)execl(program, "pager", "--header", path_of(header), "--layers", path_of("g0"),
-                "--layers", path_of("g1"), "--layers", path_of("g2"), "--socket",
-                path_of("pager.sock"), "--control", path_of("control.sock"), "--reason",
-                path_of("reason"), "--vmm-uid", "210001", "--uid", "12345",
-                prefetch == NULL ? "--record" : "--prefetch", path_of("working-set"), "--removed",
-                path_of("removed"), NULL);
+    const char *program = realpath(getenv("WRENN_PAGER"), NULL);
+    if (program == NULL || chdir(vm.directory) < 0) _exit(126);
+    (void)execl(
+        program, "pager", "--header", path_of(header), "--layers", path_of("g0"), "--layers",
+        path_of("g1"), "--layers", path_of("g2"), "--socket", path_of("pager.sock"), "--control",
+        path_of("control.sock"), "--reason", path_of("reason"), "--vmm-uid", "210001", "--uid",
+        "12345", prefetch == NULL ? "--record" : "--prefetch",
+        prefetch == NULL ? "working-set" : path_of("working-set"), "--removed", "removed", NULL);
     _exit(127);
   }
   struct stat status;
@@ -161,6 +162,13 @@ static pid_t start_pager(const char *header, const char *prefetch) {
     (void)usleep(1000);
   }
   return pager;
+}
+
+/* As the keeper does when the VMM has ended. */
+static void end_pager(pid_t pager) {
+  int status;
+  assert(kill(pager, SIGTERM) == 0);
+  assert(waitpid(pager, &status, 0) == pager && status == 0);
 }
 
 static void ask_pager(const char *command, char *ret_answer, size_t size) {
@@ -225,8 +233,7 @@ static void a_restore_by_the_pager_goes_on_from_two_layers(void) {
   report("third generation", counts, now_ms() - start);
   assert(counts[WRENN_PAGES_UNCHANGED] > 0 && counts[WRENN_PAGES_READ] < VM_MEMORY_BYTES / 2);
   vm_kill(&vm);
-  int status;
-  assert(waitpid(pager, &status, 0) == pager && status == 0);
+  end_pager(pager);
 }
 
 static void a_prefetched_working_set_saves_most_faults_of_the_next_resume(void) {
@@ -236,8 +243,7 @@ static void a_prefetched_working_set_saves_most_faults_of_the_next_resume(void) 
                faults_without_prefetch, faults);
   assert(faults * 2 <= faults_without_prefetch);
   vm_kill(&vm);
-  int status;
-  assert(waitpid(pager, &status, 0) == pager && status == 0);
+  end_pager(pager);
 }
 
 /* The guest checks all of its memory, so a page that the short stop missed would be found. */

@@ -67,19 +67,22 @@ static pid_t fork_child(void) {
 void rig_start_pager(struct rig *rig) {
   rig->pager = fork_child();
   if (rig->pager == 0) {
+    if (chdir(rig->snapshot.directory) < 0) _exit(126);
     exit(pager_run(rig->argument_count, rig->arguments));
   }
   rig_wait_for_file(rig->socket);
 }
 
 void rig_start_program(struct rig *rig) {
-  const char *program = getenv("WRENN_PAGER");
+  char *program = realpath(getenv("WRENN_PAGER"), NULL);
   assert(program != NULL);
   rig->pager = fork_child();
   if (rig->pager == 0) {
+    if (chdir(rig->snapshot.directory) < 0 || close_range(3, ~0U, 0) < 0) _exit(126);
     (void)execv(program, rig->arguments);
     _exit(127);
   }
+  free(program);
   rig_wait_for_file(rig->socket);
 }
 
@@ -128,6 +131,29 @@ int rig_wait(pid_t child) {
   }
   (void)fprintf(stderr, "child %d does not end\n", (int)child);
   abort();
+}
+
+int rig_end_pager(const struct rig *rig) {
+  assert(kill(rig->pager, SIGTERM) == 0);
+  return rig_wait(rig->pager);
+}
+
+int rig_wait_for_verdict(const struct rig *rig) {
+  int status = rig_wait(rig->pager);
+  assert(rig_still_runs(rig->vmm, 20));
+  assert(kill(rig->vmm, SIGKILL) == 0);
+  assert(WTERMSIG(rig_wait(rig->vmm)) == SIGKILL);
+  return status;
+}
+
+pid_t rig_wait_for_first(void) {
+  siginfo_t info = {0};
+  for (int waited = 0; info.si_pid == 0; waited += 5) {
+    assert(waited < WAIT_MS_MAX);
+    assert(waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) == 0);
+    pause_ms(5);
+  }
+  return info.si_pid;
 }
 
 bool rig_still_runs(pid_t child, int ms) {

@@ -38,7 +38,10 @@ void rig_make(struct rig *ret_rig, uint64_t pages);
 /* Adds an option and its value. */
 void rig_option(struct rig *rig, const char *name, const char *value);
 
-/* Starts the pager in this program, with its sanitizers, or as the program that was built. */
+/*
+ * Starts the pager in this program, with its sanitizers, or as the program that was built. It works
+ * in the snapshot's directory.
+ */
 void rig_start_pager(struct rig *rig);
 void rig_start_program(struct rig *rig);
 
@@ -57,6 +60,18 @@ int guest_hand_over(struct guest *guest);
 
 /* Waits (at most 20 s, then the test fails) and returns the status of wait(2). */
 int rig_wait(pid_t child);
+
+/* Waits for the pager after telling it, as the keeper does, that its VMM has ended. */
+int rig_end_pager(const struct rig *rig);
+
+/*
+ * For a pager that gives up: the VMM must wait, as the keeper kills it only now. Returns the status
+ * of the pager.
+ */
+int rig_wait_for_verdict(const struct rig *rig);
+
+/* Waits until one of the children has ended, and leaves it to be waited for. */
+pid_t rig_wait_for_first(void);
 
 /* True when the child does not end within `ms`. */
 bool rig_still_runs(pid_t child, int ms);
