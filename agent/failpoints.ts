@@ -49,6 +49,7 @@ export const FAILPOINTS = [
   "resume.after-boot",
   "resume.after-vmm",
   "resume.after-guest",
+  "resume.after-move",
   "resume.after-running",
   "capture.after-draft",
   "capture.after-freeze",

@@ -3,7 +3,7 @@
 import type { CapsuleSpec } from "../journal/capsule-spec.ts";
 import type { PauseReason } from "../journal/pause-record.ts";
 import type { Capsule } from "./capsule.ts";
-import type { CapsuleState, CapsuleStatus } from "./states.ts";
+import type { CapsuleState, CapsuleStatus, ResumedFrom } from "./states.ts";
 
 /** While a snapshot is made of it, it runs. */
 export type VisibleStatus = Exclude<CapsuleStatus, "snapshotting">;
@@ -21,6 +21,8 @@ export interface CapsuleView {
   readonly pauseReason: PauseReason | null;
   /** Since when nothing of a paused one is lost with the host's memory; null not yet. */
   readonly durableAt: Date | null;
+  /** Of one that runs; null: its create made it run. */
+  readonly resumedFrom: ResumedFrom | null;
 }
 
 export function viewOf(
@@ -35,6 +37,7 @@ export function viewOf(
     reason: reasonOf(state),
     pauseReason: pause?.reason ?? null,
     durableAt: pause?.durableAtMs ? new Date(pause.durableAtMs) : null,
+    resumedFrom: runningOf(state)?.resumed?.from ?? null,
   };
 }
 
@@ -46,6 +49,11 @@ export function reasonOf(state: CapsuleState): string {
     return "its memory was lost before it was durable";
   }
   return "";
+}
+
+function runningOf(state: CapsuleState) {
+  if (state.status === "snapshotting") return state.before;
+  return state.status === "running" ? state : null;
 }
 
 function pauseOf(state: CapsuleState) {

@@ -8,6 +8,7 @@ import { AgentError, unknownCapsule } from "../errors.ts";
 import type { Guest } from "../guest/guest.ts";
 import type { CapsuleSpec } from "../journal/capsule-spec.ts";
 import type { CapsuleRow } from "../journal/journal.ts";
+import { isHeldByVmm } from "../journal/pause-record.ts";
 import { BOOTS_QUEUED_MAX, OUTCOMES_KEPT_MS } from "../limits.ts";
 import { assertMemory } from "../machine/available-memory.ts";
 import { type CapsuleSource, connectGuest } from "../machine/build-capsule.ts";
@@ -34,7 +35,6 @@ import {
   isUp,
   Operation,
   operationOf,
-  type ResumedFrom,
   type Starting,
   stateOf,
   untilSettled,
@@ -127,19 +127,16 @@ export class Capsules {
   }
 
   /** Brings a paused capsule back, or one whose VMM ended. Throws as Lifecycle.resume. */
-  async resume(
-    id: string,
-    request: ResumeRequest,
-  ): Promise<{ view: CapsuleView; from: ResumedFrom | null }> {
+  async resume(id: string, request: ResumeRequest): Promise<CapsuleView> {
     const capsule = this.#known(id);
-    if (capsule.state.status === "paused") assertMemory(capsule.spec.memoryMib);
+    if (needsVmm(capsule.state)) assertMemory(capsule.spec.memoryMib);
     const watched = capsule.progress.vmm;
-    const from = await this.#lifecycle.resume(capsule, request);
+    await this.#lifecycle.resume(capsule, request);
     const { vmm } = capsule.progress;
     if (vmm && vmm !== watched) this.#watch(capsule, vmm);
     assertUp(capsule);
     this.#activity.start(id, this.#parts.now());
-    return { view: this.#view(capsule), from };
+    return this.#view(capsule);
   }
 
   /** A generation of the capsule as it is now, to be disposed. Throws AgentError; it goes on as it was. */
@@ -374,6 +371,11 @@ export class Capsules {
       lastActiveAt: this.#activity.lastActiveAt(capsule.spec.id),
     });
   }
+}
+
+/** To be resumed it has to start one. */
+function needsVmm(state: CapsuleState): boolean {
+  return state.status === "error" || (state.status === "paused" && !isHeldByVmm(state.pause));
 }
 
 function assertUp(capsule: Capsule): void {

@@ -3,10 +3,11 @@
 // file must be what this side has worked out, and the disk of each generation one that e2fsck accepts.
 
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { chmod, readdir, readFile, rm } from "node:fs/promises";
+import { chmod, readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { untilDurable } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING } from "../../tests/harness/agent-process.ts";
+import { fileOn, fileSystemDamage, withCopy } from "../../tests/harness/disk-image.ts";
 import { NATIVE_DIR } from "../../tests/harness/vmm-fixture.ts";
 import { Witness } from "../../tests/harness/witness.ts";
 import { WitnessContents } from "../../tests/harness/witness-contents.ts";
@@ -84,29 +85,15 @@ async function makeFlat(generation: string): Promise<string> {
   return path;
 }
 
-async function run(command: string[]): Promise<{ status: number; output: string }> {
-  const child = Bun.spawn(command, { stdio: ["ignore", "pipe", "pipe"] });
-  const output = await Promise.all([child.stdout, child.stderr].map((s) => new Response(s).text()));
-  return { status: await child.exited, output: output.join("") };
-}
-
-/** What is wrong with a generation's disk, "" if nothing is; the journal may be replayed as a mount does. */
+/** What is wrong with a generation's disk, "" if nothing is. */
 async function diskDamage(generation: string, blocks: string | null): Promise<string> {
-  const copy = join(agent.dir, "checked.ext4");
-  const file = join(agent.dir, "checked.blocks");
-  try {
-    await run(["cp", "--reflink=auto", "--sparse=always", join(generation, "disk.ext4"), copy]);
-    const replay = await run(["e2fsck", "-y", "-E", "journal_only", copy]);
-    if (replay.status > 1) return `no journal to replay: ${replay.output}`;
-    const { status, output } = await run(["e2fsck", "-fn", copy]);
-    if (status !== 0) return `e2fsck ended with ${status}: ${output}`;
-    if (blocks === null) return "";
-    await run(["debugfs", "-R", `dump /root/witness/blocks ${file}`, copy]);
-    const digest = new Bun.CryptoHasher("md5").update(await readFile(file)).digest("hex");
+  return await withCopy(join(generation, "disk.ext4"), async (copy) => {
+    const damage = await fileSystemDamage(copy);
+    if (damage !== "" || blocks === null) return damage;
+    const file = await fileOn(copy, "/root/witness/blocks");
+    const digest = new Bun.CryptoHasher("md5").update(file).digest("hex");
     return digest === blocks ? "" : "the file is not what the guest had synced";
-  } finally {
-    await Promise.all([copy, file].map((path) => rm(path, { force: true })));
-  }
+  });
 }
 
 /** From the answer of a pause to that of a resume. Answers what is wrong with the disk. */

@@ -14,13 +14,7 @@ import { Pauses } from "./pauses.ts";
 import type { Decision } from "./recovery-plan.ts";
 import { type ResumeRequest, Resumes } from "./resumes.ts";
 import { Seals } from "./seals.ts";
-import {
-  type CapsuleStates,
-  type CapsuleStatus,
-  operationOf,
-  type ResumedFrom,
-  untilSettled,
-} from "./states.ts";
+import { type CapsuleStates, type CapsuleStatus, operationOf, untilSettled } from "./states.ts";
 
 export class Lifecycle {
   readonly #parts: HostParts;
@@ -65,27 +59,36 @@ export class Lifecycle {
   }
 
   /**
-   * Answers what the guest came back from, once it runs and has its identity; null: it ran, and no resume had
-   * made it. Throws AgentError: failed_precondition (neither paused nor ended, another resume, no whole
-   * generation), and what a create throws; the capsule is what it was then.
+   * Answers once the guest runs and has its identity. Throws AgentError: failed_precondition (neither paused
+   * nor ended, another resume, what was asked for is not there), unavailable (the disk was asked for and its
+   * memory is not yet safe), and what a create throws; the capsule is what it was then.
    */
-  async resume(capsule: Capsule, request: ResumeRequest): Promise<ResumedFrom | null> {
-    await afterSnapshot(capsule);
-    // The pause is done for good, or its VMM is lost: either way its last word is awaited.
-    while (capsule.state.status === "paused" && capsule.sealing?.isFreeing) {
-      await capsule.sealing.done;
-    }
+  async resume(capsule: Capsule, request: ResumeRequest): Promise<void> {
+    await this.#beforeResume(capsule, request);
     const { state } = capsule;
-    if (state.status === "running") return state.resumed?.from ?? null;
+    if (state.status === "running") return;
     if (state.status === "resuming" && state.operation.id === request.operationId) {
       await state.operation.done;
-      const resumed = capsule.state;
-      return resumed.status === "running" ? (resumed.resumed?.from ?? null) : null;
+      return;
     }
     const isEnded = state.status === "error" && !state.isDoomed;
     if (state.status !== "paused" && !isEnded) throw notRunning(capsule);
     if (this.#isClosing) throw agentStopping();
-    return await this.resumes.resume(capsule, state, request);
+    await this.resumes.resume(capsule, state, request);
+  }
+
+  /** Not as an operation, so that a destroy need not cut it off. */
+  async #beforeResume(capsule: Capsule, { from }: ResumeRequest): Promise<void> {
+    for (;;) {
+      await afterSnapshot(capsule);
+      const { state, sealing } = capsule;
+      if (state.status !== "paused") return;
+      // The pause is done for good, or its VMM is lost: either way its last word is awaited.
+      if (sealing?.isFreeing) await this.seals.awaitFreed(capsule);
+      // Whoever wants the disk may want the memory later.
+      else if (from === "disk" && isHeldByVmm(state.pause)) await this.seals.awaitDurable(capsule);
+      else return;
+    }
   }
 
   /**

@@ -1,6 +1,6 @@
 // A VMM, or the pager that brings its memory, is killed while the agent stands at a step of a pause, its
 // sealing, a resume, a snapshot or a create. Nothing may hang, nobody may be told that it went well when
-// it did not, and the capsule must come back with what it had when it was last durable.
+// it did not, and the capsule must come back: with all of it if its memory was durable, else with its disk.
 
 import {
   afterAll,
@@ -60,22 +60,32 @@ setDefaultTimeout(240_000);
 
 let agent: AgentProcess;
 let id: string;
+/** Since its last boot. */
 let state: string;
+/** What its disk was told last. */
+let word = 0;
 
 beforeAll(async () => {
   agent = await AgentProcess.start();
   id = await agent.create();
-  await agent.sh(id, "head -c 16 /dev/urandom | base64 > /dev/shm/nonce");
-  state = await agent.sh(id, STATE);
+  await learnState();
   await pauseDurably(agent, id);
   await resume(agent, id);
 });
 
 // A test that failed half-way must not fail all that come after it.
 beforeEach(async () => {
-  if ((await agent.statuses())[id] === "running") return;
-  await arm(agent);
-  await resume(agent, id);
+  if ((await agent.statuses())[id] !== "running") {
+    await arm(agent);
+    await resume(agent, id);
+    await learnState();
+  }
+  if ((await agent.pids(id)).pagerPid === undefined) {
+    await pauseDurably(agent, id);
+    await resume(agent, id);
+  }
+  word += 1;
+  await agent.sh(id, `echo ${word} > /root/word; sync`);
 });
 
 afterAll(async () => {
@@ -110,11 +120,19 @@ async function lostAt(
   return await code;
 }
 
-/** The capsule is back, from a memory that was durable, and nothing but it is there. */
+async function learnState(): Promise<void> {
+  await agent.sh(id, "head -c 16 /dev/urandom | base64 > /dev/shm/nonce");
+  state = await agent.sh(id, STATE);
+}
+
+/** The capsule is back with what its disk was told last, and nothing but it is there. */
 async function expectBack(): Promise<void> {
   await arm(agent);
-  expect(["memory", "previous_memory"]).toContain(await resume(agent, id));
+  const from = await resume(agent, id);
+  expect(["memory", "disk"]).toContain(from);
+  if (from === "disk") await learnState();
   expect(await agent.sh(id, STATE)).toBe(state);
+  expect(await agent.sh(id, "cat /root/word")).toBe(`${word}\n`);
   const { rows, netns, links, cgroups, claims, files } = await agent.leftovers();
   expect(rows).toEqual([`${id} running`]);
   expect([netns.length, links.length, claims.length]).toEqual([1, 1, 1]);

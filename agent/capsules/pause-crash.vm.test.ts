@@ -117,7 +117,7 @@ describe("killed during a resume", () => {
 
     await killedDuring(() => resume(agent, id));
 
-    const isWhole = point === "resume.after-running";
+    const isWhole = /after-(move|running)$/.test(point);
     expect(await agent.statuses()).toEqual({ [id]: isWhole ? "running" : "paused" });
     expect(await resume(agent, id)).toBe("memory");
     expect(await agent.sh(id, STATE)).toBe(state);
@@ -125,7 +125,7 @@ describe("killed during a resume", () => {
 });
 
 describe("failed during a resume", () => {
-  const late = isSoak ? /running$/ : /(running|guest|mark)$/;
+  const late = isSoak ? /(move|running)$/ : /(move|running|guest|mark)$/;
   const points = pointsOf("resume").filter((point) => !late.test(point));
   test.each(points)("at %s: it is paused as before", async (point) => {
     await arm(agent, `${point}:fail`);

@@ -3,7 +3,7 @@
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { readdir, truncate } from "node:fs/promises";
 import { join } from "node:path";
-import { codeOf, untilDurable, untilStatus } from "../../tests/harness/agent-calls.ts";
+import { codeOf, resume, untilDurable, untilStatus } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING } from "../../tests/harness/agent-process.ts";
 import { GUEST_MS, waitFor } from "../../tests/harness/wait-for.ts";
 
@@ -78,7 +78,7 @@ test("a capsule goes on after each pause, sealed or not", async () => {
   expect(await agent.leftovers()).toEqual(NOTHING);
 });
 
-test("two resumes at once give one VM, and a damaged generation is passed over for the one before", async () => {
+test("two resumes at once give one VM, and the memory before a damaged one is there to be chosen", async () => {
   const id = await agent.create();
   for (const word of ["first", "second"]) {
     await agent.sh(id, `echo ${word} | tee /dev/shm/word > /root/word; sync`);
@@ -99,34 +99,26 @@ test("two resumes at once give one VM, and a damaged generation is passed over f
   const newest = Math.max(...generations.map(Number));
   await truncate(join(agent.dir, "snapshots", id, String(newest), "device-state"), 100);
 
-  const { resumedFrom } = await agent.client.resumeSandbox(agent.resumeRequest(id));
+  expect(await resume(agent, id, "memory")).toBe("previous_memory");
 
-  expect(resumedFrom).toBe("previous_memory");
   expect(await agent.sh(id, "cat /dev/shm/word /root/word")).toBe("second\nsecond\n");
   await agent.client.destroySandbox({ sandboxId: id });
   expect(await agent.leftovers()).toEqual(NOTHING);
 });
 
-test("a cold resume boots the disk as it is, also after the memory was lost", async () => {
+test("a resume may boot the disk as it is, at once after the pause, and the memory is still there", async () => {
   const id = await agent.create();
   const nonce = await agent.sh(id, `${BOOT_NONCE}; echo kept > /root/word; sync`);
   await agent.client.pauseSandbox(agent.operation(id));
-  await untilDurable(agent, id);
-  const cold = { ...agent.resumeRequest(id), cold: true };
 
-  expect((await agent.client.resumeSandbox(cold)).resumedFrom).toBe("disk");
+  expect(await resume(agent, id, "disk")).toBe("disk");
 
   expect(await agent.sh(id, BOOT_NONCE)).not.toBe(nonce);
   expect(await agent.sh(id, "cat /root/word")).toBe("kept\n");
   process.kill((await agent.pids(id)).pid, "SIGKILL");
   await untilStatus(agent, id, "error");
-  expect(await codeOf(agent.client.resumeSandbox(agent.resumeRequest(id)))).toBe(
-    "FailedPrecondition",
-  );
-  expect(
-    (await agent.client.resumeSandbox({ ...agent.resumeRequest(id), cold: true })).resumedFrom,
-  ).toBe("disk");
-  expect(await agent.sh(id, "cat /root/word")).toBe("kept\n");
+  expect(await resume(agent, id, "memory")).toBe("previous_memory");
+  expect(await agent.sh(id, BOOT_NONCE)).toBe(nonce);
   await agent.client.destroySandbox({ sandboxId: id });
   expect(await agent.leftovers()).toEqual(NOTHING);
 });

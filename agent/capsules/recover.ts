@@ -29,10 +29,7 @@ export async function recover(parts: RecoveryParts, capsules: Capsules): Promise
     disks: await parts.disks.list(),
   });
 
-  // What a resume replaced is wanted again if it did not succeed.
-  for (const { spec, state } of rows) {
-    await (state === "resuming" ? parts.disks.putBack(spec.id) : parts.disks.dropReplaced(spec.id));
-  }
+  for (const row of rows) await settleReplaced(parts, row);
   const counts: Partial<Record<Decision, number>> = {};
   for (const row of rows) {
     const vmm = alive.get(row.spec.id) ?? null;
@@ -44,6 +41,16 @@ export async function recover(parts: RecoveryParts, capsules: Capsules): Promise
   for (const id of unknown.strangers) await takeDownStranger(parts, id);
   for (const id of unknown.disks) parts.log.warn("recovery.unknown-disk", { capsule: id });
   parts.log.info("recovery.done", { ...counts, strangers: unknown.strangers.length });
+}
+
+/** What a resume replaced is wanted again if it did not succeed, and is kept if it did. */
+async function settleReplaced(
+  { disks, snapshots }: RecoveryParts,
+  { spec: { id }, state }: CapsuleRow,
+): Promise<void> {
+  if (state === "resuming") return disks.putBack(id);
+  const [newest] = await snapshots.listOf(id);
+  await disks.setAside(id, newest?.number ?? 0);
 }
 
 async function decideFor(

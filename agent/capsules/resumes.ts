@@ -1,12 +1,9 @@
-// Resuming: the VMM that is still there runs on if its memory was not yet sealed; otherwise a new one
-// starts from the newest whole generation, or boots the disk if that is asked for. The guest gets fresh
-// entropy, the time, its names and token before its user's processes run. A failure leaves the capsule
-// as it was, with the disk that it had.
+// Resuming: the VMM that is still there runs on if its memory was not yet sealed; otherwise a new one starts
+// from whatever is newest, or from what was asked for. The guest gets fresh entropy, the time, its names and
+// token before its user's processes run. A failure leaves the capsule as it was, with the disk that it had.
 
-import { readdir } from "node:fs/promises";
-import { dirname, join } from "node:path";
 import type { CapsuleSpec } from "../journal/capsule-spec.ts";
-import { isHeldByVmm } from "../journal/pause-record.ts";
+import { isHeldByVmm, type PauseRecord } from "../journal/pause-record.ts";
 import {
   buildCapsule,
   type CapsuleSource,
@@ -19,9 +16,9 @@ import type { HostParts } from "../machine/host-parts.ts";
 import { liveCapsule } from "../machine/live-capsule.ts";
 import { isMemoryDamaged } from "../memory/pager-verdict.ts";
 import type { Semaphore } from "../semaphore.ts";
-import type { Generation } from "../snapshots/snapshots.ts";
 import type { Capsule } from "./capsule.ts";
 import { isGenerationUnusable, noGeneration, snapshotFailure } from "./capsule-errors.ts";
+import { type ResumeSource, resumeSources } from "./resume-sources.ts";
 import type { Seals } from "./seals.ts";
 import {
   type CapsuleStates,
@@ -33,13 +30,9 @@ import {
   type Running,
 } from "./states.ts";
 
-/** More than are ever kept of a capsule. */
-const GENERATIONS_MAX = 16;
-
 export interface ResumeRequest {
   readonly operationId: string;
-  /** Boots the disk and drops the memory. */
-  readonly isCold: boolean;
+  readonly from: ResumeSource;
   /** What the capsule's spec is to say from now on. */
   readonly settings: Pick<
     CapsuleSpec,
@@ -83,9 +76,9 @@ export class Resumes {
     const state = this.#states.move(capsule, { from: before, to });
     const spec = { ...capsule.spec, ...request.settings };
     const attempt: Attempt = { capsule, spec, state };
-    const isLive = isHeld(before) && !request.isCold;
+    const isLive = isHeld(before);
     const from = await operation.run(() =>
-      isLive ? this.#runOn(attempt) : this.#restart(attempt, request.isCold),
+      isLive ? this.#runOn(attempt) : this.#restart(attempt, request.from),
     );
     this.#parts.log.info("capsule.resumed", {
       capsule: spec.id,
@@ -149,87 +142,41 @@ export class Resumes {
     this.#seals.start(capsule);
   }
 
-  async #restart(attempt: Attempt, isCold: boolean): Promise<ResumedFrom> {
+  async #restart(attempt: Attempt, from: ResumeSource): Promise<ResumedFrom> {
     const { failpoints } = this.#parts;
-    const { spec } = attempt;
+    const { capsule, spec } = attempt;
     const { signal } = attempt.state.operation;
+    const pause = pauseOf(attempt);
+    let source: CapsuleSource;
     try {
       failpoints.reach("resume.after-mark");
       const isDoubted = await isMemoryDamaged(capsuleRunDir(this.#parts.runDir, spec.id));
-      await this.#endPause(attempt);
+      await this.#seals.stop(capsule);
+      await this.#seals.free(capsule);
+      await this.#keepLeftOver(spec.id);
       using _permit = await this.#boots.acquire(signal);
-      const sources = this.#sources(attempt, isCold);
-      const from = await this.#start(attempt, { sources, isDoubted });
+      const sources = resumeSources(this.#parts, capsule.spec, { from, pause });
+      source = await this.#start(attempt, { sources, isDoubted });
       // Nothing is awaited from here on: a destroy comes before this line or finds it running.
       signal.throwIfAborted();
-      this.#moveToRunning(attempt, from);
-      await this.#dropReplaced(spec.id);
-      if (from === "disk") await this.#dropMemory(spec.id);
-      return from;
+      this.#moveToRunning(attempt, resumedFromOf(source, pause));
     } catch (error) {
       const failure = snapshotFailure(signal.aborted ? signal.reason : error);
       await this.#undo(attempt, error);
       throw failure;
     }
-  }
-
-  /** What the pause left running is ended: its memory is durable, or is to be dropped. */
-  async #endPause(attempt: Attempt): Promise<void> {
-    const { capsule } = attempt;
-    const { before } = attempt.state;
-    const stopped = this.#seals.stop(capsule);
-    if (isHeld(before)) await capsule.progress.vmm?.kill();
-    await stopped;
-    await this.#seals.free(capsule);
-    // The disk has what the guest had flushed.
-    if (isHeld(before)) this.#note(attempt, { isLost: true });
-  }
-
-  /** What to try, best first; what is not asked for is not loaded. */
-  async *#sources(attempt: Attempt, isCold: boolean): AsyncGenerator<CapsuleSource, void, void> {
-    const { spec } = attempt.capsule;
-    const { before } = attempt.state;
-    const { disks, snapshots, log } = this.#parts;
-    const hasDisk = (await disks.list()).includes(spec.id);
-    if (isCold && hasDisk) {
-      yield { kind: "disk" };
-      return;
-    }
-    const { generation, refused } = await snapshots.latest(spec.id);
-    for (const error of refused) log.error("capsule.refused", { capsule: spec.id, error });
-    if (generation === null) throw noGeneration(refused[0]);
-    const diskGeneration = before.status === "paused" ? before.pause.diskGeneration : null;
-    const toSource = (generation: Generation): CapsuleSource => ({
-      kind: "memory",
-      generation,
-      isDiskKept: hasDisk && diskGeneration === generation.manifest.generation,
-      savedToken: spec.accessToken,
-    });
-    yield toSource(generation);
-    for (const older of await this.#older(generation)) yield toSource(older);
-  }
-
-  async #older(generation: Generation): Promise<Generation[]> {
-    const dir = dirname(generation.directory);
-    const numbers = (await readdir(dir))
-      .filter((name) => /^\d+$/.test(name))
-      .map(Number)
-      .filter((number) => number < generation.manifest.generation)
-      .sort((a, b) => b - a);
-    const loads = numbers.map((number) => this.#parts.snapshots.load(join(dir, String(number))));
-    const loaded = await Promise.allSettled(loads);
-    return loaded.flatMap((load) => (load.status === "fulfilled" ? [load.value] : []));
+    failpoints.reach("resume.after-move");
+    await this.#keepReplaced(spec.id, source);
+    return resumedFromOf(source, pause);
   }
 
   async #start(
     attempt: Attempt,
     { sources, isDoubted }: { sources: AsyncIterable<CapsuleSource>; isDoubted: boolean },
-  ): Promise<ResumedFrom> {
-    const { log, snapshots } = this.#parts;
+  ): Promise<CapsuleSource> {
+    const { disks, log, snapshots } = this.#parts;
     const { capsule, spec } = attempt;
-    const { before, operation } = attempt.state;
-    const newest = before.status === "paused" ? before.pause.generation : null;
-    let refusal: unknown;
+    const { operation } = attempt.state;
     for await (const source of sources) {
       // Once the guest runs, its disk is no generation's any more.
       this.#note(attempt, { diskGeneration: null });
@@ -240,16 +187,15 @@ export class Resumes {
         // What was found when a guest wanted it is found again only by reading all.
         if (isDoubted && source.kind === "memory") await snapshots.prepareMap(source.generation);
         await buildCapsule(this.#parts, spec, { verb: "resume", source, progress, signal });
-        if (source.kind !== "memory") return "disk";
-        return source.generation.manifest.generation === newest ? "memory" : "previous_memory";
+        return source;
       } catch (error) {
         if (!isGenerationUnusable(error)) throw error;
         log.error("capsule.refused", { capsule: spec.id, error });
-        refusal = error;
         await this.#seals.free(capsule);
+        await disks.putBack(spec.id);
       }
     }
-    throw noGeneration(refusal);
+    throw noGeneration();
   }
 
   /** What is not as it was before the resume any more. */
@@ -262,26 +208,23 @@ export class Resumes {
     attempt.state = this.#states.move(capsule, { from: state, to });
   }
 
-  async #dropReplaced(id: string): Promise<void> {
+  /** A disk in whose place an older one runs is the newer of them. */
+  async #keepReplaced(id: string, source: CapsuleSource): Promise<void> {
+    if (source.kind !== "memory" || source.isDiskKept) return;
+    const { disks, log } = this.#parts;
     try {
-      await this.#parts.disks.dropReplaced(id);
+      await disks.setAside(id, source.generation.manifest.generation);
     } catch (error) {
-      this.#parts.log.warn("capsule.disk-kept", { capsule: id, error });
+      // The next resume or agent does it.
+      log.error("capsule.disk-not-aside", { capsule: id, error });
     }
   }
 
-  /** A disk that went on alone has no memory to go with it. */
-  async #dropMemory(id: string): Promise<void> {
-    const { log, snapshots } = this.#parts;
-    try {
-      for (let left = GENERATIONS_MAX; left > 0; left -= 1) {
-        const { generation } = await snapshots.latest(id);
-        if (generation === null) return;
-        await snapshots.remove(generation.directory);
-      }
-    } catch (error) {
-      log.warn("capsule.memory-kept", { capsule: id, error });
-    }
+  /** A replaced disk that could neither be set aside nor put back: the next replacement would lose one. */
+  async #keepLeftOver(id: string): Promise<void> {
+    const { disks, snapshots } = this.#parts;
+    const [newest] = await snapshots.listOf(id);
+    await disks.setAside(id, newest?.number ?? 0);
   }
 
   async #undo({ capsule, state }: Attempt, error: unknown): Promise<void> {
@@ -310,4 +253,15 @@ export class Resumes {
 /** Its memory is with its VMM and nowhere else. */
 function isHeld(state: Paused | Failed): state is Paused {
   return state.status === "paused" && isHeldByVmm(state.pause);
+}
+
+/** Null: the capsule was not paused. */
+function pauseOf({ state: { before } }: Attempt): PauseRecord | null {
+  return before.status === "paused" ? before.pause : null;
+}
+
+function resumedFromOf(source: CapsuleSource, pause: PauseRecord | null): ResumedFrom {
+  if (source.kind !== "memory") return "disk";
+  const isLast = pause?.durableAtMs && source.generation.manifest.generation === pause.generation;
+  return isLast ? "memory" : "previous_memory";
 }

@@ -21,6 +21,8 @@ import type { CapsuleState, CapsuleStates, Paused } from "./states.ts";
 const EXIT_NOTICE_MS = 1_000;
 /** What a caller who wants a paused capsule's memory on the disk waits for it. */
 const DURABLE_WAIT_MS = 60_000;
+/** Then a resume looks again: what could not be freed is tried again for ever. */
+const FREED_WAIT_MS = 1_000;
 /** For all memory of a host to reach its disk. */
 const SEAL_WAIT_MS = 600_000;
 
@@ -79,6 +81,11 @@ export class Seals {
     });
   }
 
+  /** Waits a moment for what is being freed. */
+  async awaitFreed({ sealing }: Capsule): Promise<void> {
+    await within(FREED_WAIT_MS, sealing?.done);
+  }
+
   /** Frees slot, control group, run directory and VMM of a capsule that needs none of them. */
   async free(capsule: Capsule): Promise<void> {
     const { spec, progress } = capsule;
@@ -126,6 +133,7 @@ export class Seals {
     const to: Paused = { status: "paused", pause: { ...state.pause, ...sealed } };
     this.#states.move(capsule, { from: state, to });
     failpoints.reach("seal.after-durable");
+    await this.#dropAsides(spec.id);
     log.info("capsule.durable", {
       capsule: spec.id,
       generation: number,
@@ -167,6 +175,20 @@ export class Seals {
     if (capsule.state !== state) return;
     const to: Paused = { status: "paused", pause: { ...pause, ...found } };
     this.#states.concede(capsule, { from: state, to });
+  }
+
+  /** Those for generations that went when this one came. */
+  async #dropAsides(id: string): Promise<void> {
+    const { disks, log, snapshots } = this.#parts;
+    try {
+      const generations = await snapshots.listOf(id);
+      await disks.dropAsides(
+        id,
+        generations.map(({ number }) => number),
+      );
+    } catch (error) {
+      log.warn("capsule.disk-kept", { capsule: id, error });
+    }
   }
 
   async #inTurn<T>(signal: AbortSignal, run: () => Promise<T>): Promise<T> {

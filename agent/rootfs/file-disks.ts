@@ -13,6 +13,7 @@ import {
   type RootDisks,
 } from "./root-disks.ts";
 import { saveWhole } from "./saved-disk.ts";
+import { canSetAside, dropAsides, setAside } from "./set-aside.ts";
 
 const MIB = 1024 * 1024;
 const SUFFIX = ".ext4";
@@ -70,8 +71,17 @@ export class FileDisks implements RootDisks {
     await rm(replaced, { force: true });
   }
 
-  async dropReplaced(capsuleId: string): Promise<void> {
-    await rm(this.#replacedPath(capsuleId), { force: true });
+  async canSetAside(capsuleId: string): Promise<boolean> {
+    return await canSetAside(this.#path(capsuleId));
+  }
+
+  async setAside(capsuleId: string, generation: number): Promise<void> {
+    const replaced = this.#replacedPath(capsuleId);
+    await setAside(this.#path(capsuleId), { replaced, generation });
+  }
+
+  async dropAsides(capsuleId: string, generations: readonly number[]): Promise<void> {
+    await dropAsides(this.#path(capsuleId), generations);
   }
 
   async attach(capsuleId: string, uid: number): Promise<{ path: string }> {
@@ -92,6 +102,7 @@ export class FileDisks implements RootDisks {
     for (const path of [this.#partialPath(capsuleId), this.#replacedPath(capsuleId)]) {
       await rm(path, { force: true });
     }
+    await this.dropAsides(capsuleId, []);
     await rm(this.#path(capsuleId), { force: true });
   }
 

@@ -153,7 +153,8 @@ test("a disk that is replaced can be put back, until it is dropped", async () =>
   expect(await readAt((await disks.attach("cl-1")).path, 9, 0)).toBe("the first");
 
   await disks.replace(disk);
-  for (let i = 0; i < 2; i++) await disks.dropReplaced("cl-1");
+  for (let i = 0; i < 2; i++) await disks.setAside("cl-1", 3);
+  await disks.dropAsides("cl-1", []);
   await disks.putBack("cl-1");
   expect(await readAt((await disks.attach("cl-1")).path, 7, 0)).toBe("capsule");
 });

@@ -4,7 +4,7 @@
  * and of this start of the host. Its device is made from it when a VMM is to use it (mapped-devices.ts).
  *
  * A directory is made under another name, synced and renamed. `<capsule>.dm.replaced` is the disk that a resume
- * replaced; `.dm.aside` the one that is about to be, should the agent die between two renames.
+ * replaced, until that has ended; `.dm.aside` the one that is about to be, should the agent die between two renames.
  */
 
 import { existsSync } from "node:fs";
@@ -35,6 +35,7 @@ import {
   type RootDisks,
 } from "./root-disks.ts";
 import { type SavedDisk, saveExceptions } from "./saved-disk.ts";
+import { canSetAside, dropAsides, setAside } from "./set-aside.ts";
 
 const SUFFIX = ".dm";
 const COW = "cow";
@@ -112,8 +113,17 @@ export class MappedDisks implements RootDisks {
     await this.#place(replaced, this.#at(capsuleId));
   }
 
-  async dropReplaced(capsuleId: string): Promise<void> {
-    await this.#drop(this.#at(capsuleId, ".replaced"));
+  async canSetAside(capsuleId: string): Promise<boolean> {
+    return await canSetAside(this.#at(capsuleId));
+  }
+
+  async setAside(capsuleId: string, generation: number): Promise<void> {
+    const replaced = this.#at(capsuleId, ".replaced");
+    await setAside(this.#at(capsuleId), { replaced, generation });
+  }
+
+  async dropAsides(capsuleId: string, generations: readonly number[]): Promise<void> {
+    await dropAsides(this.#at(capsuleId), generations);
   }
 
   /** The VMM opens the device by a node of its own, so that of the host is left to root. */
@@ -141,6 +151,7 @@ export class MappedDisks implements RootDisks {
     for (const suffix of ["", ".replaced", ".aside", ".partial"]) {
       await this.#drop(this.#at(capsuleId, suffix));
     }
+    await this.dropAsides(capsuleId, []);
   }
 
   async list(): Promise<string[]> {

@@ -79,7 +79,7 @@ describe.each([
     expect((await openDisks()).disks.kind).toBe(kind);
   });
 
-  test("a disk that is replaced can be put back, until it is dropped", async () => {
+  test("a disk that is replaced can be put back", async () => {
     const { dir, disks, base } = await openDisks();
     const disk = { capsuleId: "cl-replaced", base, sizeMib: 32, uid: UID };
     const { path } = await disks.create(disk);
@@ -94,11 +94,45 @@ describe.each([
     expect(await readdir(dir)).toEqual(["cl-replaced.ext4"]);
 
     await disks.replace(disk);
-    for (let i = 0; i < 2; i++) await disks.dropReplaced("cl-replaced");
-    await disks.putBack("cl-replaced");
-    expect((await stat(path)).size).toBe(32 * MIB);
-    await disks.replace(disk);
     await disks.remove("cl-replaced");
+    expect(await readdir(dir)).toEqual([]);
+  });
+
+  test("disks that are set aside stay as long as the generations for which they were", async () => {
+    const { dir, disks, base } = await openDisks();
+    const capsuleId = "cl-aside";
+    const disk = { capsuleId, base, sizeMib: 32, uid: UID };
+    const { path } = await disks.create(disk);
+    const replace = async (text: string, generation: number) => {
+      await writeFile(path, text);
+      await disks.replace(disk);
+      await disks.setAside(capsuleId, generation);
+    };
+    const texts = async () => {
+      const names = (await readdir(dir)).filter((name) => name.includes("kept"));
+      return Promise.all(names.sort().map((name) => readFile(join(dir, name), "utf8")));
+    };
+
+    for (const [text, generation] of [
+      ["a", 3],
+      ["b", 3],
+      ["c", 4],
+    ] as const) {
+      expect(await disks.canSetAside(capsuleId)).toBe(true);
+      await replace(text, generation);
+    }
+    // Nothing was replaced: nothing happens, and nothing is put back.
+    await disks.setAside(capsuleId, 4);
+    await disks.putBack(capsuleId);
+    expect(await texts()).toEqual(["a", "b", "c"]);
+    await replace("d", 4);
+    expect(await disks.canSetAside(capsuleId)).toBe(false);
+    expect(await disks.list()).toEqual([capsuleId]);
+
+    await disks.dropAsides(capsuleId, [4, 5]);
+    expect(await texts()).toEqual(["c", "d"]);
+    expect((await stat(path)).size).toBe(32 * MIB);
+    await disks.remove(capsuleId);
     expect(await readdir(dir)).toEqual([]);
   });
 

@@ -37,14 +37,21 @@ export interface RootDisks {
   create(disk: CreateRootDisk): Promise<{ path: string }>;
   /**
    * Makes the capsule's disk, in place of one that it may have, which is kept beside it until
-   * `dropReplaced` or `putBack`; of several in a row the first is the one that is kept. On failure the
+   * `setAside` or `putBack`; of several in a row the first is the one that is kept. On failure the
    * disk that was there is still in its place. The VMM MUST have ended.
    */
   replace(disk: CreateRootDisk): Promise<{ path: string }>;
   /** Gives the capsule the disk back that was replaced; nothing happens if none was. */
   putBack(capsuleId: string): Promise<void>;
-  /** Removes the disk that was replaced; nothing happens if none was. */
-  dropReplaced(capsuleId: string): Promise<void>;
+  /** Whether a disk that `replace` replaces can be set aside: only so many of a capsule are kept. */
+  canSetAside(capsuleId: string): Promise<boolean>;
+  /**
+   * Keeps the disk that was replaced by an older generation's for as long as that generation is there. Nothing
+   * happens if none was.
+   */
+  setAside(capsuleId: string, generation: number): Promise<void>;
+  /** Removes the disks that were set aside for other generations than these. */
+  dropAsides(capsuleId: string, generations: readonly number[]): Promise<void>;
   /** Readies the disk that the capsule has for a VMM of that user. ENOENT if it has none. */
   attach(capsuleId: string, uid: number): Promise<{ path: string }>;
   /** Lets go of what only a VMM needs, which MUST have ended; the disk stays. Idempotent. */

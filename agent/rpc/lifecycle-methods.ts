@@ -66,8 +66,8 @@ export function lifecycleMethods(
     resumeSandbox: (request) =>
       answer("ResumeSandbox", async () => {
         const id = parseCapsuleId(request.sandboxId);
-        const { view, from } = await capsules.resume(id, parseResume(request));
-        return { ...toStarted(view, deps), resumedFrom: from ?? "" };
+        const view = await capsules.resume(id, parseResume(request));
+        return { ...toStarted(view, deps), resumedFrom: view.resumedFrom ?? "" };
       }),
   };
 }
@@ -95,6 +95,7 @@ function toInfo(view: CapsuleView, { metadata }: LifecycleDeps) {
     reason: view.reason,
     durableAtUnix: view.durableAt === null ? 0n : unixSeconds(view.durableAt),
     pauseReason: view.pauseReason ?? "",
+    resumedFrom: view.resumedFrom ?? "",
   };
 }
 

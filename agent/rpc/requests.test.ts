@@ -4,6 +4,7 @@ import {
   CreateSandboxRequestSchema,
   ExecRequestSchema,
   KillProcessRequestSchema,
+  ResumeSandboxRequestSchema,
 } from "../../proto/gen/hostagent/hostagent_pb.js";
 import {
   parseCommand,
@@ -12,6 +13,7 @@ import {
   parseExecTimeout,
   parseKill,
   parsePath,
+  parseResume,
 } from "./requests.ts";
 
 const UUID = "00000000-0000-0000-0000-000000000004";
@@ -64,6 +66,20 @@ describe("a create", () => {
     const request = create(CreateSandboxRequestSchema, { ...CREATE, ...change });
 
     expect(() => parseCreate(request)).toThrow(new RegExp(`^${field}: `));
+  });
+});
+
+describe("a resume", () => {
+  const request = (from: string) =>
+    parseResume(create(ResumeSandboxRequestSchema, { ...CREATE, from }));
+
+  test("says what it is to come from, or leaves that to the host", () => {
+    expect(["", "memory", "disk"].map((from) => request(from).from)).toEqual([
+      null,
+      "memory",
+      "disk",
+    ]);
+    expect(() => request("tape")).toThrow("from: must be memory, disk or empty");
   });
 });
 

@@ -68,7 +68,7 @@ export function parseCreate(request: CreateSandboxRequest): CapsuleSpec {
 export function parseResume(request: ResumeSandboxRequest): ResumeRequest {
   return {
     operationId: parseOperationId(request.operationId),
-    isCold: request.cold,
+    from: resumeSource(request.from),
     settings: {
       timeoutSec: integer("timeout_sec", request.timeoutSec, { min: 0, max: TIMEOUT_SEC_MAX }),
       defaultUser: userName("default_user", request.defaultUser),
@@ -76,6 +76,12 @@ export function parseResume(request: ResumeSandboxRequest): ResumeRequest {
       accessToken: accessToken(request.envdAccessToken),
     },
   };
+}
+
+function resumeSource(value: string): ResumeRequest["from"] {
+  if (value === "") return null;
+  if (value === "memory" || value === "disk") return value;
+  throw invalidField("from", "must be memory, disk or empty");
 }
 
 export function parseTemplateIds(request: DeleteSnapshotRequest): TemplateIds {

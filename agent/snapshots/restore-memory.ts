@@ -6,6 +6,7 @@ import type { GuestMemory, VmmSpec } from "../vmm/vmm.ts";
 import type { CapsuleDir } from "./capsule-dir.ts";
 import type { FlatFiles } from "./flat-files.ts";
 import { type Generation, MEMORY_HEADER } from "./generations.ts";
+import { SnapshotError } from "./snapshot-error.ts";
 
 /** docs/memory.md says when which. */
 export type RestoreMode = "map" | "uffd";
@@ -34,4 +35,13 @@ export async function memoryToRestore(
     workingSet: generation.workingSet,
   };
   return { kind: "uffd", pager };
+}
+
+/** Throws SnapshotError incompatible unless the VMM is for a guest like that. */
+export function checkFits(spec: VmmSpec, { directory, manifest }: Generation): void {
+  const { shape, guestKernel } = manifest;
+  const its = `${shape.vcpus} CPUs, ${shape.memoryMib} MiB, kernel ${guestKernel}`;
+  const wanted = `${spec.vcpus} CPUs, ${spec.memoryMib} MiB, kernel ${spec.kernel.version}`;
+  if (its === wanted) return;
+  throw new SnapshotError("incompatible", `${directory} is of ${its}, and not of ${wanted}`);
 }

@@ -26,7 +26,7 @@ import { readHostFacts } from "./host-facts.ts";
 import type { LiveCapsule } from "./live.ts";
 import { type PauseNote, readPauseNote, removePauseNote, writePauseNote } from "./pause-note.ts";
 import { assertPauseSpace } from "./pause-space.ts";
-import { memoryToRestore, type RestoreMode } from "./restore-memory.ts";
+import { checkFits, memoryToRestore, type RestoreMode } from "./restore-memory.ts";
 import { sealPaused } from "./seal.ts";
 import { SnapshotError, toSnapshotError } from "./snapshot-error.ts";
 
@@ -204,6 +204,12 @@ export class Snapshots {
       }
     }
     return { generation: null, refused };
+  }
+
+  /** The generations that a capsule has, whole or not, newest first. */
+  async listOf(capsuleId: string): Promise<{ number: number; directory: string }[]> {
+    const dir = this.#of(capsuleId);
+    return (await dir.numbers()).map((number) => ({ number, directory: dir.generation(number) }));
   }
 
   /** Checks a generation anywhere. Throws SnapshotError: not_found, damaged, incompatible. */
@@ -388,12 +394,4 @@ export class Snapshots {
       throw error;
     }
   }
-}
-
-function checkFits(spec: VmmSpec, { directory, manifest }: Generation): void {
-  const { shape, guestKernel } = manifest;
-  const its = `${shape.vcpus} CPUs, ${shape.memoryMib} MiB, kernel ${guestKernel}`;
-  const wanted = `${spec.vcpus} CPUs, ${spec.memoryMib} MiB, kernel ${spec.kernel.version}`;
-  if (its === wanted) return;
-  throw new SnapshotError("incompatible", `${directory} is of ${its}, and not of ${wanted}`);
 }

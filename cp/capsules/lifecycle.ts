@@ -59,3 +59,7 @@ export function wireStatus(state: CapsuleState): WireStatus {
       return state;
   }
 }
+
+/** memory: of the last pause that is whole. disk: it boots. */
+export const RESUME_SOURCES = ["memory", "disk"] as const;
+export type ResumeSource = (typeof RESUME_SOURCES)[number];

@@ -2,11 +2,13 @@
 
 import { Elysia, t } from "elysia";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
+import { AppError } from "../errors.ts";
 import { IdempotencyHeaders } from "../idempotency/schema.ts";
 import { keyed } from "../idempotency/service.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { parseId } from "../wire.ts";
 import type { CapsuleRow, ForkResult } from "./capsule.ts";
+import type { ResumeSource } from "./lifecycle.ts";
 import { RUNNING_ERRORS } from "./route-errors.ts";
 import {
   Capsule,
@@ -49,10 +51,10 @@ export function pauseResumeRoutes(deps: AuthDeps & { readonly capsules: Capsules
       async ({ caller, params, headers, body, request, server }) => {
         server?.timeout(request, 0);
         const id = parseId("capsule", params.id, "id");
-        const asked = { memory: body?.memory ?? true };
-        const meant = { operation: "resume", id, ...asked };
+        const from = resumeSource(body);
+        const meant = { operation: "resume", id, from };
         const key = keyed(caller, headers["idempotency-key"], meant);
-        return shown(await capsules.resume(caller, id, asked, key));
+        return shown(await capsules.resume(caller, id, from, key));
       },
       {
         team: true,
@@ -66,8 +68,10 @@ export function pauseResumeRoutes(deps: AuthDeps & { readonly capsules: Capsules
         detail: {
           summary: "Resume a paused capsule",
           description:
-            "`metadata.resumed_from` says what it came back from: `memory`, `previous_memory` " +
-            "when the newest memory was damaged, or `disk` when it had to boot.",
+            "`metadata.resumed_from` says what it came back from: `memory` of its last pause, " +
+            "`previous_memory` when that was asked for and is older than its disk, or `disk` when it " +
+            "booted: after its microVM or its host was lost, or its memory damaged, as a machine " +
+            "after a power cut.",
         },
       },
     )
@@ -96,4 +100,12 @@ export function pauseResumeRoutes(deps: AuthDeps & { readonly capsules: Capsules
         },
       },
     );
+}
+
+/** Null: whatever is newest. Throws `invalid_request` when it is said twice. */
+function resumeSource(body: ResumeCapsule | null | undefined): ResumeSource | null {
+  if (body?.from !== undefined && body.memory !== undefined) {
+    throw new AppError("invalid_request", "memory: `from` says it already");
+  }
+  return body?.from ?? (body?.memory === false ? "disk" : null);
 }

@@ -79,18 +79,6 @@ test("a paused capsule rests, and comes back with its files", async () => {
   ]);
 });
 
-test("a resume may ask for the disk alone, and an empty body asks for nothing", async () => {
-  const id = await platform.create({});
-
-  await pause(id);
-  const cold = await resume(id, { memory: false });
-  await pause(id);
-  const plain = await resume(id, {});
-
-  expect(cold.body).toMatchObject({ metadata: { resumed_from: "disk" } });
-  expect(plain.body).toMatchObject({ metadata: { resumed_from: "memory" } });
-});
-
 test("the pause is one fact, that it is durable another, told when the host says so", async () => {
   const id = await platform.create({});
   platform.agent.pauses.isSealing = false;

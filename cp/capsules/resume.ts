@@ -21,12 +21,13 @@ import {
   type Reported,
   runChange,
 } from "./host-change.ts";
+import type { ResumeSource } from "./lifecycle.ts";
 import { moveCapsule, moveCapsuleIn, moveFromAny, runningColumns, toldAs } from "./moves.ts";
 
 export interface ResumeRequest {
   readonly actor: EventActor;
-  /** False boots the disk as it is and forgets the memory. */
-  readonly memory: boolean;
+  /** Null: whatever is newest. */
+  readonly from: ResumeSource | null;
   readonly claim: Claim<"capsule">;
 }
 
@@ -39,16 +40,16 @@ export interface ResumeRequest {
 export async function resumeCapsule(
   deps: CapsuleDeps,
   { capsule, agent }: RunningCapsule,
-  { actor, memory, claim }: ResumeRequest,
+  { actor, from, claim }: ResumeRequest,
 ): Promise<CapsuleRow> {
   const row = await beginResuming(deps, capsule, { actor, claim });
-  return await runChange(deps, resumeChange(deps, { memory }), { row, agent, actor });
+  return await runChange(deps, resumeChange(deps, { from }), { row, agent, actor });
 }
 
 /** How a resume is asked for and how it ends. */
 export function resumeChange(
   deps: CapsuleDeps,
-  { memory }: Pick<ResumeRequest, "memory">,
+  { from }: Pick<ResumeRequest, "from">,
 ): HostChange<ResumeSandboxResponse> {
   return {
     verb: "resume",
@@ -56,7 +57,7 @@ export function resumeChange(
     to: "running",
     timeoutMs: RESUME_TIMEOUT_MS,
     ask: async (agent, row, options) =>
-      await agent.resumeSandbox({ ...toAgent(deps, row), cold: !memory }, options),
+      await agent.resumeSandbox({ ...toAgent(deps, row), from: from ?? "" }, options),
     record: async (row, reported, ending) => await recordRunning(deps, row, { reported, ending }),
     settle: async (row, host) => await settleResuming(deps, row, host),
   };
@@ -134,7 +135,7 @@ async function recordRunning(
   { id, operationId }: CapsuleRow,
   { reported, ending }: { reported: ResumeSandboxResponse | SandboxInfo; ending: Ending },
 ): Promise<CapsuleRow | undefined> {
-  const resumedFrom = "resumedFrom" in reported ? reported.resumedFrom : "";
+  const { resumedFrom } = reported;
   const columns = runningColumns(reported);
   const metadata =
     resumedFrom === "" ? columns.metadata : { ...columns.metadata, resumed_from: resumedFrom };

@@ -11,7 +11,7 @@ import {
 import { encodeId } from "../../proto/ids.ts";
 import { timestamp } from "../wire.ts";
 import type { CapsuleRow, ForkResult, NewCapsule } from "./capsule.ts";
-import { WIRE_STATUSES, wireStatus } from "./lifecycle.ts";
+import { RESUME_SOURCES, WIRE_STATUSES, wireStatus } from "./lifecycle.ts";
 import { CAPSULES_LISTED_MAX, TEMPLATE_NAME_PATTERN } from "./limits.ts";
 
 const INT32_MIN = -(2 ** 31);
@@ -51,9 +51,17 @@ export const CreateCapsule = t.Object({
 export type CreateCapsule = Static<typeof CreateCapsule>;
 
 export const ResumeCapsule = t.Object({
+  from: t.Optional(
+    t.UnionEnum([...RESUME_SOURCES], {
+      description:
+        "`memory`: the last pause, with the disk of then; a disk that went on since is set aside. `disk`: " +
+        "boots the disk as it is; the memory stays. Default: whatever is newest.",
+    }),
+  ),
   memory: t.Optional(
     Type.Boolean({
-      description: "False boots the disk as it is and forgets the memory. Default true.",
+      deprecated: true,
+      description: "False is `disk` in `from`, true its default. Not beside `from`.",
     }),
   ),
 });

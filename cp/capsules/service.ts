@@ -17,6 +17,7 @@ import type { CapsuleDeps, CapsuleStarter } from "./deps.ts";
 import { destroyCapsule } from "./destroy.ts";
 import { capsuleNotFound, findOnHost, findRunning, type RunningCapsule } from "./find-on-host.ts";
 import { forkCapsule, recordedForks, settledForks } from "./fork.ts";
+import type { ResumeSource } from "./lifecycle.ts";
 import { pauseCapsule } from "./pause.ts";
 import {
   type CapsuleQueries,
@@ -79,12 +80,12 @@ export class Capsules implements AsyncDisposable {
   async resume(
     caller: TeamCaller,
     id: Id<"capsule">,
-    { memory }: { memory: boolean },
+    from: ResumeSource | null,
     key?: KeyedRequest,
   ): Promise<CapsuleRow> {
     return await this.#change(id, { key, to: "running" }, async (claim) => {
       const paused = await this.onHost({ id, teamId: caller.teamId, states: ["paused"] });
-      return await resumeCapsule(this.#deps, paused, { actor: toActor(caller), memory, claim });
+      return await resumeCapsule(this.#deps, paused, { actor: toActor(caller), from, claim });
     });
   }
 

@@ -89,8 +89,7 @@ async function settleStarting(deps: CapsuleDeps, row: CapsuleRow): Promise<boole
 /** A pause or a resume: whatever the host has of the capsule by now is what becomes of it. */
 async function settlePauseOrResume(deps: CapsuleDeps, row: CapsuleRow): Promise<boolean> {
   const host = await selectHost(deps.db, row.hostId);
-  const change =
-    row.status === "pausing" ? pauseChange(deps) : resumeChange(deps, { memory: true });
+  const change = row.status === "pausing" ? pauseChange(deps) : resumeChange(deps, { from: null });
   try {
     // A host that was deleted took its capsules with it.
     const reported =

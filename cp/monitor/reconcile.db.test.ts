@@ -91,16 +91,16 @@ test("a capsule whose VMM ended rests with the host's reason until its owner dec
   expect(await pass()).toMatchObject({ lost: 0, paused: 1, destroyed: 0 });
   const rested = await row(id);
   expect(await pass()).toMatchObject({ lost: 0, paused: 0, destroyed: 0 });
-  const warm = await platform.call("POST", `${path}/resume`);
-  const cold = await platform.call("POST", `${path}/resume`, { body: { memory: false } });
+  const memory = await platform.call("POST", `${path}/resume`, { body: { from: "memory" } });
+  const resumed = await platform.call("POST", `${path}/resume`);
 
   expect(rested).toMatchObject({ status: "paused", reason: "the microVM ended: signal 9" });
-  expect([warm.status, warm.body.error.code]).toEqual([409, "invalid_state"]);
-  expect(cold).toMatchObject({
+  expect([memory.status, memory.body.error.code]).toEqual([409, "invalid_state"]);
+  expect(resumed).toMatchObject({
     status: 200,
     body: { status: "running", metadata: { resumed_from: "disk" } },
   });
-  expect(cold.body.reason).toBeUndefined();
+  expect(resumed.body.reason).toBeUndefined();
 });
 
 // The agent's answer may have been on its way when the capsule began to run.

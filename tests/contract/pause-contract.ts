@@ -144,7 +144,7 @@ export function testPauseContract(subject: () => PausesUnderTest): void {
     await client.exec({ sandboxId: id, cmd: "sync" });
     await client.pauseSandbox(operation(id));
 
-    const resumed = await client.resumeSandbox({ ...resumeRequest(id), cold: true });
+    const resumed = await client.resumeSandbox({ ...resumeRequest(id), from: "disk" });
 
     expect(resumed).toMatchObject({ status: "running", resumedFrom: "disk" });
     expect((await listed(id))?.status).toBe("running");

@@ -53,9 +53,14 @@ export async function pauseDurably(agent: AgentProcess, id: string): Promise<voi
   await untilDurable(agent, id);
 }
 
-/** Where the resumed capsule came from. */
-export async function resume(agent: AgentProcess, id: string): Promise<string> {
-  return (await agent.client.resumeSandbox(agent.resumeRequest(id))).resumedFrom;
+/** Where the resumed capsule came from; `from`: where it is to come from, if not from whatever is newest. */
+export async function resume(
+  agent: AgentProcess,
+  id: string,
+  from: "" | "memory" | "disk" = "",
+): Promise<string> {
+  const request = { ...agent.resumeRequest(id), from };
+  return (await agent.client.resumeSandbox(request)).resumedFrom;
 }
 
 /** Restarts the agent with a failpoint, or without one. */

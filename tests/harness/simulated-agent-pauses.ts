@@ -55,18 +55,18 @@ export class SimulatedPauses {
   }
 
   /** Repeated calls of one operation join the first. */
-  async resume(capsule: SimulatedCapsule, { cold, operationId }: ResumeSandboxRequest) {
+  async resume(capsule: SimulatedCapsule, { from, operationId }: ResumeSandboxRequest) {
     const underWay = this.#underWay.get(capsule);
     if (capsule.status === "resuming" && underWay?.operationId === operationId) await underWay.done;
     if (capsule.status === "error") {
-      if (!cold) throw noGeneration();
-      capsule.status = "running";
+      if (from === "memory") throw noGeneration();
+      wake(capsule, "disk");
       capsule.reason = "";
     } else if (capsule.status !== "running") {
-      const end = () => wake(capsule);
+      const end = () => wake(capsule, from || "memory");
       await this.#change(capsule, { from: "paused", during: "resuming", operationId, end });
     }
-    return { status: "running", hostIp: capsule.hostIp, resumedFrom: cold ? "disk" : "memory" };
+    return { status: "running", hostIp: capsule.hostIp, resumedFrom: capsule.resumedFrom };
   }
 
   /** Repeated calls for one template join the first. */
@@ -147,6 +147,7 @@ export function listed(capsule: SimulatedCapsule) {
     status: capsule.status,
     reason: capsule.reason,
     pauseReason: capsule.pauseReason,
+    resumedFrom: capsule.resumedFrom,
     durableAtUnix: capsule.durableAtUnix,
     hostIp: capsule.hostIp,
     createdAtUnix: BigInt(Math.floor(capsule.createdAt / 1000)),
@@ -158,12 +159,14 @@ export function listed(capsule: SimulatedCapsule) {
 function rest(capsule: SimulatedCapsule, reason: string, isSealing: boolean): void {
   capsule.status = "paused";
   capsule.pauseReason = reason;
+  capsule.resumedFrom = "";
   capsule.durableAtUnix = isSealing ? BigInt(Math.floor(Date.now() / 1000)) : 0n;
   capsule.processes.cutOff();
 }
 
-function wake(capsule: SimulatedCapsule): void {
+function wake(capsule: SimulatedCapsule, from: string): void {
   capsule.status = "running";
+  capsule.resumedFrom = from;
   capsule.pauseReason = "";
   capsule.durableAtUnix = 0n;
   capsule.lastActiveAt = Date.now();

@@ -21,6 +21,7 @@ export interface SimulatedCapsule {
   reason: string;
   /** Why it is paused, and since when that is durable. */
   pauseReason: string;
+  resumedFrom: string;
   durableAtUnix: bigint;
   readonly request: CreateSandboxRequest;
   readonly hostIp: string;
@@ -324,6 +325,7 @@ export class SimulatedAgent implements AsyncDisposable {
       status: "starting",
       reason: "",
       pauseReason: "",
+      resumedFrom: "",
       durableAtUnix: 0n,
       request,
       hostIp: `10.11.0.${++this.#hostIps}`,

@@ -284,6 +284,13 @@ export declare type SandboxInfo = Message<"hostagent.v1.SandboxInfo"> & {
    * @generated from field: string pause_reason = 23;
    */
   pauseReason: string;
+
+  /**
+   * Of one that runs: as in the answer of the resume that made it; empty: its create did.
+   *
+   * @generated from field: string resumed_from = 24;
+   */
+  resumedFrom: string;
 };
 
 /**
@@ -1566,11 +1573,12 @@ export declare type ResumeSandboxRequest = Message<"hostagent.v1.ResumeSandboxRe
   envdAccessToken: string;
 
   /**
-   * Boots the current disk and drops the memory.
+   * memory: of the newest whole generation, with its disk; a disk that went on since is set aside.
+   * disk: the current one is booted, and generations stay. Empty: whatever is newest.
    *
-   * @generated from field: bool cold = 22;
+   * @generated from field: string from = 23;
    */
-  cold: boolean;
+  from: string;
 };
 
 /**
@@ -1604,7 +1612,8 @@ export declare type ResumeSandboxResponse = Message<"hostagent.v1.ResumeSandboxR
   metadata: { [key: string]: string };
 
   /**
-   * memory, previous_memory (the newest generation was damaged) or disk (booted cold).
+   * memory (of the last pause), previous_memory (older than that, or than the disk) or disk (booted).
+   * Empty: it ran already, and no resume had made it.
    *
    * @generated from field: string resumed_from = 20;
    */
@@ -2070,7 +2079,7 @@ export declare const HostAgentService: GenService<{
   },
   /**
    * Answers once the guest has renewed its identity. Idempotent by operation_id; a capsule that runs
-   * already succeeds. failed_precondition with reason `generation`: no whole generation is left.
+   * already succeeds. failed_precondition with reason `generation`: what was asked for is not there.
    *
    * @generated from rpc hostagent.v1.HostAgentService.ResumeSandbox
    */
