@@ -65,6 +65,11 @@ async function killedDuring(point: string, call: () => Promise<unknown>): Promis
 async function expectAlone(): Promise<void> {
   await untilStatus(agent, id, "running");
   expect(await agent.sh(id, STATE)).toBe(state);
+  // Its snapshot that was cut off is being undone until then.
+  await waitFor("the source to run on", async () => (await agent.leftovers()).rows, {
+    holds: (rows) => rows.includes(`${id} running`),
+    timeoutMs: GUEST_MS,
+  });
   expect(await agent.leftovers()).toEqual(alone);
 }
 
