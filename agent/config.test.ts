@@ -18,6 +18,7 @@ test("what is not set has its default, empty variables included", () => {
     nativeDir: null,
     networkPoolSize: 4,
     bootTimeoutMs: null,
+    uidBase: 2_100_000_000,
     isWarm: true,
     logLevel: "info",
     metricsToken: null,

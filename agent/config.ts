@@ -8,6 +8,7 @@ import {
   HTTP_CONNECTIONS_RESERVED,
 } from "./limits.ts";
 import { LOG_LEVELS, type LogLevel } from "./log.ts";
+import { UID_BASE_DEFAULT, UID_BASE_MAX, UID_BASE_MIN } from "./network/uid-range.ts";
 
 const VMMS = ["auto", "qemu"] as const;
 const COWS = ["auto", "reflink", "copy", "dm"] as const;
@@ -33,6 +34,8 @@ export interface Config {
   readonly networkPoolSize: number;
   /** Null: as long as guests take on hosts as we know them. */
   readonly bootTimeoutMs: number | null;
+  /** The first of the user ids that VMMs and pagers run as. */
+  readonly uidBase: number;
   /** Creates restore guests that have booted before. */
   readonly isWarm: boolean;
   readonly logLevel: LogLevel;
@@ -67,6 +70,9 @@ export function loadConfig(env: Environment, args: readonly string[]): Config {
     bootTimeoutMs: env.WRENN_BOOT_TIMEOUT_SEC
       ? integer("WRENN_BOOT_TIMEOUT_SEC", env.WRENN_BOOT_TIMEOUT_SEC, 10, 3600) * 1000
       : null,
+    uidBase: env.WRENN_UID_BASE
+      ? integer("WRENN_UID_BASE", env.WRENN_UID_BASE, UID_BASE_MIN, UID_BASE_MAX)
+      : UID_BASE_DEFAULT,
     isWarm: oneOf("WRENN_WARM", env.WRENN_WARM || "on", ["off", "on"] as const) === "on",
     logLevel: oneOf("LOG_LEVEL", env.LOG_LEVEL || "info", LOG_LEVELS),
     metricsToken: metricsToken(env.WRENN_METRICS_TOKEN),
@@ -132,7 +138,7 @@ function oneOf<T extends string>(name: string, value: string, allowed: readonly 
 }
 
 function integer(name: string, text: string, min: number, max: number): number {
-  const value = /^\d{1,9}$/.test(text) ? Number(text) : Number.NaN;
+  const value = /^\d{1,10}$/.test(text) ? Number(text) : Number.NaN;
   if (!(value >= min && value <= max)) {
     throw new ConfigError(`${name} ${JSON.stringify(text)} is no integer from ${min} to ${max}`);
   }

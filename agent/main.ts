@@ -86,6 +86,7 @@ async function serve(): Promise<void> {
     tag,
     owner: dir.path,
     ready: config.networkPoolSize,
+    uidBase: config.uidBase,
     keep: journal.rows().flatMap((row) => row.slot ?? []),
   });
   resources.defer(() => network.close());

@@ -7,6 +7,7 @@ import {
   describeSlot,
   GATEWAY_ADDRESS,
   GUEST_PREFIX_LENGTH,
+  type NetworkSlot,
   TAP,
   UPLINK,
 } from "./slot.ts";
@@ -15,9 +16,9 @@ import {
 const TAP_QUEUE_LENGTH = 5000;
 
 /** Makes the slot's objects. On failure some may be there: removeSlot clears them. */
-export async function buildSlot(kernel: Kernel, tag: string, index: number): Promise<void> {
-  await buildNetns(kernel, tag, index);
-  await connectToHost(kernel, tag, index);
+export async function buildSlot(kernel: Kernel, tag: string, slot: NetworkSlot): Promise<void> {
+  await buildNetns(kernel, tag, slot);
+  await connectToHost(kernel, tag, slot);
 }
 
 /** Removes the slot's objects, as many as there are. */
@@ -28,10 +29,9 @@ export async function removeSlot(kernel: Kernel, tag: string, index: number): Pr
   await kernel.network.deleteNetns(describeSlot(tag, index).netns);
 }
 
-async function buildNetns(kernel: Kernel, tag: string, index: number): Promise<void> {
+async function buildNetns(kernel: Kernel, tag: string, slot: NetworkSlot): Promise<void> {
   const { network } = kernel;
-  const slot = describeSlot(tag, index);
-  const links = describeLinks(tag, index);
+  const links = describeLinks(tag, slot.index);
   const { netns } = slot;
 
   await network.createNetns(netns);
@@ -55,16 +55,16 @@ async function buildNetns(kernel: Kernel, tag: string, index: number): Promise<v
   await network.writeSysctl(netns, "net/ipv4/ip_forward", "1");
 }
 
-async function connectToHost(kernel: Kernel, tag: string, index: number): Promise<void> {
+async function connectToHost(kernel: Kernel, tag: string, slot: NetworkSlot): Promise<void> {
   const { network } = kernel;
-  const { veth, vethAddress, uplinkAddress } = describeLinks(tag, index);
+  const { veth, vethAddress, uplinkAddress } = describeLinks(tag, slot.index);
   const device = { netns: null, name: veth };
 
   await network.writeSysctl(null, `net/ipv6/conf/${veth}/disable_ipv6`, "1");
   await network.addAddress(device, at(vethAddress, 31));
   await network.bringUp(device);
   await network.addRoute(device, {
-    destination: describeSlot(tag, index).hostIp,
+    destination: slot.hostIp,
     prefixLength: 32,
     gateway: uplinkAddress,
   });

@@ -17,6 +17,7 @@ import {
   parseSlotName,
   vethPrefix,
 } from "./slot.ts";
+import { checkUidRange, UID_BASE_DEFAULT } from "./uid-range.ts";
 
 /** More than this stand ready for nothing: it is a second's worth of creates. */
 const READY_MAX = 256;
@@ -28,6 +29,7 @@ export class NetworkPool {
   readonly #tag: string;
   readonly #claims: SlotClaims;
   readonly #readyWanted: number;
+  readonly #uidBase: number;
   readonly #ready: NetworkSlot[] = [];
   readonly #making = new Set<Promise<NetworkSlot>>();
   #closed = false;
@@ -40,17 +42,20 @@ export class NetworkPool {
     tag: string;
     claims: SlotClaims;
     ready: number;
+    uidBase?: number;
   }) {
     this.#kernel = options.kernel;
     this.#tag = options.tag;
     this.#claims = options.claims;
     this.#readyWanted = options.ready;
+    this.#uidBase = options.uidBase ?? UID_BASE_DEFAULT;
   }
 
   /**
    * Sets up the agent's host table and forwarding, keeps the slots in `keep` (those of living
    * capsules), removes every other object of this tag and starts filling the pool up to `ready`
-   * slots. Throws if a kept slot belongs to another agent, or the tag to another directory.
+   * slots. Throws if a kept slot belongs to another agent, the tag to another directory, or a user id
+   * to somebody else.
    */
   static async open(options: {
     kernel: Kernel;
@@ -59,11 +64,14 @@ export class NetworkPool {
     owner: string;
     ready: number;
     keep: readonly number[];
+    /** Omitted: the default. */
+    uidBase?: number;
   }): Promise<NetworkPool> {
     checkTag(options.tag);
     if (!Number.isInteger(options.ready) || options.ready < 0 || options.ready > READY_MAX) {
       throw new Error(`Cannot keep ${options.ready} slots ready: 0 to ${READY_MAX} are allowed`);
     }
+    await checkUidRange(options.uidBase ?? UID_BASE_DEFAULT);
     const claims = await SlotClaims.open({ ...options, dir: CLAIMS_DIR });
     const pool = new NetworkPool({ ...options, claims });
     await pool.#reconcile(options.keep);
@@ -73,7 +81,7 @@ export class NetworkPool {
 
   /** What the slot of that number looks like, whether it exists or not. */
   slot(index: number): NetworkSlot {
-    return describeSlot(this.#tag, index);
+    return describeSlot(this.#tag, index, this.#uidBase);
   }
 
   /** A slot for one capsule: a ready one, else one made now. Throws NoSlotError. */
@@ -156,14 +164,14 @@ export class NetworkPool {
   async #make(): Promise<NetworkSlot> {
     const index = await this.#claims.claimNext();
     try {
-      await buildSlot(this.#kernel, this.#tag, index);
+      await buildSlot(this.#kernel, this.#tag, this.slot(index));
     } catch (error) {
       // If this fails too, the claim stays, and with it the number is out of use until the next
       // open().
       await this.release(index);
       throw error;
     }
-    return describeSlot(this.#tag, index);
+    return this.slot(index);
   }
 
   async #track(making: Promise<NetworkSlot>): Promise<NetworkSlot> {

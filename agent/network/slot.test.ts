@@ -3,7 +3,7 @@ import { checkTag, describeLinks, describeSlot, parseSlotName, SLOT_MAX } from "
 
 test("the first and the last slot have the addresses of the specification", () => {
   expect([describeSlot("ab01", 1), describeLinks("ab01", 1)]).toEqual([
-    { index: 1, netns: "wrenn-ab01-1", tap: "tap0", hostIp: "10.11.0.1", vmmUid: 210_001 },
+    { index: 1, netns: "wrenn-ab01-1", tap: "tap0", hostIp: "10.11.0.1", vmmUid: 2_100_000_001 },
     { veth: "wv-ab01-1", vethAddress: "10.12.0.2", uplinkAddress: "10.12.0.3" },
   ]);
   expect([describeSlot("ab01", SLOT_MAX), describeLinks("ab01", SLOT_MAX)]).toEqual([
@@ -12,7 +12,7 @@ test("the first and the last slot have the addresses of the specification", () =
       netns: "wrenn-ab01-32767",
       tap: "tap0",
       hostIp: "10.11.127.255",
-      vmmUid: 242_767,
+      vmmUid: 2_100_032_767,
     },
     { veth: "wv-ab01-32767", vethAddress: "10.12.255.254", uplinkAddress: "10.12.255.255" },
   ]);

@@ -1,5 +1,7 @@
 // What a network slot looks like: everything follows from the agent's tag and the slot's number.
 
+import { UID_BASE_DEFAULT } from "./uid-range.ts";
+
 /** Slots are numbered for the whole machine; 32,767 /31 pairs fill 10.12.0.0/16. */
 export const SLOT_MAX = 32_767;
 
@@ -17,7 +19,6 @@ export const TAP = "tap0";
 
 const HOST_IP_BASE = [10, 11] as const;
 const VETH_BASE = [10, 12] as const;
-const VMM_UID_BASE = 210_000;
 const TAG_PATTERN = /^[0-9a-z]{4}$/;
 
 export interface NetworkSlot {
@@ -60,14 +61,18 @@ export function vethPrefix(tag: string): string {
 }
 
 /** Throws on a number out of 1..SLOT_MAX. */
-export function describeSlot(tag: string, index: number): NetworkSlot {
+export function describeSlot(
+  tag: string,
+  index: number,
+  uidBase: number = UID_BASE_DEFAULT,
+): NetworkSlot {
   checkIndex(index);
   return {
     index,
     netns: `${netnsPrefix(tag)}${index}`,
     tap: TAP,
     hostIp: dotted(HOST_IP_BASE, index),
-    vmmUid: VMM_UID_BASE + index,
+    vmmUid: uidBase + index,
   };
 }
 

@@ -1,6 +1,6 @@
 // Picks how the root disks of this host are copied.
 
-import { mkdir, readdir } from "node:fs/promises";
+import { chmod, mkdir, readdir } from "node:fs/promises";
 import type { Kernel } from "../native/kernel.ts";
 import { FileDisks } from "./file-disks.ts";
 import { MappedDisks } from "./mapped-disks.ts";
@@ -22,7 +22,8 @@ export interface OpenRootDisksOptions {
  */
 export async function openRootDisks(options: OpenRootDisksOptions): Promise<RootDisks> {
   const { dir, kernel, cow } = options;
-  await mkdir(dir, { recursive: true, mode: 0o711 });
+  await mkdir(dir, { recursive: true, mode: 0o700 });
+  await chmod(dir, 0o700);
   const kind = cow === "auto" ? ((await canReflink(kernel, dir)) ? "reflink" : "copy") : cow;
   if (cow === "reflink" && !(await canReflink(kernel, dir))) {
     throw new Error(

@@ -2,6 +2,7 @@
 
 import { link } from "node:fs/promises";
 import { join } from "node:path";
+import { UID_COUNT } from "../network/uid-range.ts";
 import type { GuestMemory, VmmSpec } from "../vmm/vmm.ts";
 import type { CapsuleDir } from "./capsule-dir.ts";
 import type { FlatFiles } from "./flat-files.ts";
@@ -12,7 +13,7 @@ import { SnapshotError } from "./snapshot-error.ts";
 export type RestoreMode = "map" | "uffd";
 
 /** The pager's user is nobody else's: those of VMMs end below. */
-const PAGER_UID_OFFSET = 32_768;
+const PAGER_UID_OFFSET = UID_COUNT / 2;
 /** The flat file that a guest was restored from by mapping, in the capsule's base directory. */
 const FLAT_LINK = "flat";
 

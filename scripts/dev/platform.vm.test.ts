@@ -2,7 +2,7 @@
 // died is started again, a stop leaves nothing on the machine, and no capsule is lost by either.
 
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
-import { mkdtemp, rm, stat, writeFile } from "node:fs/promises";
+import { mkdtemp, readdir, rm, stat, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Client } from "../../tests/harness/client.ts";
@@ -164,6 +164,37 @@ describe("what is killed", () => {
 });
 
 test(
+  "another user of the machine reads nothing but what is public, and writes nothing",
+  async () => {
+    const api = await client();
+    const { id: paused } = await api.create({});
+    await api.json("POST", `/v1/capsules/${paused}/pause`);
+
+    const open = await openToOthers(dir.path);
+
+    // What guests boot from is made of Debian's packages; certificates are shown to everybody.
+    const isPublic = /^R (agent\/(images|kernels)(\/.*)?|agent\/tag|tls(\/(ca|cert)\.[a-z]+)?)$/;
+    expect(open.filter((line) => !isPublic.test(line))).toEqual([]);
+    expect(open).toContain("R tls/ca.pem");
+    await api.destroy(paused);
+  },
+  TEST_TIMEOUT_MS,
+);
+
+test("no secret is in an argument list, or in what the commands and programs print", async () => {
+  const { secrets } = await attachPlatform(home);
+  const { adminPassword, ...unsaid } = secrets;
+  const all = await Bun.$`cat /proc/*/cmdline`.nothrow().quiet().text();
+  const logs = await Bun.$`cat ${home}/logs/*.log`.quiet().text();
+
+  expect(Object.values(secrets).filter((secret) => all.includes(secret))).toEqual([]);
+  expect(Object.values(unsaid).filter((secret) => printed.includes(secret))).toEqual([]);
+  expect(Object.values(secrets).filter((secret) => logs.includes(secret))).toEqual([]);
+  // What is shown is what it is for.
+  expect(printed).toContain(`Login    admin@wrenn.localhost  ${adminPassword}`);
+});
+
+test(
   "a start that all runs already for changes nothing",
   async () => {
     const before = await pids(SERVERS);
@@ -234,6 +265,19 @@ test(
   },
   TEST_TIMEOUT_MS,
 );
+
+/** Paths below the directory that the user nobody may read (R) or write (W). */
+async function openToOthers(directory: string): Promise<string[]> {
+  const all = await readdir(directory, { recursive: true });
+  const script = 'while read -r p; do [ -r "$p" ] && echo "R $p"; [ -w "$p" ] && echo "W $p"; done';
+  const nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", "--"];
+  const child = Bun.spawn([...nobody, "bash", "-c", script], {
+    cwd: directory,
+    stdio: [new Blob([all.map((path) => `${path}\n`).join("")]), "pipe", "ignore"],
+  });
+  const found = await new Response(child.stdout).text();
+  return found.trim().split("\n").sort();
+}
 
 function combinations<T>(of: readonly T[]): T[][] {
   const subsets = Array.from({ length: 2 ** of.length }, (_, bits) => bits);

@@ -15,7 +15,13 @@ export const REPOSITORY = resolve(import.meta.dirname, "../..");
 /** Programs find every name below localhost on this machine (RFC 6761). */
 export const PROXY_DOMAIN = "wrenn.localhost";
 /** Settings of the programs that a caller's environment may change; the Makefile lets them through sudo. */
-export const AGENT_CHOICES = ["WRENN_COW", "WRENN_VMM", "WRENN_WARM", "LOG_LEVEL"] as const;
+export const AGENT_CHOICES = [
+  "WRENN_COW",
+  "WRENN_VMM",
+  "WRENN_WARM",
+  "WRENN_UID_BASE",
+  "LOG_LEVEL",
+] as const;
 
 export interface Choices {
   /** Services to use as they are; null: private ones. */

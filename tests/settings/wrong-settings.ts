@@ -264,6 +264,16 @@ export const AGENT: readonly WrongSetting[] = [
     says: 'WRENN_NETWORK_POOL "many" is no integer from 0 to 256',
   },
   {
+    setting: "WRENN_BOOT_TIMEOUT_SEC",
+    value: "never",
+    says: 'WRENN_BOOT_TIMEOUT_SEC "never" is no integer from 10 to 3600',
+  },
+  {
+    setting: "WRENN_UID_BASE",
+    value: "3000000000",
+    says: 'WRENN_UID_BASE "3000000000" is no integer from 65536 to 2147287040',
+  },
+  {
     setting: "WRENN_METRICS_TOKEN",
     value: "hidden",
     says: "WRENN_METRICS_TOKEN must have at least 16 characters",
