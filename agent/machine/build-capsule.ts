@@ -164,7 +164,8 @@ async function startVmm(
     vcpus: spec.vcpus,
     memoryMib: spec.memoryMib,
     kernel: parts.guestKernel,
-    cmdlineExtra: [`wrenn.capsule=${spec.id}`, `wrenn.template=${spec.templateId}`],
+    // No names: a restored guest would go on showing those of the one that was booted.
+    cmdlineExtra: [],
     rootDisk: disk,
     netns: slot.netns,
     tap: slot.tap,
