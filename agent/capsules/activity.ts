@@ -52,11 +52,12 @@ export class ActivityClock {
     this.#unsaved.delete(id);
   }
 
-  /** What has changed since the last call. */
-  takeUnsaved(): ReadonlyMap<string, Date> {
+  /** Has what changed since the last time written; if that throws, it is written the next time. */
+  save(write: (times: ReadonlyMap<string, Date>) => void): void {
     const ids = new Set([...this.#unsaved, ...this.#holds.keys()]);
+    if (ids.size === 0) return;
+    write(new Map([...ids].map((id) => [id, this.lastActiveAt(id)])));
     this.#unsaved.clear();
-    return new Map([...ids].map((id) => [id, this.lastActiveAt(id)]));
   }
 
   #touch(id: string): void {

@@ -208,14 +208,17 @@ export class Capsules {
 
   /**
    * Writes the activity clock to the journal, and what it could not take before, and drops outcomes too old to
-   * matter. Throws what the journal throws.
+   * matter. Never throws: what the journal cannot take is logged, and tried again with the next flush.
    */
   flush(): void {
-    this.#states.catchUp();
-    const unsaved = this.#activity.takeUnsaved();
-    if (unsaved.size > 0) this.#parts.journal.saveActivity(unsaved);
-    const now = this.#parts.now().getTime();
-    this.#parts.journal.forgetOutcomes(new Date(now - OUTCOMES_KEPT_MS));
+    const { journal, log, now } = this.#parts;
+    try {
+      this.#states.catchUp();
+      this.#activity.save((times) => journal.saveActivity(times));
+      journal.forgetOutcomes(new Date(now().getTime() - OUTCOMES_KEPT_MS));
+    } catch (error) {
+      log.error("flush.failed", { error });
+    }
   }
 
   /** Refuses creates from now on and begins to undo those under way. */

@@ -78,15 +78,10 @@ export class CapsuleMetrics implements Disposable {
   async sample(): Promise<void> {
     if (this.#isSampling) return;
     this.#isSampling = true;
-    const running = this.#deps.running();
-    this.#forgetOthers(running);
-    // One after the other: creates wait for the same disk and the same workers.
-    for (const capsule of running) {
-      try {
-        await this.#measure(capsule);
-      } catch (error) {
-        this.#tell(capsule.id, error);
-      }
+    try {
+      await this.#sampleAll(this.#deps.running());
+    } catch (error) {
+      this.#deps.log.warn("metrics.pass-failed", { error });
     }
     this.#isSampling = false;
   }
@@ -123,6 +118,18 @@ export class CapsuleMetrics implements Disposable {
     if (!this.#deps.running().some((capsule) => capsule.id === id)) return;
     measured.hasFailed = true;
     this.#deps.log.warn("metrics.failed", { capsule: id, error });
+  }
+
+  async #sampleAll(running: readonly RunningVmm[]): Promise<void> {
+    this.#forgetOthers(running);
+    // One after the other: creates wait for the same disk and the same workers.
+    for (const capsule of running) {
+      try {
+        await this.#measure(capsule);
+      } catch (error) {
+        this.#tell(capsule.id, error);
+      }
+    }
   }
 
   async #measure(capsule: RunningVmm): Promise<void> {
