@@ -14,6 +14,11 @@ export const TOKEN_BYTES_MAX = 512;
 export const BOOT_TIMEOUT_MS = { kvm: 30_000, tcg: 180_000 } as const;
 /** Between looks whether envd is up. A refused connection costs an emulated guest a millisecond of its boot. */
 export const BOOT_POLL_MS = { kvm: 5, tcg: 40 } as const;
+/**
+ * How long a create or resume keeps others from booting: longer than a boot on a busy host. A guest that is not up
+ * by then, as one of a broken template, waits on without a permit.
+ */
+export const BOOT_PERMIT_MS = { kvm: 5_000, tcg: 20_000 } as const;
 /** Creates waiting for a boot slot; more than this is a host that should not have been chosen. */
 export const BOOTS_QUEUED_MAX = 256;
 /** Capsules removed at once: bounded by netlink and the disk. */

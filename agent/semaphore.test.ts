@@ -41,3 +41,36 @@ test("more than the bound are refused at once", async () => {
 
   expect(queue.acquire(NEVER)).rejects.toThrow("full");
 });
+
+test("a party with many requests makes its own wait, not those of others", async () => {
+  const queue = new Semaphore({ atOnceMax: 2, queuedMax: 8, refusal: "full" });
+  const order: string[] = [];
+  const enter = async (party: string) => {
+    const permit = await queue.acquire(NEVER, party);
+    order.push(party);
+    return permit;
+  };
+  const many = [enter("many"), enter("many"), enter("many"), enter("many")];
+  const few = enter("few");
+
+  (await many[0])?.[Symbol.dispose]();
+  await few;
+  expect(order).toEqual(["many", "many", "few"]);
+  (await many[1])?.[Symbol.dispose]();
+  await many[2];
+
+  expect(order).toEqual(["many", "many", "few", "many"]);
+});
+
+test("a permit that is held for too long is given back, once", async () => {
+  const queue = new Semaphore({ atOnceMax: 1, queuedMax: 8, refusal: "full", heldMsMax: 5 });
+  const first = await queue.acquire(NEVER, "hangs");
+
+  const second = await queue.acquire(NEVER, "waits");
+  first[Symbol.dispose]();
+
+  const third = queue.acquire(NEVER, "next");
+  expect(await Promise.race([third.then(() => "at once"), "waits"])).toBe("waits");
+  second[Symbol.dispose]();
+  (await third)[Symbol.dispose]();
+});

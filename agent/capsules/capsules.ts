@@ -9,7 +9,7 @@ import type { Guest } from "../guest/guest.ts";
 import type { CapsuleSpec } from "../journal/capsule-spec.ts";
 import type { CapsuleRow } from "../journal/journal.ts";
 import { isHeldByVmm } from "../journal/pause-record.ts";
-import { BOOTS_QUEUED_MAX, OUTCOMES_KEPT_MS } from "../limits.ts";
+import { BOOT_PERMIT_MS, BOOTS_QUEUED_MAX, OUTCOMES_KEPT_MS } from "../limits.ts";
 import { assertMemory } from "../machine/available-memory.ts";
 import { type CapsuleSource, connectGuest } from "../machine/build-capsule.ts";
 import type { HostParts } from "../machine/host-parts.ts";
@@ -67,6 +67,7 @@ export class Capsules {
       atOnceMax: options.bootsAtOnceMax,
       queuedMax: BOOTS_QUEUED_MAX,
       refusal: "Too many capsules wait for their start",
+      heldMsMax: BOOT_PERMIT_MS[parts.vmm.accel],
     });
     this.#states = new CapsuleStates(parts.journal, parts.log);
     const shared = { states: this.#states, boots: this.#boots };

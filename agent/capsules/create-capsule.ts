@@ -51,7 +51,7 @@ export async function createCapsule(
   const sinceStart = () => Math.round(performance.now() - startedAt);
   let origin = "";
   try {
-    using _permit = await options.boots.acquire(signal);
+    using _permit = await options.boots.acquire(signal, capsule.spec.teamId);
     capsule.progress.timings.queued_ms = sinceStart();
     origin = await build(parts, capsule, options);
     // Nothing is awaited from here on: a destroy comes before this line or finds the capsule running.

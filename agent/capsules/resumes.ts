@@ -154,7 +154,7 @@ export class Resumes {
       await this.#seals.stop(capsule);
       await this.#seals.free(capsule);
       await this.#keepLeftOver(spec.id);
-      using _permit = await this.#boots.acquire(signal);
+      using _permit = await this.#boots.acquire(signal, spec.teamId);
       const sources = resumeSources(this.#parts, capsule.spec, { from, pause });
       source = await this.#start(attempt, { sources, isDoubted });
       // Nothing is awaited from here on: a destroy comes before this line or finds it running.
