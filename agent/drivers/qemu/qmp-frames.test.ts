@@ -1,18 +1,25 @@
 // A VMM that its guest has taken over may send anything: each case must end in a VmmError, in bounded
 // memory, and never in a frame that means something else.
 import { describe, expect, test } from "bun:test";
+import { setImmediate } from "node:timers/promises";
+import { longestPauseMs, PAUSE_MS_MAX } from "../../../tests/harness/longest-pause.ts";
 import { VmmError } from "../../vmm/vmm.ts";
 import { parseFrame, QmpFrames } from "./qmp-frames.ts";
 
+/** What Bun reads of a socket at once. */
+const SOCKET_BYTES = 512 * 1024;
+
+/** What the bytes complete. */
+const push = (frames: QmpFrames, some: Uint8Array) => [...frames.push(some)];
 const bytes = (text: string) => new TextEncoder().encode(text);
 
 describe("QmpFrames", () => {
   test("finds frames however they are cut", () => {
     const text = '{"QMP":{"version":{}}}\r\n{"return":{"a":"ü"},"id":1}\r\n\r\n{"event":"STOP"}\n';
-    const whole = new QmpFrames().push(bytes(text));
+    const whole = push(new QmpFrames(), bytes(text));
 
     const frames = new QmpFrames();
-    const single = [...bytes(text)].flatMap((byte) => frames.push(Uint8Array.of(byte)));
+    const single = [...bytes(text)].flatMap((byte) => push(frames, Uint8Array.of(byte)));
 
     expect(single).toEqual(whole);
     expect(whole).toEqual([
@@ -25,10 +32,10 @@ describe("QmpFrames", () => {
   test("keeps its own copy of what the socket may overwrite", () => {
     const frames = new QmpFrames();
     const shared = bytes('{"return":');
-    frames.push(shared);
+    push(frames, shared);
     shared.fill(0x20);
 
-    expect(frames.push(bytes('7,"id":1}\n'))).toEqual([{ kind: "result", id: 1, value: 7 }]);
+    expect(push(frames, bytes('7,"id":1}\n'))).toEqual([{ kind: "result", id: 1, value: 7 }]);
   });
 
   test("refuses a message that does not end", () => {
@@ -36,15 +43,46 @@ describe("QmpFrames", () => {
     const chunk = new Uint8Array(64 * 1024).fill(0x20);
 
     expect(() => {
-      for (let i = 0; i < 5; i++) frames.push(chunk);
+      for (let i = 0; i < 5; i++) push(frames, chunk);
     }).toThrow("longer than 262144 bytes");
   });
 
   test("holds many small parts in bounded time", () => {
     const frames = new QmpFrames();
-    for (let i = 0; i < 200_000; i++) frames.push(bytes(" "));
+    for (let i = 0; i < 200_000; i++) push(frames, bytes(" "));
 
-    expect(frames.push(bytes('{"return":1,"id":1}\n'))).toHaveLength(1);
+    expect(push(frames, bytes('{"return":1,"id":1}\n'))).toHaveLength(1);
+  });
+});
+
+describe("a mebibyte of", () => {
+  const fill = (text: string) => bytes(text.repeat(Math.floor(2 ** 20 / text.length)));
+
+  test.each([
+    ["empty lines", fill("\n")],
+    ["events", fill('{"event":""}\n')],
+    ["answers", fill('{"return":1,"id":1}\n')],
+    ["answers of many values", fill(`{"return":[${"{},".repeat(50_000)}1],"id":1}\n`)],
+    ["arrays in arrays", fill(`{"return":${"[".repeat(130_000)}${"]".repeat(130_000)},"id":1}\n`)],
+    ["one message", fill(" ")],
+  ])("%s holds nobody up", async (_, flood) => {
+    const pauseMs = await longestPauseMs(async () => {
+      const frames = new QmpFrames();
+      for (let at = 0; at < flood.length; at += SOCKET_BYTES) {
+        try {
+          // An answer that nobody asked for ends the connection.
+          for (const { kind } of frames.push(flood.subarray(at, at + SOCKET_BYTES))) {
+            if (kind !== "event") return;
+          }
+        } catch (error) {
+          expect(error).toBeInstanceOf(VmmError);
+          return;
+        }
+        await setImmediate();
+      }
+    });
+
+    expect(pauseMs).toBeLessThan(PAUSE_MS_MAX);
   });
 });
 

@@ -6,6 +6,8 @@ import { VmmError } from "../../vmm/vmm.ts";
 // The longest honest answer to what we ask is some hundred bytes.
 const FRAME_BYTES_MAX = 256 * 1024;
 const ERROR_TEXT_MAX = 500;
+/** Lines that come at once; QEMU sends some for each command, and more only from a guest that has it. */
+const LINES_AT_ONCE_MAX = 1_000;
 
 export type QmpFrame =
   | { readonly kind: "greeting" }
@@ -17,20 +19,23 @@ export class QmpFrames {
   #pending: Uint8Array[] = [];
   #pendingBytes = 0;
 
-  /** The frames that these bytes complete. Throws VmmError on anything that is not QMP. */
-  push(bytes: Uint8Array): QmpFrame[] {
-    const frames: QmpFrame[] = [];
+  /**
+   * The frames that these bytes complete, one after the other: nothing is read behind one that ends the
+   * connection. Throws VmmError on anything that is not QMP.
+   */
+  *push(bytes: Uint8Array): Generator<QmpFrame> {
     let rest = bytes;
+    let lines = 0;
     for (let end = rest.indexOf(0x0a); end >= 0; end = rest.indexOf(0x0a)) {
+      if (++lines > LINES_AT_ONCE_MAX) throw new VmmError("QMP: too many messages at once");
       this.#append(rest.subarray(0, end));
       const line = Buffer.concat(this.#pending).toString("utf8").trim();
       this.#pending = [];
       this.#pendingBytes = 0;
-      if (line !== "") frames.push(parseFrame(line));
+      if (line !== "") yield parseFrame(line);
       rest = rest.subarray(end + 1);
     }
     this.#append(rest);
-    return frames;
   }
 
   #append(bytes: Uint8Array): void {
