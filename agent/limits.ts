@@ -29,10 +29,17 @@ export const HOST_MEMORY_RESERVE_MIB = 512;
 // What a hostile guest can make the agent hold or wait for.
 /** Bytes kept of each of stdout and stderr; the command is killed when it prints more. */
 export const OUTPUT_BYTES_MAX = 32 * MIB;
-/** One message of a stream; envd sends at most 32 KiB of output in one. */
-export const STREAM_MESSAGE_BYTES_MAX = MIB;
-/** One unary answer; some 60,000 directory entries. */
-export const UNARY_ANSWER_BYTES_MAX = 16 * MIB;
+/** One message of a stream; envd sends at most 64 KiB of output in one. */
+export const STREAM_MESSAGE_BYTES_MAX = 256 * 1024;
+/** One message to a guest: a command line with its variables, or a piece of input. */
+export const GUEST_REQUEST_BYTES_MAX = 16 * MIB;
+/** One unary answer but a list: an entry, a process, or nothing. */
+export const UNARY_ANSWER_BYTES_MAX = 64 * 1024;
+/** One list of directory entries or processes, and in one go what both programs handle in 50 ms. */
+export const LIST_ANSWER_BYTES_MAX = 16 * MIB;
+export const LIST_ITEMS_MAX = 20_000;
+/** A process with the longest command line that Linux takes. */
+export const LIST_ITEM_BYTES_MAX = 3 * MIB;
 /** Bodies of /init, /health and of errors. */
 export const SMALL_ANSWER_BYTES_MAX = 64 * 1024;
 /** A unary call to envd, and the time in which a stream must start. */

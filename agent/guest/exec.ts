@@ -14,6 +14,7 @@ import { GUEST_CALL_TIMEOUT_MS, KILL_GRACE_MS, OUTPUT_BYTES_MAX } from "../limit
 import { asUser, type Guest } from "./guest.ts";
 import { guestError } from "./guest-errors.ts";
 import { OutputBuffer } from "./output-buffer.ts";
+import { listProcesses } from "./processes.ts";
 
 const GONE_POLL_MS = 10;
 
@@ -177,10 +178,10 @@ class ForegroundCommand {
 
   /** envd answers at the deadline; its kill takes effect a moment later. */
   async #awaitGone(pid: number): Promise<void> {
-    const signal = this.#guest.signal(KILL_GRACE_MS);
+    const until = performance.now() + KILL_GRACE_MS;
     try {
-      for (;;) {
-        const { processes } = await this.#guest.processes.list({}, { signal });
+      for (let leftMs = KILL_GRACE_MS; leftMs > 0; leftMs = until - performance.now()) {
+        const processes = await listProcesses(this.#guest, Math.ceil(leftMs));
         if (!processes.some((process) => process.pid === pid)) return;
         await Bun.sleep(GONE_POLL_MS);
       }

@@ -1,6 +1,11 @@
 // Files of a guest. The control plane acts as root, like the system this one is compatible with.
 
-import { type EntryInfo, FileType } from "../../proto/gen/envd/filesystem_pb.js";
+import {
+  type EntryInfo,
+  EntryInfoSchema,
+  Filesystem,
+  FileType,
+} from "../../proto/gen/envd/filesystem_pb.js";
 import { AgentError } from "../errors.ts";
 import {
   FILE_BYTES_MAX,
@@ -12,6 +17,7 @@ import type { Guest } from "./guest.ts";
 import { guestError, guestHttpError } from "./guest-errors.ts";
 import { badAnswer, readChunks, readText } from "./guest-http.ts";
 import { IdleTimer } from "./idle-timer.ts";
+import { callForList } from "./list-call.ts";
 
 const USER = "root";
 const ABOUT_FILE = { subject: "file", user: USER } as const;
@@ -77,10 +83,14 @@ export async function* readFile(guest: Guest, path: string): AsyncGenerator<Uint
   }
 }
 
-/** Entries up to `depth` levels down. Throws AgentError: not_found, invalid_argument (no directory). */
+/**
+ * Entries up to `depth` levels down. Throws AgentError: not_found, invalid_argument (no directory),
+ * resource_exhausted (too many).
+ */
 export async function listDir(guest: Guest, path: string, depth: number): Promise<EntryInfo[]> {
-  const { entries } = await guest.call(ABOUT_FILE, (o) => guest.files.listDir({ path, depth }, o));
-  return entries;
+  const { listDir: method } = Filesystem.method;
+  const request = { path, depth };
+  return await callForList(guest, ABOUT_FILE, { method, request, item: EntryInfoSchema });
 }
 
 /** Makes the directory and its parents. Throws AgentError: already_exists. */

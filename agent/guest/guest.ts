@@ -1,7 +1,7 @@
 // The agent's connection to one guest: what it may call, with which token, until when.
 
 import { randomBytes } from "node:crypto";
-import { type CallOptions, type Client, createClient } from "@connectrpc/connect";
+import { type Client, createClient } from "@connectrpc/connect";
 import { createTransport } from "@connectrpc/connect/protocol-connect";
 import { Filesystem } from "../../proto/gen/envd/filesystem_pb.js";
 import { Process } from "../../proto/gen/envd/process_pb.js";
@@ -10,6 +10,7 @@ import {
   ENTROPY_BYTES,
   FREEZE_WAIT_MS,
   GUEST_CALL_TIMEOUT_MS,
+  GUEST_REQUEST_BYTES_MAX,
   INPUTS_PER_CAPSULE_MAX,
   SMALL_ANSWER_BYTES_MAX,
   STREAM_MESSAGE_BYTES_MAX,
@@ -34,6 +35,11 @@ export interface GuestOptions {
   readonly budget: StreamBudget;
   /** Told how each short call ended: `ok` or the code of its error. */
   readonly observe?: (outcome: string) => void;
+}
+
+export interface GuestCallOptions {
+  readonly signal: AbortSignal;
+  readonly headers: Record<string, string>;
 }
 
 /** What envd learns when it is up. */
@@ -149,7 +155,7 @@ export class Guest {
   /** Runs one unary call with its time limit; what it throws becomes an AgentError. */
   async call<T>(
     about: Omit<GuestCall, "closed">,
-    run: (options: CallOptions) => Promise<T>,
+    run: (options: GuestCallOptions) => Promise<T>,
     timeoutMs = GUEST_CALL_TIMEOUT_MS,
   ): Promise<T> {
     const headers = about.user === undefined ? {} : asUser(about.user);
@@ -283,7 +289,7 @@ export class Guest {
       sendCompression: null,
       compressMinBytes: 0,
       readMaxBytes,
-      writeMaxBytes: UNARY_ANSWER_BYTES_MAX,
+      writeMaxBytes: GUEST_REQUEST_BYTES_MAX,
     });
   }
 }

@@ -3,11 +3,15 @@
 
 import { afterEach, beforeEach, describe, expect, test } from "bun:test";
 import { create, toBinary } from "@bufbuild/protobuf";
+import { BinaryWriter, WireType } from "@bufbuild/protobuf/wire";
+import { EntryInfoSchema } from "../../proto/gen/envd/filesystem_pb.js";
 import { StartResponseSchema } from "../../proto/gen/envd/process_pb.js";
+import { longestPauseMs, PAUSE_MS_MAX } from "../../tests/harness/longest-pause.ts";
 import { AgentError } from "../errors.ts";
 import {
   GUEST_CALL_TIMEOUT_MS,
   KILL_GRACE_MS,
+  LIST_ITEMS_MAX,
   STREAM_MESSAGE_BYTES_MAX,
   STREAMS_PER_CAPSULE_MAX,
 } from "../limits.ts";
@@ -294,6 +298,59 @@ describe("an answer without end", () => {
     },
     30_000,
   );
+});
+
+describe("a mebibyte of", () => {
+  const fill = (bytes: Uint8Array, size = 2 ** 20) => {
+    return Buffer.concat(Array(Math.floor(size / bytes.length)).fill(bytes));
+  };
+  /** Of what takes seconds by the mebibyte, in slices that are as long here. */
+  const SOME = 2 ** 17;
+  const answer = (body: Uint8Array) =>
+    http("200 OK", ["Content-Type: application/proto", `Content-Length: ${body.length}`], body);
+  /** Field 1 with a field of its own that holds the rest. */
+  const within = (body: Uint8Array) => {
+    const writer = new BinaryWriter().tag(1, WireType.LengthDelimited).bytes(body);
+    return writer.finish();
+  };
+
+  test.each<[string, Uint8Array]>([
+    ["empty entries", fill(Buffer.from([0x0a, 0]))],
+    ["entries with short names", fill(Buffer.from([0x0a, 3, 0x0a, 1, 0x61]))],
+    ["unknown fields", fill(Buffer.from([0x78, 1]))],
+    ["groups in groups", fill(Buffer.from([0x7b]))],
+    ["what ends in the middle", within(Buffer.alloc(2 ** 20)).subarray(0, 2 ** 20)],
+  ])("%s instead of a list holds nobody up", async (_, body) => {
+    reply = endWith(answer(body));
+
+    const pauseMs = await longestPauseMs(() => listDir(guest, "/x", 1).catch(() => {}));
+
+    expect(pauseMs).toBeLessThan(PAUSE_MS_MAX);
+  });
+
+  test.each<[string, Uint8Array]>([
+    ["empty envelopes", fill(new Uint8Array(5), SOME)],
+    ["keepalives", fill(envelope(0, Buffer.from([0x0a, 0x02, 0x22, 0x00])), SOME)],
+    ["unknown fields", fill(envelope(0, fill(Buffer.from([0x78, 1])).subarray(0, 200_000)))],
+    ["empty events", fill(envelope(0, fill(Buffer.from([0x0a, 0])).subarray(0, 200_000)))],
+  ])("%s of a command holds nobody up", async (_, body) => {
+    reply = endWith(stream(Buffer.concat([startEvent(5), body])));
+
+    const pauseMs = await longestPauseMs(() => run(1_000).catch(() => {}));
+
+    expect(pauseMs).toBeLessThan(PAUSE_MS_MAX);
+  });
+});
+
+test("more entries than a list may have are told", async () => {
+  const entry = toBinary(EntryInfoSchema, create(EntryInfoSchema, { name: "a", path: "/a" }));
+  const writer = new BinaryWriter();
+  for (let i = 0; i <= LIST_ITEMS_MAX; i++) writer.tag(1, WireType.LengthDelimited).bytes(entry);
+  const body = writer.finish();
+  const headers = ["Content-Type: application/proto", `Content-Length: ${body.length}`];
+  reply = endWith(http("200 OK", headers, body));
+
+  expect(await failure(listDir(guest, "/x", 1))).toBe("resource_exhausted file");
 });
 
 test("an error that is no JSON or no text is an unavailable guest", async () => {

@@ -1,8 +1,9 @@
 // The processes that envd started in a guest: list them, kill them.
 
-import { Signal } from "../../proto/gen/envd/process_pb.js";
-import { KILL_GRACE_MS } from "../limits.ts";
+import { Process, ProcessInfoSchema, Signal } from "../../proto/gen/envd/process_pb.js";
+import { GUEST_CALL_TIMEOUT_MS, KILL_GRACE_MS } from "../limits.ts";
 import type { Guest } from "./guest.ts";
+import { callForList } from "./list-call.ts";
 
 export type ProcessRef =
   | { readonly case: "pid"; readonly value: number }
@@ -16,10 +17,13 @@ export interface GuestProcess {
 }
 
 /** What runs now. Throws AgentError. */
-export async function listProcesses(guest: Guest): Promise<GuestProcess[]> {
-  const { processes } = await guest.call({ subject: "process" }, (o) =>
-    guest.processes.list({}, o),
-  );
+export async function listProcesses(
+  guest: Guest,
+  timeoutMs: number = GUEST_CALL_TIMEOUT_MS,
+): Promise<GuestProcess[]> {
+  const { list: method } = Process.method;
+  const call = { method, request: {}, item: ProcessInfoSchema, timeoutMs };
+  const processes = await callForList(guest, { subject: "process" }, call);
   return processes.map(({ pid, tag, config }) => ({
     pid,
     tag: tag ?? "",
