@@ -51,6 +51,9 @@ test.each([
   ["another coding", ["POST / HTTP/1.1", "Host: x", "Transfer-Encoding: gzip, chunked"]],
   ["a coding that is none", ["POST / HTTP/1.1", "Host: x", "Transfer-Encoding: xchunked"]],
   ["chunks in HTTP/1.0", ["POST / HTTP/1.0", "Host: x", "Transfer-Encoding: chunked"]],
+  ["a length behind a vertical tab", ["POST / HTTP/1.1", "Host: x", "Content-Length: \v5"]],
+  ["a length before a no-break space", ["POST / HTTP/1.1", "Host: x", "Content-Length: 5\xa0"]],
+  ["a coding behind a form feed", ["POST / HTTP/1.1", "Host: x", "Transfer-Encoding: \fchunked"]],
   ["too many headers", ["GET / HTTP/1.1", "Host: x", ...Array(300).fill("A: b")]],
 ])("a request with %s is refused", (_, lines) => {
   expect(() => request(...lines)).toThrow(MalformedHttp);

@@ -138,7 +138,7 @@ export function connectionTokens(headers: readonly Header[]): ReadonlySet<string
   if (options.length > CONNECTION_OPTIONS_MAX) {
     throw new MalformedHttp("The Connection header has too many options");
   }
-  return new Set(options.map((option) => option.trim()));
+  return new Set(options.map(withoutBlanks));
 }
 
 const NO_TOKENS: ReadonlySet<string> = new Set();
@@ -150,13 +150,26 @@ function parseHeaders(lines: readonly string[]): Header[] {
     const line = lines[i] ?? "";
     const colon = line.indexOf(":");
     const name = line.slice(0, Math.max(0, colon));
-    const value = line.slice(colon + 1).trim();
+    const value = withoutBlanks(line.slice(colon + 1));
     if (!TOKEN.test(name) || BAD_VALUE.test(value)) {
       throw new MalformedHttp("A header is malformed");
     }
     headers.push({ name, key: name.toLowerCase(), value });
   }
   return headers;
+}
+
+/** Blanks are spaces and tabs (RFC 9110, 5.6.3); what else JavaScript trims is part of a value, or forbidden. */
+function withoutBlanks(text: string): string {
+  let start = 0;
+  let end = text.length;
+  while (start < end && isBlank(text, start)) start += 1;
+  while (start < end && isBlank(text, end - 1)) end -= 1;
+  return text.slice(start, end);
+}
+
+function isBlank(text: string, at: number): boolean {
+  return text[at] === " " || text[at] === "\t";
 }
 
 /** Path and query; an absolute target also names the host, which then counts instead of Host. */

@@ -71,7 +71,7 @@ export async function* readMultipart(
 async function isFollowedByPart(input: Input, malformed: Malformed): Promise<boolean> {
   if ((await input.peek(2)) === "--") return false;
   const padding = await input.line(PADDING_BYTES_MAX);
-  if (padding === null || padding.toString("latin1").trim() !== "") {
+  if (padding === null || !/^[ \t]*$/.test(padding.toString("latin1"))) {
     throw malformed("a delimiter is followed by other text");
   }
   return true;
