@@ -10,6 +10,14 @@ export async function sync(path: string): Promise<void> {
   await file.sync();
 }
 
+/** All that a file holds. Throws a RangeError when that is more than `bytesMax`, and reads none of it then. */
+export async function readWhole(path: string, bytesMax: number): Promise<Buffer> {
+  await using file = await open(path, "r");
+  const { size } = await file.stat();
+  if (size > bytesMax) throw new RangeError(`${path} has ${size} bytes, more than ${bytesMax}`);
+  return await file.readFile();
+}
+
 /** An empty directory, whatever was there. */
 export async function makeAnew(directory: string): Promise<void> {
   await rm(directory, { recursive: true, force: true });

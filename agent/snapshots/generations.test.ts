@@ -1,7 +1,17 @@
 // The directories of generations, made of real memory of a mebibyte: no VMM, no privilege.
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
-import { mkdir, mkdtemp, open, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
+import {
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  readFile,
+  rm,
+  stat,
+  truncate,
+  writeFile,
+} from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Kernel } from "../native/kernel.ts";
@@ -73,6 +83,27 @@ async function flip(path: string, at: number): Promise<void> {
 }
 
 describe("a generation", () => {
+  test("with a device state beyond all bounds is not complete, and nobody reads it", async () => {
+    const own = new CapsuleDir(dir, "cl-endless");
+    const number = await own.begin();
+    const directory = own.unfinished;
+    await writeFile(join(dir, "ram"), Buffer.alloc(MIB));
+    await writeFile(join(directory, DISK), "disk");
+    await writeFile(join(directory, DEVICE_STATE), "");
+    await truncate(join(directory, DEVICE_STATE), 64 * 1024 * MIB);
+    const id = crypto.randomUUID();
+    const target = { directory, parentHeader: "", layerDirectories: [], id };
+    await kernel.memory.sealFile(join(dir, "ram"), MIB, target);
+
+    const completing = generations.complete(directory, own.generation(number), {
+      ...{ capsuleId: "cl-endless", generation: number, buildId: id },
+      ...{ pausedAt: "2026-11-22T12:00:00.000Z", guestKernel: "6.1.0" },
+      shape: { vcpus: 1, memoryMib: 1 },
+    });
+
+    expect(String(await failureOf(completing))).toContain("device-state has 68719476736 bytes");
+  });
+
   test("is found whole as it was made, and again", async () => {
     const made = await make();
 

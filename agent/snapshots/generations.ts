@@ -15,7 +15,7 @@
  */
 
 import { existsSync } from "node:fs";
-import { copyFile, readFile, stat } from "node:fs/promises";
+import { copyFile, stat } from "node:fs/promises";
 import { join } from "node:path";
 import { Failpoints } from "../failpoints.ts";
 import { WORKING_SET } from "../memory/pager.ts";
@@ -32,6 +32,7 @@ import {
   linkFiles,
   makeAnew,
   PARTIAL_SUFFIX,
+  readWhole,
   removeDirectory,
   renameDurably,
   sync,
@@ -206,7 +207,8 @@ async function toGeneration(directory: string): Promise<Generation> {
 }
 
 async function describe(directory: string, name: string): Promise<Manifest["files"][number]> {
-  const bytes = await readFile(join(directory, name));
+  // A VMM that was taken over writes its state as long as it likes.
+  const bytes = await readWhole(join(directory, name), STATE_BYTES_MAX);
   return { name, sizeBytes: bytes.length, sha256: hash(bytes) };
 }
 
@@ -221,7 +223,8 @@ async function checkFile(directory: string, file: Manifest["files"][number]): Pr
   }
   // What the header says of itself is checked where it is read.
   if (file.name === MEMORY_HEADER) return;
-  if (hash(await readFile(path)) !== file.sha256) throw new Error(`${file.name} was changed`);
+  const bytes = await readWhole(path, STATE_BYTES_MAX);
+  if (hash(bytes) !== file.sha256) throw new Error(`${file.name} was changed`);
 }
 
 function hash(bytes: Uint8Array): string {

@@ -1,11 +1,12 @@
 // What a generation's directory says about itself: what it holds and what can run it.
 
-import { readFile, writeFile } from "node:fs/promises";
+import { writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Static, Type } from "@sinclair/typebox";
 import { Value } from "@sinclair/typebox/value";
 import { hasCode } from "../native/syscall-error.ts";
 import { SavedDisk } from "../rootfs/saved-disk.ts";
+import { readWhole } from "./durable-files.ts";
 import { SnapshotError } from "./snapshot-error.ts";
 
 export const MANIFEST = "manifest.json";
@@ -59,13 +60,13 @@ export async function writeManifest(directory: string, manifest: Manifest): Prom
 /** Throws SnapshotError: not_found if the directory has none, damaged if it is not whole. */
 export async function readManifest(directory: string): Promise<Manifest> {
   const path = join(directory, MANIFEST);
-  const text = await readFile(path, "utf8").catch((cause: unknown) => {
+  const bytes = await readWhole(path, MANIFEST_BYTES_MAX).catch((cause: unknown) => {
+    if (cause instanceof RangeError) throw damaged(path, cause);
     if (!hasCode(cause, "ENOENT", "ENOTDIR")) throw cause;
     throw new SnapshotError("not_found", `${directory} has no manifest`, { cause });
   });
   try {
-    if (text.length > MANIFEST_BYTES_MAX) throw new Error("too long");
-    const parsed: unknown = JSON.parse(text);
+    const parsed: unknown = JSON.parse(bytes.toString("utf8"));
     if (typeof parsed !== "object" || parsed === null) throw new Error("not an object");
     const manifest = "manifest" in parsed ? parsed.manifest : undefined;
     const sha256 = "sha256" in parsed ? parsed.sha256 : undefined;
@@ -73,8 +74,12 @@ export async function readManifest(directory: string): Promise<Manifest> {
     if (hashText(JSON.stringify(manifest) ?? "") !== sha256) throw new Error("wrong checksum");
     return Value.Parse(Manifest, manifest);
   } catch (cause) {
-    throw new SnapshotError("damaged", `${path} is torn or was changed: ${cause}`, { cause });
+    throw damaged(path, cause);
   }
+}
+
+function damaged(path: string, cause: unknown): SnapshotError {
+  return new SnapshotError("damaged", `${path} is torn or was changed: ${cause}`, { cause });
 }
 
 function hashText(text: string): string {

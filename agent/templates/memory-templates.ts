@@ -2,7 +2,7 @@
 // images do, images/teams/<team>/<template>/: `memory` is the generation, memory.json what else a start
 // needs. The file is written first, so that the directory, which appears at once, is never without it.
 
-import { mkdir, readdir, readFile, rename, rm, rmdir, stat, writeFile } from "node:fs/promises";
+import { mkdir, readdir, rename, rm, rmdir, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type Static, Type } from "@sinclair/typebox";
 import { Value } from "@sinclair/typebox/value";
@@ -10,12 +10,14 @@ import { encodeUuid } from "../../proto/ids.ts";
 import { AgentError } from "../errors.ts";
 import type { Failpoints } from "../failpoints.ts";
 import { hasCode } from "../native/syscall-error.ts";
-import { sweepUnfinished } from "../snapshots/durable-files.ts";
+import { readWhole, sweepUnfinished } from "../snapshots/durable-files.ts";
 import { SnapshotError } from "../snapshots/snapshot-error.ts";
 import type { Generation, Snapshots } from "../snapshots/snapshots.ts";
 
 const BLOCK_BYTES = 512;
 const FACTS = "memory.json";
+/** Some 300 bytes. */
+const FACTS_BYTES_MAX = 64 * 1024;
 
 const Facts = Type.Object({
   /** The operation that made it. */
@@ -160,11 +162,11 @@ export class MemoryTemplates {
   }
 
   async #facts(dir: string): Promise<TemplateFacts | null> {
-    const text = await readFile(join(dir, FACTS), "utf8").catch((error: unknown) => {
+    const text = await readWhole(join(dir, FACTS), FACTS_BYTES_MAX).catch((error: unknown) => {
       if (hasCode(error, "ENOENT")) return null;
       throw error;
     });
-    return text === null ? null : Value.Parse(Facts, JSON.parse(text));
+    return text === null ? null : Value.Parse(Facts, JSON.parse(text.toString("utf8")));
   }
 
   #dir({ teamId, templateId }: TemplateIds): string {
