@@ -21,8 +21,8 @@ const MODE = isMode ? process.argv[2] : "all";
 /** Emulated guests are at the mercy of whatever else the machine does; `make soak` shows what that hides. */
 const GUEST_TESTS = { attempts: MODE === "soak" ? 1 : 2 };
 
-/** Files of microVM tests at once: a guest's processor is a thread, and half of a test is waiting. */
-const VM_TEST_LANES = MODE === "soak" ? 1 : 2;
+/** Files of tests with guests at once: a guest's processor is a thread, and half of a test is waiting. */
+const GUEST_TEST_LANES = MODE === "soak" ? 1 : 2;
 
 type Kind = "unit" | "db" | "host" | "vm" | "e2e";
 
@@ -51,18 +51,23 @@ if (MODE !== "unit") {
     some("host", () => totals.suite("host", () => bunTest(files.host))),
   ]);
   await some("vm", () =>
-    withReflinks((env) =>
-      totals.suite("microVM", () =>
-        // The one that takes longest is the last by name, and must not be alone at the end.
-        inLanes(files.vm.toReversed(), (file) => bunTest([file], { ...GUEST_TESTS, env })),
-      ),
-    ),
+    withReflinks((env) => {
+      // The one that takes longest is the last by name, and must not be alone at the end.
+      const queue = files.vm.toReversed();
+      const lane = () => oneByOne(queue, (file) => bunTest([file], { ...GUEST_TESTS, env }));
+      return totals.suite("microVM", async () => sum(await inLanes(queue.length, lane)));
+    }),
   );
-  await some("e2e", () =>
-    withPlatform(totals, (env) =>
-      totals.suite("end to end", () => bunTest(files.e2e, { ...GUEST_TESTS, env })),
-    ),
-  );
+  await some("e2e", async () => {
+    // Some kill parts of the platform, or count what is left on it: each lane has one of its own.
+    const queue = [...files.e2e];
+    await inLanes(queue.length, (number) =>
+      withPlatform(totals, `${number}`, (env) => {
+        const test = (file: string) => bunTest([file], { ...GUEST_TESTS, env });
+        return totals.suite(`end to end on platform ${number}`, () => oneByOne(queue, test));
+      }),
+    );
+  });
 }
 
 process.exit(totals.close() ? 0 : 1);
@@ -96,21 +101,20 @@ async function testFiles(chosen: readonly string[]): Promise<Record<Kind, string
   };
 }
 
-/** Tests each file by itself, VM_TEST_LANES of them side by side. */
-async function inLanes(
-  files: readonly string[],
-  test: (file: string) => Promise<Counts>,
-): Promise<Counts> {
-  const waiting = [...files];
+/** As many at once as there are lanes, or files. */
+async function inLanes<T>(files: number, lane: (number: number) => Promise<T>): Promise<T[]> {
+  const lanes = Math.min(GUEST_TEST_LANES, files);
+  return await Promise.all(Array.from({ length: lanes }, (_, index) => lane(index + 1)));
+}
+
+/** Tests each file that is still in the queue when its turn comes. */
+async function oneByOne(queue: string[], test: (file: string) => Promise<Counts>): Promise<Counts> {
   const all: Counts[] = [];
-  const lane = async () => {
-    for (let file = waiting.shift(); file !== undefined; file = waiting.shift()) {
-      const startedAtMs = performance.now();
-      all.push(await test(file));
-      console.log(`    ${file}: ${secondsSince(startedAtMs)} s`);
-    }
-  };
-  await Promise.all(Array.from({ length: VM_TEST_LANES }, lane));
+  for (let file = queue.shift(); file !== undefined; file = queue.shift()) {
+    const startedAtMs = performance.now();
+    all.push(await test(file));
+    console.log(`    ${file}: ${secondsSince(startedAtMs)} s`);
+  }
   return sum(all);
 }
 

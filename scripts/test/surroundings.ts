@@ -14,7 +14,6 @@ import { NOTHING } from "./bun-test.ts";
 import type { Totals } from "./totals.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
-const E2E_HOME = join(ROOT, "build/e2e");
 
 type Body = (env: Readonly<Record<string, string>>) => Promise<void>;
 
@@ -53,30 +52,29 @@ export async function withReflinks(body: Body): Promise<void> {
  * A fresh platform of this run, as `make dev-up` makes it; then it is stopped, which must leave nothing on the
  * machine, and deleted.
  */
-export async function withPlatform(totals: Totals, body: Body): Promise<void> {
-  // Guests that the agent boots by itself, ahead of need, would be counted as left behind.
-  const choices = { ...PRIVATE, agent: { WRENN_WARM: "off" } };
-  await stopPlatform(E2E_HOME);
-  await deletePlatform(E2E_HOME);
+export async function withPlatform(totals: Totals, name: string, body: Body): Promise<void> {
+  const home = join(ROOT, `build/e2e-${name}`);
+  await stopPlatform(home);
+  await deletePlatform(home);
   let agent = { dir: "", tag: "" };
   try {
-    await totals.suite("platform starts", async () => {
-      const progress = (line: string) => console.log(`    ${line}`);
-      const { dir } = await startPlatform({ home: E2E_HOME, choices, progress });
+    await totals.suite(`platform ${name} starts`, async () => {
+      const progress = (line: string) => console.log(`    ${name}: ${line}`);
+      const { dir } = await startPlatform({ home, choices: PRIVATE, progress });
       agent = { dir: dir.agentDir, tag: await agentTag(dir.agentDir) };
       return { ...NOTHING, passed: 1 };
     });
-    await body({ DEV_DIR: E2E_HOME });
+    if (agent.tag !== "") await body({ DEV_DIR: home });
   } finally {
-    await totals.suite("platform stops and leaves nothing", async () => {
-      await stopPlatform(E2E_HOME);
+    await totals.suite(`platform ${name} stops and leaves nothing`, async () => {
+      await stopPlatform(home);
       const left = Object.values(await kernelObjects(agent.dir, agent.tag)).flat();
       const programs = await processesBelow(dirname(agent.dir));
-      console.log([...left, ...programs].map((name) => `    left behind: ${name}`).join("\n"));
+      for (const object of [...left, ...programs]) console.log(`    left behind: ${object}`);
       const isClean = agent.tag !== "" && left.length + programs.length === 0;
       return { ...NOTHING, [isClean ? "passed" : "failed"]: 1 };
     });
-    await deletePlatform(E2E_HOME);
+    await deletePlatform(home);
   }
 }
 

@@ -121,6 +121,7 @@ test(
       slotClaims: [],
       processes: [],
       files: [],
+      rows: [],
     });
     await api(baseUrl, "/health");
   },

@@ -1,11 +1,11 @@
-// POST /v1/capsules is a restore once a capsule of that image and shape has booted. Platforms of
-// tests run without warm snapshots, for what is left is counted: this file turns them on for itself.
+// POST /v1/capsules is a restore once a capsule of that image and shape has booted.
 
-import { afterAll, beforeAll, expect, test } from "bun:test";
-import { readdir } from "node:fs/promises";
+import { beforeAll, expect, test } from "bun:test";
+import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { startAgent } from "../../scripts/dev/programs.ts";
 import type { Capsule, Client } from "../harness/client.ts";
+import { journalRows } from "../harness/leaks.ts";
 import { adminClient, platform } from "../harness/platform.ts";
 import { GUEST_MS, waitFor } from "../harness/wait-for.ts";
 
@@ -18,13 +18,13 @@ let client: Client;
 
 beforeAll(async () => {
   client = await adminClient();
-  await restartAgent("off");
-  await Bun.$`rm -rf ${await warmDir()}`.quiet();
-  await restartAgent("on");
-}, TEST_TIMEOUT_MS);
-
-afterAll(async () => {
-  await restartAgent(process.env.WRENN_WARM ?? "");
+  const { agentDir } = (await platform()).dir;
+  await waitFor("the end of what the agent boots by itself", () => journalRows(agentDir), {
+    holds: (rows) => rows.length === 0,
+    timeoutMs: GUEST_MS,
+  });
+  // Of tests that ran before.
+  await rm(await warmDir(), { recursive: true, force: true });
 }, TEST_TIMEOUT_MS);
 
 test(
@@ -64,7 +64,7 @@ test(
 test(
   "a warm snapshot outlives its agent",
   async () => {
-    await restartAgent("on");
+    await restartAgent();
 
     const capsule = await client.create(SHAPES[1]);
     const source = await sourceOf(capsule);
@@ -75,16 +75,15 @@ test(
   TEST_TIMEOUT_MS,
 );
 
-async function restartAgent(warm: string): Promise<void> {
+async function restartAgent(): Promise<void> {
   const parts = await platform();
   const record = await parts.processes.running("agent");
   if (record !== null) {
     process.kill(record.pid, "SIGTERM");
     await parts.processes.ended(record, 30_000);
   }
-  const agentEnv = { ...parts.agentEnv, WRENN_WARM: warm };
   const registered = () => Promise.reject(new Error("it is registered already"));
-  await startAgent({ ...parts, agentEnv }, registered);
+  await startAgent(parts, registered);
 }
 
 async function warmDir(): Promise<string> {

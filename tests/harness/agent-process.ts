@@ -1,7 +1,6 @@
 // A real agent in a directory of its own, without a control plane: what the agent's own tests drive,
 // kill and start again.
 
-import { Database } from "bun:sqlite";
 import { closeSync, openSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -10,6 +9,7 @@ import { type AgentClient, AgentClients } from "../../cp/agents/agent-clients.ts
 import { encodeId, newId } from "../../proto/ids.ts";
 import { installGuestFiles } from "../../scripts/dev/guest-files.ts";
 import { freePort } from "../../scripts/dev/ports.ts";
+import { journalRows } from "./leaks.ts";
 import { GUEST_MS, waitFor } from "./wait-for.ts";
 
 const REPOSITORY = resolve(import.meta.dirname, "../..");
@@ -209,7 +209,7 @@ export class AgentProcess implements AsyncDisposable {
         `"wv-${tag}-`,
         /wv-\w+-\d/,
       ),
-      rows: this.#rows(),
+      rows: journalRows(this.dir),
     };
   }
 
@@ -218,15 +218,6 @@ export class AgentProcess implements AsyncDisposable {
     const glob = new Bun.Glob("{images/teams/*/*/*,warm/*.*}");
     const found = await Array.fromAsync(glob.scan({ cwd: this.dir, onlyFiles: false }));
     return found.filter((name) => !name.endsWith("/rootfs.ext4")).sort();
-  }
-
-  #rows(): string[] {
-    using journal = new Database(join(this.dir, "journal.db"), { readonly: true });
-    const rows = journal.query<{ id: string; state: string }, []>("SELECT id, state FROM capsules");
-    return rows
-      .all()
-      .map(({ id, state }) => `${id} ${state}`)
-      .sort();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -1,6 +1,8 @@
 // What one agent can leave behind on a machine, listed by name so that a difference says what it is.
 // Only its own: other platforms may run beside it.
 
+import { Database } from "bun:sqlite";
+import { existsSync } from "node:fs";
 import { readdir, readFile, readlink } from "node:fs/promises";
 import { join } from "node:path";
 
@@ -16,6 +18,8 @@ export interface KernelObjects {
   readonly processes: readonly string[];
   /** Of capsules, below the agent's directory. */
   readonly files: readonly string[];
+  /** Of the journal: capsule and state, guests that the agent boots by itself for warm snapshots included. */
+  readonly rows: readonly string[];
 }
 
 /** The short name that all kernel objects of an agent carry. */
@@ -36,7 +40,19 @@ export async function kernelObjects(agentDir: string, tag: string): Promise<Kern
     slotClaims: await claimsOf(agentDir),
     processes: await processesOf(agentDir, tag),
     files: await capsuleFiles(agentDir),
+    rows: journalRows(agentDir),
   };
+}
+
+/** Rows of the journal of the agent with that directory; none without a journal. */
+export function journalRows(agentDir: string): string[] {
+  const path = join(agentDir, "journal.db");
+  // The directory is gone when the platform's file system is unmounted.
+  if (!existsSync(path)) return [];
+  using journal = new Database(path, { readonly: true });
+  const rows = journal.query<{ id: string; state: string }, []>("SELECT id, state FROM capsules");
+  const texts = rows.all().map(({ id, state }) => `${id} ${state}`);
+  return texts.sort();
 }
 
 async function names(dir: string): Promise<string[]> {
