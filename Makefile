@@ -78,6 +78,10 @@ soak: artifacts build ## Everything with the full counts and sizes (FILES as abo
 bench: artifacts ## Measure, each figure beside its baseline in the same run (BENCH="pause fork": these only)
 	@$(SUDO) bun tests/bench/main.ts $(BENCH)
 
+.PHONY: test-host
+test-host: artifacts ## On a nested host with KVM and device-mapper (MODE=short or full, FILES=...; NATIVE=1: on this machine)
+	@$(SUDO) bun tests/host-rig/main.ts $(if $(NATIVE),native,$(or $(MODE),full)) $(FILES)
+
 .PHONY: build kernel proto migrate-up clean
 build: bootstrap ## Programs that run without the repository, into builds/
 	@$(MAKE) native && bun scripts/build.ts

@@ -1,0 +1,144 @@
+// Runs tests on a host with KVM and device-mapper that this machine emulates (machine.ts), or on this machine.
+//
+//   bun tests/host-rig/main.ts short             device-mapper and a capsule on it: what fits ten minutes
+//   bun tests/host-rig/main.ts full              the agent's host and microVM tests, too
+//   bun tests/host-rig/main.ts native [files]    the same on this machine, which must have the devices
+//   bun tests/host-rig/main.ts short <files>     these only
+//
+// A file whose host's kernel panicked is begun again, since that says nothing about it. What comes back is in
+// build/host-rig/results: a JUnit report and the output of each file, and the host's console. The exit status is
+// 1 if a test failed, 2 if the rig could not do its part.
+
+import { existsSync } from "node:fs";
+import { mkdir, rm } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { Kernel } from "../../agent/native/kernel.ts";
+import { buildHostDisk } from "./disk.ts";
+import { HostRestarted, RigError, RigMachine } from "./machine.ts";
+import { buildPayload } from "./payload.ts";
+
+const ROOT = resolve(import.meta.dirname, "../..");
+const DIR = join(ROOT, "build/host-rig");
+const RESULTS = join(DIR, "results");
+const DEVICES = ["/dev/kvm", "/dev/mapper/control", "/dev/net/tun", "/dev/loop-control"];
+/** Of a file, in a guest of a guest that may have half a processor. */
+const FILE_TIMEOUT_MS = 900_000;
+const TEST_TIMEOUT_MS = 300_000;
+/** A host that panics more often than this over one file is no host. */
+const ATTEMPTS = 3;
+
+/** What the agent is told there: a guest takes twenty times what it takes on hardware. */
+const PATIENCE = "WRENN_COW=dm WRENN_BOOT_TIMEOUT_SEC=600";
+
+type Outcome = "passed" | "failed" | "rig";
+
+const [mode = "", ...chosen] = process.argv.slice(2);
+try {
+  process.exit(await main());
+} catch (error) {
+  if (!(error instanceof RigError)) throw error;
+  console.error(`The rig failed: ${error.message}`);
+  process.exit(2);
+}
+
+async function main(): Promise<number> {
+  if (!["short", "full", "native"].includes(mode)) throw new Error("usage: short | full | native");
+  const files = await testFiles();
+  await rm(RESULTS, { recursive: true, force: true });
+  await mkdir(RESULTS, { recursive: true });
+  if (mode === "native") return runHere(files);
+
+  const disk = await buildHostDisk(DIR);
+  const payload = join(DIR, "payload.ext4");
+  await buildPayload(ROOT, payload);
+  await using kernel = await Kernel.open(join(ROOT, "build/native"));
+  const started = performance.now();
+  await using machine = await RigMachine.start({
+    ...{ dir: RESULTS, disk, payload, tscKhz: await kernel.tscKhz() },
+  });
+  console.log(`    the host is up (${seconds(started)} s)`);
+  await requireDevices(machine);
+  const outcomes: Outcome[] = [];
+  for (const file of files) outcomes.push(await runThere(machine, file));
+  return close(files, outcomes);
+}
+
+async function testFiles(): Promise<string[]> {
+  const glob = new Bun.Glob("{agent,rootfs,tests}/**/*.test.ts");
+  const all = (await Array.fromAsync(glob.scan({ cwd: ROOT }))).sort();
+  if (chosen.length > 0) return all.filter((file) => chosen.some((path) => file.startsWith(path)));
+  const dm = all.filter((file) => /\.dm\.test\.ts$/.test(file));
+  const others = all.filter((file) => /^agent\/.*\.(host|vm)\.test\.ts$/.test(file));
+  return mode === "short" ? dm : [...dm, ...others];
+}
+
+/** They fail, never skip: a host without its devices is none. */
+async function requireDevices(machine: RigMachine): Promise<void> {
+  const command = `modprobe -a kvm_amd dm_snapshot loop tun; ls ${DEVICES.join(" ")} && ls /wrenn/agent`;
+  const { status, output } = await machine.run(command, { timeoutMs: 120_000 });
+  if (status !== 0) throw new RigError(`The host lacks something: ${output}`);
+}
+
+async function runThere(machine: RigMachine, file: string): Promise<Outcome> {
+  for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
+    const startedAt = performance.now();
+    try {
+      const output = Bun.file(join(RESULTS, `${nameOf(file)}.log`)).writer();
+      const { status } = await machine.run(commandOf(file, "/wrenn", "/root"), {
+        timeoutMs: FILE_TIMEOUT_MS,
+        print: (text) => void output.write(text),
+      });
+      await output.end();
+      await machine.fetch("/root/results", RESULTS);
+      console.log(`    ${file}: ${status === 0 ? "passed" : "failed"} (${seconds(startedAt)} s)`);
+      return status === 0 ? "passed" : "failed";
+    } catch (error) {
+      if (!(error instanceof HostRestarted)) throw error;
+      console.log(`    ${file}: again, since ${error.message}`);
+      await machine.awaitHost();
+      await requireDevices(machine);
+    }
+  }
+  return "rig";
+}
+
+async function runHere(files: readonly string[]): Promise<number> {
+  const missing = DEVICES.filter((path) => !existsSync(path));
+  if (missing.length > 0) throw new RigError(`This machine has no ${missing.join(", ")}`);
+  const outcomes = files.map((file): Outcome => {
+    const command = commandOf(file, ROOT, DIR);
+    const { success } = Bun.spawnSync(["bash", "-c", command], {
+      stdio: ["ignore", "inherit", "inherit"],
+    });
+    return success ? "passed" : "failed";
+  });
+  return close(files, outcomes);
+}
+
+/** A line of bash that tests one file, in the repository at `root`; its report goes below `home`. */
+function commandOf(file: string, root: string, home: string): string {
+  const report = join(home, "results", `${nameOf(file)}.xml`);
+  return [
+    `cd ${root} && mkdir -p ${join(home, "results")}`,
+    `export PATH=$PWD/build/tools/node_modules/.bin:$PATH ${PATIENCE}`,
+    `bun test --timeout=${TEST_TIMEOUT_MS} --reporter=junit --reporter-outfile=${report} ./${file}`,
+  ].join(" && ");
+}
+
+function close(files: readonly string[], outcomes: readonly Outcome[]): number {
+  const count = (outcome: Outcome) => outcomes.filter((o) => o === outcome).length;
+  const lost = files.filter((_, i) => outcomes[i] === "rig");
+  if (lost.length > 0) console.error(`The rig did not last for ${lost.join(", ")}`);
+  // Read by others: nothing else stands on the last line.
+  console.log(`${count("passed")} passed, ${count("failed")} failed, ${lost.length} skipped`);
+  if (count("failed") > 0) return 1;
+  return lost.length > 0 ? 2 : 0;
+}
+
+function nameOf(file: string): string {
+  return file.replaceAll("/", "-").replace(/\.test\.ts$/, "");
+}
+
+function seconds(sinceMs: number): string {
+  return ((performance.now() - sinceMs) / 1000).toFixed(1);
+}

@@ -1,0 +1,45 @@
+// What the rig's host gets of this machine: the work tree as it is, with the packages it needs and what was
+// built, as a second disk that it mounts at /wrenn. Made for each run.
+
+import { existsSync } from "node:fs";
+import { mkdir, rm, truncate } from "node:fs/promises";
+import { join } from "node:path";
+import { run } from "../../rootfs/run.ts";
+
+/** Sparse: room for what tests write. */
+const SIZE_GIB = 16;
+/** What is not in git, but for the trees that images were made from. */
+const BUILT = [
+  "node_modules",
+  "build/envd",
+  "build/kernel",
+  "build/native",
+  "build/rootfs",
+  "build/tools",
+];
+
+/** @throws BuildError; the file is then unfinished. */
+export async function buildPayload(root: string, image: string): Promise<void> {
+  const tree = `${image}.tree`;
+  await rm(tree, { recursive: true, force: true });
+  await mkdir(tree, { recursive: true });
+  try {
+    const listed = await run(["git", "-C", root, "ls-files", "-z", "-co", "--exclude-standard"]);
+    // What git still lists may have been deleted.
+    const files = listed.split("\0").filter((name) => name !== "" && existsSync(join(root, name)));
+    for (let from = 0; from < files.length; from += 500) {
+      const some = files.slice(from, from + 500);
+      await run(["cp", "-a", "--parents", "-t", tree, ...some], { cwd: root });
+    }
+    const built = BUILT.filter((name) => existsSync(join(root, name)));
+    // Names only: a copy of a gigabyte takes a minute on a busy disk.
+    await run(["cp", "-al", "--parents", "-t", tree, ...built], { cwd: root });
+    await run(["find", join(tree, "build/rootfs"), "-name", "*.tar", "-delete"]);
+    await rm(image, { force: true });
+    await Bun.write(image, "");
+    await truncate(image, SIZE_GIB * 1024 ** 3);
+    await run(["mke2fs", "-q", "-F", "-t", "ext4", "-m", "0", "-L", "wrenn", "-d", tree, image]);
+  } finally {
+    await rm(tree, { recursive: true, force: true });
+  }
+}
