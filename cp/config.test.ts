@@ -19,6 +19,8 @@ test("what must be set is enough, the rest has defaults", () => {
     publicUrl: "http://localhost:8080",
     ownOrigins: new Set(["http://localhost:8080"]),
     defaultTemplate: "minimal-ubuntu",
+    defaultVcpus: 2,
+    defaultMemoryMb: 2048,
     unknownCapsules: "quarantine",
     proxyDomain: "wrenn.localhost",
     trustedProxies: [],

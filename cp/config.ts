@@ -1,5 +1,6 @@
 // Settings: the environment, checked once, as typed values.
 
+import { MEMORY_MB_MAX, MEMORY_MB_MIN, VCPUS_MAX } from "../proto/hostagent/bounds.ts";
 import { SCRAPE_TOKEN_LENGTH_MIN } from "../proto/metrics/scrape-token.ts";
 import { TrustedProxies } from "./client-address.ts";
 import { LOG_LEVELS, type LogLevel } from "./log.ts";
@@ -20,6 +21,9 @@ export interface Config {
   readonly ownOrigins: ReadonlySet<string>;
   /** What an omitted template and the old name `minimal` mean. */
   readonly defaultTemplate: string;
+  /** What a create without them gets. */
+  readonly defaultVcpus: number;
+  readonly defaultMemoryMb: number;
   /** What becomes of capsules that hosts have and no record knows. */
   readonly unknownCapsules: "quarantine" | "destroy";
   /** Ports of capsules are hosts below it: `{port}-{capsule id}.{domain}`. */
@@ -66,6 +70,10 @@ export function loadConfig(env: Environment): Config {
     publicUrl,
     ownOrigins: parseOwnOrigins(env, publicUrl),
     defaultTemplate: parseDefaultTemplate(env),
+    defaultVcpus: parseNumber(env, "WRENN_DEFAULT_VCPUS", { standard: 2, min: 1, max: VCPUS_MAX }),
+    defaultMemoryMb: parseNumber(env, "WRENN_DEFAULT_MEMORY_MB", {
+      ...{ standard: 2048, min: MEMORY_MB_MIN, max: MEMORY_MB_MAX },
+    }),
     unknownCapsules: parseUnknownCapsules(env),
     proxyDomain: parseProxyDomain(env),
     trustedProxies: parseTrustedProxies(env),
@@ -110,6 +118,19 @@ function parseDefaultTemplate(env: Environment): string {
     throw new Error("WRENN_DEFAULT_TEMPLATE must be a template's name, like minimal-debian");
   }
   return name;
+}
+
+function parseNumber(
+  env: Environment,
+  name: string,
+  { standard, min, max }: { standard: number; min: number; max: number },
+): number {
+  const text = env[name] || String(standard);
+  const number = Number(text);
+  if (!/^[0-9]+$/.test(text) || number < min || number > max) {
+    throw new Error(`${name} must be a number from ${min} to ${max}`);
+  }
+  return number;
 }
 
 function parseProxyDomain(env: Environment): string {

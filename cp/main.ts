@@ -110,7 +110,11 @@ async function serve(): Promise<void> {
 
   const operations = resources.use(await Operations.open(config.databaseUrl));
   const envdTokens = new EnvdTokens(config.encryptionKey);
-  const { defaultTemplate } = config;
+  const defaults = {
+    template: config.defaultTemplate,
+    vcpus: config.defaultVcpus,
+    memoryMb: config.defaultMemoryMb,
+  };
   const { version } = packageJson;
   const loops = resources.use(new LoopDriver(log));
   const metrics = resources.use(
@@ -122,7 +126,7 @@ async function serve(): Promise<void> {
   );
   const agents = new AgentClients((call) => metrics.observeAgentCall(call));
   const wakeMonitor = () => loops.wake(MONITOR_HOSTS);
-  const capsuleParts = { db, agents, operations, envdTokens, defaultTemplate };
+  const capsuleParts = { db, agents, operations, envdTokens, defaults };
   const capsuleDeps = { ...capsuleParts, log, wakeMonitor };
   const capsules = resources.use(new Capsules(capsuleDeps));
   const capsuleMetrics = new CapsuleMetricsService({ db, capsules });

@@ -7,6 +7,7 @@ import { addHost, addTeam, TestPlatform } from "../../tests/harness/simulated-ag
 import { waitFor } from "../../tests/harness/wait-for.ts";
 import { capsules, events, hosts, templateHosts, templates } from "../db/tables.ts";
 import { PLATFORM_TEAM } from "../templates/template.ts";
+import { Capsules } from "./service.ts";
 
 let platform: TestPlatform;
 
@@ -117,6 +118,17 @@ test.each([
 
   expect(answer).toMatchObject({ status: 400, body: { error: { code: "invalid_request" } } });
   expect(answer.body.error.message).toStartWith(`${field}: `);
+});
+
+test("what a create leaves out is as the settings say", async () => {
+  const defaults = { template: "minimal-alpine", vcpus: 3, memoryMb: 1024 };
+  await using service = new Capsules({ ...platform.controlPlane.deps, defaults });
+  const actor = { type: "api_key", id: newId("apiKey"), name: "tests" } as const;
+  const caller = { teamId: platform.team.id, actor };
+
+  const made = await service.create(caller, { timeoutSec: 0, privatePorts: false });
+
+  expect(made).toMatchObject({ template: "minimal-alpine", vcpus: 3, memoryMb: 1024 });
 });
 
 test("an unknown template is not found", async () => {

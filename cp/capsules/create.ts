@@ -21,9 +21,9 @@ import { type CapsuleShape, type HostLoad, hasRoom, rankHosts } from "../schedul
 import { findTemplate, hostsOfTemplate } from "../templates/service.ts";
 import type { TemplateRow } from "../templates/template.ts";
 import type { CapsuleRow, NewCapsule } from "./capsule.ts";
-import type { CapsuleDeps } from "./deps.ts";
+import type { CapsuleDefaults, CapsuleDeps } from "./deps.ts";
 import { insertionEvent } from "./events.ts";
-import { DISK_SIZE_MB, MEMORY_MB_DEFAULT, VCPUS_DEFAULT } from "./limits.ts";
+import { DISK_SIZE_MB } from "./limits.ts";
 import { moveCapsule, moveCapsuleIn, moveFromAnyIn, runningColumns } from "./moves.ts";
 import { insertCapsule, selectCapsule, updateDeadline } from "./queries.ts";
 import { recordedCapsule, settledCreate } from "./settled.ts";
@@ -65,7 +65,11 @@ async function placeAndStart(
 ): Promise<CapsuleRow> {
   const { key, teamId } = request;
   const name = request.asked.template;
-  const template = await findTemplate(deps.db, { teamId, name, defaultName: deps.defaultTemplate });
+  const template = await findTemplate(deps.db, {
+    teamId,
+    name,
+    defaultName: deps.defaults.template,
+  });
   const placed = await placeCapsule(deps, { request, template, claim });
   try {
     return await startCapsule(deps, { ...placed, template, actor: request.actor, key });
@@ -95,7 +99,7 @@ async function placeCapsule(
   }: { request: CreateRequest; template: TemplateRow; claim: Claim<"capsule"> },
 ): Promise<Placed> {
   const { asked } = request;
-  const shape = shapeOf(asked, template);
+  const shape = shapeOf(asked, { template, defaults: deps.defaults });
   const candidates = await findCandidates(deps, request.teamId, template);
 
   for (const candidate of rankHosts(candidates, shape)) {
@@ -144,12 +148,15 @@ async function findCandidates(
 }
 
 /** A template that holds memory fixes its size. */
-function shapeOf(asked: NewCapsule, template: TemplateRow): CapsuleShape {
+function shapeOf(
+  asked: NewCapsule,
+  { template, defaults }: { template: TemplateRow; defaults: CapsuleDefaults },
+): CapsuleShape {
   const diskSizeMb = DISK_SIZE_MB;
   if (template.type === "snapshot") {
     return { vcpus: template.vcpus, memoryMb: template.memoryMb, diskSizeMb };
   }
-  const { vcpus = VCPUS_DEFAULT, memoryMb = MEMORY_MB_DEFAULT } = asked;
+  const { vcpus = defaults.vcpus, memoryMb = defaults.memoryMb } = asked;
   if (memoryMb < MEMORY_MB_MIN) {
     throw new AppError("invalid_request", `memory_mb: must be at least ${MEMORY_MB_MIN}`);
   }

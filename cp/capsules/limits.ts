@@ -1,7 +1,5 @@
 // Bounds on what clients may ask of capsules: each with its unit and its reason.
 
-export const VCPUS_DEFAULT = 1;
-export const MEMORY_MB_DEFAULT = 512;
 /** Size of a root disk. It is sparse: what is not written costs nothing. */
 export const DISK_SIZE_MB = 5120;
 

@@ -25,13 +25,17 @@ export const CreateCapsule = t.Object({
     }),
   ),
   vcpus: t.Optional(
-    Type.Integer({ minimum: INT32_MIN, maximum: VCPUS_MAX, description: "Zero or less means 1." }),
+    Type.Integer({
+      minimum: INT32_MIN,
+      maximum: VCPUS_MAX,
+      description: "Zero or less means the default.",
+    }),
   ),
   memory_mb: t.Optional(
     Type.Integer({
       minimum: INT32_MIN,
       maximum: MEMORY_MB_MAX,
-      description: "MiB, at least 128. Zero or less means 512.",
+      description: "MiB, at least 128. Zero or less means the default.",
     }),
   ),
   timeout_sec: t.Optional(

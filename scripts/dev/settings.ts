@@ -114,6 +114,8 @@ function controlPlaneEnv(o: {
     WRENN_ENCRYPTION_KEY: o.secrets.encryptionKey,
     WRENN_MAIL_DIR: join(o.dir.path, "mail"),
     WRENN_DEFAULT_TEMPLATE: "minimal-debian",
+    WRENN_DEFAULT_VCPUS: "1",
+    WRENN_DEFAULT_MEMORY_MB: "512",
     WRENN_METRICS_TOKEN: o.secrets.metricsToken,
     WRENN_PROXY_DOMAIN: PROXY_DOMAIN,
     WRENN_TLS_LISTEN_ADDR: `127.0.0.1:${o.ports.tls}`,

@@ -96,9 +96,9 @@ export class AccountsPlatform implements AsyncDisposable {
     const teams = new Teams({ db, clock, mailer });
     const envdTokens = new EnvdTokens(new Uint8Array(32));
     const agents = new AgentClients();
-    const defaultTemplate = "minimal-debian";
+    const defaults = { template: "minimal-debian", vcpus: 1, memoryMb: 512 };
     const wakeMonitor = () => {};
-    const capsuleParts = { db, agents, operations, envdTokens, defaultTemplate };
+    const capsuleParts = { db, agents, operations, envdTokens, defaults };
     const capsuleDeps = { ...capsuleParts, log, wakeMonitor };
     this.database = database;
     this.redis = redis;

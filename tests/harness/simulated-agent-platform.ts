@@ -85,7 +85,7 @@ export class TestControlPlane implements AsyncDisposable {
       agents: new AgentClients(),
       operations: await Operations.open(database.url),
       envdTokens: new EnvdTokens(Uint8Array.fromHex(ENCRYPTION_KEY)),
-      defaultTemplate: "minimal-debian",
+      defaults: { template: "minimal-debian", vcpus: 1, memoryMb: 512 },
       log: createLog("debug", (line) => logged.push(line)),
       wakeMonitor: () => {},
       ending: new AbortController().signal,

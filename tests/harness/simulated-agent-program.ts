@@ -37,6 +37,8 @@ export class ControlPlaneProgram {
         JWT_SECRET,
         WRENN_ENCRYPTION_KEY: ENCRYPTION_KEY,
         WRENN_DEFAULT_TEMPLATE: "minimal-debian",
+        WRENN_DEFAULT_VCPUS: "1",
+        WRENN_DEFAULT_MEMORY_MB: "512",
       },
       stdin: "ignore",
       stdout: "ignore",

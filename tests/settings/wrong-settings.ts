@@ -59,6 +59,16 @@ export const CONTROL_PLANE: readonly WrongSetting[] = [
     says: "WRENN_DEFAULT_TEMPLATE must be a template's name, like minimal-debian",
   },
   {
+    setting: "WRENN_DEFAULT_VCPUS",
+    value: "0",
+    says: "WRENN_DEFAULT_VCPUS must be a number from 1 to 32",
+  },
+  {
+    setting: "WRENN_DEFAULT_MEMORY_MB",
+    value: "2 GB",
+    says: "WRENN_DEFAULT_MEMORY_MB must be a number from 128 to 65536",
+  },
+  {
     setting: "WRENN_UNKNOWN_CAPSULES",
     value: "forget",
     says: "WRENN_UNKNOWN_CAPSULES must be quarantine or destroy",
