@@ -23,8 +23,9 @@ const BODIES: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   "POST /v1/capsules": {
     ...{ template: "minimal", vcpus: 1, memory_mb: 512, timeout_sec: 1 },
     private_ports: true,
+    metadata: { a: "b" },
   },
-  "POST /v1/capsules/:id/resume": { memory: true },
+  "POST /v1/capsules/:id/resume": { from: "disk", memory: true },
   "POST /v1/capsules/:id/fork": { count: 1, timeout_sec: 1 },
   "POST /v1/capsules/:id/exec": {
     ...{ cmd: "true", args: ["a"], timeout_sec: 1, background: true, tag: "tag" },

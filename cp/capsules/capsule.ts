@@ -20,7 +20,11 @@ export interface NewCapsule {
   /** How long it may be inactive; 0 any time. */
   readonly timeoutSec: number;
   readonly privatePorts: boolean;
+  /** What its owner calls it by. */
+  readonly labels: Labels;
 }
+
+export type Labels = Readonly<Record<string, string>>;
 
 /** A capsule that goes on from where another one is, or why there is none. */
 export type ForkResult = { readonly capsule: CapsuleRow } | { readonly error: AppError };

@@ -126,9 +126,49 @@ test("what a create leaves out is as the settings say", async () => {
   const actor = { type: "api_key", id: newId("apiKey"), name: "tests" } as const;
   const caller = { teamId: platform.team.id, actor };
 
-  const made = await service.create(caller, { timeoutSec: 0, privatePorts: false });
+  const made = await service.create(caller, { timeoutSec: 0, privatePorts: false, labels: {} });
 
   expect(made).toMatchObject({ template: "minimal-alpine", vcpus: 3, memoryMb: 1024 });
+});
+
+test("what its owner says of a capsule stays with it and its forks, and finds it", async () => {
+  const metadata = { app: "web", "tier.a_b-c": "frei & ümlaut = 1" };
+  const { body: made } = await create({ metadata });
+  await create({ metadata: { app: "web" } });
+  await create({});
+  const listed = async (labels: Record<string, string>) => {
+    const query = new URLSearchParams({ metadata: new URLSearchParams(labels).toString() });
+    const { body } = await platform.call("GET", `/v1/capsules?${query}`);
+    const found = Object.values(body) as { metadata: Record<string, string> }[];
+    return found.map((capsule) => capsule.metadata.app);
+  };
+
+  const fork = await platform.call("POST", `/v1/capsules/${made.id}/fork`);
+
+  expect(made).toMatchObject({ metadata: { ...metadata, vmm: "simulated" } });
+  expect<unknown>(fork.body).toMatchObject([{ capsule: { metadata } }]);
+  expect(await listed({ app: "web" })).toHaveLength(3);
+  expect(await listed(metadata)).toEqual(["web", "web"]);
+  expect(await listed({ app: "no" })).toEqual([]);
+  expect(await listed({})).toHaveLength(4);
+  expect((await platform.call("GET", "/v1/capsules?metadata=vmm%3Da")).status).toBe(400);
+  expect((await platform.call("GET", "/v1/capsules?metadata=%2500%3Da")).status).toBe(400);
+});
+
+test.each([
+  [{ vmm_version: "1" }],
+  [{ resumed_from: "memory" }],
+  [{ ".a": "1" }],
+  [{ a: "1".repeat(65) }],
+  [{ ["a".repeat(65)]: "1" }],
+  [{ a: "\u0000" }],
+  [{ a: 1 }],
+  [Object.fromEntries(Array.from({ length: 21 }, (_, i) => [`a${i}`, ""]))],
+])("metadata like %j is refused", async (metadata) => {
+  const answer = await create({ metadata });
+
+  expect([answer.status, answer.body.error.code]).toEqual([400, "invalid_request"]);
+  expect(answer.body.error.message).toMatch(/^metadata\b/);
 });
 
 test("an unknown template is not found", async () => {

@@ -118,6 +118,7 @@ async function placeCapsule(
         ...shape,
         timeoutSec: asked.timeoutSec,
         privatePorts: asked.privatePorts,
+        labels: asked.labels,
         defaultUser: template.defaultUser,
         defaultEnv: template.defaultEnv,
         operationId: deps.operations.next(),

@@ -148,9 +148,10 @@ async function placeForks(
 
 function inherited(source: CapsuleRow) {
   const { teamId, hostId, template, templateId, templateTeamId, vcpus, memoryMb } = source;
-  const { diskSizeMb, privatePorts, defaultUser, defaultEnv } = source;
+  const { diskSizeMb, privatePorts, labels, defaultUser, defaultEnv } = source;
   const shared = { teamId, hostId, template, templateId, templateTeamId };
-  return { ...shared, vcpus, memoryMb, diskSizeMb, privatePorts, defaultUser, defaultEnv };
+  const size = { vcpus, memoryMb, diskSizeMb };
+  return { ...shared, ...size, privatePorts, labels, defaultUser, defaultEnv };
 }
 
 async function settled(start: Promise<CapsuleRow>): Promise<ForkResult> {

@@ -14,3 +14,9 @@ export const MULTIPART_OVERHEAD_BYTES_MAX = 64 * 1024;
 export const MULTIPART_PARTS_MAX = 64;
 /** What one answer lists. A team with more capsules than this needs pages first. */
 export const CAPSULES_LISTED_MAX = 10_000;
+
+/** What the owner of a capsule may say of it: enough to find it again, too little to keep data in. */
+export const LABELS_MAX = 20;
+export const LABEL_LENGTH_MAX = 64;
+/** All of them with every character escaped. */
+export const LABEL_FILTER_LENGTH_MAX = LABELS_MAX * (LABEL_LENGTH_MAX * 10 + 2);

@@ -8,7 +8,7 @@ import type { Db, Queryable } from "../db/client.ts";
 import { capsules, hosts } from "../db/tables.ts";
 import { secondsFromNow } from "../db/time.ts";
 import { isAbandoned } from "../operations/operations.ts";
-import type { CapsuleOfTeam, CapsuleRow } from "./capsule.ts";
+import type { CapsuleOfTeam, CapsuleRow, Labels } from "./capsule.ts";
 import { CAPSULES_LISTED_MAX } from "./limits.ts";
 
 /** What a call about a capsule reads first, prepared: building it per request halves its rate. */
@@ -42,8 +42,12 @@ export async function selectCapsule(
   return row;
 }
 
-/** The team's capsules that are or may come back, newest first. */
-export async function selectListed(q: Queryable, teamId: Id<"team">): Promise<CapsuleRow[]> {
+/** The team's capsules that are or may come back and have all the labels, newest first. */
+export async function selectListed(
+  q: Queryable,
+  { teamId, labels }: { teamId: Id<"team">; labels: Labels },
+): Promise<CapsuleRow[]> {
+  const isAny = Object.keys(labels).length === 0;
   return await q
     .select()
     .from(capsules)
@@ -53,6 +57,7 @@ export async function selectListed(q: Queryable, teamId: Id<"team">): Promise<Ca
       and(
         eq(capsules.teamId, teamId),
         sql`status not in ('stopped', 'error') and status <> 'stopping'`,
+        isAny ? undefined : sql`${capsules.labels} @> ${JSON.stringify(labels)}::jsonb`,
       ),
     )
     .orderBy(desc(capsules.createdAt), desc(capsules.id))

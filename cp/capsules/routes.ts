@@ -13,7 +13,9 @@ import {
   CapsuleList,
   CapsuleParams,
   CreateCapsule,
+  ListQuery,
   toCapsule,
+  toLabels,
   toNewCapsule,
 } from "./schema.ts";
 import type { Capsules } from "./service.ts";
@@ -54,10 +56,14 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
     )
     .get(
       "",
-      async ({ caller }) => (await capsules.list(caller.teamId)).map((row) => toCapsule(row)),
+      async ({ caller, query }) => {
+        const listed = await capsules.list(caller.teamId, toLabels(query));
+        return listed.map((capsule) => toCapsule(capsule));
+      },
       {
         team: true,
-        response: { 200: CapsuleList, ...errors(...AUTH_ERRORS) },
+        query: ListQuery,
+        response: { 200: CapsuleList, ...errors(...AUTH_ERRORS, "invalid_request") },
         detail: { summary: "List capsules, newest first, without stopped and failed ones" },
       },
     )

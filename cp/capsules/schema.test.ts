@@ -23,6 +23,7 @@ const ROW: CapsuleRow = {
   templateId: null,
   templateTeamId: null,
   metadata: {},
+  labels: {},
   operationId: "00000000-0000-8000-8000-000000000004",
   reason: "",
   errorCode: "",

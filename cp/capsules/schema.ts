@@ -9,12 +9,24 @@ import {
   VCPUS_MAX,
 } from "../../proto/hostagent/bounds.ts";
 import { encodeId } from "../../proto/ids.ts";
+import { AppError } from "../errors.ts";
 import { timestamp } from "../wire.ts";
-import type { CapsuleRow, ForkResult, NewCapsule } from "./capsule.ts";
+import type { CapsuleRow, ForkResult, Labels, NewCapsule } from "./capsule.ts";
 import { RESUME_SOURCES, WIRE_STATUSES, wireStatus } from "./lifecycle.ts";
-import { CAPSULES_LISTED_MAX, TEMPLATE_NAME_PATTERN } from "./limits.ts";
+import {
+  CAPSULES_LISTED_MAX,
+  LABEL_FILTER_LENGTH_MAX,
+  LABEL_LENGTH_MAX,
+  LABELS_MAX,
+  TEMPLATE_NAME_PATTERN,
+} from "./limits.ts";
 
 const INT32_MIN = -(2 ** 31);
+
+/** What hosts say in a capsule's metadata: nobody else may. */
+const SYSTEM_KEYS = "kernel_version|vmm|vmm_version|agent_version|envd_version|resumed_from";
+const LABEL_KEY = `^(?!(?:${SYSTEM_KEYS})$)[a-zA-Z0-9][a-zA-Z0-9._-]{0,${LABEL_LENGTH_MAX - 1}}$`;
+const LABEL_VALUE = `^[^\\u0000]{0,${LABEL_LENGTH_MAX}}$`;
 
 /** Zero and less mean the default of processors and memory, as in the first API. */
 export const CreateCapsule = t.Object({
@@ -43,6 +55,13 @@ export const CreateCapsule = t.Object({
       minimum: 0,
       maximum: TIMEOUT_SEC_MAX,
       description: "How long the capsule may be inactive, in seconds; 0 means any time.",
+    }),
+  ),
+  metadata: t.Optional(
+    t.Record(t.String({ pattern: LABEL_KEY }), t.String({ pattern: LABEL_VALUE }), {
+      maxProperties: LABELS_MAX,
+      additionalProperties: false,
+      description: "Names and values of yours: the list finds capsules by them.",
     }),
   ),
   private_ports: t.Optional(
@@ -84,6 +103,16 @@ export const ForkCapsule = t.Object({
   ),
 });
 export type ForkCapsule = Static<typeof ForkCapsule>;
+
+export const ListQuery = t.Object({
+  metadata: t.Optional(
+    t.String({
+      maxLength: LABEL_FILTER_LENGTH_MAX,
+      description:
+        "Only those with all these, written like a query: `metadata=app%3Dweb%26tier%3Dfree`.",
+    }),
+  ),
+});
 
 export const CapsuleParams = t.Object({
   id: t.String({ maxLength: 64, description: "`cl-` and 25 characters." }),
@@ -139,11 +168,25 @@ export function toNewCapsule(body: CreateCapsule): NewCapsule {
     memoryMb: positive(body.memory_mb),
     timeoutSec: body.timeout_sec ?? 0,
     privatePorts: body.private_ports ?? false,
+    labels: body.metadata ?? {},
   };
+}
+
+/** What a list is asked for. Throws `invalid_request` for what no capsule can have. */
+export function toLabels({ metadata = "" }: Static<typeof ListQuery>): Labels {
+  const labels = Object.fromEntries(new URLSearchParams(metadata));
+  for (const [key, value] of Object.entries(labels)) {
+    if (!new RegExp(LABEL_KEY).test(key) || !new RegExp(LABEL_VALUE).test(value)) {
+      throw new AppError("invalid_request", "metadata: must be names and values, k=v&k=v");
+    }
+  }
+  return labels;
 }
 
 /** What a client sees of a capsule; what is empty is left out. */
 export function toCapsule(row: CapsuleRow, trafficToken?: string): Capsule {
+  // What hosts say wins: a program of ours may have come to say more.
+  const metadata = { ...row.labels, ...row.metadata };
   return {
     id: encodeId("capsule", row.id),
     status: wireStatus(row.status),
@@ -156,7 +199,7 @@ export function toCapsule(row: CapsuleRow, trafficToken?: string): Capsule {
     ...(row.startedAt === null ? {} : { started_at: timestamp(row.startedAt) }),
     ...(row.lastActiveAt === null ? {} : { last_active_at: timestamp(row.lastActiveAt) }),
     last_updated: timestamp(row.lastUpdated),
-    ...(Object.keys(row.metadata).length === 0 ? {} : { metadata: row.metadata }),
+    ...(Object.keys(metadata).length === 0 ? {} : { metadata }),
     ...(row.privatePorts ? { private_ports: true } : {}),
     ...(trafficToken === undefined ? {} : { traffic_token: trafficToken }),
     ...(row.durableAt === null ? {} : { durable_at: timestamp(row.durableAt) }),

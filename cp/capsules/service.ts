@@ -11,7 +11,7 @@ import { answerOnce, type Claim } from "../idempotency/answer-once.ts";
 import type { KeyedRequest } from "../idempotency/service.ts";
 import { UnderWay } from "../operations/under-way.ts";
 import { ActivityMarks } from "./activity-marks.ts";
-import type { CapsuleOfTeam, CapsuleRow, ForkResult, NewCapsule } from "./capsule.ts";
+import type { CapsuleOfTeam, CapsuleRow, ForkResult, Labels, NewCapsule } from "./capsule.ts";
 import { createCapsule } from "./create.ts";
 import type { CapsuleDeps, CapsuleStarter } from "./deps.ts";
 import { destroyCapsule } from "./destroy.ts";
@@ -45,9 +45,9 @@ export class Capsules implements AsyncDisposable {
     return await this.#underWay.track(createCapsule(this.#deps, request));
   }
 
-  /** The team's capsules, newest first, without those that ended. */
-  async list(teamId: Id<"team">): Promise<CapsuleRow[]> {
-    return await selectListed(this.#deps.db, teamId);
+  /** The team's capsules with all these labels, newest first, without those that ended. */
+  async list(teamId: Id<"team">, labels: Labels): Promise<CapsuleRow[]> {
+    return await selectListed(this.#deps.db, { teamId, labels });
   }
 
   /** The capsule in whatever state. Throws `not_found`. */

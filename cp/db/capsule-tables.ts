@@ -108,7 +108,8 @@ export const templateOperations = pgTable(
  * one is recognised. `state_deadline` is when a transient state counts as lost. `durable_at` is
  * since when a pause is safe against a loss of the host's memory. The defaults are the template's at
  * the create: a resume needs them after the template is gone. `metrics_saved_for` is the operation
- * after whose pause the capsule's points were copied here. `error_code` is the API's code of a create
+ * after whose pause the capsule's points were copied here. `metadata` is what its host says of it,
+ * `labels` what its owner does. `error_code` is the API's code of a create
  * that failed, whose `reason` says why.
  */
 export const capsules = pgTable(
@@ -133,6 +134,7 @@ export const capsules = pgTable(
     templateId: uuid("template_id"),
     templateTeamId: idColumn("team", "template_team_id"),
     metadata: jsonb("metadata").$type<StringMap>().notNull().default({}),
+    labels: jsonb("labels").$type<StringMap>().notNull().default({}),
     operationId: uuid("operation_id").notNull(),
     reason: text("reason").notNull().default(""),
     errorCode: text("error_code").notNull().default(""),

@@ -10,6 +10,7 @@ import unknownHostsAndCapsules from "../../migrations/0006_unknown-hosts-and-cap
   type: "text",
 };
 import outcomesOfKeys from "../../migrations/0007_outcomes-of-keys.sql" with { type: "text" };
+import labels from "../../migrations/0008_labels.sql" with { type: "text" };
 
 export interface Migration {
   /** The file's name without `.sql`. */
@@ -27,4 +28,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { name: "0005_defaults-of-code", sql: defaultsOfCode },
   { name: "0006_unknown-hosts-and-capsules", sql: unknownHostsAndCapsules },
   { name: "0007_outcomes-of-keys", sql: outcomesOfKeys },
+  { name: "0008_labels", sql: labels },
 ];

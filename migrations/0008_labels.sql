@@ -1,0 +1,1 @@
+ALTER TABLE "capsules" ADD COLUMN "labels" jsonb DEFAULT '{}'::jsonb NOT NULL;
