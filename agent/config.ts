@@ -8,7 +8,7 @@ import {
   HTTP_CONNECTIONS_RESERVED,
 } from "./limits.ts";
 import { LOG_LEVELS, type LogLevel } from "./log.ts";
-import { UID_BASE_DEFAULT, UID_BASE_MAX, UID_BASE_MIN } from "./network/uid-range.ts";
+import { UID_BASE_DEFAULT, UID_BASE_MAX, UID_BASE_MIN } from "./uid-range.ts";
 
 const VMMS = ["auto", "qemu"] as const;
 const COWS = ["auto", "reflink", "copy", "dm"] as const;

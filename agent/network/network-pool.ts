@@ -6,6 +6,7 @@
 // comes before the first object of its slot and goes after the last. So open() may remove whatever
 // has the tag and is not in use.
 import type { Kernel } from "../native/kernel.ts";
+import { checkUidRange, UID_BASE_DEFAULT } from "../uid-range.ts";
 import { buildSlot, removeSlot } from "./build-slot.ts";
 import { CLAIMS_DIR, SlotClaims } from "./claims.ts";
 import { hostRules, removeHostRules } from "./rules.ts";
@@ -17,7 +18,6 @@ import {
   parseSlotName,
   vethPrefix,
 } from "./slot.ts";
-import { checkUidRange, UID_BASE_DEFAULT } from "./uid-range.ts";
 
 /** More than this stand ready for nothing: it is a second's worth of creates. */
 const READY_MAX = 256;

@@ -1,6 +1,6 @@
 // What a network slot looks like: everything follows from the agent's tag and the slot's number.
 
-import { UID_BASE_DEFAULT } from "./uid-range.ts";
+import { UID_BASE_DEFAULT } from "../uid-range.ts";
 
 /** Slots are numbered for the whole machine; 32,767 /31 pairs fill 10.12.0.0/16. */
 export const SLOT_MAX = 32_767;

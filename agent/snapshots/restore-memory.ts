@@ -2,7 +2,7 @@
 
 import { link } from "node:fs/promises";
 import { join } from "node:path";
-import { UID_COUNT } from "../network/uid-range.ts";
+import { UID_COUNT } from "../uid-range.ts";
 import type { GuestMemory, VmmSpec } from "../vmm/vmm.ts";
 import type { CapsuleDir } from "./capsule-dir.ts";
 import type { FlatFiles } from "./flat-files.ts";

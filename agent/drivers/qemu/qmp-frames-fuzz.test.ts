@@ -55,7 +55,7 @@ function streamOf(random: Random): { bytes: Buffer; frames: QmpFrame[] } {
 function read(pieces: readonly Buffer[]): QmpFrame[] | null {
   const reader = new QmpFrames();
   try {
-    return pieces.flatMap((piece) => reader.push(piece));
+    return pieces.flatMap((piece) => [...reader.push(piece)]);
   } catch (error) {
     if (error instanceof VmmError) return null;
     throw error;
