@@ -73,7 +73,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
     ],
   },
   agent: {
-    roof: ["main", "host-dir"],
+    roof: ["main", "open-capsules", "open-host", "host-dir"],
     rooms: [
       room("native", "descriptor-sender", "kernel", "library", "memory-calls", "syscall-error"),
       room("cgroups", "cgroups"),

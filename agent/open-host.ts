@@ -1,0 +1,66 @@
+// Opens what a host has below its capsules, from the kernel up: each part needs those before it.
+
+import { dirname, resolve } from "node:path";
+import { Cgroups } from "./cgroups/cgroups.ts";
+import type { Config } from "./config.ts";
+import { openVmm } from "./drivers/open-vmm.ts";
+import type { Failpoints } from "./failpoints.ts";
+import { openHostDir } from "./host-dir.ts";
+import { Journal } from "./journal/journal.ts";
+import { mountRunDir, unmountRunDir } from "./memory/run-dir.ts";
+import { Kernel } from "./native/kernel.ts";
+import { NetworkPool } from "./network/network-pool.ts";
+import { findGuestKernel } from "./rootfs/guest-kernel.ts";
+import { Images } from "./rootfs/images.ts";
+import { openRootDisks } from "./rootfs/open-root-disks.ts";
+import { Snapshots } from "./snapshots/snapshots.ts";
+
+export type Host = Awaited<ReturnType<typeof openHost>>;
+
+/**
+ * Opens all of it, and hands to `resources` what has to be closed again. Throws a sentence that says what
+ * the machine lacks; what was opened until then is with `resources`.
+ */
+export async function openHost(
+  config: Config,
+  { failpoints, resources }: { failpoints: Failpoints; resources: AsyncDisposableStack },
+) {
+  const nativeDir = config.nativeDir ?? defaultNativeDir();
+  const kernel = resources.use(await Kernel.open(nativeDir));
+  const dir = resources.adopt(await openHostDir(config.dir, kernel), (dir) => dir.unlock());
+  const { tag, cacheDir } = dir;
+  await mountRunDir(kernel, dir.runDir);
+  const journal = resources.use(new Journal(dir.journalPath));
+  const cgroups = await Cgroups.open(tag);
+  const images = new Images(dir.imagesDir, kernel);
+  const disks = await openRootDisks({ dir: dir.sandboxesDir, cow: config.cow, kernel, tag });
+  const guestKernel = await findGuestKernel(dir.kernelsDir);
+  const tscKhz = await kernel.tscKhz();
+  const vmm = await openVmm({ vmm: config.vmm, nativeDir, tscKhz, cacheDir });
+  const places = { dir: dir.snapshotsDir, flatDir: dir.flatDir };
+  const snapshots = await Snapshots.open({ ...places, kernel, vmm, failpoints });
+  const network = await NetworkPool.open({
+    kernel,
+    tag,
+    owner: dir.path,
+    ready: config.networkPoolSize,
+    uidBase: config.uidBase,
+    keep: journal.rows().flatMap((row) => row.slot ?? []),
+  });
+  resources.defer(() => network.close());
+  return { dir, kernel, journal, cgroups, images, disks, guestKernel, vmm, snapshots, network };
+}
+
+/** Leaves nothing of this agent on the machine but its directory; no capsule may run. */
+export async function clearHost({ kernel, network, cgroups, dir }: Host): Promise<void> {
+  await network.removeAll();
+  await cgroups.removeAll();
+  await unmountRunDir(kernel, dir.runDir);
+}
+
+/** Beside the compiled program, or where `make native` puts it when run from source. */
+function defaultNativeDir(): string {
+  return import.meta.url.startsWith("file:///$bunfs/")
+    ? dirname(process.execPath)
+    : resolve(import.meta.dirname, "../build/native");
+}
