@@ -1,8 +1,10 @@
 // What a running platform tells of its capsules and of itself.
 
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { vmmPid } from "../harness/agent-client.ts";
 import { apiError, type Capsule, type Client } from "../harness/client.ts";
 import { adminClient, newTeamClient, platform } from "../harness/platform.ts";
+import { processorShare } from "../harness/processor-share.ts";
 import { GUEST_MS, waitFor } from "../harness/wait-for.ts";
 
 const MIB = 1024 * 1024;
@@ -60,8 +62,13 @@ test("every range of a running capsule is answered, the last minutes with what i
 test("a busy capsule is seen to be busy, and idle again when it is", async () => {
   const loop = { cmd: "sh", args: ["-c", "while :; do :; done"] };
   await client.exec(capsule.id, { ...loop, background: true, tag: "busy" });
-  const busy = await waitFor("a busy processor", lastPoint, {
-    holds: (point) => (point?.cpu_pct ?? 0) > 70,
+  const pid = await vmmPid(capsule);
+  const look = async () => {
+    const hadPct = await processorShare(pid, 1);
+    return { hadPct, point: await lastPoint() };
+  };
+  const { point: busy } = await waitFor("a busy processor", look, {
+    holds: ({ hadPct, point }) => hadPct > 20 && (point?.cpu_pct ?? 0) > 0.7 * hadPct,
     timeoutMs: GUEST_MS,
   });
   await client.fetch(`/v1/capsules/${capsule.id}/processes/busy`, { method: "DELETE" });

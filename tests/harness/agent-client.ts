@@ -1,7 +1,9 @@
 // A client of the platform's agent, for what the public API does not tell.
 
+import { join } from "node:path";
 import { type Client, createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
+import { readVmmRecord } from "../../agent/keeper/run-records.ts";
 import { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
 import type { Capsule } from "./client.ts";
 import { platform } from "./platform.ts";
@@ -18,4 +20,12 @@ export async function hostIpOf(capsule: Capsule): Promise<string> {
   const found = sandboxes.find((sandbox) => sandbox.sandboxId === capsule.id);
   if (!found) throw new Error(`${capsule.id} is not on the host`);
   return found.hostIp;
+}
+
+/** The process of the capsule's VMM. */
+export async function vmmPid(capsule: Capsule): Promise<number> {
+  const { dir } = await platform();
+  const record = await readVmmRecord(join(dir.agentDir, "run", capsule.id));
+  if (record === null) throw new Error(`${capsule.id} has no VMM`);
+  return record.pid;
 }
