@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { untilDurable } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING } from "../../tests/harness/agent-process.ts";
 import { fileOn, fileSystemDamage, withCopy } from "../../tests/harness/disk-image.ts";
+import { type Random, withRandom } from "../../tests/harness/random.ts";
 import { NATIVE_DIR } from "../../tests/harness/vmm-fixture.ts";
 import { Witness } from "../../tests/harness/witness.ts";
 import { WitnessContents } from "../../tests/harness/witness-contents.ts";
@@ -125,9 +126,9 @@ interface Known {
 }
 
 /** A guest with a witness that holds what this side knows. */
-async function createKnown(): Promise<Known> {
+async function createKnown(random: Random): Promise<Known> {
   const id = await agent.create();
-  const seed = crypto.randomUUID();
+  const seed = random.bytes(16).toString("hex");
   await witness.start(id, seed);
   await witness.ask(id, `fill ${PAGES} ${BLOCKS}`);
   const memory = new WitnessContents({ seed, kind: "page", count: PAGES });
@@ -159,21 +160,22 @@ async function goThrough({ id, memory, file, state }: Known, cycle: number): Pro
   return ticks;
 }
 
-test(`a guest survives ${CYCLES} pauses with all that it wrote`, async () => {
-  const known = await createKnown();
-  const { id } = known;
-  let { ticks } = known.state;
+test(`a guest survives ${CYCLES} pauses with all that it wrote`, () =>
+  withRandom(async (random) => {
+    const known = await createKnown(random);
+    const { id } = known;
+    let { ticks } = known.state;
 
-  // Contents of cycle 1 are what it begins with.
-  for (let cycle = 2; cycle < CYCLES + 2; cycle += 1) {
-    const state = { ...known.state, ticks };
-    ticks = await goThrough({ ...known, state }, cycle).catch((cause: unknown) => {
-      throw new Error(`Cycle ${cycle}, ${wayOf(cycle)}: ${String(cause)}`, { cause });
-    });
-  }
+    // Contents of cycle 1 are what it begins with.
+    for (let cycle = 2; cycle < CYCLES + 2; cycle += 1) {
+      const state = { ...known.state, ticks };
+      ticks = await goThrough({ ...known, state }, cycle).catch((cause: unknown) => {
+        throw new Error(`Cycle ${cycle}, ${wayOf(cycle)}: ${String(cause)}`, { cause });
+      });
+    }
 
-  const complaints = "dmesg | grep -iE 'ext4.*error|i/o error|bug:|oops|hung|stall' || true";
-  expect(await agent.sh(id, complaints)).toBe("");
-  await agent.client.destroySandbox({ sandboxId: id });
-  expect(await agent.leftovers()).toEqual(NOTHING);
-});
+    const complaints = "dmesg | grep -iE 'ext4.*error|i/o error|bug:|oops|hung|stall' || true";
+    expect(await agent.sh(id, complaints)).toBe("");
+    await agent.client.destroySandbox({ sandboxId: id });
+    expect(await agent.leftovers()).toEqual(NOTHING);
+  }));

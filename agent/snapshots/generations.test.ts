@@ -98,6 +98,7 @@ describe("a generation", () => {
     const completing = generations.complete(directory, own.generation(number), {
       ...{ capsuleId: "cl-endless", generation: number, buildId: id },
       ...{ pausedAt: "2026-11-22T12:00:00.000Z", guestKernel: "6.1.0" },
+      disk: { name: "disk.ext4", sizeBytes: 4 },
       shape: { vcpus: 1, memoryMib: 1 },
       disk: SAVED_DISK,
     });

@@ -47,7 +47,18 @@ function manifestOf(random: Random): Manifest {
       sha256: random.bytes(32).toString("hex"),
     })),
     layers: random.list(64, () => `memory.${uuidOf(random)}`),
-    disk: { name: "disk.ext4", sizeBytes: size() },
+    disk: random.oneIn(2)
+      ? { name: "disk.ext4", sizeBytes: 1 + size() }
+      : {
+          name: "disk.cow",
+          sizeBytes: 1 + size(),
+          cowBytes: 1 + size(),
+          base: {
+            name: "disk.base",
+            sizeBytes: 1 + size(),
+            sha256: random.bytes(32).toString("hex"),
+          },
+        },
   };
 }
 

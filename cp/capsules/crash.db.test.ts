@@ -3,6 +3,7 @@
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { eq, sql } from "drizzle-orm";
 import { encodeId } from "../../proto/ids.ts";
+import { withRandom } from "../../tests/harness/random.ts";
 import { TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
 import { ControlPlaneProgram } from "../../tests/harness/simulated-agent-program.ts";
 import { waitFor } from "../../tests/harness/wait-for.ts";
@@ -99,40 +100,41 @@ test("a destroy whose control plane is killed is finished by the next", async ()
   expect(platform.agent.capsules.size).toBe(0);
 });
 
-test("whenever it is killed, record and host agree afterwards", async () => {
-  platform.agent.bootMs = 30;
-  const created = new Set<string>();
-  for (let round = 0; round < ROUNDS; round++) {
-    const work = Array.from({ length: 8 }, async () => {
-      const answer = await program.call("POST", "/v1/capsules");
-      if (answer?.status === 201) created.add(answer.body.id);
-      if (Math.random() < 0.5 && answer?.status === 201) {
-        await program.call("DELETE", `/v1/capsules/${answer.body.id}`);
-      }
-    });
-    await Bun.sleep(Math.random() * 250);
-    await killAndRestart();
-    await Promise.all(work);
-  }
+test("whenever it is killed, record and host agree afterwards", () =>
+  withRandom(async (random) => {
+    platform.agent.bootMs = 30;
+    const created = new Set<string>();
+    for (let round = 0; round < ROUNDS; round++) {
+      const work = Array.from({ length: 8 }, async () => {
+        const answer = await program.call("POST", "/v1/capsules");
+        if (answer?.status === 201) created.add(answer.body.id);
+        if (random.oneIn(2) && answer?.status === 201) {
+          await program.call("DELETE", `/v1/capsules/${answer.body.id}`);
+        }
+      });
+      await Bun.sleep(random.below(250));
+      await killAndRestart();
+      await Promise.all(work);
+    }
 
-  await waitFor("every capsule to settle", () => platform.states(), {
-    holds: ({ pending = 0, starting = 0, stopping = 0 }) => pending + starting + stopping === 0,
-  });
-  await waitFor(
-    "record and host to agree",
-    async () => {
-      const rows = await platform.database.db.select().from(capsules);
-      const running = rows.filter(({ status }) => status === "running");
-      const onRecord = running.map(({ id }) => encodeId("capsule", id)).toSorted();
-      return [onRecord, [...platform.agent.capsules.keys()].toSorted()];
-    },
-    { holds: ([onRecord, onHost]) => Bun.deepEquals(onRecord, onHost) },
-  );
-  const known = new Set((await platform.database.db.select().from(capsules)).map(({ id }) => id));
-  expect(
-    [...created].filter((id) => ![...known].some((row) => encodeId("capsule", row) === id)),
-  ).toEqual([]);
-});
+    await waitFor("every capsule to settle", () => platform.states(), {
+      holds: ({ pending = 0, starting = 0, stopping = 0 }) => pending + starting + stopping === 0,
+    });
+    await waitFor(
+      "record and host to agree",
+      async () => {
+        const rows = await platform.database.db.select().from(capsules);
+        const running = rows.filter(({ status }) => status === "running");
+        const onRecord = running.map(({ id }) => encodeId("capsule", id)).toSorted();
+        return [onRecord, [...platform.agent.capsules.keys()].toSorted()];
+      },
+      { holds: ([onRecord, onHost]) => Bun.deepEquals(onRecord, onHost) },
+    );
+    const known = new Set((await platform.database.db.select().from(capsules)).map(({ id }) => id));
+    expect(
+      [...created].filter((id) => ![...known].some((row) => encodeId("capsule", row) === id)),
+    ).toEqual([]);
+  }));
 
 test("every row's events lead to the state it is in, whatever was killed", async () => {
   platform.agent.bootMs = 30;

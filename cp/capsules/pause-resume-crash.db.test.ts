@@ -4,6 +4,7 @@
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { ne } from "drizzle-orm";
 import { encodeId } from "../../proto/ids.ts";
+import { withRandom } from "../../tests/harness/random.ts";
 import { TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
 import { ControlPlaneProgram } from "../../tests/harness/simulated-agent-program.ts";
 import { waitFor } from "../../tests/harness/wait-for.ts";
@@ -96,11 +97,14 @@ test("a pause that never reached the host leaves the capsule running", async () 
 test("a resume whose control plane is killed ends as its host does, with one VM", async () => {
   const id = (await program.call("POST", "/v1/capsules"))?.body.id;
   await program.call("POST", `/v1/capsules/${id}/pause`);
-  platform.agent.pauses.takesMs = TAKES_MS;
+  const held = Promise.withResolvers<void>();
+  platform.agent.faultBefore("resumeSandbox", () => held.promise);
   const resuming = program.call("POST", `/v1/capsules/${id}/resume`);
   await untilStates({ resuming: 1 });
 
-  await killAndRestart();
+  await program.end("SIGKILL");
+  held.resolve();
+  program = await ControlPlaneProgram.start(platform);
   await waitFor("the resume to settle", () => platform.states(), {
     holds: ({ resuming }) => resuming === undefined,
   });
@@ -132,37 +136,40 @@ test("a snapshot whose control plane is killed is there afterwards, once", async
   expect(platform.agent.pauses.templates.size).toBe(1);
 });
 
-test("whenever it is killed, record and host agree about what runs and what rests", async () => {
-  platform.agent.pauses.takesMs = 30;
-  const ids: string[] = [];
-  for (let count = 0; count < 4; count++) {
-    const created = await program.call("POST", "/v1/capsules");
-    if (created !== null) ids.push(created.body.id);
-  }
-  for (let round = 0; round < ROUNDS; round++) {
-    const work = ids.map(async (id) => {
-      await program.call("POST", `/v1/capsules/${id}/pause`);
-      await program.call("POST", `/v1/capsules/${id}/resume`);
-      await program.call("POST", `/v1/capsules/${id}/fork`);
-    });
-    await Bun.sleep(Math.random() * 250);
-    await killAndRestart();
-    await Promise.all(work);
-  }
+test("whenever it is killed, record and host agree about what runs and what rests", () =>
+  withRandom(async (random) => {
+    platform.agent.pauses.takesMs = 30;
+    const ids: string[] = [];
+    for (let count = 0; count < 4; count++) {
+      const created = await program.call("POST", "/v1/capsules");
+      if (created !== null) ids.push(created.body.id);
+    }
+    for (let round = 0; round < ROUNDS; round++) {
+      const work = ids.map(async (id) => {
+        await program.call("POST", `/v1/capsules/${id}/pause`);
+        await program.call("POST", `/v1/capsules/${id}/resume`);
+        await program.call("POST", `/v1/capsules/${id}/fork`);
+      });
+      await Bun.sleep(random.below(250));
+      await killAndRestart();
+      await Promise.all(work);
+    }
 
-  await waitFor(
-    "record and host to agree",
-    async () => {
-      const rows = await platform.database.db.select().from(capsules);
-      const onRecord = rows
-        .filter(({ status }) => status !== "error")
-        .map(({ id, status }) => [encodeId("capsule", id), status]);
-      const onHost = [...platform.agent.capsules].map(([id, { status }]) => [id, status]);
-      return [onRecord.toSorted(), onHost.toSorted()];
-    },
-    { holds: ([onRecord, onHost]) => Bun.deepEquals(onRecord, onHost) },
-  );
-  const rest = ["running", "paused", "error"];
-  expect(Object.keys(await platform.states()).filter((state) => !rest.includes(state))).toEqual([]);
-  await expectOnePath();
-});
+    await waitFor(
+      "record and host to agree",
+      async () => {
+        const rows = await platform.database.db.select().from(capsules);
+        const onRecord = rows
+          .filter(({ status }) => status !== "error")
+          .map(({ id, status }) => [encodeId("capsule", id), status]);
+        const onHost = [...platform.agent.capsules].map(([id, { status }]) => [id, status]);
+        return [onRecord.toSorted(), onHost.toSorted()];
+      },
+      { holds: ([onRecord, onHost]) => Bun.deepEquals(onRecord, onHost) },
+    );
+    const rest = ["running", "paused", "error"];
+    expect(Object.keys(await platform.states()).filter((state) => !rest.includes(state))).toEqual(
+      [],
+    );
+    await expectOnePath();
+  }));

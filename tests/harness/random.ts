@@ -91,6 +91,11 @@ export class Random {
   }
 }
 
+/** Runs the body with numbers from a seed, and prints it if that fails. */
+export async function withRandom<T>(body: (random: Random) => T | Promise<T>): Promise<T> {
+  return await under(firstSeed(), body);
+}
+
 /** Tries the property with one seed after the other until the time is over. */
 export async function fuzz(property: (random: Random) => void | Promise<void>): Promise<void> {
   const endsAtMs = performance.now() + FUZZ_MS;
