@@ -100,7 +100,6 @@ describe("a generation", () => {
       ...{ pausedAt: "2026-11-22T12:00:00.000Z", guestKernel: "6.1.0" },
       disk: { name: "disk.ext4", sizeBytes: 4 },
       shape: { vcpus: 1, memoryMib: 1 },
-      disk: SAVED_DISK,
     });
 
     expect(String(await failureOf(completing))).toContain("device-state has 68719476736 bytes");
