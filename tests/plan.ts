@@ -137,7 +137,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
         "descriptors",
         "file-calls",
         "metadata",
-        "place",
+        "path-handle",
         "read",
         "remove",
         "write",

@@ -7,7 +7,7 @@ import { EnvdError, fileError } from "../errors.ts";
 import { FILE_CHUNK_BYTES, FILE_WHOLE_BYTES_MAX, HANDLE_KEPT_MS } from "../limits.ts";
 import { resolvePath } from "../paths.ts";
 import type { Users } from "../users.ts";
-import { openPlace, READ } from "./place.ts";
+import { openPathHandle, READ } from "./path-handle.ts";
 import {
   type ByteRange,
   compressedTag,
@@ -42,11 +42,11 @@ export async function readFile(request: Request, deps: FilesDeps): Promise<Respo
 
 /** The file, opened for reading; whoever opens it closes it. */
 export async function openForReading(path: string, users: Users): Promise<FileHandle> {
-  using place = openPlace(path, { users, followsLast: true, maker: null });
-  if (!place?.entry) throw new EnvdError("not_found", `path '${path}' does not exist`);
-  place.requireEntry(READ);
+  using handle = openPathHandle(path, { users, followsLast: true, maker: null });
+  if (!handle?.entry) throw new EnvdError("not_found", `path '${path}' does not exist`);
+  handle.requireEntry(READ);
   try {
-    return await open(place.entryPath, constants.O_RDONLY | constants.O_NONBLOCK);
+    return await open(handle.entryPath, constants.O_RDONLY | constants.O_NONBLOCK);
   } catch (error) {
     throw fileError(error, path);
   }

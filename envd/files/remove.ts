@@ -3,15 +3,15 @@ import { rm } from "node:fs/promises";
 import { fileError } from "../errors.ts";
 import { systemName } from "../file-names.ts";
 import type { Users } from "../users.ts";
-import { openPlace } from "./place.ts";
+import { openPathHandle } from "./path-handle.ts";
 
 /** Removes the file, link or tree; nothing happens when nothing is there. */
 export async function removePath(path: string, users: Users): Promise<void> {
-  using place = openPlace(path, { users, followsLast: false, maker: null });
-  if (!place?.entry) return;
-  place.requireChange();
+  using handle = openPathHandle(path, { users, followsLast: false, maker: null });
+  if (!handle?.entry) return;
+  handle.requireChange();
   try {
-    await rm(systemName(place.path), { recursive: true, force: true });
+    await rm(systemName(handle.path), { recursive: true, force: true });
   } catch (error) {
     throw fileError(error, path);
   }

@@ -18,7 +18,7 @@ import type { User } from "../users.ts";
 import { descriptorPath } from "./descriptors.ts";
 import type { FileCalls } from "./file-calls.ts";
 import { METADATA_PREFIX } from "./metadata.ts";
-import type { Place } from "./place.ts";
+import type { PathHandle } from "./path-handle.ts";
 
 /** Before the umask. */
 const FILE_MODE = 0o666;
@@ -54,25 +54,25 @@ interface Stage {
 
 /** Dispose it in any case: what was not published is gone then. */
 export class StagedFile implements AsyncDisposable {
-  readonly #place: Place;
+  readonly #place: PathHandle;
   readonly #options: StageOptions;
   readonly #stage: Stage | null;
   /** The file itself, emptied, where nothing can be made beside it. */
   #direct: FileHandle | null = null;
 
-  private constructor(place: Place, stage: Stage | null, options: StageOptions) {
-    this.#place = place;
+  private constructor(handle: PathHandle, stage: Stage | null, options: StageOptions) {
+    this.#place = handle;
     this.#stage = stage;
     this.#options = options;
   }
 
   /** Fails with an errno where no file can be made. */
-  static async open(place: Place, options: StageOptions): Promise<StagedFile> {
+  static async open(handle: PathHandle, options: StageOptions): Promise<StagedFile> {
     try {
-      return new StagedFile(place, await openStage(place), options);
+      return new StagedFile(handle, await openStage(handle), options);
     } catch (error) {
-      if (place.entry === null || !isOneOf(error, NOTHING_BESIDE)) throw error;
-      return new StagedFile(place, null, options);
+      if (handle.entry === null || !isOneOf(error, NOTHING_BESIDE)) throw error;
+      return new StagedFile(handle, null, options);
     }
   }
 
@@ -188,15 +188,15 @@ export class StagedFile implements AsyncDisposable {
   }
 }
 
-async function openStage(place: Place): Promise<Stage> {
+async function openStage(handle: PathHandle): Promise<Stage> {
   const { O_RDWR, O_CREAT, O_EXCL } = constants;
   try {
-    const file = await open(place.directoryPath, O_RDWR | O_TMPFILE, FILE_MODE);
+    const file = await open(handle.directoryPath, O_RDWR | O_TMPFILE, FILE_MODE);
     return { file, aside: null };
   } catch (error) {
     if (!isOneOf(error, NO_UNNAMED)) throw error;
   }
-  const aside = place.sibling(asideName());
+  const aside = handle.sibling(asideName());
   return { file: await open(aside, O_RDWR | O_CREAT | O_EXCL, FILE_MODE), aside };
 }
 
@@ -205,8 +205,8 @@ function asideName(): string {
 }
 
 /** Opens what the place has held all along; a pipe that nobody reads would not hold it up. */
-function openEntry(place: Place): Promise<FileHandle> {
-  return open(place.entryPath, constants.O_WRONLY | constants.O_NONBLOCK);
+function openEntry(handle: PathHandle): Promise<FileHandle> {
+  return open(handle.entryPath, constants.O_WRONLY | constants.O_NONBLOCK);
 }
 
 function pathOf({ fd }: FileHandle): string {

@@ -8,7 +8,7 @@ import type { Settings } from "../settings.ts";
 import type { User, Users } from "../users.ts";
 import type { FileCalls } from "./file-calls.ts";
 import { type Metadata, type MetadataStore, metadataOf } from "./metadata.ts";
-import { openPlace, type Place, WRITE } from "./place.ts";
+import { openPathHandle, type PathHandle, WRITE } from "./path-handle.ts";
 import { authorizeFiles } from "./signature.ts";
 import { StagedFile } from "./staged-file.ts";
 
@@ -125,13 +125,13 @@ export async function writeFile(
   options: { user: User; metadata: Metadata; deps: FilesDeps },
 ): Promise<WrittenFile> {
   const { user, metadata, deps } = options;
-  using place = openPlace(path, { users: deps.users, followsLast: true, maker: user });
-  if (place === null) throw new Error("unreachable: directories are made");
-  requireFile(place, path);
+  using handle = openPathHandle(path, { users: deps.users, followsLast: true, maker: user });
+  if (handle === null) throw new Error("unreachable: directories are made");
+  requireFile(handle, path);
   try {
-    await using file = await StagedFile.open(place, {
+    await using file = await StagedFile.open(handle, {
       ...{ user, calls: deps.calls },
-      requireFile: () => requireFile(place, path),
+      requireFile: () => requireFile(handle, path),
       finish: async (entryPath, isNew) => {
         const hasNone = Object.keys(metadata).length === 0;
         if (!isNew || !hasNone) await deps.metadata.write(entryPath, metadata);
@@ -145,17 +145,17 @@ export async function writeFile(
   return { path, name: basename(path), type: "file" };
 }
 
-function requireFile(place: Place, path: string): void {
-  const stat = place.entry?.stat;
+function requireFile(handle: PathHandle, path: string): void {
+  const stat = handle.entry?.stat;
   if (stat === undefined) {
-    place.requireChange();
+    handle.requireChange();
     return;
   }
   if (stat.isDirectory()) {
     throw new EnvdError("invalid_argument", `path '${path}' is a directory`);
   }
   if (!stat.isFile()) throw new EnvdError("invalid_argument", `path '${path}' is no regular file`);
-  place.requireEntry(WRITE);
+  handle.requireEntry(WRITE);
 }
 
 function decoded(request: Request): AsyncIterable<Uint8Array> {

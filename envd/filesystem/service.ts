@@ -6,7 +6,7 @@ import type { Filesystem } from "../../proto/gen/envd/filesystem_pb.js";
 import { EnvdError, errnoOf, fileError } from "../errors.ts";
 import { systemName } from "../file-names.ts";
 import type { MetadataStore } from "../files/metadata.ts";
-import { openPlace } from "../files/place.ts";
+import { openPathHandle } from "../files/path-handle.ts";
 import { removePath } from "../files/remove.ts";
 import { resolvePath } from "../paths.ts";
 import { requestedUser } from "../process/environment.ts";
@@ -67,13 +67,13 @@ function locatePath(
 }
 
 function makeDirectory(path: string, user: User, users: Users): void {
-  using place = openPlace(path, { users, followsLast: true, maker: user });
-  if (place?.entry?.stat.isDirectory()) {
+  using handle = openPathHandle(path, { users, followsLast: true, maker: user });
+  if (handle?.entry?.stat.isDirectory()) {
     throw new EnvdError("already_exists", `directory '${path}' already exists`);
   }
-  if (place?.entry) throw new EnvdError("invalid_argument", `path '${path}' is a file`);
+  if (handle?.entry) throw new EnvdError("invalid_argument", `path '${path}' is a file`);
   try {
-    place?.makeDirectory(user);
+    handle?.makeDirectory(user);
   } catch (error) {
     throw fileError(error, path);
   }
@@ -84,10 +84,10 @@ async function move(
   destination: string,
   { user, users }: { user: User; users: Users },
 ): Promise<void> {
-  using from = openPlace(source, { users, followsLast: false, maker: null });
+  using from = openPathHandle(source, { users, followsLast: false, maker: null });
   if (!from?.entry) throw new EnvdError("not_found", `path '${source}' does not exist`);
   from.requireChange();
-  using to = openPlace(destination, { users, followsLast: false, maker: user });
+  using to = openPathHandle(destination, { users, followsLast: false, maker: user });
   if (to === null) throw new Error("unreachable: directories are made");
   to.requireChange();
   try {

@@ -37,7 +37,7 @@ export const READ = 4;
 export const WRITE = 2;
 const SEARCH = 1;
 
-export interface PlaceOptions {
+export interface PathHandleOptions {
   readonly users: Users;
   /** Whether a link in the last place is followed, too. */
   readonly followsLast: boolean;
@@ -51,7 +51,7 @@ interface Held {
 }
 
 /** A name in a directory that is held open, and what had that name. Dispose it to let go. */
-export class Place implements Disposable {
+export class PathHandle implements Disposable {
   #entry: Held | null;
   readonly #directory: Held;
   readonly #name: string;
@@ -92,7 +92,7 @@ export class Place implements Disposable {
     return below(this.#directory, name);
   }
 
-  /** The very thing that had the name; to be opened while the place is held. */
+  /** The very thing that had the name; to be opened while the path is held. */
   get entryPath(): string {
     if (this.entry === null) throw new Error("unreachable: nothing has the name");
     return pathOf(this.entry);
@@ -146,7 +146,7 @@ export class Place implements Disposable {
  * invalid_argument when a file is in the way or links lead nowhere, permission_denied where a link
  * leads further than its maker could go. Directories that were made before a failure stay.
  */
-export function openPlace(path: string, options: PlaceOptions): Place | null {
+export function openPathHandle(path: string, options: PathHandleOptions): PathHandle | null {
   const walk = new Walk(path, options);
   try {
     return walk.run();
@@ -159,7 +159,7 @@ export function openPlace(path: string, options: PlaceOptions): Place | null {
 
 class Walk {
   readonly #path: string;
-  readonly #options: PlaceOptions;
+  readonly #options: PathHandleOptions;
   readonly #pending: string[];
   readonly #rights: Rights[] = [];
   #directory = openRoot();
@@ -168,13 +168,13 @@ class Walk {
   #links = 0;
   #isTaken = false;
 
-  constructor(path: string, options: PlaceOptions) {
+  constructor(path: string, options: PathHandleOptions) {
     this.#path = path;
     this.#options = options;
     this.#pending = namesOf(path);
   }
 
-  run(): Place | null {
+  run(): PathHandle | null {
     for (;;) {
       const name = this.#pending.shift() ?? ".";
       const isLast = this.#pending.length === 0;
@@ -191,7 +191,7 @@ class Walk {
     }
   }
 
-  /** Lets go of the directory unless a place has it. */
+  /** Lets go of the directory unless a path handle has it. */
   close(): void {
     if (!this.#isTaken) closeSync(this.#directory.fd);
   }
@@ -246,10 +246,10 @@ class Walk {
     this.#shown = shown;
   }
 
-  #take(name: string, entry: Held | null): Place {
+  #take(name: string, entry: Held | null): PathHandle {
     this.#isTaken = true;
     const [directory, rights, shown] = [this.#directory, this.#rights, this.#path];
-    return new Place({ directory, entry, name, rights, shown });
+    return new PathHandle({ directory, entry, name, rights, shown });
   }
 }
 
