@@ -117,7 +117,7 @@ async function writeUpload(
 
 /**
  * Makes or replaces a regular file. Everything is done to what the path led to at the start, see
- * place.ts. Throws EnvdError, and what the body throws.
+ * path-handle.ts. Throws EnvdError, and what the body throws.
  */
 export async function writeFile(
   path: string,
