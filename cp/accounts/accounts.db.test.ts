@@ -54,6 +54,12 @@ describe("signup", () => {
     [{ password: PASSWORD, name: "A" }, "email"],
     [{ email: "nobody", password: PASSWORD, name: "A" }, "email: must be a mail address"],
     [{ email: "a@", password: PASSWORD, name: "A" }, "email"],
+    // One mail to several people.
+    [{ email: "a@x.test,b@x.test;c@x.test", password: PASSWORD, name: "A" }, "email"],
+    [{ email: "a b<c@d.test>", password: PASSWORD, name: "A" }, "email"],
+    [{ email: "<c@d.test>", password: PASSWORD, name: "A" }, "email"],
+    [{ email: "a@x.test b@x.test", password: PASSWORD, name: "A" }, "email"],
+    [{ email: `${"a".repeat(65)}@x.test`, password: PASSWORD, name: "A" }, "email"],
     [{ email: "a@b\nBcc: c@d", password: PASSWORD, name: "A" }, "email"],
     [{ email: 7, password: PASSWORD, name: "A" }, "email: expected string"],
     [{ email: "a@b", password: "seven77", name: "A" }, "password: must have at least 8 bytes"],

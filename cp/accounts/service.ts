@@ -1,5 +1,6 @@
 // Accounts by mail and password: sign up, activate, sign in, change team.
 
+import isEmail from "validator/es/lib/isEmail.js";
 import { type Id, idFromUuid, newId } from "../../proto/ids.ts";
 import type { UserCaller } from "../auth/authenticator.ts";
 import type { Tokens } from "../auth/tokens.ts";
@@ -158,9 +159,10 @@ export class Accounts {
   }
 }
 
+/** One mailbox (RFC 5321, 4.1.2): a list, or a name before an address, would write to others as well. */
 function parseEmail(text: string): string {
   const email = text.trim().toLowerCase();
-  if (email.length < 3 || !email.includes("@")) {
+  if (!isEmail(email, { require_tld: false })) {
     throw new AppError("invalid_request", "email: must be a mail address");
   }
   return email;

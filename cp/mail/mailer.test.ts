@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { systemClock } from "../clock.ts";
 import { createLog } from "../log.ts";
 import { createFileMailer, createNullMailer, createSmtpMailer } from "./mailer.ts";
-import { activationMail } from "./messages.ts";
+import { activationMail, teamCreatedMail } from "./messages.ts";
 
 const MAIL = activationMail({
   to: "ada@example.com",
@@ -34,6 +34,20 @@ test("a mail without a server is a file that only its owner reads, there when se
 test("a name can't write HTML into a mail", () => {
   expect(MAIL.html).toContain("&lt;b&gt;Ada&lt;/b&gt;");
   expect(MAIL.html).toContain('<a href="http://wrenn.test/activate?token=00">');
+});
+
+test.each([
+  ["http://evil.test/x", "http: //evil. test/x"],
+  ["www.evil.test", "www. evil. test"],
+  ["ada@evil.test", "ada@ evil. test"],
+  ["Ada\r\nBcc: all@evil.test", "Ada Bcc: all@ evil. test"],
+  ["Ada\u202egnp", "Ada gnp"],
+  ["J. R. Smith-Jones", "J. R. Smith-Jones"],
+])("a name that somebody chose is no link in a mail: %j", (name, shown) => {
+  const mail = teamCreatedMail({ to: "ada@example.com", name, teamName: name });
+
+  expect(mail.text).toStartWith(`Hello ${shown},\n`);
+  expect(mail.subject).toBe(`Team ${shown} was created`);
 });
 
 test("a mail by SMTP carries both texts, and close waits for it", async () => {

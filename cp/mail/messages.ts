@@ -15,7 +15,7 @@ export function activationMail(options: {
     to: options.to,
     subject: "Activate your Wrenn account",
     lines: [
-      `Hello ${options.name},`,
+      `Hello ${plain(options.name)},`,
       "open this link within 30 minutes to activate your account:",
       `${publicUrl}/activate?token=${token}`,
       "Without a browser, send the token in it to the API:",
@@ -29,9 +29,20 @@ export function activationMail(options: {
 export function teamCreatedMail(options: { to: string; name: string; teamName: string }): Mail {
   return message({
     to: options.to,
-    subject: `Team ${options.teamName} was created`,
-    lines: [`Hello ${options.name},`, `your team ${options.teamName} is ready.`],
+    subject: `Team ${plain(options.teamName)} was created`,
+    lines: [`Hello ${plain(options.name)},`, `your team ${plain(options.teamName)} is ready.`],
   });
+}
+
+/**
+ * Text that somebody chose, for a mail to somebody else: one line, and nothing in it that a mail program makes a
+ * link of.
+ */
+function plain(text: string): string {
+  return text
+    .replace(/[\p{C}\p{Z}]+/gu, " ")
+    .replaceAll("://", ": //")
+    .replace(/(?<=\S)[.@](?=\S)/g, "$& ");
 }
 
 function message(options: { to: string; subject: string; lines: readonly string[] }): Mail {
