@@ -75,6 +75,8 @@ async function runMigrations(): Promise<void> {
 async function serve(): Promise<void> {
   const config = loadConfig(process.env);
   const log = createLog(config.logLevel, (line) => process.stderr.write(`${line}\n`));
+  // The driver leaves one behind when the database goes away: that must not end everybody's requests.
+  process.on("unhandledRejection", (error) => log.error("unhandled rejection", { error }));
   process.on("uncaughtException", (error) => {
     log.error("uncaught exception", { error });
     if (!isLostWrite(error)) process.exit(1);
