@@ -103,7 +103,7 @@ test(
       let held = 0;
       const push = () => {
         const piece = Buffer.alloc(1 + random.size(FRAME_BYTES_MAX), byte);
-        reader.push(piece);
+        Array.from(reader.push(piece));
         held += piece.length;
       };
 
