@@ -150,6 +150,8 @@ export class StagedFile implements AsyncDisposable {
     const { entryPath } = this.#place;
     const { calls, user } = this.#options;
     const { uid, gid, mode, nlink } = await stat(entryPath);
+    // Another upload has taken its place since it was looked at.
+    if (nlink === 0) throw Object.assign(new Error("the file is gone"), { code: "ESTALE" });
     if (nlink !== 1) return false;
     try {
       await file.chown(uid, gid);

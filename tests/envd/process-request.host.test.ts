@@ -126,7 +126,7 @@ describe("requests", () => {
       "process.cmd: is required",
       "process: cmd, args and envs cannot hold a NUL byte",
       "process.envs: 'A=B' is no variable name",
-      "tag: is longer than 256 bytes",
+      "tag: is longer than 128 bytes",
       "pty.size: cols and rows must be 1 to 65535",
     ]);
   });

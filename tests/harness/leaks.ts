@@ -2,7 +2,7 @@
 // Only its own: other platforms may run beside it.
 
 import { Database } from "bun:sqlite";
-import { existsSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { readdir, readFile, readlink } from "node:fs/promises";
 import { join } from "node:path";
 
@@ -49,10 +49,16 @@ export function journalRows(agentDir: string): string[] {
   const path = join(agentDir, "journal.db");
   // The directory is gone when the platform's file system is unmounted.
   if (!existsSync(path)) return [];
+  if (!isDatabase(path)) return [];
   using journal = new Database(path, { readonly: true });
   const rows = journal.query<{ id: string; state: string }, []>("SELECT id, state FROM capsules");
   const texts = rows.all().map(({ id, state }) => `${id} ${state}`);
   return texts.sort();
+}
+
+/** A test may have written over it; then it names nothing. */
+function isDatabase(path: string): boolean {
+  return readFileSync(path).subarray(0, 15).toString("latin1") === "SQLite format 3";
 }
 
 async function names(dir: string): Promise<string[]> {
