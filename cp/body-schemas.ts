@@ -19,6 +19,12 @@ interface ParsedRequest {
   readonly body?: unknown;
 }
 
+/**
+ * Of schemas as they were before Elysia changed them. They are constants, so that a second application of
+ * one process meets what the first one's requests have changed.
+ */
+const COMPILED = new WeakMap<TSchema, TypeCheck<TSchema>>();
+
 export class BodySchemas {
   readonly #checks = new Map<string, { check: TypeCheck<TSchema>; isOptional: boolean }>();
 
@@ -27,7 +33,9 @@ export class BodySchemas {
     for (const { method, path, hooks } of routes) {
       if (!KindGuard.IsSchema(hooks.body)) continue;
       const { schema, isOptional } = withoutNull(hooks.body);
-      this.#checks.set(`${method} ${path}`, { check: TypeCompiler.Compile(schema), isOptional });
+      const check = COMPILED.get(schema) ?? TypeCompiler.Compile(schema);
+      COMPILED.set(schema, check);
+      this.#checks.set(`${method} ${path}`, { check, isOptional });
     }
   }
 
