@@ -81,6 +81,11 @@ export const FILE_BYTES_MAX = DISK_MIB_MAX * MIB;
 // Pauses.
 /** Sealing is bound by memory bandwidth and the disk. */
 export const SEALS_AT_ONCE_MAX = 2;
+/**
+ * Sealing begins so long after a pause, whose answer it would delay: it takes processor and disk, and the
+ * control plane has still to write down that the capsule is paused.
+ */
+export const SEAL_DELAY_MS = 25;
 /** A seal that failed is tried again: space may have been made. */
 export const SEAL_RETRY_MS = 5_000;
 /** Between looks for capsules that nobody uses. */

@@ -73,9 +73,10 @@ export class Captures {
       failpoints.reach("capture.after-draft");
       const stoppedAt = performance.now();
       let stoppedMs = 0;
-      await progress.guest?.freeze();
-      failpoints.reach("capture.after-freeze");
-      await snapshots.pause(live);
+      await snapshots.pause(live, async () => {
+        await progress.guest?.freeze();
+        failpoints.reach("capture.after-freeze");
+      });
       failpoints.reach("capture.after-stop");
       const copied = async () => {
         await this.#pauses.wake(capsule);

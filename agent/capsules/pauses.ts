@@ -56,9 +56,11 @@ export class Pauses {
     const { signal } = pausing.operation;
     try {
       failpoints.reach("pause.after-mark");
-      await guest?.freeze();
-      failpoints.reach("pause.after-freeze");
-      const { generation } = await snapshots.pause(liveCapsule(this.#parts, capsule.spec, vmm));
+      const live = liveCapsule(this.#parts, capsule.spec, vmm);
+      const { generation } = await snapshots.pause(live, async () => {
+        await guest?.freeze();
+        failpoints.reach("pause.after-freeze");
+      });
       failpoints.reach("pause.after-stop");
       signal.throwIfAborted();
       const to: Paused = { status: "paused", pause: { ...pausing.pause, generation } };

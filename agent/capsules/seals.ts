@@ -5,7 +5,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import { AgentError } from "../errors.ts";
 import { isHeldByVmm, type PauseRecord } from "../journal/pause-record.ts";
-import { SEAL_RETRY_MS, SEALS_AT_ONCE_MAX } from "../limits.ts";
+import { SEAL_DELAY_MS, SEAL_RETRY_MS, SEALS_AT_ONCE_MAX } from "../limits.ts";
 import { newProgress } from "../machine/build-capsule.ts";
 import type { HostParts } from "../machine/host-parts.ts";
 import { type LiveParts, liveCapsule } from "../machine/live-capsule.ts";
@@ -122,6 +122,7 @@ export class Seals {
     const { spec, state, progress } = capsule;
     if (!isHeld(state)) return;
     failpoints.reach("pause.after-paused");
+    await sleep(SEAL_DELAY_MS, undefined, { signal });
     const startedAt = performance.now();
     const live = liveCapsule(this.#parts, spec, progress.vmm);
     const generation = await this.#inTurn(signal, () => this.#sealAgain(live, state.pause));

@@ -110,22 +110,32 @@ export class Snapshots {
 
   /**
    * Stops the guest and saves its device state: then the capsule is paused, and not yet durable.
-   * Throws SnapshotError: the guest runs on, except with vmm_lost.
+   * `freeze` has the guest ready for that, while everything else is made ready; when this returns or
+   * throws it has ended. Throws what it throws, and SnapshotError: the guest runs on, except with
+   * vmm_lost.
    */
-  async pause(capsule: LiveCapsule): Promise<{ generation: number }> {
+  async pause(
+    capsule: LiveCapsule,
+    freeze: () => Promise<void> = async () => {},
+  ): Promise<{ generation: number }> {
     const dir = this.#of(capsule.capsuleId);
     await this.#sealing.get(capsule.capsuleId)?.ended;
-    const generation = await this.#preparePause(capsule, dir);
+    const frozen = freeze();
+    // It is awaited below, which may be after it failed.
+    frozen.catch(() => {});
     try {
+      await assertPauseSpace(this.#dir, capsule.process.pid);
+      const generation = await dir.begin();
       this.#failpoints.reach("pause.after-begin");
-      await this.#vmm.pause(capsule.runDir);
+      const saving = { dir: dir.unfinished, isReady: frozen };
+      const memory = await this.#vmm.pauseAndSave(capsule.runDir, saving);
       const pausedAt = new Date().toISOString();
-      const memory = await this.#vmm.saveState(capsule.runDir, { dir: dir.unfinished });
       this.#failpoints.reach("pause.after-state");
       await writePauseNote(capsule.runDir, { generation, pausedAt, memory });
       return { generation };
     } catch (error) {
       await this.#undoPause(capsule, error);
+      await frozen;
       throw await this.#explain(capsule, "pause", error);
     }
   }
@@ -374,15 +384,6 @@ export class Snapshots {
     } finally {
       await removePauseNote(capsule.runDir);
       await this.#of(capsule.capsuleId).forgetUnfinished();
-    }
-  }
-
-  async #preparePause(capsule: LiveCapsule, dir: CapsuleDir): Promise<number> {
-    try {
-      await assertPauseSpace(this.#dir, capsule.process.pid);
-      return await dir.begin();
-    } catch (error) {
-      throw await this.#explain(capsule, "pause", error);
     }
   }
 

@@ -10,7 +10,7 @@
  *
  * - name, accel. "qemu" with kvm or tcg; "firecracker" and "cloud-hypervisor" with kvm only.
  * - pause, resume. QEMU: stop, cont. Firecracker: PATCH /vm. Cloud Hypervisor: PUT vm.pause, vm.resume.
- * - saveState. QEMU (migrate with x-ignore-shared) and Cloud Hypervisor (vm.snapshot with shared memory
+ * - pauseAndSave. QEMU (migrate with x-ignore-shared) and Cloud Hypervisor (vm.snapshot with shared memory
  *   zones) leave RAM where it is and answer what memoryOf does. Firecracker (PUT /snapshot/create)
  *   writes it beside its state, and answers that file.
  * - memoryOf, booted. QEMU and Cloud Hypervisor: the RAM file in the run directory, which they share.
@@ -132,11 +132,15 @@ export interface Vmm {
   resume(runDir: string): Promise<void>;
   isRunning(runDir: string): Promise<boolean>;
   /**
-   * Writes what the VMM holds besides guest RAM into `dir`, replacing what an earlier call wrote.
-   * MUST be called while the vCPUs are stopped. The disk is flushed into its file. Returns where the
-   * guest's RAM is until the vCPUs run again. Throws VmmError; the guest can be resumed then, too.
+   * Gets ready meanwhile, stops the vCPUs once `isReady` is fulfilled, and writes what the VMM holds
+   * besides guest RAM into `dir`, replacing what an earlier call wrote. The disk is flushed into its
+   * file. Returns where the guest's RAM is until the vCPUs run again. Throws VmmError, or what
+   * `isReady` was rejected with; the guest can be resumed then, too.
    */
-  saveState(runDir: string, options: { dir: string }): Promise<LiveMemory>;
+  pauseAndSave(
+    runDir: string,
+    options: { dir: string; isReady: Promise<unknown> },
+  ): Promise<LiveMemory>;
   /** Where the guest's RAM is, whether its vCPUs run or not. Throws if nothing can tell any more. */
   memoryOf(runDir: string): Promise<LiveMemory>;
   /**

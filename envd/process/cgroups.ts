@@ -26,7 +26,7 @@ const PIDS_SHARE = 0.8;
 
 const OOM_SCORE_ADJ = -900;
 
-const FREEZE_POLL_MS = 5;
+const FREEZE_POLL_MS = 1;
 
 export type CgroupKind = keyof typeof CPU_WEIGHTS;
 

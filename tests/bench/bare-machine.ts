@@ -5,6 +5,7 @@ import { createConnectTransport } from "@connectrpc/connect-web";
 import {
   continueGuest,
   loadGuest,
+  prepareSave,
   saveGuest,
   stopGuest,
 } from "../../agent/drivers/qemu/qemu-state.ts";
@@ -60,8 +61,9 @@ export class BareMachine implements AsyncDisposable {
   /** Stops the guest and writes its device state. */
   async stopAndSave(dir = this.#dir): Promise<void> {
     await using qmp = await this.#connect();
+    await prepareSave(qmp, { dir, sender: this.#sender });
     await stopGuest(qmp);
-    await saveGuest(qmp, { dir, sender: this.#sender });
+    await saveGuest(qmp);
   }
 
   async continue(): Promise<void> {

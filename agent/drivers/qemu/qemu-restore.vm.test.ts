@@ -63,17 +63,15 @@ test(
     await mkdir(saved);
 
     for (let i = 0; i < 3; i++) {
-      await place.vmm.pause(spec.runDir);
+      await place.vmm.pauseAndSave(spec.runDir, { dir: saved, isReady: Promise.resolve() });
       expect(await place.vmm.isRunning(spec.runDir)).toBe(false);
-      await place.vmm.saveState(spec.runDir, { dir: saved });
       const found = await place.vmm.adopt(spec.runDir);
       expect(found?.pid).toBe(started.pid);
       await place.vmm.resume(spec.runDir);
       expect(await place.vmm.isRunning(spec.runDir)).toBe(true);
     }
     before = await readTicks();
-    await place.vmm.pause(spec.runDir);
-    await place.vmm.saveState(spec.runDir, { dir: saved });
+    await place.vmm.pauseAndSave(spec.runDir, { dir: saved, isReady: Promise.resolve() });
 
     expect((await stat(join(saved, "device-state"))).size).toBeLessThan(STATE_BYTES_MAX);
     expect(before.ticks).toBeGreaterThan(0);
@@ -86,11 +84,13 @@ test(
   async () => {
     const missing = join(place.dir, "missing");
 
-    await expect(place.vmm.saveState(spec.runDir, { dir: missing })).rejects.toThrow("ENOENT");
+    const isReady = Promise.resolve();
+    await expect(place.vmm.pauseAndSave(spec.runDir, { dir: missing, isReady })).rejects.toThrow(
+      "ENOENT",
+    );
     await place.vmm.resume(spec.runDir);
     before = await readTicks();
-    await place.vmm.pause(spec.runDir);
-    const memory = await place.vmm.saveState(spec.runDir, { dir: saved });
+    const memory = await place.vmm.pauseAndSave(spec.runDir, { dir: saved, isReady });
     if (memory.kind !== "file") throw new Error(`a booted guest's memory is ${memory.kind}`);
     await place.kernel.memory.sealFile(memory.path, 256 * 1024 * 1024, {
       directory: saved,

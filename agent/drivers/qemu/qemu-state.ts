@@ -16,7 +16,8 @@ const STATE_FD = "state";
 // A command waits for disk requests under way; saving flushes the disk.
 const COMMAND_TIMEOUT_MS = 30_000;
 const SAVE_TIMEOUT_MS = 60_000;
-// Saving takes some milliseconds in all.
+/** Saving takes a few milliseconds in all: for as long it is asked after without a rest. */
+const POLLS_WITHOUT_REST = 20;
 const POLL_MS = 1;
 
 const Done = Type.Object({});
@@ -39,8 +40,8 @@ export async function readStatus(qmp: QmpClient): Promise<{ status: string; runn
   return qmp.execute("query-status", { schema: Status, timeoutMs: COMMAND_TIMEOUT_MS });
 }
 
-/** Writes the stopped guest's device state into `dir`. Throws VmmError; no migration goes on then. */
-export async function saveGuest(
+/** Makes QEMU know where in `dir` saveGuest is to write; the guest may run meanwhile. */
+export async function prepareSave(
   qmp: QmpClient,
   options: { dir: string; sender: DescriptorSender },
 ): Promise<void> {
@@ -48,6 +49,13 @@ export async function saveGuest(
   const file = openSync(join(options.dir, STATE_FILE), flags, 0o600);
   await passFile(qmp, file, options.sender);
   await ignoreShared(qmp);
+}
+
+/**
+ * Writes the stopped guest's device state to where prepareSave said on the same connection. Throws
+ * VmmError; no migration goes on then.
+ */
+export async function saveGuest(qmp: QmpClient): Promise<void> {
   await run(qmp, "migrate", { uri: `fd:${STATE_FD}` });
   try {
     await awaitMigration(qmp, "saving");
@@ -90,7 +98,7 @@ async function ignoreShared(qmp: QmpClient): Promise<void> {
 
 async function awaitMigration(qmp: QmpClient, what: string): Promise<void> {
   const deadline = performance.now() + SAVE_TIMEOUT_MS;
-  for (;;) {
+  for (let polls = 1; ; polls++) {
     const options = { schema: Migration, timeoutMs: COMMAND_TIMEOUT_MS };
     const { status, "error-desc": reason } = await qmp.execute("query-migrate", options);
     if (status === "completed") return;
@@ -98,7 +106,7 @@ async function awaitMigration(qmp: QmpClient, what: string): Promise<void> {
       throw new VmmError(`QEMU: ${what} ${status}: ${reason ?? "no reason given"}`);
     }
     if (performance.now() > deadline) throw new VmmError(`QEMU: ${what} takes too long`);
-    await Bun.sleep(POLL_MS);
+    if (polls > POLLS_WITHOUT_REST) await Bun.sleep(POLL_MS);
   }
 }
 

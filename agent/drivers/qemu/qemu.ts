@@ -20,7 +20,14 @@ import {
   type VmmSpec,
 } from "../../vmm/vmm.ts";
 import { JAIL_FILE, preloadEnvironment, qemuCommand, TCG_BUFFER_MIB } from "./qemu-command.ts";
-import { continueGuest, loadGuest, readStatus, saveGuest, stopGuest } from "./qemu-state.ts";
+import {
+  continueGuest,
+  loadGuest,
+  prepareSave,
+  readStatus,
+  saveGuest,
+  stopGuest,
+} from "./qemu-state.ts";
 import { QmpClient } from "./qmp.ts";
 
 const CONTROL = "qmp.sock";
@@ -111,10 +118,16 @@ export class Qemu implements Vmm {
     return (await readStatus(qmp)).running;
   }
 
-  async saveState(runDir: string, { dir }: { dir: string }): Promise<LiveMemory> {
+  async pauseAndSave(
+    runDir: string,
+    { dir, isReady }: { dir: string; isReady: Promise<unknown> },
+  ): Promise<LiveMemory> {
     await using qmp = await connect(runDir, QMP_TIMEOUT_MS);
-    await saveGuest(qmp, { dir, sender: this.#sender });
-    return this.memoryOf(runDir);
+    await prepareSave(qmp, { dir, sender: this.#sender });
+    const [memory] = await Promise.all([this.memoryOf(runDir), isReady]);
+    await stopGuest(qmp);
+    await saveGuest(qmp);
+    return memory;
   }
 
   memoryOf(runDir: string): Promise<LiveMemory> {
