@@ -37,7 +37,7 @@ async function serve(): Promise<void> {
 
   const shutdown = resources.use(new Shutdown());
   const host = await openHost(config, { failpoints, resources });
-  const { dir, vmm, disks, guestKernel } = host;
+  const { dir, vmm, disks, guestKernel, snapshots } = host;
   const open = await openCapsules(host, config, { failpoints, log, resources });
   const { capsules, templates, warm, metrics, capsuleMetrics } = open;
 
@@ -45,7 +45,7 @@ async function serve(): Promise<void> {
   const { address, registrationToken: token } = config;
   const credentials = await obtainCredentials({ controlPlane, dir: dir.path, address, token });
   const server = await startRpcServer(config.listen, {
-    ...{ capsules, templates, failpoints, capsuleMetrics, metrics, log },
+    ...{ capsules, templates, snapshots, failpoints, capsuleMetrics, metrics, log },
     metricsToken: config.metricsToken,
     socketDir: dir.cacheDir,
     metadata: {

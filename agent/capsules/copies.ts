@@ -3,11 +3,14 @@
 import type { AgentError } from "../errors.ts";
 import type { Failpoints } from "../failpoints.ts";
 import type { CapsuleSource } from "../machine/build-capsule.ts";
+import type { HeldGeneration, Snapshots } from "../snapshots/snapshots.ts";
 import type { MadeTemplate, MemoryTemplates, TemplateIds } from "../templates/memory-templates.ts";
 import { snapshotFailure } from "./capsule-errors.ts";
 import type { CapsuleView } from "./capsule-view.ts";
 import type { Capsules } from "./capsules.ts";
 import { createFailure } from "./create-failure.ts";
+
+const CHILDREN_THAT_SHARE = 2;
 
 export interface SnapshotRequest extends TemplateIds {
   readonly id: string;
@@ -22,6 +25,12 @@ export interface ForkRequest {
     readonly accessToken: string;
     readonly operationId: string;
   }[];
+}
+
+export interface ForkParts {
+  readonly capsules: Capsules;
+  readonly snapshots: Snapshots;
+  readonly failpoints: Failpoints;
 }
 
 export interface Fork {
@@ -58,7 +67,7 @@ export async function snapshotCapsule(
  * failed_precondition; what becomes of each child is its own.
  */
 export async function forkCapsule(
-  { capsules, failpoints }: { capsules: Capsules; failpoints: Failpoints },
+  { capsules, snapshots, failpoints }: ForkParts,
   request: ForkRequest,
 ): Promise<Fork[]> {
   const [first] = request.children;
@@ -67,6 +76,7 @@ export async function forkCapsule(
   // A source that is paused again and again must not take from the children what they start from.
   await using _held = held;
   failpoints.reach("fork.after-hold");
+  await using _shared = await sharedMemory(snapshots, { held, request });
   const source: CapsuleSource = {
     kind: "memory",
     generation: held.generation,
@@ -86,4 +96,17 @@ export async function forkCapsule(
   );
   failpoints.reach("fork.after-children");
   return forks;
+}
+
+/**
+ * Children that map one file have in common what none of them writes to; a pager brings each its own.
+ * Making the file takes as long as one restore does, so an only child does without.
+ */
+async function sharedMemory(
+  snapshots: Snapshots,
+  { held, request }: { held: HeldGeneration; request: ForkRequest },
+): Promise<AsyncDisposable | null> {
+  if (request.children.length < CHILDREN_THAT_SHARE) return null;
+  // On a full disk they start without; what is damaged each of them finds by itself.
+  return await snapshots.prepareMap(held.generation).catch(() => null);
 }

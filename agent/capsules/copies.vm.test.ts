@@ -1,8 +1,10 @@
 // Capsules made from capsules: what was in the memory of one is in that of the others, and no more than that.
 
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { stat } from "node:fs/promises";
+import { join } from "node:path";
 import { encodeId, newId } from "../../proto/ids.ts";
-import { codeOf, destroyAll, untilStatus } from "../../tests/harness/agent-calls.ts";
+import { codeOf, destroyAll, untilDurable, untilStatus } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING, PLATFORM_TEAM } from "../../tests/harness/agent-process.ts";
 
 setDefaultTimeout(300_000);
@@ -60,6 +62,36 @@ test("forks begin where their source is, and go ways of their own", async () => 
   expect(names.size).toBe(3);
   await destroyAll(agent);
   expect(await agent.leftovers()).toEqual(NOTHING);
+});
+
+test("forks made together share what none of them writes, as long as any of them lives", async () => {
+  const id = await sourceCapsule();
+  const children = Array.from({ length: 2 }, (_, i) => ({
+    sandboxId: encodeId("capsule", newId("capsule")),
+    operationId: crypto.randomUUID(),
+    envdAccessToken: `${i}`.repeat(64),
+  }));
+
+  await agent.client.forkSandbox({ sandboxId: id, children, timeoutSec: 60 });
+
+  const [first, second] = children.map(({ sandboxId }) => sandboxId);
+  if (first === undefined || second === undefined) throw new Error("unreachable: two children");
+  const files = await Promise.all(
+    [first, second].map(async (child) => {
+      const { kind } = await Bun.file(join(agent.dir, "run", child, "memory.json")).json();
+      const { ino, nlink } = await stat(join(agent.dir, "snapshots", child, "base", "flat"));
+      return { kind, ino, nlink };
+    }),
+  );
+  // With the last of them it is gone.
+  expect(files[0]).toMatchObject({ kind: "map", nlink: 2 });
+  expect(files[1]).toEqual(files[0]);
+  await agent.client.destroySandbox({ sandboxId: first });
+  await agent.client.pauseSandbox({ sandboxId: second, operationId: crypto.randomUUID() });
+  await untilDurable(agent, second);
+  await agent.client.resumeSandbox(agent.resumeRequest(second));
+  expect(await agent.sh(second, WORDS)).toBe("before\nbefore\n");
+  await destroyAll(agent);
 });
 
 test("a snapshot of a running or paused capsule starts others until it is deleted", async () => {

@@ -2,9 +2,8 @@
 
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
-import { forkCapsule, snapshotCapsule } from "../capsules/copies.ts";
+import { type ForkParts, forkCapsule, snapshotCapsule } from "../capsules/copies.ts";
 import { AgentError } from "../errors.ts";
-import type { Failpoints } from "../failpoints.ts";
 import type { MemoryTemplates } from "../templates/memory-templates.ts";
 import { type LifecycleDeps, toStarted } from "./lifecycle-methods.ts";
 import { parseFork, parseSnapshot, parseTemplateIds } from "./requests.ts";
@@ -14,7 +13,7 @@ type CopyMethod = "createSnapshot" | "deleteSnapshot" | "forkSandbox";
 
 /** Throws ConnectErrors only. */
 export function copyMethods(
-  deps: LifecycleDeps & { readonly templates: MemoryTemplates; readonly failpoints: Failpoints },
+  deps: LifecycleDeps & ForkParts & { readonly templates: MemoryTemplates },
 ): Pick<ServiceImpl<typeof HostAgentService>, CopyMethod> {
   const answer = async <T>(method: string, work: () => Promise<T>): Promise<T> => {
     try {

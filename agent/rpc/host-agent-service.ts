@@ -4,8 +4,8 @@ import type { ServiceImpl } from "@connectrpc/connect";
 import type { EntryInfo } from "../../proto/gen/envd/filesystem_pb.js";
 import type { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { FILE_WRITE_BYTES_MAX } from "../../proto/hostagent/bounds.ts";
-import type { CapsuleLease, Capsules } from "../capsules/capsules.ts";
-import type { Failpoints } from "../failpoints.ts";
+import type { CapsuleLease } from "../capsules/capsules.ts";
+import type { ForkParts } from "../capsules/copies.ts";
 import { exec, startBackground } from "../guest/exec.ts";
 import { entryType, listDir, makeDir, readFile, removePath, writeFile } from "../guest/files.ts";
 import { listProcesses, signalProcess } from "../guest/processes.ts";
@@ -28,10 +28,8 @@ import {
 import { toConnectError } from "./rpc-errors.ts";
 import { streamMethods } from "./stream-methods.ts";
 
-export interface HostAgentDeps {
-  readonly capsules: Capsules;
+export interface HostAgentDeps extends ForkParts {
   readonly templates: MemoryTemplates;
-  readonly failpoints: Failpoints;
   readonly capsuleMetrics: CapsuleMetrics;
   /** kernel_version, vmm, vmm_version, agent_version: the same for every capsule. */
   readonly metadata: Readonly<Record<string, string>>;

@@ -65,6 +65,11 @@ export class FlatFiles {
     return making.finally(() => this.#making.delete(buildId));
   }
 
+  /** What uses it has a name for it of its own. Idempotent. */
+  async remove(generation: Generation): Promise<void> {
+    await rm(this.#path(generation), { force: true });
+  }
+
   #path(generation: Generation): string {
     return join(this.#dir, `${generation.manifest.buildId}.flat`);
   }

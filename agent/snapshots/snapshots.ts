@@ -268,10 +268,14 @@ export class Snapshots {
     return { generation: held, [Symbol.asyncDispose]: () => removeDirectory(directory) };
   }
 
-  /** Makes the flat file that restoring by `map` wants, ahead of time. Throws SnapshotError. */
-  async prepareMap(generation: Generation): Promise<void> {
+  /**
+   * Makes the flat file that restoring by `map` wants, ahead of time; who disposes it needs it for no
+   * further restore. Throws SnapshotError.
+   */
+  async prepareMap(generation: Generation): Promise<AsyncDisposable> {
     try {
       await this.#flatFiles.obtain(generation);
+      return { [Symbol.asyncDispose]: () => this.#flatFiles.remove(generation) };
     } catch (error) {
       throw toSnapshotError(`Cannot make ${generation.directory} flat`, error);
     }
