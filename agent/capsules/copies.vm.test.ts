@@ -64,7 +64,7 @@ test("forks begin where their source is, and go ways of their own", async () => 
   expect(await agent.leftovers()).toEqual(NOTHING);
 });
 
-test("forks made together share what none of them writes, as long as any of them lives", async () => {
+test("forks made together share what none of them writes until the last of them ends", async () => {
   const id = await sourceCapsule();
   const children = Array.from({ length: 2 }, (_, i) => ({
     sandboxId: encodeId("capsule", newId("capsule")),

@@ -132,6 +132,16 @@ export class Generations {
     }
   }
 
+  /** One that only another VMM or processor can use, or that cannot be looked at now, is not. */
+  async isDamaged(directory: string): Promise<boolean> {
+    try {
+      await this.load(directory);
+      return false;
+    } catch (error) {
+      return error instanceof SnapshotError && ["damaged", "not_found"].includes(error.code);
+    }
+  }
+
   /**
    * Makes another generation with the same content at `directory`, on the same file system: one
    * that goes on existing when the other is removed. Throws SnapshotError: exists, no_space, failed;

@@ -337,7 +337,7 @@ export class Snapshots {
         },
       });
       await dir.prune(GENERATIONS_KEPT, async (directory) => {
-        return directory === generation.directory || !(await this.#isDamaged(directory));
+        return directory === generation.directory || !(await this.#generations.isDamaged(directory));
       });
       this.#failpoints.reach("seal.after-prune");
       return generation;
@@ -347,16 +347,6 @@ export class Snapshots {
         checkStopped();
       }
       throw await this.#explain(capsule, "seal", error);
-    }
-  }
-
-  /** One that only another VMM or processor can use, or that cannot be looked at now, is not. */
-  async #isDamaged(directory: string): Promise<boolean> {
-    try {
-      await this.load(directory);
-      return false;
-    } catch (error) {
-      return error instanceof SnapshotError && ["damaged", "not_found"].includes(error.code);
     }
   }
 
