@@ -337,7 +337,9 @@ export class Snapshots {
         },
       });
       await dir.prune(GENERATIONS_KEPT, async (directory) => {
-        return directory === generation.directory || !(await this.#generations.isDamaged(directory));
+        return (
+          directory === generation.directory || !(await this.#generations.isDamaged(directory))
+        );
       });
       this.#failpoints.reach("seal.after-prune");
       return generation;
