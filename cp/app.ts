@@ -20,6 +20,7 @@ import { type SnapshotRouteDeps, snapshotRoutes } from "./snapshots/routes.ts";
 import { type StreamRouteDeps, streamRoutes } from "./streams/routes.ts";
 import { type TeamRoutesDeps, teamRoutes } from "./teams/routes.ts";
 import { type UserRoutesDeps, userRoutes } from "./users/routes.ts";
+import { volumeRoutes } from "./volumes/routes.ts";
 
 /** Routes that answer without credentials, as `METHOD path`. A test holds the app against this. */
 export const PUBLIC_ROUTES: ReadonlySet<string> = new Set([
@@ -94,6 +95,7 @@ function apiRoutes(services: Services) {
     .use(fileRoutes(services))
     .use(capsuleMetricRoutes(services))
     .use(snapshotRoutes(services))
+    .use(volumeRoutes(services))
     .use(streamRoutes(services))
     .use(fileStreamRoutes(services));
 }

@@ -30,7 +30,7 @@ export function createErrorHandler({ log, requestIds }: RequestLogDeps) {
     } else if (known.code === "service_unavailable") {
       // During an outage every request fails alike: where from is no news, so no stacks.
       log.warn("request failed", { ...fields, error: rootMessage(known) });
-    } else if (known.status >= 500) {
+    } else if (known.status >= 500 && known.code !== "not_implemented") {
       log.error("request failed", { ...fields, error: known.cause ?? known });
     }
     return errorResponse(known, requestId);

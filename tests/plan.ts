@@ -63,6 +63,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
       noun("files"),
       noun("capsule-metrics", "save-metrics"),
       noun("snapshots", "settle"),
+      room("volumes"),
       room("monitor", "reconcile", "silence", "unknown"),
       room("metrics", "control-plane-metrics"),
       room("proxy", "agent-pools", "credentials", "forwarded", "placements", "proxy-router"),

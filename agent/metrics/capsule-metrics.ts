@@ -92,6 +92,11 @@ export class CapsuleMetrics implements Disposable {
     return history ? history.within(range, this.#deps.now().getTime()) : [];
   }
 
+  /** What the capsule's disk took of the host when it was last measured; null: not since it runs here. */
+  diskBytes(id: string): number | null {
+    return this.#measured.get(id)?.latest?.diskBytes ?? null;
+  }
+
   total(): HostUsage {
     let memoryBytes = 0;
     let diskBytes = 0;

@@ -5,6 +5,7 @@ import type { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js
 import type { CapsuleView } from "../capsules/capsule-view.ts";
 import type { Capsules } from "../capsules/capsules.ts";
 import type { Log } from "../log.ts";
+import type { CapsuleMetrics } from "../metrics/capsule-metrics.ts";
 import { parseCapsuleId, parseCreate, parseOperationId, parseResume } from "./requests.ts";
 import { toConnectError } from "./rpc-errors.ts";
 
@@ -17,6 +18,7 @@ type LifecycleMethod =
 
 export interface LifecycleDeps {
   readonly capsules: Capsules;
+  readonly capsuleMetrics: Pick<CapsuleMetrics, "diskBytes">;
   /** kernel_version, vmm, vmm_version, agent_version: the same for every capsule. */
   readonly metadata: Readonly<Record<string, string>>;
   readonly log: Log;
@@ -77,8 +79,9 @@ export function toStarted(view: CapsuleView, deps: LifecycleDeps) {
   return { sandboxId, status, hostIp, metadata };
 }
 
-function toInfo(view: CapsuleView, { metadata }: LifecycleDeps) {
+function toInfo(view: CapsuleView, { metadata, capsuleMetrics }: LifecycleDeps) {
   const { spec } = view;
+  const diskBytes = capsuleMetrics.diskBytes(spec.id);
   return {
     sandboxId: spec.id,
     status: view.status,
@@ -96,6 +99,7 @@ function toInfo(view: CapsuleView, { metadata }: LifecycleDeps) {
     durableAtUnix: view.durableAt === null ? 0n : unixSeconds(view.durableAt),
     pauseReason: view.pauseReason ?? "",
     resumedFrom: view.resumedFrom ?? "",
+    ...(diskBytes === null ? {} : { diskUsedBytes: BigInt(diskBytes) }),
   };
 }
 

@@ -63,6 +63,7 @@ export function agentFailure(error: unknown, call: AgentCall): AppError {
 /** What is not there, by what the agent's error is about. */
 function missing(subject: string | null): { reason?: Reason } {
   if (subject === "file") return { reason: "file_not_found" };
+  if (subject === "template") return { reason: "template_not_found" };
   return subject === "process" ? { reason: "process_not_found" } : {};
 }
 

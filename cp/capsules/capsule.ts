@@ -13,7 +13,7 @@ export interface CapsuleOfTeam {
 
 /** What is asked of a capsule that is to be made; what is left out is the platform's choice. */
 export interface NewCapsule {
-  /** Name of a template of the team or of the platform. */
+  /** Name of a template of the team or of the platform, or a slug, a slash and a name. */
   readonly template?: string | undefined;
   readonly vcpus?: number | undefined;
   readonly memoryMb?: number | undefined;

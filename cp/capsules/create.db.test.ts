@@ -53,6 +53,17 @@ test("a capsule is created running, runs a command, and is destroyed", async () 
   expect(platform.agent.capsules.size).toBe(0);
 });
 
+test("a create that names volumes is told that there are none yet", async () => {
+  const named = await create({ volume_ids: ["vl-data"] });
+  const none = await create({ volume_ids: [] });
+
+  expect([named.status, named.body.error]).toMatchObject([
+    501,
+    { code: "not_implemented", reason: "not_implemented", retryable: false },
+  ]);
+  expect(none.status).toBe(201);
+});
+
 test("the answer has exactly the fields of the API, times to the second, and no empty ones", async () => {
   const { body } = await create({ vcpus: 2, memory_mb: 1024, timeout_sec: 60 });
   const time = expect.stringMatching(/^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ$/);
@@ -64,6 +75,7 @@ test("the answer has exactly the fields of the API, times to the second, and no 
     vcpus: 2,
     memory_mb: 1024,
     timeout_sec: 60,
+    disk_size_mb: 5120,
     host_ip: expect.stringMatching(/^10\.11\.0\.\d+$/),
     created_at: time,
     started_at: time,

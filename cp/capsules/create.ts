@@ -18,7 +18,7 @@ import { answerOnce, type Claim } from "../idempotency/answer-once.ts";
 import { freeKey, type KeyedRequest, keepOutcome } from "../idempotency/service.ts";
 import { lockHost, selectCandidateHosts } from "../scheduler/host-loads.ts";
 import { type CapsuleShape, type HostLoad, hasRoom, rankHosts } from "../scheduler/placement.ts";
-import { findTemplate, hostsOfTemplate } from "../templates/service.ts";
+import { type FoundTemplate, findTemplate, hostsOfTemplate } from "../templates/service.ts";
 import type { TemplateRow } from "../templates/template.ts";
 import type { CapsuleRow, NewCapsule } from "./capsule.ts";
 import type { CapsuleDefaults, CapsuleDeps } from "./deps.ts";
@@ -64,10 +64,9 @@ async function placeAndStart(
   claim: Claim<"capsule">,
 ): Promise<CapsuleRow> {
   const { key, teamId } = request;
-  const name = request.asked.template;
   const template = await findTemplate(deps.db, {
     teamId,
-    name,
+    reference: request.asked.template,
     defaultName: deps.defaults.template,
   });
   const placed = await placeCapsule(deps, { request, template, claim });
@@ -96,7 +95,7 @@ async function placeCapsule(
     request,
     template,
     claim,
-  }: { request: CreateRequest; template: TemplateRow; claim: Claim<"capsule"> },
+  }: { request: CreateRequest; template: FoundTemplate; claim: Claim<"capsule"> },
 ): Promise<Placed> {
   const { asked } = request;
   const shape = shapeOf(asked, { template, defaults: deps.defaults });
@@ -112,7 +111,7 @@ async function placeCapsule(
         id,
         teamId: request.teamId,
         hostId: host.id,
-        template: template.name,
+        template: template.reference,
         templateId: template.id,
         templateTeamId: template.teamId,
         ...shape,

@@ -15,6 +15,7 @@ import {
   CreateCapsule,
   ListQuery,
   toCapsule,
+  toCapsuleInFull,
   toLabels,
   toNewCapsule,
 } from "./schema.ts";
@@ -49,6 +50,7 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
             "too_large",
             "agent_error",
             "no_hosts_available",
+            "not_implemented",
           ),
         },
         detail: { summary: "Create a capsule and wait until it runs" },
@@ -72,7 +74,7 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
       async ({ caller, params }) => {
         const id = parseId("capsule", params.id, "id");
         const capsule = await capsules.get({ id, teamId: caller.teamId });
-        return toCapsule(capsule, capsules.trafficToken(capsule));
+        return toCapsuleInFull(capsule, capsules.trafficToken(capsule));
       },
       {
         team: true,

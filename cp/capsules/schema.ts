@@ -18,7 +18,9 @@ import {
   LABEL_FILTER_LENGTH_MAX,
   LABEL_LENGTH_MAX,
   LABELS_MAX,
-  TEMPLATE_NAME_PATTERN,
+  TEMPLATE_REFERENCE_PATTERN,
+  VOLUME_ID_LENGTH_MAX,
+  VOLUMES_MAX,
 } from "./limits.ts";
 
 const INT32_MIN = -(2 ** 31);
@@ -32,8 +34,10 @@ const LABEL_VALUE = `^[^\\u0000]{0,${LABEL_LENGTH_MAX}}$`;
 export const CreateCapsule = t.Object({
   template: t.Optional(
     t.String({
-      pattern: TEMPLATE_NAME_PATTERN,
-      description: "Name of a template of the team or of the platform.",
+      pattern: TEMPLATE_REFERENCE_PATTERN,
+      description:
+        "Name of a template of the team or of the platform; `<slug>/<name>` of another team's that is " +
+        "public; `wrenn/<name>` of the platform's.",
     }),
   ),
   vcpus: t.Optional(
@@ -62,6 +66,12 @@ export const CreateCapsule = t.Object({
       maxProperties: LABELS_MAX,
       additionalProperties: false,
       description: "Names and values of yours: the list finds capsules by them.",
+    }),
+  ),
+  volume_ids: t.Optional(
+    t.Array(t.String({ maxLength: VOLUME_ID_LENGTH_MAX }), {
+      maxItems: VOLUMES_MAX,
+      description: "There are no volumes yet: anything but none is answered with 501.",
     }),
   ),
   private_ports: t.Optional(
@@ -125,6 +135,14 @@ export const Capsule = t.Object({
   vcpus: Type.Integer(),
   memory_mb: Type.Integer(),
   timeout_sec: Type.Integer(),
+  disk_size_mb: Type.Integer({ description: "Size of its root disk; 0 until it has booted." }),
+  disk_used_mb: t.Optional(
+    Type.Integer({
+      description:
+        "What its root disk took of its host when that last told, which hosts do every few seconds. Only " +
+        "where one capsule is asked for.",
+    }),
+  ),
   host_ip: t.Optional(t.String()),
   created_at: t.String({ format: "date-time" }),
   started_at: t.Optional(t.String({ format: "date-time" })),
@@ -158,8 +176,14 @@ type Fork = Static<typeof Fork>;
 
 export const ForkList = t.Array(Fork, { maxItems: FORKS_MAX });
 
-/** What a create asks for. Zero processors or less are left to the platform, and so is memory. */
+/**
+ * What a create asks for. Zero processors or less are left to the platform, and so is memory. Throws
+ * `not_implemented` for volumes.
+ */
 export function toNewCapsule(body: CreateCapsule): NewCapsule {
+  if (body.volume_ids !== undefined && body.volume_ids.length > 0) {
+    throw new AppError("not_implemented", "volume_ids: there are no volumes yet");
+  }
   const positive = (value: number | undefined) =>
     value !== undefined && value > 0 ? value : undefined;
   return {
@@ -194,6 +218,7 @@ export function toCapsule(row: CapsuleRow, trafficToken?: string): Capsule {
     vcpus: row.vcpus,
     memory_mb: row.memoryMb,
     timeout_sec: row.timeoutSec,
+    disk_size_mb: row.startedAt === null ? 0 : row.diskSizeMb,
     ...(row.hostIp === "" ? {} : { host_ip: row.hostIp }),
     created_at: timestamp(row.createdAt),
     ...(row.startedAt === null ? {} : { started_at: timestamp(row.startedAt) }),
@@ -205,6 +230,12 @@ export function toCapsule(row: CapsuleRow, trafficToken?: string): Capsule {
     ...(row.durableAt === null ? {} : { durable_at: timestamp(row.durableAt) }),
     ...(row.reason === "" ? {} : { reason: row.reason }),
   };
+}
+
+/** The same of one that was asked for alone. */
+export function toCapsuleInFull(row: CapsuleRow, trafficToken?: string): Capsule {
+  const used = row.diskUsedMb === null ? {} : { disk_used_mb: row.diskUsedMb };
+  return { ...toCapsule(row, trafficToken), ...used };
 }
 
 /** How a fork is answered: exactly one of both fields. */

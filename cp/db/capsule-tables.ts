@@ -46,10 +46,13 @@ export const templates = pgTable(
     defaultUser: text("default_user").notNull(),
     defaultEnv: jsonb("default_env").$type<StringMap>().notNull().default({}),
     metadata: jsonb("metadata").$type<StringMap>().notNull().default({}),
+    /** Whether every team may start capsules from it, by its team's slug and its name. */
+    isPublic: boolean("is_public").notNull().default(false),
   },
   (t) => [
     unique("templates_team_name").on(t.teamId, t.name),
     index("idx_templates_team_id").on(t.teamId),
+    index("idx_templates_public").on(t.createdAt.desc(), t.id.desc()).where(sql`is_public`),
     check("templates_type", isOneOf(t.type, TEMPLATE_TYPES)),
   ],
 );
@@ -108,7 +111,8 @@ export const templateOperations = pgTable(
  * one is recognised. `state_deadline` is when a transient state counts as lost. `durable_at` is
  * since when a pause is safe against a loss of the host's memory. The defaults are the template's at
  * the create: a resume needs them after the template is gone. `metrics_saved_for` is the operation
- * after whose pause the capsule's points were copied here. `metadata` is what its host says of it,
+ * after whose pause the capsule's points were copied here. `disk_used_mb` is what its host said last
+ * of its disk, null until it has. `metadata` is what its host says of it,
  * `labels` what its owner does. `error_code` is the API's code of a create
  * that failed, whose `reason` says why.
  */
@@ -126,6 +130,7 @@ export const capsules = pgTable(
     memoryMb: integer("memory_mb").notNull(),
     timeoutSec: integer("timeout_sec").notNull(),
     diskSizeMb: integer("disk_size_mb").notNull(),
+    diskUsedMb: integer("disk_used_mb"),
     hostIp: text("host_ip").notNull().default(""),
     createdAt: createdAt(),
     startedAt: instant("started_at"),

@@ -11,6 +11,9 @@ import unknownHostsAndCapsules from "../../migrations/0006_unknown-hosts-and-cap
 };
 import outcomesOfKeys from "../../migrations/0007_outcomes-of-keys.sql" with { type: "text" };
 import labels from "../../migrations/0008_labels.sql" with { type: "text" };
+import templateSharing from "../../migrations/0009_template-sharing-and-disk-use.sql" with {
+  type: "text",
+};
 
 export interface Migration {
   /** The file's name without `.sql`. */
@@ -29,4 +32,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { name: "0006_unknown-hosts-and-capsules", sql: unknownHostsAndCapsules },
   { name: "0007_outcomes-of-keys", sql: outcomesOfKeys },
   { name: "0008_labels", sql: labels },
+  { name: "0009_template-sharing-and-disk-use", sql: templateSharing },
 ];

@@ -81,6 +81,27 @@ export async function updateLastActive(
     );
 }
 
+/** Takes over what capsules of the host use of their disks, where that is another size by now. */
+export async function updateDiskUsed(
+  q: Queryable,
+  used: readonly { id: Id<"capsule">; mib: number }[],
+): Promise<void> {
+  const reported = sql`unnest(
+    ${sql.param(used.map(({ id }) => id))}::uuid[],
+    ${sql.param(used.map(({ mib }) => mib))}::integer[]
+  ) as reported (id, mib)`;
+  await q
+    .update(capsules)
+    .set({ diskUsedMb: sql`reported.mib` })
+    .from(reported)
+    .where(
+      and(
+        sql`${capsules.id} = reported.id`,
+        sql`${capsules.diskUsedMb} is distinct from reported.mib`,
+      ),
+    );
+}
+
 /** Takes over since when pauses are durable: of capsules that were paused before `asOf`. */
 export async function updateDurable(
   q: Queryable,

@@ -53,6 +53,46 @@ async function lastEvent() {
   return (await platform.database.db.select().from(events).orderBy(events.id)).at(-1);
 }
 
+test("what a capsule's disk takes is told of it alone, from when its host has measured it", async () => {
+  const id = await createdId();
+  const wireId = encodeId("capsule", id);
+  const simulated = platform.agent.capsules.get(wireId);
+  if (simulated === undefined) throw new Error("unreachable: it was created");
+  const seen = async () => {
+    const { body } = await platform.call("GET", `/v1/capsules/${wireId}`);
+    return [body.disk_size_mb, body.disk_used_mb];
+  };
+
+  await pass();
+  const before = await seen();
+  simulated.diskUsedBytes = 5n * 1024n * 1024n + 1n;
+  await pass();
+  const measured = await seen();
+  await platform.call("POST", `/v1/capsules/${wireId}/pause`);
+  simulated.diskUsedBytes = null;
+  await pass();
+  const calls = platform.agent.calls.length;
+  const rested = await seen();
+  const listed = await platform.call("GET", "/v1/capsules");
+
+  expect([before, measured, rested]).toEqual([
+    [5120, undefined],
+    [5120, 6],
+    [5120, 6],
+  ]);
+  expect(platform.agent.calls).toHaveLength(calls);
+  expect(JSON.stringify(listed.body)).not.toContain("disk_used_mb");
+});
+
+test("a capsule that has not booted has no disk", async () => {
+  const wireId = encodeId("capsule", await createdId());
+  await platform.database.db.update(capsules).set({ status: "starting", startedAt: null });
+
+  const { body } = await platform.call("GET", `/v1/capsules/${wireId}`);
+
+  expect(body.disk_size_mb).toBe(0);
+});
+
 test("where record and host agree nothing happens", async () => {
   const id = await createdId();
   const before = await row(id);

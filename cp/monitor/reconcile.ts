@@ -17,11 +17,13 @@ import {
   type HostToAsk,
   selectCapsulesOfHost,
   selectHostsToAsk,
+  updateDiskUsed,
   updateDurable,
   updateLastActive,
 } from "./queries.ts";
 import { lookAfterUnknown, type UnknownPolicy } from "./unknown.ts";
 
+const MIB = 1024 * 1024;
 /** On record of what its host did not have any more: it may still come back. */
 const LOST_REASON = "its host no longer has the capsule";
 
@@ -86,6 +88,10 @@ export async function reconcileHost(
   const unknown = await lookAfterUnknown(deps, host, { found: unclaimed, policy });
   await takeOverActivity(deps, [...onHost]);
   await takeOverDurability(deps, [...onHost], asOf);
+  await takeOverDiskUsed(
+    deps,
+    [...onHost].filter(([id]) => known.has(id)),
+  );
   return { ...counts, ...unknown, destroyed: counts.destroyed + unknown.destroyed };
 }
 
@@ -231,6 +237,16 @@ async function takeOverActivity(
     .filter(([, reported]) => reported.lastActiveAtUnix > 0n)
     .map(([id, reported]) => ({ id, unixSec: Number(reported.lastActiveAtUnix) }));
   if (active.length > 0) await updateLastActive(deps.db, active);
+}
+
+async function takeOverDiskUsed(
+  deps: OperationDeps,
+  onHost: readonly (readonly [Id<"capsule">, SandboxInfo])[],
+): Promise<void> {
+  const used = onHost.flatMap(([id, { diskUsedBytes }]) =>
+    diskUsedBytes === undefined ? [] : [{ id, mib: Math.ceil(Number(diskUsedBytes) / MIB) }],
+  );
+  if (used.length > 0) await updateDiskUsed(deps.db, used);
 }
 
 async function takeOverDurability(

@@ -23,6 +23,7 @@ import {
   insertOperation,
   insertTemplate,
   isBeingMade,
+  isUniqueViolation,
   type OperationRow,
   secondsFromNow,
   selectHost,
@@ -37,7 +38,6 @@ const DEADLINE_SEC = SNAPSHOT_TIMEOUT_MS / 1000 + 30;
 /** How long another control plane, which has the host's answer too, may take to write it down. */
 const SETTLED_WAIT_MS = 30_000;
 const SETTLED_POLL_MS = 50;
-const UNIQUE_VIOLATION = "23505";
 
 export interface SnapshotRequest {
   readonly source: RunningCapsule;
@@ -246,10 +246,4 @@ function nameTaken(name: string, cause?: unknown): AppError {
 function isUndecided(error: unknown, failure: AppError): boolean {
   const isLate = ConnectError.from(error).code === Code.DeadlineExceeded;
   return isLate || failure.code === "host_unavailable";
-}
-
-/** Drizzle wraps what PostgreSQL says. */
-function isUniqueViolation(error: unknown): boolean {
-  const cause = error instanceof Error ? (error.cause ?? error) : undefined;
-  return cause instanceof Error && "code" in cause && cause.code === UNIQUE_VIOLATION;
 }

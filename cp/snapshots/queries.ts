@@ -1,32 +1,16 @@
 // SQL of snapshots: templates that hold memory, where they lie, and the work on them.
 
-import { and, desc, eq, inArray, lte, or, sql } from "drizzle-orm";
+import { and, eq, lte, or, sql } from "drizzle-orm";
 import type { PgInsertValue } from "drizzle-orm/pg-core";
 import type { Id } from "../../proto/ids.ts";
 import type { Queryable } from "../db/client.ts";
 import { capsules, hosts, templateHosts, templateOperations, templates } from "../db/tables.ts";
 import { isAbandoned } from "../operations/operations.ts";
-import type { TemplateRow, TemplateType } from "../templates/template.ts";
+import type { TemplateRow } from "../templates/template.ts";
+
+const UNIQUE_VIOLATION = "23505";
 
 export type OperationRow = typeof templateOperations.$inferSelect;
-
-/** The templates of the teams, newest first. */
-export async function selectTemplates(
-  q: Queryable,
-  which: { teamIds: readonly Id<"team">[]; type: TemplateType | undefined; limit: number },
-): Promise<TemplateRow[]> {
-  return await q
-    .select()
-    .from(templates)
-    .where(
-      and(
-        inArray(templates.teamId, which.teamIds),
-        which.type === undefined ? undefined : eq(templates.type, which.type),
-      ),
-    )
-    .orderBy(desc(templates.createdAt), desc(templates.id))
-    .limit(which.limit);
-}
 
 export async function selectTemplate(q: Queryable, id: string): Promise<TemplateRow | undefined> {
   const [row] = await q.select().from(templates).where(eq(templates.id, id));
@@ -60,6 +44,29 @@ export async function deleteTemplate(
   return { template, hostIds: rows.map(({ hostId }) => hostId) };
 }
 
+/** Says who sees the team's template of that name, and whether that is news. */
+export async function updateVisibility(
+  q: Queryable,
+  { teamId, name, isPublic }: { teamId: Id<"team">; name: string; isPublic: boolean },
+): Promise<"changed" | "unchanged" | "missing"> {
+  const named = and(eq(templates.teamId, teamId), eq(templates.name, name));
+  const [template] = await q.select().from(templates).where(named).for("update");
+  if (template === undefined) return "missing";
+  if (template.isPublic === isPublic) return "unchanged";
+  await q.update(templates).set({ isPublic }).where(eq(templates.id, template.id));
+  return "changed";
+}
+
+/** Renames the team's template, which is not public then; whether there was one. */
+export async function updateName(
+  q: Queryable,
+  { teamId, name, newName }: { teamId: Id<"team">; name: string; newName: string },
+): Promise<boolean> {
+  const named = and(eq(templates.teamId, teamId), eq(templates.name, name));
+  const set = { name: newName, isPublic: false };
+  return (await q.update(templates).set(set).where(named).returning()).length > 0;
+}
+
 /** Undefined when the team has one of that name under way, or the template has one there. */
 export async function insertOperation(
   q: Queryable,
@@ -81,6 +88,17 @@ export async function deleteOperation(q: Queryable, row: OperationRow): Promise<
 export async function isBeingMade(q: Queryable, templateId: string): Promise<boolean> {
   const { templateId: id, kind } = templateOperations;
   const own = and(eq(id, templateId), eq(kind, "create"));
+  return (await q.select({ id }).from(templateOperations).where(own)).length > 0;
+}
+
+/** Whether a template of that name is on its way to the team. */
+export async function isNameBeingMade(
+  q: Queryable,
+  { teamId, name }: { teamId: Id<"team">; name: string },
+): Promise<boolean> {
+  const { templateId: id } = templateOperations;
+  const isNamed = and(eq(templateOperations.teamId, teamId), eq(templateOperations.name, name));
+  const own = and(isNamed, eq(templateOperations.kind, "create"));
   return (await q.select({ id }).from(templateOperations).where(own)).length > 0;
 }
 
@@ -166,4 +184,10 @@ function isSame({ templateId, hostId, operationId }: OperationRow) {
     eq(templateOperations.hostId, hostId),
     eq(templateOperations.operationId, operationId),
   );
+}
+
+/** Whether a name is taken by now. Drizzle wraps what PostgreSQL says. */
+export function isUniqueViolation(error: unknown): boolean {
+  const cause = error instanceof Error ? (error.cause ?? error) : undefined;
+  return cause instanceof Error && "code" in cause && cause.code === UNIQUE_VIOLATION;
 }

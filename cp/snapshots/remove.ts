@@ -4,10 +4,9 @@
 import type { Id } from "../../proto/ids.ts";
 import { SNAPSHOT_DELETE_TIMEOUT_MS } from "../agents/limits.ts";
 import type { Tx } from "../db/client.ts";
-import { AppError } from "../errors.ts";
 import { type EventActor, recordEvents } from "../events/outbox.ts";
-import { templatesNamed } from "../templates/service.ts";
-import { PLATFORM_TEAM, type TemplateRow } from "../templates/template.ts";
+import type { TemplateRow } from "../templates/template.ts";
+import { notOwned } from "./change.ts";
 import type { SnapshotDeps } from "./deps.ts";
 import { snapshotEvent } from "./events.ts";
 import {
@@ -32,7 +31,7 @@ export async function deleteSnapshot(
 ): Promise<void> {
   const removals = await deps.db.transaction(async (tx) => {
     const deleted = await deleteTemplate(tx, { teamId, name });
-    if (deleted === undefined) throw await cannotDelete(tx, name);
+    if (deleted === undefined) throw await notOwned(tx, name);
     return await recordRemovals(deps, tx, { ...deleted, actor });
   });
   await Promise.all(removals.map((removal) => removeFiles(deps, removal)));
@@ -82,13 +81,4 @@ export async function removeFiles(deps: SnapshotDeps, removal: OperationRow): Pr
     await updateDeadline(deps.db, removal, RETRY_SEC);
     return false;
   }
-}
-
-async function cannotDelete(tx: Tx, name: string): Promise<AppError> {
-  const [platforms] = await templatesNamed(tx, { name, teamIds: [PLATFORM_TEAM] });
-  return platforms === undefined
-    ? new AppError("not_found", `template "${name}" not found`, { reason: "template_not_found" })
-    : new AppError("forbidden", `template "${name}" belongs to the platform`, {
-        reason: "template_protected",
-      });
 }

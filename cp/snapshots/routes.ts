@@ -7,15 +7,24 @@ import { keyed } from "../idempotency/service.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { parseId } from "../wire.ts";
 import {
+  ChangeVisibility,
   CreateSnapshot,
   CreateSnapshotQuery,
+  isPaged,
   ListQuery,
+  RenameTemplate,
   SnapshotParams,
   Template,
   TemplateList,
+  TemplatePage,
+  toPageRequest,
   toTemplate,
+  toTemplatePage,
 } from "./schema.ts";
 import type { Snapshots } from "./service.ts";
+
+/** Of what changes a template. */
+const CHANGE_ERRORS = ["unauthorized", "forbidden", "invalid_request", "not_found"] as const;
 
 export interface SnapshotRouteDeps extends AuthDeps {
   readonly snapshots: Snapshots;
@@ -35,7 +44,7 @@ export function snapshotRoutes(deps: SnapshotRouteDeps) {
         const meant = { operation: "snapshot", id: capsuleId, ...asked };
         const key = keyed(caller, headers["idempotency-key"], meant);
         const made = await snapshots.create(caller, { capsuleId, ...asked }, key);
-        return status(201, toTemplate(made));
+        return status(201, toTemplate(await snapshots.listed(made), caller.teamId));
       },
       {
         team: true,
@@ -65,13 +74,68 @@ export function snapshotRoutes(deps: SnapshotRouteDeps) {
     )
     .get(
       "",
-      async ({ caller, query }) =>
-        (await snapshots.list(caller.teamId, query.type)).map(toTemplate),
+      async ({ caller, query }) => {
+        const { teamId: viewer } = caller;
+        if (isPaged(query)) {
+          const found = await snapshots.page({ ...toPageRequest(query), teamId: viewer });
+          return toTemplatePage(found, { query, viewer });
+        }
+        const listed = await snapshots.list(viewer, query.type);
+        return listed.map((template) => toTemplate(template, viewer));
+      },
       {
         team: true,
         query: ListQuery,
-        response: { 200: TemplateList, ...errors("unauthorized", "forbidden", "invalid_request") },
-        detail: { summary: "List the team's and the platform's templates, newest first" },
+        response: {
+          200: t.Union([TemplateList, TemplatePage]),
+          ...errors("unauthorized", "forbidden", "invalid_request"),
+        },
+        detail: {
+          summary: "List templates",
+          description:
+            "With `q`, `page` or `per_page` a page of those that the team may start capsules from: " +
+            "its own first, then the platform's, then what other teams made public, each newest " +
+            "first. Without any of them an array of the first two kinds, newest first.",
+        },
+      },
+    )
+    .patch(
+      "/:name",
+      async ({ caller, params, body, set }) => {
+        await snapshots.rename(caller, { name: params.name, newName: body.new_name });
+        set.status = 204;
+      },
+      {
+        team: true,
+        params: SnapshotParams,
+        body: RenameTemplate,
+        response: { 204: t.Void(), ...errors(...CHANGE_ERRORS, "conflict") },
+        detail: {
+          summary: "Rename a template of the team",
+          description:
+            "It is not public any more. Capsules that were started from it go on. 409 has the code " +
+            "`name_reserved` or `template_name_taken`.",
+        },
+      },
+    )
+    .patch(
+      "/:name/visibility",
+      async ({ caller, params, body, set }) => {
+        await snapshots.show(caller, { name: params.name, isPublic: body.public });
+        set.status = 204;
+      },
+      {
+        team: true,
+        params: SnapshotParams,
+        body: ChangeVisibility,
+        response: { 204: t.Void(), ...errors(...CHANGE_ERRORS) },
+        detail: {
+          summary: "Let other teams start capsules from a template of the team, or no more",
+          description:
+            "Whoever starts one gets all that the template holds: the memory and the disk of the " +
+            "capsule that it was made of, with every secret in them. Capsules that others have " +
+            "started go on when it is not public any more.",
+        },
       },
     )
     .delete(
@@ -84,10 +148,7 @@ export function snapshotRoutes(deps: SnapshotRouteDeps) {
       {
         team: true,
         params: SnapshotParams,
-        response: {
-          204: t.Void(),
-          ...errors("unauthorized", "forbidden", "invalid_request", "not_found"),
-        },
+        response: { 204: t.Void(), ...errors(...CHANGE_ERRORS) },
         detail: {
           summary: "Delete a template of the team",
           description: "Capsules that were started from it go on.",

@@ -2,11 +2,19 @@
 
 import { Type } from "@sinclair/typebox";
 import { type Static, t } from "elysia";
+import type { Id } from "../../proto/ids.ts";
 import { TEMPLATE_NAME_PATTERN } from "../capsules/limits.ts";
 import { TEMPLATE_TYPES } from "../db/tables.ts";
-import { PLATFORM_TEAM, type TemplateRow } from "../templates/template.ts";
+import { isBuiltIn, PLATFORM_TEAM } from "../templates/template.ts";
 import { ID_LENGTH_MAX, timestamp } from "../wire.ts";
-import { TEMPLATES_LISTED_MAX } from "./limits.ts";
+import {
+  PAGE_MAX,
+  PER_PAGE_DEFAULT,
+  PER_PAGE_MAX,
+  SEARCH_LENGTH_MAX,
+  TEMPLATES_LISTED_MAX,
+} from "./limits.ts";
+import type { TemplatePage as FoundPage, ListedTemplate } from "./list.ts";
 
 export const CreateSnapshot = t.Object({
   sandbox_id: t.String({
@@ -34,9 +42,35 @@ export const CreateSnapshotQuery = t.Object({
 
 export const ListQuery = t.Object({
   type: t.Optional(t.Union([t.Literal("base"), t.Literal("snapshot")])),
+  q: t.Optional(
+    t.String({
+      maxLength: SEARCH_LENGTH_MAX,
+      pattern: "^[^\\u0000]*$",
+      description: "Part of a template's name or of its team's slug.",
+    }),
+  ),
+  page: t.Optional(t.Integer({ minimum: 1, maximum: PAGE_MAX, description: "From 1." })),
+  per_page: t.Optional(
+    t.Integer({
+      minimum: 1,
+      maximum: PER_PAGE_MAX,
+      description: `Default ${PER_PAGE_DEFAULT}.`,
+    }),
+  ),
 });
+export type ListQuery = Static<typeof ListQuery>;
 
 export const SnapshotParams = t.Object({ name: t.String({ pattern: TEMPLATE_NAME_PATTERN }) });
+
+export const RenameTemplate = t.Object({
+  new_name: t.String({ pattern: TEMPLATE_NAME_PATTERN }),
+});
+
+export const ChangeVisibility = t.Object({
+  public: Type.Boolean({
+    description: "Whether every team sees it and may start capsules from it.",
+  }),
+});
 
 export const Template = t.Object({
   name: t.String(),
@@ -45,22 +79,66 @@ export const Template = t.Object({
   memory_mb: Type.Integer(),
   size_bytes: Type.Integer(),
   created_at: t.String({ format: "date-time" }),
-  platform: Type.Boolean({ description: "Whether every team has it." }),
+  platform: Type.Boolean({ description: "Whether it is the platform's: every team has it." }),
+  protected: Type.Boolean({
+    description: "Whether it comes with the platform: nobody can rename or delete it.",
+  }),
+  public: Type.Boolean({
+    description: "Whether other teams may start capsules from it, as `<team_slug>/<name>`.",
+  }),
+  owned: Type.Boolean({ description: "Whether it is the asking team's own." }),
+  team_slug: t.String(),
   metadata: t.Optional(t.Record(t.String(), t.String())),
 });
 export type Template = Static<typeof Template>;
 
 export const TemplateList = t.Array(Template, { maxItems: TEMPLATES_LISTED_MAX });
 
-export function toTemplate(row: TemplateRow): Template {
+export const TemplatePage = t.Object({
+  templates: t.Array(Template, { maxItems: PER_PAGE_MAX }),
+  total: Type.Integer({ description: "On all pages." }),
+  page: Type.Integer(),
+  per_page: Type.Integer(),
+  total_pages: Type.Integer(),
+});
+type TemplatePage = Static<typeof TemplatePage>;
+
+/** The template as the team sees it. */
+export function toTemplate({ template, teamSlug }: ListedTemplate, viewer: Id<"team">): Template {
   return {
-    name: row.name,
-    type: row.type,
-    vcpus: row.vcpus,
-    memory_mb: row.memoryMb,
-    size_bytes: row.sizeBytes,
-    created_at: timestamp(row.createdAt),
-    platform: row.teamId === PLATFORM_TEAM,
-    ...(Object.keys(row.metadata).length === 0 ? {} : { metadata: row.metadata }),
+    name: template.name,
+    type: template.type,
+    vcpus: template.vcpus,
+    memory_mb: template.memoryMb,
+    size_bytes: template.sizeBytes,
+    created_at: timestamp(template.createdAt),
+    platform: template.teamId === PLATFORM_TEAM,
+    protected: isBuiltIn(template),
+    public: template.isPublic,
+    owned: template.teamId === viewer,
+    team_slug: teamSlug,
+    ...(Object.keys(template.metadata).length === 0 ? {} : { metadata: template.metadata }),
   };
+}
+
+export function isPaged({ q, page, per_page: perPage }: ListQuery): boolean {
+  return [q, page, perPage].some((asked) => asked !== undefined);
+}
+
+export function toTemplatePage(
+  found: FoundPage,
+  { query, viewer }: { query: ListQuery; viewer: Id<"team"> },
+): TemplatePage {
+  const { page, perPage } = toPageRequest(query);
+  return {
+    templates: found.templates.map((listed) => toTemplate(listed, viewer)),
+    total: found.total,
+    page,
+    per_page: perPage,
+    total_pages: Math.ceil(found.total / perPage),
+  };
+}
+
+export function toPageRequest({ type, q, page, per_page: perPage }: ListQuery) {
+  return { type, text: q ?? "", page: page ?? 1, perPage: perPage ?? PER_PAGE_DEFAULT };
 }

@@ -10,11 +10,19 @@ import { answerOnce } from "../idempotency/answer-once.ts";
 import type { KeyedRequest } from "../idempotency/service.ts";
 import type { OperationStarter } from "../operations/deps.ts";
 import { UnderWay } from "../operations/under-way.ts";
-import { PLATFORM_TEAM, type TemplateRow, type TemplateType } from "../templates/template.ts";
+import type { TemplateRow, TemplateType } from "../templates/template.ts";
+import { changeVisibility, renameTemplate } from "./change.ts";
 import { createSnapshot, recordedTemplate, settledTemplate } from "./create.ts";
 import type { SnapshotDeps } from "./deps.ts";
 import { TEMPLATES_LISTED_MAX } from "./limits.ts";
-import { selectTemplates } from "./queries.ts";
+import {
+  type ListedTemplate,
+  type PageRequest,
+  selectOwnTemplates,
+  selectSlug,
+  selectTemplatePage,
+  type TemplatePage,
+} from "./list.ts";
 import { deleteSnapshot } from "./remove.ts";
 
 export class Snapshots implements AsyncDisposable {
@@ -56,9 +64,30 @@ export class Snapshots implements AsyncDisposable {
   }
 
   /** The team's templates and the platform's, newest first. */
-  async list(teamId: Id<"team">, type: TemplateType | undefined): Promise<TemplateRow[]> {
-    const which = { teamIds: [teamId, PLATFORM_TEAM], type, limit: TEMPLATES_LISTED_MAX };
-    return await selectTemplates(this.#deps.db, which);
+  async list(teamId: Id<"team">, type: TemplateType | undefined): Promise<ListedTemplate[]> {
+    return await selectOwnTemplates(this.#deps.db, { teamId, type, limit: TEMPLATES_LISTED_MAX });
+  }
+
+  /** The same with those of other teams that are public, by pages. */
+  async page(request: PageRequest): Promise<TemplatePage> {
+    return await selectTemplatePage(this.#deps.db, request);
+  }
+
+  /** The template with its team's slug. */
+  async listed(template: TemplateRow): Promise<ListedTemplate> {
+    return { template, teamSlug: await selectSlug(this.#deps.db, template.teamId) };
+  }
+
+  /** See `renameTemplate`. */
+  async rename(caller: TeamCaller, { name, newName }: { name: string; newName: string }) {
+    const change = { teamId: caller.teamId, name, newName, actor: toActor(caller) };
+    await this.#underWay.track(renameTemplate(this.#deps.db, change));
+  }
+
+  /** See `changeVisibility`. */
+  async show(caller: TeamCaller, { name, isPublic }: { name: string; isPublic: boolean }) {
+    const change = { teamId: caller.teamId, name, isPublic, actor: toActor(caller) };
+    await this.#underWay.track(changeVisibility(this.#deps.db, change));
   }
 
   /** See `deleteSnapshot`. */

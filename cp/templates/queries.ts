@@ -1,9 +1,9 @@
 // SQL of templates.
 
-import { and, eq, inArray } from "drizzle-orm";
+import { and, eq, inArray, isNull, or } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
 import type { Queryable } from "../db/client.ts";
-import { templateHosts, templates } from "../db/tables.ts";
+import { teams, templateHosts, templates } from "../db/tables.ts";
 import type { TemplateRow } from "./template.ts";
 
 /** Templates of that name that belong to one of the teams. */
@@ -15,6 +15,26 @@ export async function selectTemplatesByName(
     .select()
     .from(templates)
     .where(and(eq(templates.name, name), inArray(templates.teamId, teamIds)));
+}
+
+/** The template of the team with that slug, if it is public or belongs to one of the teams. */
+export async function selectTemplateBySlug(
+  q: Queryable,
+  { slug, name, teamIds }: { slug: string; name: string; teamIds: readonly Id<"team">[] },
+): Promise<TemplateRow | undefined> {
+  const [found] = await q
+    .select({ template: templates })
+    .from(templates)
+    .innerJoin(teams, eq(teams.id, templates.teamId))
+    .where(
+      and(
+        eq(teams.slug, slug),
+        isNull(teams.deletedAt),
+        eq(templates.name, name),
+        or(eq(templates.isPublic, true), inArray(templates.teamId, teamIds)),
+      ),
+    );
+  return found?.template;
 }
 
 /** Where the files of the template are. */

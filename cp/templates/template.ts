@@ -9,5 +9,15 @@ export type TemplateType = TemplateRow["type"];
 /** Owner of the templates that every team sees. */
 export const PLATFORM_TEAM = idFromUuid("team", "00000000-0000-0000-0000-000000000000");
 
+/** Its slug: `wrenn/<name>` is a template of the platform and of nobody else. */
+export const PLATFORM_SLUG = "wrenn";
+/** The images that come with the platform have ids up to this one. */
+const BUILT_IN_ID_MAX = 1024;
+
+/** One that nobody may rename or delete. */
+export function isBuiltIn({ id, teamId }: TemplateRow): boolean {
+  return teamId === PLATFORM_TEAM && BigInt(`0x${id.replaceAll("-", "")}`) <= BUILT_IN_ID_MAX;
+}
+
 /** The name that the first platform's only template had; it means the default one. */
 export const DEFAULT_ALIAS = "minimal";

@@ -148,6 +148,7 @@ export function listed(capsule: SimulatedCapsule) {
     reason: capsule.reason,
     pauseReason: capsule.pauseReason,
     resumedFrom: capsule.resumedFrom,
+    ...(capsule.diskUsedBytes === null ? {} : { diskUsedBytes: capsule.diskUsedBytes }),
     durableAtUnix: capsule.durableAtUnix,
     hostIp: capsule.hostIp,
     createdAtUnix: BigInt(Math.floor(capsule.createdAt / 1000)),

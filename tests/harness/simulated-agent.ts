@@ -23,6 +23,8 @@ export interface SimulatedCapsule {
   pauseReason: string;
   resumedFrom: string;
   durableAtUnix: bigint;
+  /** As its host measured it; null not yet. */
+  diskUsedBytes: bigint | null;
   readonly request: CreateSandboxRequest;
   readonly hostIp: string;
   readonly createdAt: number;
@@ -327,6 +329,7 @@ export class SimulatedAgent implements AsyncDisposable {
       pauseReason: "",
       resumedFrom: "",
       durableAtUnix: 0n,
+      diskUsedBytes: null,
       request,
       hostIp: `10.11.0.${++this.#hostIps}`,
       createdAt: Date.now(),

@@ -291,6 +291,13 @@ export declare type SandboxInfo = Message<"hostagent.v1.SandboxInfo"> & {
    * @generated from field: string resumed_from = 24;
    */
   resumedFrom: string;
+
+  /**
+   * What its root disk takes of the host, as it was last measured; absent until it was.
+   *
+   * @generated from field: optional int64 disk_used_bytes = 25;
+   */
+  diskUsedBytes?: bigint | undefined;
 };
 
 /**
