@@ -6,7 +6,7 @@ import {
   parseCommand,
   parseDepth,
   parseExecTimeout,
-  parsePath,
+  parseFilePath,
   parseTag,
 } from "../agent/rpc/requests.ts";
 import { CreateCapsule } from "../cp/capsules/schema.ts";
@@ -75,7 +75,7 @@ test.each([
     "path",
     PATH_BYTES_MAX,
     (n: number) => Value.Check(ListRequest, { path: x(n) }),
-    (n: number) => parsePath(x(n)),
+    (n: number) => parseFilePath({ path: x(n), user: "" }),
   ],
   [
     "depth",

@@ -1,4 +1,4 @@
-// Files of a guest. The control plane acts as root, like the system this one is compatible with.
+// Files of a guest, as one of its users: relative paths start at the home of that one, who owns what is made.
 
 import {
   type EntryInfo,
@@ -19,8 +19,11 @@ import { badAnswer, readChunks, readText } from "./guest-http.ts";
 import { IdleTimer } from "./idle-timer.ts";
 import { callForList } from "./list-call.ts";
 
-const USER = "root";
-const ABOUT_FILE = { subject: "file", user: USER } as const;
+/** A path, and whose: an empty user is the capsule's default one. */
+export interface FilePath {
+  readonly path: string;
+  readonly user: string;
+}
 
 /**
  * Writes the file and its missing parents, replacing what was there. Throws AgentError:
@@ -29,7 +32,7 @@ const ABOUT_FILE = { subject: "file", user: USER } as const;
  */
 export async function writeFile(
   guest: Guest,
-  path: string,
+  file: FilePath,
   content: Uint8Array | AsyncIterable<Uint8Array>,
 ): Promise<void> {
   using _stream = guest.openStream();
@@ -39,16 +42,16 @@ export async function writeFile(
     const response = await guest.http.send({
       method: "POST",
       // Guests that were saved with an envd before that keep the part of an upload that breaks off.
-      path: `${filesPath(path)}&whole=true`,
+      path: `${filesPath(file)}&whole=true`,
       headers: { "Content-Type": "application/octet-stream" },
       body: isHere ? content : upload(content, idle),
       signal: AbortSignal.any([guest.closed, idle.signal]),
     });
     const text = await readText(response, SMALL_ANSWER_BYTES_MAX);
     if (response.status === 200) return;
-    throw guestHttpError(response.status, text, path);
+    throw guestHttpError(response.status, text, file.path);
   } catch (error) {
-    throw guestError(error, { ...ABOUT_FILE, closed: guest.closed });
+    throw guestError(error, { ...about(file), closed: guest.closed });
   }
 }
 
@@ -56,18 +59,18 @@ export async function writeFile(
  * The content of the file in chunks. Throws AgentError before the first chunk: not_found,
  * invalid_argument (a directory); and later: unavailable.
  */
-export async function* readFile(guest: Guest, path: string): AsyncGenerator<Uint8Array> {
+export async function* readFile(guest: Guest, file: FilePath): AsyncGenerator<Uint8Array> {
   using _stream = guest.openStream();
   using idle = new IdleTimer(TRANSFER_IDLE_TIMEOUT_MS);
   try {
     const response = await guest.http.send({
       method: "GET",
-      path: filesPath(path),
+      path: filesPath(file),
       signal: AbortSignal.any([guest.closed, idle.signal]),
     });
     if (response.status !== 200) {
       const text = await readText(response, SMALL_ANSWER_BYTES_MAX);
-      throw guestHttpError(response.status, text, path);
+      throw guestHttpError(response.status, text, file.path);
     }
     let bytes = 0;
     for await (const chunk of response.body ? readChunks(response.body) : []) {
@@ -79,7 +82,7 @@ export async function* readFile(guest: Guest, path: string): AsyncGenerator<Uint
       idle.touch();
     }
   } catch (error) {
-    throw guestError(error, { ...ABOUT_FILE, closed: guest.closed });
+    throw guestError(error, { ...about(file), closed: guest.closed });
   }
 }
 
@@ -87,15 +90,20 @@ export async function* readFile(guest: Guest, path: string): AsyncGenerator<Uint
  * Entries up to `depth` levels down. Throws AgentError: not_found, invalid_argument (no directory),
  * resource_exhausted (too many).
  */
-export async function listDir(guest: Guest, path: string, depth: number): Promise<EntryInfo[]> {
+export async function listDir(
+  guest: Guest,
+  directory: FilePath,
+  depth: number,
+): Promise<EntryInfo[]> {
   const { listDir: method } = Filesystem.method;
-  const request = { path, depth };
-  return await callForList(guest, ABOUT_FILE, { method, request, item: EntryInfoSchema });
+  const request = { path: directory.path, depth };
+  return await callForList(guest, about(directory), { method, request, item: EntryInfoSchema });
 }
 
 /** Makes the directory and its parents. Throws AgentError: already_exists. */
-export async function makeDir(guest: Guest, path: string): Promise<EntryInfo> {
-  const { entry } = await guest.call(ABOUT_FILE, (o) => guest.files.makeDir({ path }, o));
+export async function makeDir(guest: Guest, directory: FilePath): Promise<EntryInfo> {
+  const { path } = directory;
+  const { entry } = await guest.call(about(directory), (o) => guest.files.makeDir({ path }, o));
   if (!entry) throw badAnswer("no entry in MakeDir");
   return entry;
 }
@@ -104,9 +112,10 @@ export async function makeDir(guest: Guest, path: string): Promise<EntryInfo> {
  * Removes the file or tree. envd's own Remove succeeds on what is missing, as its clients expect;
  * here that is not_found, so it looks first.
  */
-export async function removePath(guest: Guest, path: string): Promise<void> {
-  await guest.call(ABOUT_FILE, (o) => guest.files.stat({ path }, o));
-  await guest.call(ABOUT_FILE, (o) => guest.files.remove({ path }, o), REMOVE_TIMEOUT_MS);
+export async function removePath(guest: Guest, file: FilePath): Promise<void> {
+  const { path } = file;
+  await guest.call(about(file), (o) => guest.files.stat({ path }, o));
+  await guest.call(about(file), (o) => guest.files.remove({ path }, o), REMOVE_TIMEOUT_MS);
 }
 
 /** The words of the wire for an entry's type. A link has its target's, and "symlink" if that is missing. */
@@ -123,8 +132,12 @@ export function entryType(entry: EntryInfo): "file" | "directory" | "symlink" | 
   }
 }
 
-function filesPath(path: string): string {
-  return `/files?${new URLSearchParams({ path, username: USER })}`;
+function about({ user }: FilePath) {
+  return { subject: "file", ...(user === "" ? {} : { user }) } as const;
+}
+
+function filesPath({ path, user }: FilePath): string {
+  return `/files?${new URLSearchParams({ path, ...(user === "" ? {} : { username: user }) })}`;
 }
 
 /** The body of an upload; each piece asked for shows that the guest takes what it is sent. */

@@ -57,6 +57,8 @@ export function guestHttpError(status: number, body: string, path: string): Agen
   const aboutPath = message.startsWith("path") ? message : `path: ${message}`;
   if (status === 404) return make("not_found", `path '${path}' does not exist`);
   if (status === 400) return make("invalid_argument", aboutPath);
+  // The token is the agent's: what is unknown is the user.
+  if (status === 401) return make("invalid_argument", `user: ${message}`, "request");
   if (status === 403) return make("permission_denied", aboutPath);
   if (status === 413) return make("resource_exhausted", message);
   if (status === 429) return make("resource_exhausted", message, "capsule");

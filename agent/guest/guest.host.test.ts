@@ -13,6 +13,9 @@ import { Guest } from "./guest.ts";
 import { listProcesses, signalProcess } from "./processes.ts";
 import { StreamBudget } from "./stream-budget.ts";
 
+/** As the guest's default user. */
+const at = (path: string) => ({ path, user: "" });
+
 const ROOT = resolve(import.meta.dirname, "../..");
 const TOKEN = "0123456789abcdef".repeat(4);
 
@@ -146,9 +149,9 @@ describe("files", () => {
   test("content comes back as it was written, its parents are made", async () => {
     const path = join(dir, "new/deep/ü n.bin");
     const content = crypto.getRandomValues(new Uint8Array(60_000));
-    await writeFile(guest, path, content);
+    await writeFile(guest, at(path), content);
 
-    expect(await collect(readFile(guest, path))).toEqual(Buffer.from(content));
+    expect(await collect(readFile(guest, at(path)))).toEqual(Buffer.from(content));
   });
 
   test("a streamed file of 100 MB goes through without being held", async () => {
@@ -158,9 +161,9 @@ describe("files", () => {
       for (let i = 0; i < 400; i++) yield piece;
     }
     const before = process.memoryUsage.rss();
-    await writeFile(guest, path, pieces());
+    await writeFile(guest, at(path), pieces());
     let bytes = 0;
-    for await (const chunk of readFile(guest, path)) bytes += chunk.byteLength;
+    for await (const chunk of readFile(guest, at(path))) bytes += chunk.byteLength;
 
     expect(bytes).toBe(100_000_000);
     expect(process.memoryUsage.rss() - before).toBeLessThan(80_000_000);
@@ -168,7 +171,7 @@ describe("files", () => {
 
   test("an upload that breaks off leaves the old file, or none", async () => {
     const path = join(dir, "overwritten");
-    const content = async () => new TextDecoder().decode(await collect(readFile(guest, path)));
+    const content = async () => new TextDecoder().decode(await collect(readFile(guest, at(path))));
     async function* broken(pieces: number) {
       for (let i = 0; i < pieces; i++) {
         yield new Uint8Array(4_000_000);
@@ -176,34 +179,34 @@ describe("files", () => {
       }
       throw new Error("the client has gone");
     }
-    await failure(writeFile(guest, path, broken(3)));
+    await failure(writeFile(guest, at(path), broken(3)));
     expect(await failure(content())).toBe("not_found file");
 
-    await writeFile(guest, path, Buffer.from("old"));
+    await writeFile(guest, at(path), Buffer.from("old"));
     for (const pieces of [0, 3]) {
-      await failure(writeFile(guest, path, broken(pieces)));
+      await failure(writeFile(guest, at(path), broken(pieces)));
       expect(await content()).toBe("old");
     }
   });
 
   test("an empty file is a file, whole or streamed", async () => {
     const path = join(dir, "empty");
-    await writeFile(guest, path, new Uint8Array());
-    expect((await collect(readFile(guest, path))).byteLength).toBe(0);
+    await writeFile(guest, at(path), new Uint8Array());
+    expect((await collect(readFile(guest, at(path)))).byteLength).toBe(0);
 
-    await writeFile(guest, path, (async function* () {})());
-    expect((await collect(readFile(guest, path))).byteLength).toBe(0);
+    await writeFile(guest, at(path), (async function* () {})());
+    expect((await collect(readFile(guest, at(path)))).byteLength).toBe(0);
   });
 
   test("what is missing, there already or of another kind is told apart", async () => {
     const path = join(dir, "absent");
     expect([
-      await failure(collect(readFile(guest, path))),
-      await failure(listDir(guest, path, 1)),
-      await failure(removePath(guest, path)),
-      await failure(collect(readFile(guest, dir))),
-      await failure(writeFile(guest, dir, new Uint8Array(1))),
-      await failure(makeDir(guest, dir)),
+      await failure(collect(readFile(guest, at(path)))),
+      await failure(listDir(guest, at(path), 1)),
+      await failure(removePath(guest, at(path))),
+      await failure(collect(readFile(guest, at(dir)))),
+      await failure(writeFile(guest, at(dir), new Uint8Array(1))),
+      await failure(makeDir(guest, at(dir))),
     ]).toEqual([
       "not_found file",
       "not_found file",
@@ -216,19 +219,19 @@ describe("files", () => {
 
   test("a listing tells files, directories and links apart, and a tree is removed whole", async () => {
     const tree = join(dir, "tree");
-    await makeDir(guest, join(tree, "sub"));
-    await writeFile(guest, join(tree, "file"), new Uint8Array(3));
+    await makeDir(guest, at(join(tree, "sub")));
+    await writeFile(guest, at(join(tree, "file")), new Uint8Array(3));
     await run("ln -s file link; ln -s /nowhere dangling", { cwd: tree });
 
-    const entries = await listDir(guest, tree, 1);
+    const entries = await listDir(guest, at(tree), 1);
     expect(Object.fromEntries(entries.map((e) => [e.name, entryType(e)]))).toEqual({
       dangling: "symlink",
       file: "file",
       link: "file",
       sub: "directory",
     });
-    await removePath(guest, tree);
-    expect(await failure(listDir(guest, tree, 1))).toBe("not_found file");
+    await removePath(guest, at(tree));
+    expect(await failure(listDir(guest, at(tree), 1))).toBe("not_found file");
   });
 });
 

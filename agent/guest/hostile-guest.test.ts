@@ -20,6 +20,9 @@ import { listDir, readFile, writeFile } from "./files.ts";
 import { Guest } from "./guest.ts";
 import { StreamBudget } from "./stream-budget.ts";
 
+/** As the guest's default user. */
+const at = (path: string) => ({ path, user: "" });
+
 type Reply = (socket: Bun.Socket<undefined>, request: string) => void;
 
 let listener: Bun.TCPSocketListener<undefined>;
@@ -100,7 +103,7 @@ test("a redirect is not followed", async () => {
   });
   reply = endWith(http("302 Found", [`Location: ${other.url}`, "Content-Length: 0"]));
 
-  const read = Array.fromAsync(readFile(guest, "/etc/passwd"));
+  const read = Array.fromAsync(readFile(guest, at("/etc/passwd")));
 
   expect(await failure(read)).toBe("unavailable guest");
   expect(isReached).toBe(false);
@@ -112,7 +115,7 @@ test("a compressed body is refused unread", async () => {
     http("200 OK", ["Content-Encoding: gzip", `Content-Length: ${bomb.length}`], bomb),
   );
 
-  expect(await failure(Array.fromAsync(readFile(guest, "/x")))).toBe("unavailable guest");
+  expect(await failure(Array.fromAsync(readFile(guest, at("/x"))))).toBe("unavailable guest");
 });
 
 test.each([
@@ -173,7 +176,7 @@ test("texts of the guest lose their control characters and their length", async 
     ),
   );
 
-  const error = await listDir(guest, "/x", 1).catch((error: unknown) => error);
+  const error = await listDir(guest, at("/x"), 1).catch((error: unknown) => error);
 
   expect(error).toBeInstanceOf(AgentError);
   expect(error instanceof AgentError && error.message).toMatch(/^\[31mx{200,300}$/);
@@ -184,13 +187,13 @@ test("one capsule opens no more streams than its share, and gives each back", as
   const waiting = Array.from({ length: STREAMS_PER_CAPSULE_MAX }, () => run(60_000));
   const settled = Promise.allSettled(waiting);
 
-  expect(await failure(writeFile(guest, "/x", new Uint8Array(1)))).toBe(
+  expect(await failure(writeFile(guest, at("/x"), new Uint8Array(1)))).toBe(
     "resource_exhausted capsule",
   );
   guest.close();
   await settled;
 
-  expect(await failure(writeFile(guest, "/x", new Uint8Array(1)))).toBe(
+  expect(await failure(writeFile(guest, at("/x"), new Uint8Array(1)))).toBe(
     "failed_precondition capsule",
   );
 });
@@ -323,7 +326,7 @@ describe("a mebibyte of", () => {
   ])("%s instead of a list holds nobody up", async (_, body) => {
     reply = endWith(answer(body));
 
-    const pauseMs = await longestPauseMs(() => listDir(guest, "/x", 1).catch(() => {}));
+    const pauseMs = await longestPauseMs(() => listDir(guest, at("/x"), 1).catch(() => {}));
 
     expect(pauseMs).toBeLessThan(PAUSE_MS_MAX);
   });
@@ -350,7 +353,7 @@ test("more entries than a list may have are told", async () => {
   const headers = ["Content-Type: application/proto", `Content-Length: ${body.length}`];
   reply = endWith(http("200 OK", headers, body));
 
-  expect(await failure(listDir(guest, "/x", 1))).toBe("resource_exhausted file");
+  expect(await failure(listDir(guest, at("/x"), 1))).toBe("resource_exhausted file");
 });
 
 test("an error that is no JSON or no text is an unavailable guest", async () => {
@@ -358,7 +361,7 @@ test("an error that is no JSON or no text is an unavailable guest", async () => 
     const headers = ["Content-Type: application/json", `Content-Length: ${body.length}`];
     reply = endWith(http("500 Internal Server Error", headers, body));
 
-    expect(await failure(listDir(guest, "/x", 1))).toMatch(/^(unavailable|internal) /);
+    expect(await failure(listDir(guest, at("/x"), 1))).toMatch(/^(unavailable|internal) /);
   }
 });
 
@@ -369,6 +372,6 @@ test("a list that claims to be larger than the bound is refused before it is rea
   };
   const startedAt = performance.now();
 
-  expect(await failure(listDir(guest, "/x", 1))).toMatch(/^(unavailable|resource_exhausted) /);
+  expect(await failure(listDir(guest, at("/x"), 1))).toMatch(/^(unavailable|resource_exhausted) /);
   expect(performance.now() - startedAt).toBeLessThan(GUEST_CALL_TIMEOUT_MS + 2_000);
 }, 60_000);

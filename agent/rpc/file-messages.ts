@@ -5,7 +5,7 @@ import { AgentError, invalidField } from "../errors.ts";
 import { FILE_CHUNK_BYTES } from "../limits.ts";
 
 export interface IncomingFile {
-  readonly meta: { readonly sandboxId: string; readonly path: string };
+  readonly meta: { readonly sandboxId: string; readonly path: string; readonly user: string };
   readonly chunks: AsyncIterable<Uint8Array>;
 }
 

@@ -21,8 +21,8 @@ import {
   parseCommand,
   parseDepth,
   parseExecTimeout,
+  parseFilePath,
   parseKill,
-  parsePath,
   parseTag,
 } from "./requests.ts";
 import { toConnectError } from "./rpc-errors.ts";
@@ -94,43 +94,43 @@ export function hostAgentService(
         return {};
       }),
 
-    writeFile: ({ sandboxId, path, content }) =>
+    writeFile: ({ sandboxId, content, ...file }) =>
       withGuest("WriteFile", sandboxId, async (guest) => {
-        await writeFile(guest, parsePath(path), content);
+        await writeFile(guest, parseFilePath(file), content);
         return {};
       }),
-    readFile: ({ sandboxId, path }) =>
+    readFile: ({ sandboxId, ...file }) =>
       withGuest("ReadFile", sandboxId, async (guest) => ({
-        content: await wholeFile(readFile(guest, parsePath(path)), FILE_WRITE_BYTES_MAX),
+        content: await wholeFile(readFile(guest, parseFilePath(file)), FILE_WRITE_BYTES_MAX),
       })),
     writeFileStream: (requests) =>
       answer("WriteFileStream", async () => {
         const { meta, chunks } = await receiveFile(requests);
         using lease = capsules.use(parseCapsuleId(meta.sandboxId));
-        await writeFile(lease.guest, parsePath(meta.path), chunks);
+        await writeFile(lease.guest, parseFilePath(meta), chunks);
         return {};
       }),
-    async *readFileStream({ sandboxId, path }) {
+    async *readFileStream({ sandboxId, ...file }) {
       try {
         using lease = capsules.use(parseCapsuleId(sandboxId));
-        const chunks = rechunk(readFile(lease.guest, parsePath(path)));
+        const chunks = rechunk(readFile(lease.guest, parseFilePath(file)));
         for await (const chunk of chunks) yield { chunk };
       } catch (error) {
         throw toConnectError(error, "ReadFileStream", log);
       }
     },
-    listDir: ({ sandboxId, path, depth }) =>
+    listDir: ({ sandboxId, depth, ...directory }) =>
       withGuest("ListDir", sandboxId, async (guest) => {
-        const entries = await listDir(guest, parsePath(path), parseDepth(depth));
+        const entries = await listDir(guest, parseFilePath(directory), parseDepth(depth));
         return { entries: entries.map(toFileEntry) };
       }),
-    makeDir: ({ sandboxId, path }) =>
+    makeDir: ({ sandboxId, ...directory }) =>
       withGuest("MakeDir", sandboxId, async (guest) => ({
-        entry: toFileEntry(await makeDir(guest, parsePath(path))),
+        entry: toFileEntry(await makeDir(guest, parseFilePath(directory))),
       })),
-    removePath: ({ sandboxId, path }) =>
+    removePath: ({ sandboxId, ...file }) =>
       withGuest("RemovePath", sandboxId, async (guest) => {
-        await removePath(guest, parsePath(path));
+        await removePath(guest, parseFilePath(file));
         return {};
       }),
 

@@ -11,8 +11,8 @@ import {
   parseCreate,
   parseDepth,
   parseExecTimeout,
+  parseFilePath,
   parseKill,
-  parsePath,
   parseResume,
 } from "./requests.ts";
 
@@ -119,10 +119,11 @@ test("a kill is a SIGKILL by pid or tag unless it says SIGTERM", () => {
 });
 
 test("a path is not empty, has no NUL and a bound; a depth has one, too", () => {
-  expect(parsePath("a b/ü")).toBe("a b/ü");
+  expect(parseFilePath({ path: "a b/ü", user: "" })).toEqual({ path: "a b/ü", user: "" });
   for (const path of ["", "a\0b", "ü".repeat(2049)]) {
-    expect(() => parsePath(path)).toThrow("path: ");
+    expect(() => parseFilePath({ path, user: "" })).toThrow("path: ");
   }
+  expect(() => parseFilePath({ path: "/", user: "a:b" })).toThrow("user: ");
   expect(parseDepth(0)).toBe(1);
   expect(() => parseDepth(1000)).toThrow("depth: ");
 });

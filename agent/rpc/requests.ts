@@ -34,6 +34,7 @@ import type { ForkRequest, SnapshotRequest } from "../capsules/copies.ts";
 import type { ResumeRequest } from "../capsules/resumes.ts";
 import { invalidField } from "../errors.ts";
 import type { Command } from "../guest/exec.ts";
+import type { FilePath } from "../guest/files.ts";
 import type { TerminalSize } from "../guest/process-streams.ts";
 import type { ProcessRef } from "../guest/processes.ts";
 import type { CapsuleSpec } from "../journal/capsule-spec.ts";
@@ -173,9 +174,9 @@ export function parseTag(tag: string): string {
   return text("tag", tag, TAG_BYTES_MAX);
 }
 
-export function parsePath(path: string): string {
+export function parseFilePath({ path, user }: FilePath): FilePath {
   if (path === "") throw invalidField("path", "must not be empty");
-  return text("path", path, PATH_BYTES_MAX);
+  return { path: text("path", path, PATH_BYTES_MAX), user: userName("user", user) };
 }
 
 export function parseDepth(depth: number): number {

@@ -103,7 +103,7 @@ test("the agent is told what the capsule is, and a token that only it has", asyn
     teamId: platform.team.id,
     templateId: "00000000-0000-0000-0000-000000000004",
     templateTeamId: "00000000-0000-0000-0000-000000000000",
-    defaultUser: "root",
+    defaultUser: "wrenn-user",
   });
   expect(a?.envdAccessToken).toMatch(/^[0-9a-f]{64}$/);
   expect(a?.envdAccessToken).not.toBe(b?.envdAccessToken);

@@ -64,12 +64,13 @@ test("tables.ts names exactly the columns of the migrated database", async () =>
 test("the seeds are the platform team and its five templates", async () => {
   await using database = await cloneDatabase();
 
-  const templates = await database.sql<{ id: string; name: string }[]>`
-    select id, name from templates order by id`;
+  const templates = await database.sql<{ id: string; name: string; default_user: string }[]>`
+    select id, name, default_user from templates order by id`;
   expect([...templates]).toEqual(
     ["ubuntu", "alpine", "arch", "fedora", "debian"].map((distribution, index) => ({
       id: `00000000-0000-0000-0000-00000000000${index}`,
       name: `minimal-${distribution}`,
+      default_user: "wrenn-user",
     })),
   );
 });

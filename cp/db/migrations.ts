@@ -14,6 +14,7 @@ import labels from "../../migrations/0008_labels.sql" with { type: "text" };
 import templateSharing from "../../migrations/0009_template-sharing-and-disk-use.sql" with {
   type: "text",
 };
+import defaultUser from "../../migrations/0010_default-user.sql" with { type: "text" };
 
 export interface Migration {
   /** The file's name without `.sql`. */
@@ -33,4 +34,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { name: "0007_outcomes-of-keys", sql: outcomesOfKeys },
   { name: "0008_labels", sql: labels },
   { name: "0009_template-sharing-and-disk-use", sql: templateSharing },
+  { name: "0010_default-user", sql: defaultUser },
 ];

@@ -9,7 +9,8 @@ const Path = t.String({
   minLength: 1,
   maxLength: PATH_BYTES_MAX,
   pattern: "^[^\\u0000]*$",
-  description: "`~` and relative paths start at the home of the user, which is root.",
+  description:
+    "`~` and relative paths start at the home of the capsule's default user, who owns what is made.",
 });
 
 export const PathRequest = t.Object({ path: Path });

@@ -43,7 +43,7 @@ beforeAll(async () => {
   tag = await agentTag(dir.agentDir);
   const api = await client();
   id = (await api.create({ memory_mb: 256 })).id;
-  await api.write(id, "/root/kept", "kept");
+  await api.write(id, "/home/wrenn-user/kept", "kept");
 }, TEST_TIMEOUT_MS);
 
 afterAll(async () => {
@@ -98,7 +98,9 @@ async function read(id: string): Promise<string> {
   return await waitFor(
     `a file of ${id}`,
     async () => {
-      const bytes = await (await client()).read(id, "/root/kept").catch(() => new Uint8Array());
+      const bytes = await (await client())
+        .read(id, "/home/wrenn-user/kept")
+        .catch(() => new Uint8Array());
       return new TextDecoder().decode(bytes);
     },
     { holds: (text) => text === "kept", timeoutMs: 60_000 },

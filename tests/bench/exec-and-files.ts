@@ -36,12 +36,12 @@ export async function benchFiles(client: Client, capsule: Capsule): Promise<Row[
 
   const up = await inTurn(
     FILE_RUNS,
-    () => rate(() => client.write(capsule.id, "/root/bench", bytes)),
+    () => rate(() => client.write(capsule.id, "/home/wrenn-user/bench", bytes)),
     () => rate(() => sendRaw(host, bytes)),
   );
   const down = await inTurn(
     FILE_RUNS,
-    () => rate(() => client.read(capsule.id, "/root/bench")),
+    () => rate(() => client.read(capsule.id, "/home/wrenn-user/bench")),
     () => rate(() => receiveRaw(host)),
   );
   const baselineIs = "raw TCP through the TAP, no disk";

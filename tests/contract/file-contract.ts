@@ -91,6 +91,17 @@ export function testFileContract(subject: () => { client: AgentClient; id: strin
     ]).toEqual(["InvalidArgument", "InvalidArgument", "InvalidArgument"]);
   });
 
+  test("what a user writes is that one's, and one that is not there writes nothing", async () => {
+    const write = (user: string) =>
+      client().writeFile({ sandboxId: id(), path: "/tmp/whose", content: new Uint8Array(1), user });
+
+    expect(await codeOf(write("nobody-here"))).toBe("InvalidArgument");
+    await write("root");
+
+    const { entries } = await client().listDir({ sandboxId: id(), path: "/tmp", user: "root" });
+    expect(entries.find(({ name }) => name === "whose")?.owner).toBe("root");
+  });
+
   test("removing a directory removes what is in it", async () => {
     await client().writeFile({ sandboxId: id(), path: "/tmp/gone/x", content: new Uint8Array(1) });
 

@@ -37,9 +37,9 @@ describe("agent", () => {
     "killed and restarted, it has its capsule back within two seconds",
     async () => {
       const capsule = await client.create({ memory_mb: 256 });
-      await client.sh(capsule.id, "echo kept > /root/kept; sleep 600 &");
+      await client.sh(capsule.id, "echo kept > /home/wrenn-user/kept; sleep 600 &");
 
-      const script = "cat /root/kept; pgrep -c sleep";
+      const script = "cat /home/wrenn-user/kept; pgrep -c sleep";
       const quickest = await quickestMs(BACK_MS_MAX, async () => {
         await kill("agent");
         await restartAgent();

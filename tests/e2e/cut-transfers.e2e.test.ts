@@ -48,10 +48,10 @@ async function readAcross(death: string, download: () => Promise<Response>): Pro
 }
 
 test.each(DEATHS)("a file that is read fails when %s", async (_, death) => {
-  await client.sh(capsule.id, `truncate -s ${FILE_BYTES} /root/large`);
+  await client.sh(capsule.id, `truncate -s ${FILE_BYTES} /home/wrenn-user/large`);
   const download = () =>
     client.fetch(`/v1/capsules/${capsule.id}/files/stream/read`, {
-      ...{ method: "POST", body: JSON.stringify({ path: "/root/large" }) },
+      ...{ method: "POST", body: JSON.stringify({ path: "/home/wrenn-user/large" }) },
       signal: new AbortController().signal,
     });
 

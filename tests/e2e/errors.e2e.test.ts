@@ -23,7 +23,9 @@ beforeAll(async () => {
   await client.sh(
     capsule.id,
     `mkdir -p /t/dir /t/full /t/fixed; cd /t; echo text > file; ln -s loop loop; mkfifo pipe
-     mount -t tmpfs -o size=64k none full; mount --bind fixed fixed; mount -o remount,bind,ro fixed`,
+     chown -R wrenn-user /t; mount -t tmpfs -o size=64k none full; mount --bind fixed fixed
+     mount -o remount,bind,ro fixed`,
+    { user: "root" },
   );
 });
 afterAll(() => client.destroy(capsule.id));
@@ -56,7 +58,7 @@ describe("a stream", () => {
 test("a capsule that is paused says so to what it cuts off, which goes on after the resume", async () => {
   const { id } = capsule;
   const goesOn = "invalid_state The capsule is paused; what runs in it goes on when it is resumed";
-  const script = "for i in $(seq 300); do echo $i > /root/count; sleep 0.1; done";
+  const script = "for i in $(seq 300); do echo $i > /home/wrenn-user/count; sleep 0.1; done";
   await using stream = await StreamClient.open(base, path(id, "exec/stream"), headers);
   stream.send({ type: "start", cmd: "sh", args: ["-c", script] });
   await stream.until("start");
@@ -71,13 +73,13 @@ test("a capsule that is paused says so to what it cuts off, which goes on after 
 
   expect((await command.answer).error).toBe(goesOn);
   expect(ends.map((messages) => told(messages.at(-1)))).toEqual([goesOn, goesOn]);
-  const refused = await ask(id, "files/read", { path: "/root/count" });
+  const refused = await ask(id, "files/read", { path: "/home/wrenn-user/count" });
   expect(`${refused.status} ${refused.error}`).toBe(
     "409 invalid_state the capsule is not running: it is paused",
   );
 
   await client.json("POST", path(id, "resume"));
-  const count = async () => (await client.sh(id, "cat /root/count")).stdout;
+  const count = async () => (await client.sh(id, "cat /home/wrenn-user/count")).stdout;
   const before = await count();
   await waitFor("the count", count, { holds: (after) => after !== before, timeoutMs: GUEST_MS });
 });
@@ -100,9 +102,9 @@ test("a capsule that is destroyed says so, and others are unknown", async () => 
 /** A command that ends with its capsule, or with the test. */
 function sleeping(id: string) {
   const tag = `${Math.random()}`.slice(2);
-  const args = ["-c", `echo ${tag} > /root/tag; sleep 100`];
+  const args = ["-c", `echo ${tag} > /home/wrenn-user/tag; sleep 100`];
   const answer = ask(id, "exec", { cmd: "sh", args, timeout_sec: 100 });
-  const read = async () => (await client.sh(id, "cat /root/tag 2>&1")).stdout.trim();
+  const read = async () => (await client.sh(id, "cat /home/wrenn-user/tag 2>&1")).stdout.trim();
   const holds = (text: string) => text === tag;
   return { answer, started: waitFor("the command", read, { holds, timeoutMs: GUEST_MS }) };
 }

@@ -15,7 +15,10 @@ test(`${COUNT} capsules at once each run their own program`, async () => {
       capsules.map((capsule, i) =>
         client.exec(capsule.id, {
           cmd: "python3",
-          args: ["-c", `open('/root/mine', 'a').write('${i}'); print(open('/root/mine').read())`],
+          args: [
+            "-c",
+            `open('/home/wrenn-user/mine', 'a').write('${i}'); print(open('/home/wrenn-user/mine').read())`,
+          ],
           timeout_sec: 300,
         }),
       ),

@@ -11,7 +11,7 @@ const TEST_TIMEOUT_MS = 240_000;
 /** Of the guest's clock from ours once a resume is answered; a round trip is part of it. */
 const CLOCK_SKEW_SEC_MAX = 2;
 /** A shell that counts in its own memory, and knows when it was started. */
-const TICKER = "n=0; while :; do n=$((n+1)); echo $n > /root/ticks; sleep 0.2; done";
+const TICKER = "n=0; while :; do n=$((n+1)); echo $n > /home/wrenn-user/ticks; sleep 0.2; done";
 
 interface Rested extends Capsule {
   readonly durable_at?: string;
@@ -43,8 +43,8 @@ test(
       background: true,
       tag: "ticker",
     });
-    await client.write(id, "/root/kept", "kept\n");
-    await waitFor("ticks", () => sh("cat /root/ticks"), {
+    await client.write(id, "/home/wrenn-user/kept", "kept\n");
+    await waitFor("ticks", () => sh("cat /home/wrenn-user/ticks"), {
       holds: (ticks) => Number(ticks) > 2,
       timeoutMs: 60_000,
     });
@@ -56,13 +56,15 @@ test(
     const resumed = await resume();
     const clock = Number(await sh("date +%s"));
     const now = Date.now() / 1000;
-    const ticks = Number(await sh("cat /root/ticks"));
+    const ticks = Number(await sh("cat /home/wrenn-user/ticks"));
 
     expect([ticksBefore, refused.status, refused.code]).toEqual(["paused", 409, "invalid_state"]);
     expect([resumed.status, resumed.metadata?.resumed_from]).toEqual(["running", "memory"]);
     expect(Math.abs(now - clock)).toBeLessThan(CLOCK_SKEW_SEC_MAX);
-    expect(await sh("cat /root/kept; cat /proc/sys/kernel/random/boot_id")).toBe(`kept\n${bootId}`);
-    await waitFor("more ticks", () => sh("cat /root/ticks"), {
+    expect(await sh("cat /home/wrenn-user/kept; cat /proc/sys/kernel/random/boot_id")).toBe(
+      `kept\n${bootId}`,
+    );
+    await waitFor("more ticks", () => sh("cat /home/wrenn-user/ticks"), {
       holds: (later) => Number(later) > ticks,
       timeoutMs: 60_000,
     });
@@ -78,7 +80,7 @@ test(
 test(
   "a durable pause is resumed from what was written, with the same memory",
   async () => {
-    const ticks = Number(await sh("cat /root/ticks"));
+    const ticks = Number(await sh("cat /home/wrenn-user/ticks"));
 
     await pause();
     await waitFor("a durable capsule", () => client.json<Rested>("GET", `/v1/capsules/${id}`), {
@@ -88,7 +90,7 @@ test(
     const resumed = await resume();
 
     expect([resumed.metadata?.resumed_from, resumed.durable_at]).toEqual(["memory", undefined]);
-    await waitFor("more ticks", () => sh("cat /root/ticks"), {
+    await waitFor("more ticks", () => sh("cat /home/wrenn-user/ticks"), {
       holds: (later) => Number(later) > ticks,
       timeoutMs: 60_000,
     });
@@ -176,7 +178,7 @@ test(
     const resumed = await resume({ memory: false });
 
     expect(resumed.metadata?.resumed_from).toBe("disk");
-    expect(await sh("cat /root/kept")).toBe("kept");
+    expect(await sh("cat /home/wrenn-user/kept")).toBe("kept");
     expect(await sh("cat /proc/sys/kernel/random/boot_id")).not.toBe(bootId);
   },
   TEST_TIMEOUT_MS,
@@ -192,14 +194,14 @@ test(
     const child = (await client.create({ template: name })).id;
     const boot = "cat /proc/sys/kernel/random/boot_id";
     const [own, childs] = [await sh(boot), (await client.sh(child, boot)).stdout.trim()];
-    const ticks = (await client.sh(child, "cat /root/ticks")).stdout;
+    const ticks = (await client.sh(child, "cat /home/wrenn-user/ticks")).stdout;
     await waitFor(
       "ticks of the child",
-      async () => (await client.sh(child, "cat /root/ticks")).stdout,
+      async () => (await client.sh(child, "cat /home/wrenn-user/ticks")).stdout,
       { holds: (later) => Number(later) > Number(ticks), timeoutMs: 60_000 },
     );
     await client.json("DELETE", `/v1/snapshots/${name}`);
-    const kept = (await client.sh(child, "cat /root/kept")).stdout;
+    const kept = (await client.sh(child, "cat /home/wrenn-user/kept")).stdout;
     await client.destroy(child);
 
     expect(made).toMatchObject({ name, type: "snapshot", vcpus: 1, memory_mb: 256 });

@@ -169,8 +169,8 @@ async function runCommand(serve: Serve): Promise<void> {
 
 async function roundTripFile(serve: Serve): Promise<void> {
   const content = crypto.randomUUID().repeat(100);
-  await serve(() => client.write(steady, "/root/load", content));
-  const read = await serve(() => client.read(steady, "/root/load"));
+  await serve(() => client.write(steady, "/home/wrenn-user/load", content));
+  const read = await serve(() => client.read(steady, "/home/wrenn-user/load"));
   expect(new TextDecoder().decode(read)).toBe(content);
 }
 

@@ -49,7 +49,7 @@ describe("a command", () => {
     });
     const messages = await stream.rest();
 
-    expect(textOf(messages, "stdout")).toBe("root\n/usr\nä\n");
+    expect(textOf(messages, "stdout")).toBe("wrenn-user\n/usr\nä\n");
     expect(textOf(messages, "stderr")).toBe("err\n");
     expect(messages.at(-1)).toEqual({ type: "exit", exit_code: 7 });
     expect(await stream.closed).toBe(1000);
@@ -235,10 +235,10 @@ test("a file goes in and out by stream, and one that breaks off leaves nothing",
   const never = new AbortController().signal;
   const dev = await platform();
   const before = await programSizes(dev);
-  const written = await send("/root/large", sizeBytes, `\r\n--${boundary}--\r\n`, never);
-  const broken = await send("/root/broken", 4 * MB, "", never);
+  const written = await send("/home/wrenn-user/large", sizeBytes, `\r\n--${boundary}--\r\n`, never);
+  const broken = await send("/home/wrenn-user/broken", 4 * MB, "", never);
   const read = await client.fetch(path("files/stream/read"), {
-    ...{ method: "POST", body: JSON.stringify({ path: "/root/large" }), signal: never },
+    ...{ method: "POST", body: JSON.stringify({ path: "/home/wrenn-user/large" }), signal: never },
   });
   const hash = new Bun.CryptoHasher("sha256");
   let received = 0;
@@ -254,11 +254,11 @@ test("a file goes in and out by stream, and one that breaks off leaves nothing",
   expect(hash.digest("hex")).toBe(expected.digest("hex"));
   expect(after.cpMib - before.cpMib).toBeLessThan(GROWTH_MIB_MAX);
   expect(after.agentMib - before.agentMib).toBeLessThan(GROWTH_MIB_MAX);
-  await waitFor("the removal of the broken upload", () => sh("ls /root"), {
+  await waitFor("the removal of the broken upload", () => sh("ls /home/wrenn-user"), {
     holds: (names) => !names.includes("broken"),
     timeoutMs: 60_000,
   });
-  await client.remove(capsule.id, "/root/large");
+  await client.remove(capsule.id, "/home/wrenn-user/large");
 }, 1_800_000);
 
 test("a capsule that is destroyed ends its streams with an error", async () => {

@@ -1,6 +1,7 @@
 // The file system of a simulated capsule: a tree in memory with the answers of the real one.
 
 import { Code, ConnectError } from "@connectrpc/connect";
+import { USERS } from "./simulated-agent-processes.ts";
 
 export interface SimulatedEntry {
   name: string;
@@ -12,6 +13,12 @@ export interface SimulatedEntry {
   owner: string;
   group: string;
   modifiedAt: bigint;
+}
+
+export interface SimulatedPath {
+  readonly sandboxId: string;
+  readonly path: string;
+  readonly user: string;
 }
 
 interface Node {
@@ -31,6 +38,12 @@ export class SimulatedFiles {
     const copy = new SimulatedFiles();
     for (const [path, node] of this.#nodes) copy.#nodes.set(path, { ...node });
     return copy;
+  }
+
+  /** Throws as an agent does when there is no such user. */
+  as(user: string): this {
+    if (!USERS.includes(user)) throw invalid(`user: user '${user}' does not exist`);
+    return this;
   }
 
   read(path: string): Uint8Array {

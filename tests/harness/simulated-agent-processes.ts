@@ -39,7 +39,7 @@ type Selector = { pid: number } | { tag: string };
 
 const EMPTY = new Uint8Array();
 const OUTPUT_BYTES_MAX = 32 * 1024 * 1024;
-const USERS = ["", "root", "wrenn-user"];
+export const USERS = ["", "root", "wrenn-user"];
 
 export class SimulatedProcesses {
   readonly #defaultEnv: Record<string, string>;

@@ -7,7 +7,7 @@ import {
   type CreateSandboxRequest,
   HostAgentService,
 } from "../../proto/gen/hostagent/hostagent_pb.js";
-import { SimulatedFiles } from "./simulated-agent-files.ts";
+import { SimulatedFiles, type SimulatedPath } from "./simulated-agent-files.ts";
 import { simulatedPoints } from "./simulated-agent-metrics.ts";
 import { listed, SimulatedPauses } from "./simulated-agent-pauses.ts";
 import { SimulatedProcesses } from "./simulated-agent-processes.ts";
@@ -206,34 +206,32 @@ export class SimulatedAgent implements AsyncDisposable {
           if (status !== "paused") this.#runningOne(sandboxId);
           return { points: simulatedPoints(range, createdAt, Date.now()) };
         }),
-      writeFile: ({ sandboxId, path, content }) =>
+      writeFile: ({ content, ...file }) =>
         call("writeFile", () => {
-          this.#active(sandboxId).files.write(path, content);
+          this.#files(file).write(file.path, content);
           return {};
         }),
-      readFile: ({ sandboxId, path }) =>
-        call("readFile", () => ({ content: this.#active(sandboxId).files.read(path) })),
+      readFile: (file) => call("readFile", () => ({ content: this.#files(file).read(file.path) })),
       writeFileStream: (requests) =>
         call("writeFileStream", async () => {
           const chunks: Uint8Array[] = [];
-          let meta: { sandboxId: string; path: string } | undefined;
+          let meta: SimulatedPath | undefined;
           for await (const { content } of requests) {
             if (content.case === "meta") meta = content.value;
             else if (content.case === "chunk") chunks.push(content.value);
           }
           if (meta === undefined) throw invalid("meta is missing");
-          const body = await new Blob(chunks.map((chunk) => chunk.slice())).bytes();
-          this.#active(meta.sandboxId).files.write(meta.path, body);
+          this.#files(meta).write(meta.path, Buffer.concat(chunks));
           return {};
         }),
       readFileStream: (request) => this.#readStream(request),
-      listDir: ({ sandboxId, path, depth }) =>
-        call("listDir", () => ({ entries: this.#active(sandboxId).files.list(path, depth) })),
-      makeDir: ({ sandboxId, path }) =>
-        call("makeDir", () => ({ entry: this.#active(sandboxId).files.makeDirectory(path) })),
-      removePath: ({ sandboxId, path }) =>
+      listDir: ({ depth, ...file }) =>
+        call("listDir", () => ({ entries: this.#files(file).list(file.path, depth) })),
+      makeDir: (file) =>
+        call("makeDir", () => ({ entry: this.#files(file).makeDirectory(file.path) })),
+      removePath: (file) =>
         call("removePath", () => {
-          this.#active(sandboxId).files.remove(path);
+          this.#files(file).remove(file.path);
           return {};
         }),
       terminate: ({ pause }) =>
@@ -293,10 +291,12 @@ export class SimulatedAgent implements AsyncDisposable {
     yield* await this.#call(method, () => open(this.#active(sandboxId).processes));
   }
 
-  async *#readStream({ sandboxId, path }: { sandboxId: string; path: string }) {
-    const content = await this.#call("readFileStream", () => {
-      return this.#active(sandboxId).files.read(path);
-    });
+  #files({ sandboxId, user }: SimulatedPath): SimulatedFiles {
+    return this.#active(sandboxId).files.as(user);
+  }
+
+  async *#readStream(file: SimulatedPath) {
+    const content = await this.#call("readFileStream", () => this.#files(file).read(file.path));
     for (let start = 0; start < content.byteLength; start += CHUNK_BYTES) {
       if (start > (this.breakReadAfterBytes ?? content.byteLength)) {
         throw new ConnectError("the disk failed", Code.DataLoss);

@@ -1173,6 +1173,11 @@ export declare type WriteFileRequest = Message<"hostagent.v1.WriteFileRequest"> 
    * @generated from field: bytes content = 3;
    */
   content: Uint8Array;
+
+  /**
+   * @generated from field: string user = 20;
+   */
+  user: string;
 };
 
 /**
@@ -1206,6 +1211,11 @@ export declare type ReadFileRequest = Message<"hostagent.v1.ReadFileRequest"> & 
    * @generated from field: string path = 2;
    */
   path: string;
+
+  /**
+   * @generated from field: string user = 20;
+   */
+  user: string;
 };
 
 /**
@@ -1273,6 +1283,11 @@ export declare type WriteFileStreamRequest_Meta = Message<"hostagent.v1.WriteFil
    * @generated from field: string path = 2;
    */
   path: string;
+
+  /**
+   * @generated from field: string user = 20;
+   */
+  user: string;
 };
 
 /**
@@ -1306,6 +1321,11 @@ export declare type ReadFileStreamRequest = Message<"hostagent.v1.ReadFileStream
    * @generated from field: string path = 2;
    */
   path: string;
+
+  /**
+   * @generated from field: string user = 20;
+   */
+  user: string;
 };
 
 /**
@@ -1413,6 +1433,11 @@ export declare type ListDirRequest = Message<"hostagent.v1.ListDirRequest"> & {
    * @generated from field: uint32 depth = 3;
    */
   depth: number;
+
+  /**
+   * @generated from field: string user = 20;
+   */
+  user: string;
 };
 
 /**
@@ -1450,6 +1475,11 @@ export declare type MakeDirRequest = Message<"hostagent.v1.MakeDirRequest"> & {
    * @generated from field: string path = 2;
    */
   path: string;
+
+  /**
+   * @generated from field: string user = 20;
+   */
+  user: string;
 };
 
 /**
@@ -1487,6 +1517,11 @@ export declare type RemovePathRequest = Message<"hostagent.v1.RemovePathRequest"
    * @generated from field: string path = 2;
    */
   path: string;
+
+  /**
+   * @generated from field: string user = 20;
+   */
+  user: string;
 };
 
 /**
@@ -2018,6 +2053,9 @@ export declare const HostAgentService: GenService<{
     output: typeof GetSandboxMetricsResponseSchema;
   },
   /**
+   * As the user that is named, or else the capsule's default one: whose home relative paths start at, who
+   * owns what is made. A user that is not there is invalid_argument, what that user may not permission_denied.
+   *
    * @generated from rpc hostagent.v1.HostAgentService.WriteFile
    */
   writeFile: {
