@@ -12,6 +12,11 @@ export function stripCompatBase(request: Request, url: string): string {
   return url.replace(BASE, "$1");
 }
 
+/** Whose commands and files are meant where the request names nobody; empty: the capsule's default user. */
+export function impliedUser(request: Request): string {
+  return isCompat(request) ? "root" : "";
+}
+
 /** Whether the request came below `/compat/0.1`. */
 export function isCompat(request: Request): boolean {
   return requests.has(request);

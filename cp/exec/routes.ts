@@ -6,6 +6,7 @@ import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
 import { RUNNING_ERRORS } from "../capsules/route-errors.ts";
 import { CapsuleParams } from "../capsules/schema.ts";
 import type { Capsules } from "../capsules/service.ts";
+import { impliedUser } from "../compat.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { parseId } from "../wire.ts";
 import {
@@ -32,7 +33,7 @@ export function execRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
       async ({ caller, params, body, request, server, status }) => {
         const id = parseId("capsule", params.id, "id");
         const ids = { id, teamId: caller.teamId, isActivity: true };
-        const command = toCommand(body);
+        const command = toCommand(body, impliedUser(request));
         const { cmd, tag } = body;
         if (body.background === true) {
           const started = await capsules.use(ids, (running) =>

@@ -115,8 +115,12 @@ export const KillQuery = t.Object({
   ),
 });
 
-export function toCommand({ cmd, args, envs, cwd, user }: ExecRequest): Command {
-  return { cmd, args: args ?? [], envs: envs ?? {}, cwd: cwd ?? "", user: user ?? "" };
+/** Of `impliedUser` where the request names nobody. */
+export function toCommand(
+  { cmd, args, envs, cwd, user }: Pick<ExecRequest, "cmd" | "args" | "envs" | "cwd" | "user">,
+  impliedUser: string,
+): Command {
+  return { cmd, args: args ?? [], envs: envs ?? {}, cwd: cwd ?? "", user: user ?? impliedUser };
 }
 
 /** How long a foreground command may take. */

@@ -5,11 +5,12 @@ import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
 import { RUNNING_ERRORS, WRITING_ERRORS } from "../capsules/route-errors.ts";
 import { CapsuleParams } from "../capsules/schema.ts";
 import type { Capsules } from "../capsules/service.ts";
+import { impliedUser } from "../compat.ts";
 import { AppError } from "../errors.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { parseId } from "../wire.ts";
 import { FileList, ListRequest, MadeDirectory, PathRequest, toFileEntry } from "./schema.ts";
-import { listDirectory, makeDirectory, readFile, removePath } from "./service.ts";
+import { type FilePath, listDirectory, makeDirectory, readFile, removePath } from "./service.ts";
 import { writeUpload } from "./upload.ts";
 
 const UPLOAD_DETAIL = {
@@ -59,7 +60,7 @@ export function fileRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
         server?.timeout(request, 0);
         const ids = { id: parseId("capsule", params.id, "id"), teamId: caller.teamId };
         const content = await capsules.use({ ...ids, isActivity: true }, (running) =>
-          readFile(running, body.path, request.signal),
+          readFile(running, toFilePath(body, request), request.signal),
         );
         const headers = { "content-type": "application/octet-stream" };
         return new Response(content, { headers });
@@ -87,10 +88,10 @@ export function fileRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
     )
     .post(
       "/:id/files/list",
-      async ({ caller, params, body }) => {
+      async ({ caller, params, body, request }) => {
         const ids = { id: parseId("capsule", params.id, "id"), teamId: caller.teamId };
         const entries = await capsules.use({ ...ids, isActivity: true }, (running) =>
-          listDirectory(running, { path: body.path, depth: body.depth ?? 1 }),
+          listDirectory(running, { ...toFilePath(body, request), depth: body.depth ?? 1 }),
         );
         return { entries: entries.map(toFileEntry) };
       },
@@ -104,10 +105,10 @@ export function fileRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
     )
     .post(
       "/:id/files/mkdir",
-      async ({ caller, params, body }) => {
+      async ({ caller, params, body, request }) => {
         const ids = { id: parseId("capsule", params.id, "id"), teamId: caller.teamId };
         const entry = await capsules.use({ ...ids, isActivity: true }, (running) =>
-          makeDirectory(running, body.path),
+          makeDirectory(running, toFilePath(body, request)),
         );
         return { entry: toFileEntry(entry) };
       },
@@ -121,10 +122,10 @@ export function fileRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
     )
     .post(
       "/:id/files/remove",
-      async ({ caller, params, body, set }) => {
+      async ({ caller, params, body, request, set }) => {
         const ids = { id: parseId("capsule", params.id, "id"), teamId: caller.teamId };
         await capsules.use({ ...ids, isActivity: true }, (running) =>
-          removePath(running, body.path),
+          removePath(running, toFilePath(body, request)),
         );
         set.status = 204;
       },
@@ -146,6 +147,12 @@ export function toUpload(request: Request) {
     contentType: headers.get("content-type") ?? "",
     contentLengthBytes: declared === null ? null : Number(declared),
     body,
+    user: impliedUser(request),
     signal,
   };
+}
+
+/** Its owner is whoever the request implies. */
+export function toFilePath({ path }: { path: string }, request: Request): FilePath {
+  return { path, user: impliedUser(request) };
 }

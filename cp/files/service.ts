@@ -7,6 +7,12 @@ import { GUEST_CALL_TIMEOUT_MS } from "../agents/limits.ts";
 import type { RunningCapsule } from "../capsules/find-on-host.ts";
 import { AppError } from "../errors.ts";
 
+/** An empty user is the capsule's default one. */
+export interface FilePath {
+  readonly path: string;
+  readonly user: string;
+}
+
 const OPTIONS = { timeoutMs: GUEST_CALL_TIMEOUT_MS };
 
 /**
@@ -15,13 +21,13 @@ const OPTIONS = { timeoutMs: GUEST_CALL_TIMEOUT_MS };
  */
 export async function readFile(
   { capsule, agent, log }: RunningCapsule,
-  path: string,
+  file: FilePath,
   signal: AbortSignal,
 ): Promise<ReadableStream<Uint8Array>> {
   const sandboxId = encodeId("capsule", capsule.id);
   const reading = new AbortController();
   const options = { signal: AbortSignal.any([signal, reading.signal]) };
-  const chunks = agent.readFileStream({ sandboxId, path }, options)[Symbol.asyncIterator]();
+  const chunks = agent.readFileStream({ sandboxId, ...file }, options)[Symbol.asyncIterator]();
   let next = await chunks.next().catch((error) => {
     throw agentFailure(error, "capsule");
   });
@@ -52,10 +58,10 @@ export async function readFile(
 /** Entries below a directory, as deep as asked. */
 export async function listDirectory(
   { capsule, agent }: RunningCapsule,
-  { path, depth }: { path: string; depth: number },
+  directory: FilePath & { depth: number },
 ): Promise<FileEntry[]> {
   const sandboxId = encodeId("capsule", capsule.id);
-  const { entries } = await agent.listDir({ sandboxId, path, depth }, OPTIONS).catch((error) => {
+  const { entries } = await agent.listDir({ sandboxId, ...directory }, OPTIONS).catch((error) => {
     throw agentFailure(error, "capsule");
   });
   return entries;
@@ -64,10 +70,10 @@ export async function listDirectory(
 /** Makes a directory and its parents. Throws `conflict` when it exists. */
 export async function makeDirectory(
   { capsule, agent }: RunningCapsule,
-  path: string,
+  directory: FilePath,
 ): Promise<FileEntry> {
   const sandboxId = encodeId("capsule", capsule.id);
-  const { entry } = await agent.makeDir({ sandboxId, path }, OPTIONS).catch((error) => {
+  const { entry } = await agent.makeDir({ sandboxId, ...directory }, OPTIONS).catch((error) => {
     throw agentFailure(error, "capsule");
   });
   if (entry === undefined) throw new AppError("agent_error", "The host gave no answer");
@@ -75,9 +81,12 @@ export async function makeDirectory(
 }
 
 /** Removes a file, or a directory with all in it. Throws `not_found` when there is none. */
-export async function removePath({ capsule, agent }: RunningCapsule, path: string): Promise<void> {
+export async function removePath(
+  { capsule, agent }: RunningCapsule,
+  file: FilePath,
+): Promise<void> {
   const sandboxId = encodeId("capsule", capsule.id);
-  await agent.removePath({ sandboxId, path }, OPTIONS).catch((error) => {
+  await agent.removePath({ sandboxId, ...file }, OPTIONS).catch((error) => {
     throw agentFailure(error, "capsule");
   });
 }

@@ -8,7 +8,7 @@ import type { Capsules } from "../capsules/service.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { CapsuleParams } from "../streams/schema.ts";
 import { parseId } from "../wire.ts";
-import { toUpload } from "./routes.ts";
+import { toFilePath, toUpload } from "./routes.ts";
 import { PathRequest } from "./schema.ts";
 import { readFile } from "./service.ts";
 import { writeStreamedUpload } from "./upload.ts";
@@ -75,7 +75,7 @@ export function fileStreamRoutes(deps: AuthDeps & { readonly capsules: Capsules 
         const id = parseId("capsule", params.id, "id");
         const ids = { id, teamId: caller.teamId, isActivity: true };
         const content = await capsules.use(ids, (running) =>
-          readFile(running, body.path, request.signal),
+          readFile(running, toFilePath(body, request), request.signal),
         );
         return new Response(content, { headers: { "content-type": "application/octet-stream" } });
       },

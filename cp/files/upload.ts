@@ -19,6 +19,8 @@ export interface Upload {
   /** As declared; null when the client streams. */
   readonly contentLengthBytes: number | null;
   readonly body: AsyncIterable<Uint8Array>;
+  /** Whose files are written; empty: the capsule's default user's. */
+  readonly user: string;
   readonly signal: AbortSignal;
 }
 
@@ -30,7 +32,7 @@ export async function writeUpload(running: RunningCapsule, upload: Upload): Prom
   const bytesMax = FILE_WRITE_BYTES_MAX + MULTIPART_OVERHEAD_BYTES_MAX;
   if ((upload.contentLengthBytes ?? 0) > bytesMax) throw fileTooLarge();
 
-  const limits = { signal: upload.signal, timeoutMs: FILE_WRITE_TIMEOUT_MS };
+  const limits = { user: upload.user, signal: upload.signal, timeoutMs: FILE_WRITE_TIMEOUT_MS };
   let path: string | undefined;
   let held: Uint8Array[] | undefined;
   let isWritten = false;
@@ -76,7 +78,8 @@ export async function writeStreamedUpload(running: RunningCapsule, upload: Uploa
     } else if (name === "file") {
       if (isWritten) throw new AppError("invalid_request", "file: given twice");
       if (path === undefined) throw new AppError("invalid_request", "path: must come before file");
-      await sendFile(running, { path, content, signal: upload.signal, timeoutMs: null });
+      const { user, signal } = upload;
+      await sendFile(running, { path, user, content, signal, timeoutMs: null });
       isWritten = true;
     }
   }
@@ -166,6 +169,7 @@ async function sendFile(
   { capsule, agent }: RunningCapsule,
   file: {
     path: string;
+    user: string;
     content: AsyncIterable<Uint8Array>;
     signal: AbortSignal;
     /** null for a file that takes its time; each of its bytes still has to come soon. */
@@ -176,7 +180,7 @@ async function sendFile(
   // A fault of the client's body ends the call to the agent, and is what the client should hear of.
   let bodyFault: unknown;
   async function* messages() {
-    const meta = { sandboxId, path: file.path };
+    const meta = { sandboxId, path: file.path, user: file.user };
     yield { content: { case: "meta" as const, value: meta } };
     try {
       for await (const bytes of file.content) {

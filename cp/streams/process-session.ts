@@ -9,7 +9,7 @@ import { encodeId } from "../../proto/ids.ts";
 import { GUEST_CALL_TIMEOUT_MS } from "../agents/limits.ts";
 import type { RunningCapsule } from "../capsules/find-on-host.ts";
 import { AppError } from "../errors.ts";
-import { parseSelector } from "../exec/schema.ts";
+import { parseSelector, toCommand } from "../exec/schema.ts";
 import { agentEvents } from "./agent-events.ts";
 import { START_TIMEOUT_MS } from "./limits.ts";
 import { type OutputEncoding, OutputText } from "./output-text.ts";
@@ -22,14 +22,15 @@ const readStart = messageReader(ExecStart);
 export async function serveExec(
   socket: StreamSocket,
   running: RunningCapsule,
-  encoding: OutputEncoding,
+  { encoding, impliedUser }: { encoding: OutputEncoding; impliedUser: string },
 ): Promise<void> {
   const { capsule, agent } = running;
   const sandboxId = encodeId("capsule", capsule.id);
-  const { cmd, args, envs, cwd, user, timeout_sec } = readStart(await firstMessage(socket));
+  const start = readStart(await firstMessage(socket));
+  const { cmd, args, envs, cwd, user } = toCommand(start, impliedUser);
   const request = {
-    ...{ sandboxId, cmd, args: args ?? [], envs: envs ?? {}, cwd: cwd ?? "", user: user ?? "" },
-    timeoutSec: timeout_sec ?? 0,
+    ...{ sandboxId, cmd, args: [...args], envs, cwd, user },
+    timeoutSec: start.timeout_sec ?? 0,
   };
   const started = Promise.withResolvers<number>();
   // Nobody waits for it when the client never stops the command.

@@ -4,7 +4,7 @@
 
 import { Elysia, t } from "elysia";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
-import { isCompat } from "../compat.ts";
+import { impliedUser, isCompat } from "../compat.ts";
 import { AppError } from "../errors.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { serveExec, serveProcess } from "./process-session.ts";
@@ -38,7 +38,11 @@ export function streamRoutes(deps: StreamRouteDeps) {
       ({ caller, params: { id }, query: { encoding = "utf-8" }, server, request }) =>
         upgrade(
           { server, request },
-          { caller, id, serve: (socket, running) => serveExec(socket, running, encoding) },
+          {
+            ...{ caller, id },
+            serve: (socket, running) =>
+              serveExec(socket, running, { encoding, impliedUser: impliedUser(request) }),
+          },
         ),
       {
         teamOrUpgrade: true,
@@ -77,7 +81,10 @@ export function streamRoutes(deps: StreamRouteDeps) {
           {
             ...{ caller, id, takesBinary: true },
             serve: (socket, running) =>
-              serveTerminal(socket, running, isCompat(request) ? "json" : "binary"),
+              serveTerminal(socket, running, {
+                frames: isCompat(request) ? "json" : "binary",
+                impliedUser: impliedUser(request),
+              }),
             pingMessage: { type: "ping" },
             errorFields: { fatal: true },
           },

@@ -40,11 +40,12 @@ export type TerminalFrames = "binary" | "json";
 export async function serveTerminal(
   socket: StreamSocket,
   running: RunningCapsule,
-  frames: TerminalFrames,
+  { frames, impliedUser }: { frames: TerminalFrames; impliedUser: string },
 ): Promise<void> {
   const { capsule, agent } = running;
   const sandboxId = encodeId("capsule", capsule.id);
-  const request = { sandboxId, ...terminalOf(await firstMessage(socket, ["start", "connect"])) };
+  const message = await firstMessage(socket, ["start", "connect"]);
+  const request = { sandboxId, ...terminalOf(message, impliedUser) };
   const controls = new TerminalControls(socket, running, request.tag);
 
   const events = agentEvents((options) => agent.ptyAttach(request, options), socket.gone);
@@ -68,7 +69,7 @@ export async function serveTerminal(
   if (!socket.gone.aborted) throw new AppError("agent_error", "The stream ended too early");
 }
 
-function terminalOf(message: ClientMessage) {
+function terminalOf(message: ClientMessage, impliedUser: string) {
   if (message.type === "connect") {
     const { tag, scrollback = false } = readConnect(message);
     return { tag, cmd: "", scrollback };
@@ -80,7 +81,7 @@ function terminalOf(message: ClientMessage) {
     args: args ?? [],
     envs: envs ?? {},
     cwd: cwd ?? "",
-    user: user ?? "",
+    user: user ?? impliedUser,
     cols: cols || COLS,
     rows: rows || ROWS,
   };
