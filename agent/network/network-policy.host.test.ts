@@ -15,12 +15,30 @@ import {
 } from "../../tests/harness/stand-in-guest.ts";
 import { waitFor } from "../../tests/harness/wait-for.ts";
 import { Kernel } from "../native/kernel.ts";
+import { DENIED_RANGES } from "./denied-ranges.ts";
 import { NetworkPool, type NetworkSlot } from "./network-pool.ts";
 import { GUEST_CONNECTIONS_MAX } from "./rules.ts";
 import { describeLinks } from "./slot.ts";
 
 const NATIVE_DIR = join(import.meta.dirname, "../../build/native");
-const DENIED = ["10.99.7.1", "100.64.7.1", "169.254.169.254", "172.16.7.1", "192.168.77.1"];
+/** One of each denied range that packets can be routed to. */
+const DENIED: Readonly<Record<string, string>> = {
+  "10.0.0.0/8": "10.99.7.1",
+  "100.64.0.0/10": "100.64.7.1",
+  "168.63.129.16/32": "168.63.129.16",
+  "169.254.0.0/16": "169.254.169.254",
+  "172.16.0.0/12": "172.16.7.1",
+  "192.0.0.0/24": "192.0.0.192",
+  "192.0.2.0/24": "192.0.2.7",
+  "192.88.99.0/24": "192.88.99.1",
+  "192.168.0.0/16": "192.168.77.1",
+  "198.18.0.0/15": "198.19.255.7",
+  "198.51.100.0/24": "198.51.100.7",
+  "203.0.113.0/24": "203.0.113.7",
+  "240.0.0.0/4": "240.7.7.7",
+};
+const DENIED_ADDRESSES = Object.values(DENIED);
+const UNROUTABLE = ["0.0.0.0/8", "127.0.0.0/8", "224.0.0.0/4"];
 const TAGS = ["tpa0", "tpb0"] as const;
 
 const stack = new AsyncDisposableStack();
@@ -31,7 +49,7 @@ let guests: { place: Place; port: number; slot: NetworkSlot }[];
 
 beforeAll(async () => {
   kernel = stack.use(await Kernel.open(NATIVE_DIR));
-  const place = await startInternet(kernel, DENIED, stack);
+  const place = await startInternet(kernel, DENIED_ADDRESSES, stack);
   internet = { place, port: await serve(place, stack) };
   hostPort = await serve(null, stack);
 
@@ -89,14 +107,15 @@ describe("a guest", () => {
     expect(await connect(guest(2).place, to)).toBe(HOST_PUBLIC_ADDRESS);
   });
 
-  test("does not reach private, shared or link-local addresses, which the host can", async () => {
-    const targets = DENIED.map((address) => ({ address, port: internet.port }));
+  test("does not reach addresses of a special purpose, which the host can", async () => {
+    const targets = DENIED_ADDRESSES.map((address) => ({ address, port: internet.port }));
 
     const controls = await Promise.all(targets.map((to) => connect(null, to)));
     const answers = await Promise.all(targets.map((to) => connect(guest(0).place, to)));
 
-    expect(controls).toEqual(DENIED.map(() => HOST_PUBLIC_ADDRESS));
-    expect(answers).toEqual(DENIED.map(() => null));
+    expect([...Object.keys(DENIED), ...UNROUTABLE].sort()).toEqual([...DENIED_RANGES].sort());
+    expect(controls).toEqual(targets.map(() => HOST_PUBLIC_ADDRESS));
+    expect(answers).toEqual(targets.map(() => null));
   });
 
   test("does not reach the host by any of its addresses", async () => {

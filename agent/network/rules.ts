@@ -3,6 +3,7 @@
 // addresses are known to its own table alone, which goes by where a packet comes from, not by a
 // list of addresses.
 
+import { DENIED_RANGES } from "./denied-ranges.ts";
 import type { SlotLinks } from "./slot.ts";
 import {
   GATEWAY_ADDRESS,
@@ -12,27 +13,6 @@ import {
   UPLINK,
   vethPrefix,
 } from "./slot.ts";
-
-/**
- * Where no guest may go: this network, private, shared, loopback, link-local (metadata), Azure's host,
- * protocol assignments, documentation, 6to4 relays, multicast, reserved (IANA's special-purpose registry).
- */
-const DENIED_RANGES = [
-  "0.0.0.0/8",
-  "10.0.0.0/8",
-  "100.64.0.0/10",
-  "127.0.0.0/8",
-  "168.63.129.16/32",
-  "169.254.0.0/16",
-  "172.16.0.0/12",
-  "192.0.0.0/24",
-  "192.0.2.0/24",
-  "192.88.99.0/24",
-  "192.168.0.0/16",
-  "198.51.100.0/24",
-  "224.0.0.0/4",
-  "240.0.0.0/4",
-] as const;
 
 /**
  * Connections that a guest may have open at once, and new ones per second after as many in a burst.

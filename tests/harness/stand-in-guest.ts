@@ -27,10 +27,14 @@ console.log(server.port);
 /** A namespace, by its name under /run/netns, or null for the agent's own. */
 export type Place = string | null;
 
-export const INTERNET_ADDRESS = "203.0.113.80";
+/**
+ * Of no special purpose, so that guests may go there, and of a network (33.0.0.0/8) that nobody announces to the
+ * internet: while a test runs, the machine that runs it misses nothing there.
+ */
+export const INTERNET_ADDRESS = "33.203.113.80";
 /** The host's own address on the link to the internet. */
-export const HOST_PUBLIC_ADDRESS = "198.18.255.1";
-const ROUTER_ADDRESS = "198.18.255.2";
+export const HOST_PUBLIC_ADDRESS = "33.198.255.1";
+const ROUTER_ADDRESS = "33.198.255.2";
 
 /**
  * A namespace with the guest's address, joined to the slot's TAP by a process that opens it as the
