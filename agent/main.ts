@@ -36,7 +36,7 @@ async function serve(): Promise<void> {
   await using resources = new AsyncDisposableStack();
 
   const shutdown = resources.use(new Shutdown());
-  const host = await openHost(config, { failpoints, resources });
+  const host = await openHost(config, { failpoints, log, resources });
   const { dir, vmm, disks, guestKernel, snapshots } = host;
   const open = await openCapsules(host, config, { failpoints, log, resources });
   const { capsules, templates, warm, metrics, capsuleMetrics } = open;

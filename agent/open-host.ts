@@ -7,6 +7,7 @@ import { openVmm } from "./drivers/open-vmm.ts";
 import type { Failpoints } from "./failpoints.ts";
 import { openHostDir } from "./host-dir.ts";
 import { Journal } from "./journal/journal.ts";
+import type { Log } from "./log.ts";
 import { mountRunDir, unmountRunDir } from "./memory/run-dir.ts";
 import { Kernel } from "./native/kernel.ts";
 import { NetworkPool } from "./network/network-pool.ts";
@@ -23,7 +24,11 @@ export type Host = Awaited<ReturnType<typeof openHost>>;
  */
 export async function openHost(
   config: Config,
-  { failpoints, resources }: { failpoints: Failpoints; resources: AsyncDisposableStack },
+  {
+    failpoints,
+    log,
+    resources,
+  }: { failpoints: Failpoints; log: Log; resources: AsyncDisposableStack },
 ) {
   const nativeDir = config.nativeDir ?? defaultNativeDir();
   const kernel = resources.use(await Kernel.open(nativeDir));
@@ -41,6 +46,7 @@ export async function openHost(
   const snapshots = await Snapshots.open({ ...places, kernel, vmm, failpoints });
   const network = await NetworkPool.open({
     kernel,
+    log,
     tag,
     owner: dir.path,
     ready: config.networkPoolSize,

@@ -1,7 +1,7 @@
 // Makes and removes the kernel objects of one slot. Removal goes by names alone, so it also clears
 // what a killed agent left half made.
 import type { Kernel } from "../native/kernel.ts";
-import { slotRules } from "./rules.ts";
+import { SLOT_TABLE, slotRules } from "./rules.ts";
 import {
   describeLinks,
   describeSlot,
@@ -19,6 +19,25 @@ const TAP_QUEUE_LENGTH = 5000;
 export async function buildSlot(kernel: Kernel, tag: string, slot: NetworkSlot): Promise<void> {
   await buildNetns(kernel, tag, slot);
   await connectToHost(kernel, tag, slot);
+}
+
+/** The slot's firewall, as nft lists it; for checkSlot. Throws if there is none. */
+export async function listSlotRules(kernel: Kernel, slot: NetworkSlot): Promise<string> {
+  return await kernel.network.runNft(slot.netns, `list table ${SLOT_TABLE}`);
+}
+
+/** Throws if a device of the slot is gone, or if its firewall is not what buildSlot made: `rules`. */
+export async function checkSlot(
+  kernel: Kernel,
+  { tag, slot, rules }: { tag: string; slot: NetworkSlot; rules: string },
+): Promise<void> {
+  const { network } = kernel;
+  // Fails with ENODEV or ENOENT; the pair has its end in the namespace, and goes with either.
+  await network.bringUp({ netns: null, name: describeLinks(tag, slot.index).veth });
+  await network.bringUp({ netns: slot.netns, name: TAP });
+  if ((await listSlotRules(kernel, slot)) !== rules) {
+    throw new Error(`The firewall of ${slot.netns} was changed`);
+  }
 }
 
 /** Removes the slot's objects, as many as there are. */

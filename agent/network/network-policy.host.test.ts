@@ -14,12 +14,14 @@ import {
   startInternet,
 } from "../../tests/harness/stand-in-guest.ts";
 import { waitFor } from "../../tests/harness/wait-for.ts";
+import { Log } from "../log.ts";
 import { Kernel } from "../native/kernel.ts";
 import { DENIED_RANGES } from "./denied-ranges.ts";
 import { NetworkPool, type NetworkSlot } from "./network-pool.ts";
 import { GUEST_CONNECTIONS_MAX } from "./rules.ts";
 import { describeLinks } from "./slot.ts";
 
+const log = new Log({ level: "warn", write: console.error });
 const NATIVE_DIR = join(import.meta.dirname, "../../build/native");
 /** One of each denied range that packets can be routed to. */
 const DENIED: Readonly<Record<string, string>> = {
@@ -68,7 +70,7 @@ afterAll(() => stack.disposeAsync());
 async function openPool(tag: string): Promise<NetworkPool> {
   const owner = await mkdtemp("/tmp/wrenn-network-");
   stack.defer(() => rm(owner, { recursive: true }));
-  const pool = await NetworkPool.open({ kernel, tag, owner, ready: 0, keep: [] });
+  const pool = await NetworkPool.open({ kernel, log, tag, owner, ready: 0, keep: [] });
   stack.defer(() => pool.removeAll());
   return pool;
 }

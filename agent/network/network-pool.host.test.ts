@@ -2,13 +2,14 @@
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
-import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
+import { mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { connect, serve, startGuest } from "../../tests/harness/stand-in-guest.ts";
 import { waitFor } from "../../tests/harness/wait-for.ts";
+import { Log } from "../log.ts";
 import { Kernel } from "../native/kernel.ts";
-import { NetworkPool } from "./network-pool.ts";
-import { netnsPrefix, vethPrefix } from "./slot.ts";
+import { NetworkPool, type NetworkSlot } from "./network-pool.ts";
+import { netnsPrefix, SLOT_MAX, vethPrefix } from "./slot.ts";
 
 const NATIVE_DIR = join(import.meta.dirname, "../../build/native");
 const NOTHING = { netns: [], links: [], tables: [], claims: [], agents: [] };
@@ -21,11 +22,15 @@ const AGENT = `
 const { Kernel } = await import(process.argv[1] + "/../native/kernel.ts");
 const { NetworkPool } = await import(process.argv[1] + "/network-pool.ts");
 const kernel = await Kernel.open(process.argv[2]);
+const { Log } = await import(process.argv[1] + "/../log.ts");
+const log = new Log({ level: "error", write: () => {} });
 const [tag, owner] = process.argv.slice(3);
-await NetworkPool.open({ kernel, tag, owner, ready: 256, keep: [] });
+await NetworkPool.open({ kernel, log, tag, owner, ready: 256, keep: [] });
 `;
 
 const stack = new AsyncDisposableStack();
+const lines: string[] = [];
+const log = new Log({ level: "info", write: (line) => void lines.push(line) });
 let kernel: Kernel;
 
 beforeAll(async () => {
@@ -74,7 +79,7 @@ async function failureOf(promise: Promise<unknown>): Promise<string> {
 test("a slot is gone after its release, and everything after removeAll", async () => {
   await using own = new AsyncDisposableStack();
   const owner = await newOwner(own);
-  const pool = await NetworkPool.open({ kernel, tag: "tpc0", owner, ready: 0, keep: [] });
+  const pool = await NetworkPool.open({ kernel, log, tag: "tpc0", owner, ready: 0, keep: [] });
   own.defer(() => pool.removeAll());
   const opened = await objectsOf("tpc0", owner);
 
@@ -95,7 +100,7 @@ test("a slot is gone after its release, and everything after removeAll", async (
 test("a pool fills itself and refills after each acquisition", async () => {
   await using own = new AsyncDisposableStack();
   const owner = await newOwner(own);
-  const pool = await NetworkPool.open({ kernel, tag: "tpd0", owner, ready: 3, keep: [] });
+  const pool = await NetworkPool.open({ kernel, log, tag: "tpd0", owner, ready: 3, keep: [] });
   own.defer(() => pool.removeAll());
   const slotsMade = async (count: number) =>
     (await objectsOf("tpd0", owner)).links.length === count;
@@ -109,10 +114,115 @@ test("a pool fills itself and refills after each acquisition", async () => {
   expect(pool.stock).toEqual({ ready: 3, wanted: 3, failures: 0 });
 });
 
+/** What others may do to a slot that stands ready. */
+const DAMAGES: Readonly<Record<string, (slot: NetworkSlot, tag: string) => Promise<unknown>>> = {
+  "its namespace": ({ netns }) => kernel.network.deleteNetns(netns),
+  "its TAP": ({ netns, tap }) => kernel.network.deleteLink({ netns, name: tap }),
+  "its veth": ({ index }, tag) =>
+    kernel.network.deleteLink({ netns: null, name: `${vethPrefix(tag)}${index}` }),
+  "its firewall": ({ netns }) => kernel.network.runNft(netns, "flush ruleset"),
+  "a chain of its firewall": ({ netns }) =>
+    kernel.network.runNft(netns, "flush chain inet wrenn from_guest"),
+  // The claims of an agent are one file: not by writing to it.
+  "its claim, which somebody else has now": async ({ index }) => {
+    await writeFile(`/run/wrenn/slots/${index}.other`, "/proc");
+    await rename(`/run/wrenn/slots/${index}.other`, `/run/wrenn/slots/${index}`);
+  },
+};
+
+test.each(Object.keys(DAMAGES))("a ready slot that lost %s is set aside", async (name) => {
+  await using own = new AsyncDisposableStack();
+  const owner = await newOwner(own);
+  const pool = await NetworkPool.open({ kernel, log, tag: "tpi0", owner, ready: 3, keep: [] });
+  own.defer(() => pool.removeAll());
+  const isFull = ({ ready }: { ready: number }) => ready === 3;
+  await waitFor("three slots in stock", () => pool.stock, { holds: isFull });
+  const [first] = (await objectsOf("tpi0", owner)).claims.map(Number).sort((a, b) => a - b);
+  const broken = pool.slot(first ?? 0);
+  // The one that is somebody else's then.
+  own.defer(() => rm(`/run/wrenn/slots/${broken.index}`, { force: true }));
+  await DAMAGES[name]?.(broken, "tpi0");
+
+  const slots = [await pool.acquire(), await pool.acquire(), await pool.acquire()];
+  const guest = await startGuest(kernel, slots[0] ?? broken, own);
+  const port = await serve(guest, own);
+  const address = slots[0]?.hostIp ?? "";
+
+  expect(slots.map(({ index }) => index)).not.toContain(broken.index);
+  expect(await connect(null, { address, port })).toBe("169.254.0.22");
+  await waitFor("three slots in stock", () => pool.stock, { holds: isFull });
+  const left = await objectsOf("tpi0", owner);
+  expect([left.netns, left.links].flat()).not.toContain(broken.netns);
+  expect([left.netns.length, left.links.length]).toEqual([6, 6]);
+  expect(lines.join()).toContain(`"network.slot-set-aside","slot":${broken.index}`);
+});
+
+test("a slot that lost its claim gets it back, and its number is nobody else's", async () => {
+  await using own = new AsyncDisposableStack();
+  const owner = await newOwner(own);
+  const pool = await NetworkPool.open({ kernel, log, tag: "tpj0", owner, ready: 1, keep: [] });
+  own.defer(() => pool.removeAll());
+  await waitFor("a slot in stock", () => pool.stock, { holds: ({ ready }) => ready === 1 });
+  const [ready] = (await objectsOf("tpj0", owner)).claims;
+  await rm(`/run/wrenn/slots/${ready}`);
+
+  const slot = await pool.acquire();
+
+  expect(String(slot.index)).toBe(ready ?? "");
+  expect((await objectsOf("tpj0", owner)).claims).toContain(ready ?? "");
+});
+
+test("what others left in the way of a slot costs its number and no create", async () => {
+  await using own = new AsyncDisposableStack();
+  const owner = await newOwner(own);
+  const pool = await NetworkPool.open({ kernel, log, tag: "tpk0", owner, ready: 0, keep: [] });
+  own.defer(() => pool.removeAll());
+  const { index } = await pool.acquire();
+  await kernel.network.createNetns(`${netnsPrefix("tpk0")}${index + 1}`);
+
+  expect((await pool.acquire()).index).toBeGreaterThan(index + 1);
+});
+
+test("a slot in use that lost its claim stays whole when its number comes round again", async () => {
+  await using own = new AsyncDisposableStack();
+  const owner = await newOwner(own);
+  const open = (keep: number[]) =>
+    NetworkPool.open({ kernel, log, tag: "tpl0", owner, ready: 0, keep });
+  const first = await open([]);
+  const { index, netns } = await first.acquire();
+  await first.close();
+  // After the highest number, claims begin again with the lowest that is free.
+  const pool = await open([index, SLOT_MAX]);
+  own.defer(() => pool.removeAll());
+  await rm(`/run/wrenn/slots/${index}`);
+
+  const next = await pool.acquire();
+
+  expect(next.index).not.toBe(index);
+  const { netns: there, claims } = await objectsOf("tpl0", owner);
+  expect(there).toEqual([netns, next.netns].sort());
+  expect(claims).toContain(String(index));
+});
+
+test("the agent's own table is made again when others removed it", async () => {
+  await using own = new AsyncDisposableStack();
+  const owner = await newOwner(own);
+  const pool = await NetworkPool.open({ kernel, log, tag: "tpm0", owner, ready: 0, keep: [] });
+  own.defer(() => pool.removeAll());
+  const list = () => kernel.network.runNft(null, "list table inet wrenn_tpm0");
+  const made = await list();
+  await kernel.network.runNft(null, "delete table inet wrenn_tpm0");
+
+  await pool.acquire();
+
+  expect(await list()).toBe(made);
+  expect(lines.join()).toContain("network.rules-lost");
+});
+
 test("close leaves kept slots working, and open keeps them and removes the others", async () => {
   await using own = new AsyncDisposableStack();
   const owner = await newOwner(own);
-  const first = await NetworkPool.open({ kernel, tag: "tpe0", owner, ready: 2, keep: [] });
+  const first = await NetworkPool.open({ kernel, log, tag: "tpe0", owner, ready: 2, keep: [] });
   own.defer(() => first.removeAll());
   const slot = await first.acquire();
   const guest = await startGuest(kernel, slot, own);
@@ -121,7 +231,7 @@ test("close leaves kept slots working, and open keeps them and removes the other
   expect(await failureOf(first.acquire())).toContain("closed");
 
   const keep = [slot.index];
-  const second = await NetworkPool.open({ kernel, tag: "tpe0", owner, ready: 0, keep });
+  const second = await NetworkPool.open({ kernel, log, tag: "tpe0", owner, ready: 0, keep });
 
   expect((await objectsOf("tpe0", owner)).netns).toEqual([slot.netns]);
   expect(second.slot(slot.index)).toEqual(slot);
@@ -132,7 +242,7 @@ test("two agents at once get different slots and do not see each other's", async
   await using own = new AsyncDisposableStack();
   const owners = [await newOwner(own), await newOwner(own)] as const;
   const open = (tag: string, owner: string) =>
-    NetworkPool.open({ kernel, tag, owner, ready: 0, keep: [] });
+    NetworkPool.open({ kernel, log, tag, owner, ready: 0, keep: [] });
   const pools = [await open("tpf0", owners[0]), await open("tpf1", owners[1])] as const;
   own.defer(() => pools[0].removeAll());
 
@@ -151,6 +261,7 @@ test("two agents cannot share a tag or a slot", async () => {
   const owners = [await newOwner(own), await newOwner(own)] as const;
   const pool = await NetworkPool.open({
     kernel,
+    log,
     tag: "tpg0",
     owner: owners[0],
     ready: 0,
@@ -160,7 +271,7 @@ test("two agents cannot share a tag or a slot", async () => {
   const { index } = await pool.acquire();
   own.defer(() => rm("/run/wrenn/agents/tpg1", { force: true }));
   const open = (tag: string) =>
-    NetworkPool.open({ kernel, tag, owner: owners[1], ready: 0, keep: [index] });
+    NetworkPool.open({ kernel, log, tag, owner: owners[1], ready: 0, keep: [index] });
 
   const failures = [await failureOf(open("tpg0")), await failureOf(open("tpg1"))];
 
@@ -187,7 +298,7 @@ test("whatever an agent killed at any moment leaves behind, the next one removes
     const found = await objectsOf("tph0", owner);
     left.push(found.netns.length + found.links.length + found.claims.length);
 
-    const next = await NetworkPool.open({ kernel, tag: "tph0", owner, ready: 0, keep: [] });
+    const next = await NetworkPool.open({ kernel, log, tag: "tph0", owner, ready: 0, keep: [] });
     const opened = await objectsOf("tph0", owner);
     const slot = await next.acquire();
     await next.removeAll();

@@ -5,11 +5,17 @@
 // What is left after a crash is found by name: everything carries the agent's tag, and a claim
 // comes before the first object of its slot and goes after the last. So open() may remove whatever
 // has the tag and is not in use.
+//
+// Others administer this machine, too: what stands ready may have lost a part by the time it is wanted. It is
+// looked at then, set aside if it is not whole, and never a reason for a create to fail.
+
+import type { Log } from "../log.ts";
 import type { Kernel } from "../native/kernel.ts";
+import { hasCode } from "../native/syscall-error.ts";
 import { checkUidRange, UID_BASE_DEFAULT } from "../uid-range.ts";
-import { buildSlot, removeSlot } from "./build-slot.ts";
+import { buildSlot, checkSlot, listSlotRules, removeSlot } from "./build-slot.ts";
 import { CLAIMS_DIR, SlotClaims } from "./claims.ts";
-import { hostRules, removeHostRules } from "./rules.ts";
+import { hostRules, hostTable, removeHostRules } from "./rules.ts";
 import {
   checkTag,
   describeSlot,
@@ -21,17 +27,30 @@ import {
 
 /** More than this stand ready for nothing: it is a second's worth of creates. */
 const READY_MAX = 256;
+/** Numbers tried for one slot, while things of somebody else's are in the way. */
+const NUMBERS_TRIED_MAX = 8;
 
 export type { NetworkSlot };
 
+interface ReadySlot {
+  readonly slot: NetworkSlot;
+  /** Its firewall, as it was made. */
+  readonly rules: string;
+}
+
 export class NetworkPool {
   readonly #kernel: Kernel;
+  readonly #log: Log;
   readonly #tag: string;
   readonly #claims: SlotClaims;
   readonly #readyWanted: number;
   readonly #uidBase: number;
-  readonly #ready: NetworkSlot[] = [];
-  readonly #making = new Set<Promise<NetworkSlot>>();
+  readonly #ready: ReadySlot[] = [];
+  /** Of capsules and of what stands ready. */
+  readonly #inUse = new Set<number>();
+  readonly #making = new Set<Promise<ReadySlot>>();
+  /** The agent's own table, as it was made. */
+  #hostRules = "";
   #closed = false;
   #filling: Promise<void> | null = null;
   #fillError: unknown = null;
@@ -39,12 +58,14 @@ export class NetworkPool {
 
   private constructor(options: {
     kernel: Kernel;
+    log: Log;
     tag: string;
     claims: SlotClaims;
     ready: number;
     uidBase?: number;
   }) {
     this.#kernel = options.kernel;
+    this.#log = options.log;
     this.#tag = options.tag;
     this.#claims = options.claims;
     this.#readyWanted = options.ready;
@@ -59,6 +80,7 @@ export class NetworkPool {
    */
   static async open(options: {
     kernel: Kernel;
+    log: Log;
     tag: string;
     /** The agent's directory, WRENN_DIR. */
     owner: string;
@@ -84,10 +106,10 @@ export class NetworkPool {
     return describeSlot(this.#tag, index, this.#uidBase);
   }
 
-  /** A slot for one capsule: a ready one, else one made now. Throws NoSlotError. */
+  /** A slot for one capsule: a ready one that is whole, else one made now. Throws NoSlotError. */
   async acquire(): Promise<NetworkSlot> {
     if (this.#closed) throw new Error("The network pool is closed");
-    const slot = this.#ready.shift() ?? (await this.#track(this.#make()));
+    const { slot } = await this.#track(this.#take());
     this.#fill();
     return slot;
   }
@@ -99,6 +121,7 @@ export class NetworkPool {
   async release(index: number): Promise<void> {
     await removeSlot(this.#kernel, this.#tag, index);
     await this.#claims.release(index);
+    this.#inUse.delete(index);
   }
 
   /**
@@ -134,16 +157,61 @@ export class NetworkPool {
 
   async #reconcile(keep: readonly number[]): Promise<void> {
     const { network } = this.#kernel;
-    for (const index of keep) await this.#claims.claim(index);
+    for (const index of keep) {
+      await this.#claims.claim(index);
+      this.#inUse.add(index);
+    }
     // Switching it on resets other settings of the host, so not if it is on.
     if ((await Bun.file("/proc/sys/net/ipv4/ip_forward").text()).trim() !== "1") {
       await network.writeSysctl(null, "net/ipv4/ip_forward", "1");
     }
-    await network.runNft(null, hostRules(this.#tag));
-    const kept = new Set(keep);
+    await this.#writeHostRules();
     for (const index of await this.#findAll()) {
-      if (!kept.has(index)) await this.release(index);
+      if (!this.#inUse.has(index)) await this.release(index);
     }
+  }
+
+  async #writeHostRules(): Promise<void> {
+    const { network } = this.#kernel;
+    await network.runNft(null, hostRules(this.#tag));
+    this.#hostRules = await network.runNft(null, `list table ${hostTable(this.#tag)}`);
+  }
+
+  /** A firewall of the host that is loaded anew takes ours with it, and with that what holds guests back. */
+  async #keepHostRules(): Promise<void> {
+    const { network } = this.#kernel;
+    const found = await network.runNft(null, `list table ${hostTable(this.#tag)}`).catch(() => "");
+    if (found === this.#hostRules) return;
+    this.#log.error("network.rules-lost", { table: hostTable(this.#tag) });
+    await this.#writeHostRules();
+  }
+
+  async #take(): Promise<ReadySlot> {
+    await this.#keepHostRules();
+    return (await this.#takeReady()) ?? (await this.#make());
+  }
+
+  async #takeReady(): Promise<ReadySlot | null> {
+    for (let ready = this.#ready.shift(); ready !== undefined; ready = this.#ready.shift()) {
+      const { slot, rules } = ready;
+      try {
+        // A claim that was lost is made again, unless somebody else has the number by now.
+        await this.#claims.claim(slot.index);
+        await checkSlot(this.#kernel, { tag: this.#tag, slot, rules });
+        return ready;
+      } catch (error) {
+        await this.#setAside(slot.index, error);
+      }
+    }
+    return null;
+  }
+
+  /** What cannot be removed either is left for the next open(), and its number out of use till then. */
+  async #setAside(index: number, error: unknown): Promise<void> {
+    this.#log.warn("network.slot-set-aside", { slot: index, error });
+    await this.release(index).catch((cause: unknown) => {
+      this.#log.error("network.slot-stuck", { slot: index, error: cause });
+    });
   }
 
   async #findAll(): Promise<number[]> {
@@ -161,20 +229,24 @@ export class NetworkPool {
     return [...found];
   }
 
-  async #make(): Promise<NetworkSlot> {
-    const index = await this.#claims.claimNext();
-    try {
-      await buildSlot(this.#kernel, this.#tag, this.slot(index));
-    } catch (error) {
-      // If this fails too, the claim stays, and with it the number is out of use until the next
-      // open().
-      await this.release(index);
-      throw error;
+  async #make(): Promise<ReadySlot> {
+    for (let tried = 1; ; tried++) {
+      const index = await this.#claims.claimNext();
+      // A slot that lost its claim, and has it again.
+      if (this.#inUse.has(index)) continue;
+      this.#inUse.add(index);
+      const slot = this.slot(index);
+      try {
+        await buildSlot(this.#kernel, this.#tag, slot);
+        return { slot, rules: await listSlotRules(this.#kernel, slot) };
+      } catch (error) {
+        await this.#setAside(index, error);
+        if (!hasCode(error, "EEXIST") || tried === NUMBERS_TRIED_MAX) throw error;
+      }
     }
-    return this.slot(index);
   }
 
-  async #track(making: Promise<NetworkSlot>): Promise<NetworkSlot> {
+  async #track(making: Promise<ReadySlot>): Promise<ReadySlot> {
     this.#making.add(making);
     try {
       return await making;

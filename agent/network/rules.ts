@@ -27,7 +27,8 @@ const NEW_CONNECTIONS = [
   `burst ${GUEST_CONNECTIONS_MAX} packets`,
 ].join(" ");
 
-const SLOT_TABLE = "inet wrenn";
+/** In a slot's namespace. */
+export const SLOT_TABLE = "inet wrenn";
 /** The veth of every agent on the machine, this one's or another's. */
 const ANY_VETH = "wv-*";
 
@@ -36,7 +37,8 @@ const DENIED_SET = `set denied {
     elements = { ${DENIED_RANGES.join(", ")} }
   }`;
 
-function hostTable(tag: string): string {
+/** In the agent's own namespace. */
+export function hostTable(tag: string): string {
   return `inet wrenn_${tag}`;
 }
 

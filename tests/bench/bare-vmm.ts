@@ -9,6 +9,7 @@ import {
   qemuCommand,
 } from "../../agent/drivers/qemu/qemu-command.ts";
 import { VMM_FD } from "../../agent/keeper/start-keeper.ts";
+import { Log } from "../../agent/log.ts";
 import { DescriptorSender } from "../../agent/native/descriptor-sender.ts";
 import { Kernel } from "../../agent/native/kernel.ts";
 import { NetworkPool, type NetworkSlot } from "../../agent/network/network-pool.ts";
@@ -19,6 +20,7 @@ import { platform } from "../harness/platform.ts";
 import { BareMachine } from "./bare-machine.ts";
 import { timed } from "./rows.ts";
 
+const log = new Log({ level: "warn", write: console.error });
 const NATIVE_DIR = resolve(import.meta.dirname, "../../build/native");
 const TAG = "bnch";
 /** A machine that outlived a benchmark that was killed would keep the platform's disk busy. */
@@ -70,7 +72,7 @@ export class BareVmm implements AsyncDisposable {
       await rm(path, { recursive: true, force: true });
       await mkdir(path, { mode: 0o700 });
     }
-    const network = await NetworkPool.open({ kernel, tag: TAG, owner: dir, ready, keep: [] });
+    const network = await NetworkPool.open({ kernel, log, tag: TAG, owner: dir, ready, keep: [] });
     const guestKernel = await findGuestKernel(join(agentDir, "kernels"));
     const tscKhz = await kernel.tscKhz();
     return new BareVmm({ kernel, network, dir, agentDir, guestKernel, tscKhz });

@@ -8,6 +8,7 @@ import { openVmm } from "../../agent/drivers/open-vmm.ts";
 import { exec } from "../../agent/guest/exec.ts";
 import { Guest } from "../../agent/guest/guest.ts";
 import { StreamBudget } from "../../agent/guest/stream-budget.ts";
+import { Log } from "../../agent/log.ts";
 import { mountRunDir, unmountRunDir } from "../../agent/memory/run-dir.ts";
 import { Kernel } from "../../agent/native/kernel.ts";
 import { NetworkPool } from "../../agent/network/network-pool.ts";
@@ -17,6 +18,7 @@ import type { CapsuleShape, Vmm, VmmSpec } from "../../agent/vmm/vmm.ts";
 import { BASE_IMAGE, KERNELS_DIR, NATIVE_DIR } from "./vmm-fixture.ts";
 import { waitFor } from "./wait-for.ts";
 
+const log = new Log({ level: "warn", write: console.error });
 const ANSWER_TIMEOUT_MS = 180_000;
 const TRY_MS = 500;
 const TOKEN = "t".repeat(32);
@@ -66,7 +68,7 @@ export async function openGuestFixture(tag: string): Promise<GuestFixture> {
   stack.defer(() => unmountRunDir(kernel, runs));
   const cgroups = await Cgroups.open(tag);
   stack.defer(() => cgroups.removeAll());
-  const network = await NetworkPool.open({ kernel, tag, owner: dir, ready: 0, keep: [] });
+  const network = await NetworkPool.open({ kernel, log, tag, owner: dir, ready: 0, keep: [] });
   stack.defer(async () => {
     await network.close();
     await network.removeAll();
