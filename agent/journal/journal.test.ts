@@ -4,7 +4,7 @@ import { mkdtemp, readdir, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import type { CapsuleSpec } from "./capsule-spec.ts";
-import { Journal } from "./journal.ts";
+import { Journal, openDatabase } from "./journal.ts";
 import { newPause } from "./pause-record.ts";
 
 const NOW = new Date("2026-01-01T00:00:00Z");
@@ -69,6 +69,14 @@ test("what was written is there for the next program", () => {
       pause: null,
     },
   ]);
+});
+
+// With less, SQLite hands a write to the kernel and answers: a power cut takes back what had been answered as done.
+test("each write is synced before it is answered", () => {
+  const FULL = 2;
+  using db = openDatabase(path);
+
+  expect(db.query("PRAGMA synchronous").get()).toEqual({ synchronous: FULL });
 });
 
 test("only root can read it, since it holds tokens", async () => {

@@ -217,7 +217,8 @@ function writeFailure(cause: unknown): AgentError | null {
   return new AgentError("unavailable", message, { subject: "host", cause });
 }
 
-function openDatabase(path: string): Database {
+/** With its settings; the schema may be missing. Throws as the constructor does. */
+export function openDatabase(path: string): Database {
   try {
     const db = new Database(path, { strict: true });
     db.run("PRAGMA journal_mode = WAL");

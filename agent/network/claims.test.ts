@@ -1,6 +1,7 @@
 // Claims are files, so a directory of the test's own will do; the owners are directories.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
+import { linkSync, rmSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -93,6 +94,30 @@ test("the claims of an agent whose directory is gone are free, once", async () =
   const results = await Promise.all(heirs.map((heir) => failureOf(heir.claim(32_001))));
 
   expect(results.filter((result) => result === "no failure")).toHaveLength(1);
+});
+
+test("an abandoned number that somebody else takes just before the lock stays theirs", async () => {
+  const machine = await newMachine();
+  const gone = await machine.open("aaaa");
+  await gone.claim(32_003);
+  await rm(join(machine.dir, "owner-aaaa"), { recursive: true });
+  const quick = await machine.open("bbbb");
+  const run = join(machine.dir, "run");
+  // What another agent does between the look and the lock.
+  const tryLockFile = (path: string) => {
+    rmSync(join(run, "slots/32003"));
+    linkSync(join(run, "agents/bbbb"), join(run, "slots/32003"));
+    return kernel.tryLockFile(path);
+  };
+  const owner = join(machine.dir, "owner-cccc");
+  await mkdir(owner);
+  const late = await SlotClaims.open({
+    ...{ tag: "cccc", owner, dir: run },
+    kernel: { network: kernel.network, tryLockFile },
+  });
+
+  expect(await failureOf(late.claim(32_003))).toContain("belongs to the agent at");
+  expect(await quick.listOwn()).toEqual([32_003]);
 });
 
 test("a tag is refused while the directory that has it exists, and taken over after", async () => {

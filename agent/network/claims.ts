@@ -20,15 +20,17 @@ export class NoSlotError extends Error {
   }
 }
 
+type ClaimsKernel = Pick<Kernel, "tryLockFile" | "network">;
+
 export class SlotClaims {
-  readonly #kernel: Kernel;
+  readonly #kernel: ClaimsKernel;
   readonly #tag: string;
   readonly #owner: string;
   readonly #slotsDir: string;
   readonly #agentFile: string;
   #last = 0;
 
-  private constructor(options: { kernel: Kernel; tag: string; owner: string; dir: string }) {
+  private constructor(options: { kernel: ClaimsKernel; tag: string; owner: string; dir: string }) {
     this.#kernel = options.kernel;
     this.#tag = options.tag;
     this.#owner = options.owner;
@@ -41,7 +43,7 @@ export class SlotClaims {
    * since two agents of one tag would take each other's devices for their own.
    */
   static async open(options: {
-    kernel: Kernel;
+    kernel: ClaimsKernel;
     tag: string;
     owner: string;
     dir: string;

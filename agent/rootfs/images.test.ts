@@ -10,6 +10,7 @@ import {
   rm,
   stat,
   symlink,
+  utimes,
   writeFile,
 } from "node:fs/promises";
 import { tmpdir } from "node:os";
@@ -89,6 +90,33 @@ test("two templates of one content share a blob, however many ask", async () => 
 
   expect(new Set(found.map((image) => image?.path)).size).toBe(1);
   expect(await readdir(join(dir, "blobs"))).toEqual([`${SHA256}.ext4`]);
+});
+
+/** What may happen to a file while it is read. */
+const CHANGES: Readonly<Record<string, (path: string) => Promise<void>>> = {
+  "of as many bytes": (path) => writeFile(path, "another image"),
+  "of the same time": async (path) => {
+    const { atime, mtime } = await stat(path);
+    await writeFile(path, "a longer file system");
+    await utimes(path, atime, mtime);
+  },
+};
+
+test.each(Object.keys(CHANGES))("an image that becomes another %s is refused", async (name) => {
+  const { dir, ids, putImage } = await newStore();
+  const path = await putImage();
+  await writeFile(path, "a file system");
+  await utimes(path, 1, 1);
+  const sha256 = async (file: string) => {
+    const sum = await kernel.storage.sha256(file);
+    await CHANGES[name]?.(file);
+    return sum;
+  };
+  const images = new Images(dir, { storage: { sha256 } });
+
+  expect(await failureOf(images.resolve(ids))).toContain("changed while it was imported");
+  expect((await lstat(path)).isFile()).toBe(true);
+  expect(await readdir(dir)).toEqual(["teams"]);
 });
 
 // The states that a kill leaves: the blob made but not linked, and the link made aside but not

@@ -9,6 +9,10 @@ import { hasCode } from "../native/syscall-error.ts";
 
 const BLOB_PATTERN = /^([0-9a-f]{64})\.ext4$/;
 
+interface ImagesKernel {
+  readonly storage: Pick<Kernel["storage"], "sha256">;
+}
+
 export interface BaseImage {
   readonly sha256: string;
   /** blobs/<sha256>.ext4, mode 0444. */
@@ -18,11 +22,11 @@ export interface BaseImage {
 
 export class Images {
   readonly #dir: string;
-  readonly #kernel: Kernel;
+  readonly #kernel: ImagesKernel;
   readonly #imports = new Map<string, Promise<BaseImage>>();
 
   /** `dir` is $WRENN_DIR/images. */
-  constructor(dir: string, kernel: Kernel) {
+  constructor(dir: string, kernel: ImagesKernel) {
     this.#dir = dir;
     this.#kernel = kernel;
   }
