@@ -9,11 +9,14 @@ import { messageOf } from "./run.ts";
 import type { Platform } from "./settings.ts";
 import { stopPlatform, stopSupervisors } from "./stop-platform.ts";
 import { startSupervisor } from "./supervise.ts";
+import { type Warmth, warmCounts, warmUp } from "./warm-up.ts";
 
 export interface BroughtUp {
   readonly platform: Platform;
   /** Null: all ran already. */
   readonly first: FirstCapsule | null;
+  /** Of creates like the first capsule's. */
+  readonly warmth: Warmth;
 }
 
 /**
@@ -40,19 +43,32 @@ export async function bringUp(
   const ranBefore = await isAnythingRunning(home);
   try {
     const platform = await startPlatform(options);
-    if (platform.hasStarted) progress("running a first capsule");
-    const first = platform.hasStarted ? await proof(platform) : null;
+    const { first, warmth } = platform.hasStarted
+      ? await prove(options, platform, proof)
+      : { first: null, warmth: "warm" as const };
     // Of the code and settings of this start.
     await stopSupervisors(platform.processes);
     await startSupervisor(platform, "supervisor");
     await startSupervisor(platform, "guard");
-    return { platform, first };
+    return { platform, first, warmth };
   } catch (error) {
     if (!ranBefore) {
       await stopPlatform(home, "pause").catch((failure) => console.error(messageOf(failure)));
     }
     throw error;
   }
+}
+
+/** Shows that the platform works, and has it ready for the next create where that is a matter of seconds. */
+async function prove(
+  { progress }: PlatformOptions,
+  platform: Platform,
+  proof: (platform: Platform) => Promise<FirstCapsule>,
+): Promise<Omit<BroughtUp, "platform">> {
+  progress("running a first capsule");
+  const before = await warmCounts(platform);
+  const first = await proof(platform);
+  return { first, warmth: await warmUp(before, first.createMs, () => warmCounts(platform)) };
 }
 
 async function isAnythingRunning(home: string): Promise<boolean> {

@@ -11,17 +11,21 @@ const PROGRAM = [
 export interface FirstCapsule {
   readonly command: string;
   readonly output: string;
+  /** What its create took. */
+  readonly createMs: number;
 }
 
 /** Creates a capsule, runs a small program in it and destroys it. Throws when the program fails. */
 export async function runFirstCapsule(platform: Platform): Promise<FirstCapsule> {
   const { baseUrl: base, account } = platform;
   const apiKey = account.apiKey;
+  const startedAt = performance.now();
   const capsule = await api<{ id: string }>(base, "/v1/capsules", {
     method: "POST",
     apiKey,
     body: {},
   });
+  const createMs = performance.now() - startedAt;
   const destroy = () => api(base, `/v1/capsules/${capsule.id}`, { method: "DELETE", apiKey });
   let isProven = false;
   try {
@@ -35,7 +39,7 @@ export async function runFirstCapsule(platform: Platform): Promise<FirstCapsule>
       throw new Error(`the first program ended with ${result.exit_code}: ${result.stderr}`);
     }
     isProven = true;
-    return { command: `python3 -c "${PROGRAM}"`, output: result.stdout.trimEnd() };
+    return { command: `python3 -c "${PROGRAM}"`, output: result.stdout.trimEnd(), createMs };
   } finally {
     // Why it failed is the better reason.
     await destroy().catch((error) => {

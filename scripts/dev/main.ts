@@ -70,7 +70,7 @@ async function up(interruption = interruptions()): Promise<Platform> {
   return brought.platform;
 }
 
-function print({ platform, first }: BroughtUp): void {
+function print({ platform, first, warmth }: BroughtUp): void {
   if (first === null) {
     console.log("\n    It runs already (make dev-down stops it).\n");
   } else {
@@ -78,6 +78,9 @@ function print({ platform, first }: BroughtUp): void {
     console.log(`\n    $ ${first.command}`);
     console.log(`    ${first.output.replaceAll("\n", "\n    ")}`);
     console.log(`    (inside a microVM, ${seconds} s after the start)\n`);
+    if (warmth === "warming") {
+      console.log("    Creates boot their guest until one that has booted is kept for them.\n");
+    }
   }
   console.log(`    API      ${platform.baseUrl}  (docs: ${platform.baseUrl}/docs)`);
   console.log(`    API key  ${platform.account.apiKey}`);

@@ -13,6 +13,7 @@ import { type DevDir, locateDevDir } from "./dev-dir.ts";
 import { attachPlatform } from "./platform.ts";
 import { Processes } from "./processes.ts";
 import { PRIVATE } from "./settings.ts";
+import { warmCounts } from "./warm-up.ts";
 
 const TEST_TIMEOUT_MS = 240_000;
 const SERVERS = ["postgres", "redis", "cp", "agent"] as const;
@@ -34,6 +35,8 @@ let printed = "";
 let tag: string;
 /** A capsule that lives through it all, with something in it. */
 let id: string;
+/** What a capsule of the default shape said right behind the start, when a warm guest may be on its way. */
+let early: string;
 
 beforeAll(async () => {
   home = join(await mkdtemp(join(tmpdir(), "wrenn-platform-")), "dev");
@@ -42,6 +45,9 @@ beforeAll(async () => {
   expect(await command("up")).toBe(0);
   tag = await agentTag(dir.agentDir);
   const api = await client();
+  const { id: earlyId } = await api.create();
+  early = (await api.sh(earlyId, "id -un")).stdout;
+  await api.destroy(earlyId);
   id = (await api.create({ memory_mb: 256 })).id;
   await api.write(id, "/home/wrenn-user/kept", "kept");
 }, TEST_TIMEOUT_MS);
@@ -118,6 +124,18 @@ async function left(): Promise<string[]> {
     ...mounts.filter((line) => line.includes(dir.path)),
   ];
 }
+
+test(
+  "a capsule created right behind the start works, and what later ones restore is made meanwhile",
+  async () => {
+    expect(early).toBe("wrenn-user\n");
+    await waitFor("a guest that has booted", async () => warmCounts(await attachPlatform(home)), {
+      holds: ({ made, failed }) => made > 0 && failed === 0,
+      timeoutMs: 60_000,
+    });
+  },
+  TEST_TIMEOUT_MS,
+);
 
 describe("what is killed", () => {
   test.each([...KILLED, [["cp", "redis", "supervisor"]], [["guard"]]] as [Name[]][])(
