@@ -140,6 +140,6 @@ describe("by network", () => {
 
 async function connect(client: Client, from: Capsule, targets: string[]): Promise<string[]> {
   const args = ["-c", CONNECT, ...targets];
-  const { stdout } = await client.exec(from.id, { cmd: "python3", args });
+  const { stdout } = await client.exec(from.id, { cmd: "python3", args, user: "root" });
   return stdout.trimEnd().split("\n");
 }
