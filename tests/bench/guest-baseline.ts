@@ -39,26 +39,38 @@ export async function runDirectly(envd: RpcClient<typeof Process>, cmd: string):
   }
 }
 
-/** A guest program that takes `bytes` on one port, then answers one byte; sends them on the next port. */
+/**
+ * A guest program that takes `bytes` on one port and writes them, as envd does, into a file that then
+ * takes the place of the one before, without fsync; it answers one byte. It sends as many of a file's
+ * on the next port.
+ */
 export const RAW_TCP_PROGRAM = `
-import socket, threading, sys
-size = int(sys.argv[1])
+import os, socket, threading, sys
+size = int(sys.argv[1]); path = sys.argv[2]
 def serve(port, handle):
     s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     s.bind(("0.0.0.0", port)); s.listen(8)
     while True:
         c, _ = s.accept(); handle(c); c.close()
 def sink(c):
-    left = size; buffer = bytearray(1 << 18)
-    while left > 0:
-        n = c.recv_into(buffer)
-        if n == 0: return
-        left -= n
+    left = size; buffer = bytearray(1 << 18); view = memoryview(buffer)
+    with open(path + ".part", "wb", buffering=0) as file:
+        while left > 0:
+            n = c.recv_into(buffer)
+            if n == 0: return
+            at = 0
+            while at < n: at += file.write(view[at:n])
+            left -= n
+    os.rename(path + ".part", path)
     c.sendall(b"k")
 def source(c):
-    block = bytes(1 << 18); left = size
-    while left > 0:
-        left -= c.send(block[:min(left, len(block))])
+    buffer = bytearray(1 << 18); view = memoryview(buffer)
+    with open(path, "rb", buffering=0) as file:
+        while True:
+            n = file.readinto(buffer)
+            if n == 0: return
+            c.sendall(view[:n])
+with open(path, "wb") as file: file.truncate(size)
 threading.Thread(target=serve, args=(9001, sink), daemon=True).start()
 serve(9002, source)
 `;
