@@ -1,18 +1,12 @@
 /* What a guest reads through a pager, with a real userfaultfd. */
 #define _GNU_SOURCE
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
-#include <poll.h>
 #include <pthread.h>
-#include <sched.h>
 #include <signal.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "pager/tests/support/rig.h"
@@ -170,53 +164,6 @@ static void faults_of_system_calls_are_served_too(void) {
   rig_make(&rig, PAGES);
   rig_start_pager(&rig);
   rig_start_vmm(&rig, read_by_system_call);
-  expect_success(&rig);
-}
-
-static bool is_stopped(pid_t pid) {
-  char path[32], stat[256] = "";
-  (void)snprintf(path, sizeof(path), "/proc/%d/stat", pid);
-  int fd = open(path, O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return false;
-  ssize_t length = read(fd, stat, sizeof(stat) - 1);
-  close(fd);
-  const char *name_end = length > 0 ? strrchr(stat, ')') : NULL;
-  return name_end != NULL && name_end[2] == 'T';
-}
-
-static void *read_page_five(void *context) { return read_page(context, 5) == 0 ? NULL : context; }
-
-/* While its fault waits for the pager the page comes from elsewhere, and nobody is woken. */
-static int read_what_came_meanwhile(struct guest *guest) {
-  pid_t pager = guest->rig->pager;
-  if (kill(pager, SIGSTOP) < 0) return 1;
-  while (!is_stopped(pager)) sched_yield();
-  pthread_t reader;
-  if (pthread_create(&reader, NULL, read_page_five, guest) != 0) return 2;
-  struct pollfd faults = {.fd = guest->uffd, .events = POLLIN};
-  if (poll(&faults, 1, 10000) != 1) return 3;
-  struct uffdio_copy copy = {
-      .dst = (uintptr_t)guest->memory + 5 * PAGE,
-      .src = (uintptr_t)guest->expected + 5 * PAGE,
-      .len = PAGE,
-      .mode = UFFDIO_COPY_MODE_DONTWAKE,
-  };
-  if (ioctl(guest->uffd, UFFDIO_COPY, &copy) < 0) return 4;
-  if (kill(pager, SIGCONT) < 0) return 5;
-  struct timespec deadline;
-  clock_gettime(CLOCK_REALTIME, &deadline);
-  deadline.tv_sec += 10;
-  void *result;
-  if (pthread_timedjoin_np(reader, &result, &deadline) != 0) return 6;
-  return result == NULL ? 0 : 7;
-}
-
-static void who_waits_for_a_page_that_is_there_is_woken(void) {
-  struct rig rig;
-  rig_make(&rig, PAGES);
-  rig_option(&rig, "--window-kib", "4");
-  rig_start_pager(&rig);
-  rig_start_vmm(&rig, read_what_came_meanwhile);
   expect_success(&rig);
 }
 
@@ -402,7 +349,6 @@ int main(void) {
   RUN(each_page_is_filled_once_and_counted);
   RUN(zero_pages_share_one_frame_and_take_no_memory);
   RUN(threads_that_fault_on_the_same_pages_all_go_on);
-  RUN(who_waits_for_a_page_that_is_there_is_woken);
   RUN(what_the_guest_wrote_is_never_overwritten);
   RUN(faults_of_system_calls_are_served_too);
   RUN(pages_given_back_read_as_zeros_and_are_listed);
