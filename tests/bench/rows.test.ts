@@ -18,3 +18,14 @@ test("both sides run equally often, each first every other time", async () => {
 
   expect(order.join(" ")).toBe("ours baseline baseline ours ours baseline baseline ours");
 });
+
+test("the ratio is that of pairs of runs, whatever the machine did between them", async () => {
+  // The second pair runs on a machine that is slow, the third on one that becomes faster between its runs.
+  const ours = [200, 20, 20];
+  const baseline = [100, 10, 100];
+  const next = (figures: number[]) => async () => figures.shift() ?? Number.NaN;
+
+  const measured = await inTurn(3, next(ours), next(baseline));
+
+  expect(measured).toEqual({ ours: 20, baseline: 100, ratio: 2, runs: 3 });
+});

@@ -5,6 +5,8 @@ export interface Row {
   readonly unit: "ms" | "MB/s" | "req/s" | "MiB" | "pages/s" | "faults";
   readonly ours: number;
   readonly baseline: number;
+  /** Of runs that were taken in turn: the median of each pair's, else that of the two figures. */
+  readonly ratio?: number;
   readonly baselineIs: string;
   /** How many runs each median is of. */
   readonly runs: number;
@@ -29,19 +31,22 @@ export async function timed(body: () => Promise<unknown>): Promise<number> {
 
 /**
  * Runs both in turn, ours first in even rounds and the baseline first in odd ones, so that a machine whose
- * speed drifts treats them alike. Returns the medians.
+ * speed drifts treats them alike. Returns the medians, that of each pair's ratio too: a slow minute hits both
+ * sides of a pair.
  */
 export async function inTurn(
   runs: number,
   ours: () => Promise<number>,
   baseline: () => Promise<number>,
-): Promise<{ ours: number; baseline: number; runs: number }> {
+): Promise<{ ours: number; baseline: number; ratio: number; runs: number }> {
   const figures = { ours: [] as number[], baseline: [] as number[] };
   for (let i = 0; i < runs; i++) {
     const order = i % 2 === 0 ? (["ours", "baseline"] as const) : (["baseline", "ours"] as const);
     for (const side of order) figures[side].push(await (side === "ours" ? ours() : baseline()));
   }
-  return { ours: median(figures.ours), baseline: median(figures.baseline), runs };
+  const ratios = figures.ours.map((value, i) => value / (figures.baseline[i] ?? Number.NaN));
+  const medians = { ours: median(figures.ours), baseline: median(figures.baseline) };
+  return { ...medians, ratio: median(ratios), runs };
 }
 
 export function printTable(rows: readonly Row[]): void {
@@ -49,7 +54,7 @@ export function printTable(rows: readonly Row[]): void {
   console.log("| --- | ---: | ---: | ---: | --- | ---: |");
   for (const row of rows) {
     const figure = (value: number) => `${value.toFixed(value < 10 ? 2 : 0)} ${row.unit}`;
-    const ratio = (row.ours / row.baseline).toFixed(2);
+    const ratio = (row.ratio ?? row.ours / row.baseline).toFixed(2);
     console.log(
       `| ${row.name} | ${figure(row.ours)} | ${figure(row.baseline)} | ${ratio} | ${row.baselineIs} | ${row.runs} |`,
     );
