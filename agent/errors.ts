@@ -22,6 +22,8 @@ export type ErrorSubject =
   | "generation"
   | "guest"
   | "host"
+  /** What a command printed, with that of others: it was ended for it. */
+  | "output"
   | "process"
   | "request";
 

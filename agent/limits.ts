@@ -27,6 +27,16 @@ export const REMOVALS_AT_ONCE_MAX = 8;
 export const HOST_MEMORY_RESERVE_MIB = 512;
 
 // What a hostile guest can make the agent hold or wait for.
+// Memory for whole answers (output, lists, files in one message) and for input that waits, in sum. One
+// command may fill its 32 MiB twice, and its answer is written beside them.
+export const HELD_PER_CAPSULE_BYTES_MAX = 192 * MIB;
+/** Two capsules of a team with all they may hold. */
+export const HELD_PER_TEAM_BYTES_MAX = 384 * MIB;
+export const HELD_BYTES_MAX = 768 * MIB;
+/** A byte of output is there once more in the answer. */
+export const OUTPUT_MEMORY_FACTOR = 2;
+/** An entry of a list is there as it was read, as an object, and in the answer. */
+export const LIST_MEMORY_FACTOR = 4;
 /** Bytes kept of each of stdout and stderr; the command is killed when it prints more. */
 export const OUTPUT_BYTES_MAX = 32 * MIB;
 /** One message of a stream; envd sends at most 64 KiB of output in one. */

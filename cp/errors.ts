@@ -136,6 +136,8 @@ export interface AppErrorOptions {
   cause?: unknown;
   /** Which case of the code it is, where that is not the usual one. */
   reason?: Reason;
+  /** Whether the same request may succeed later, where that is not as usual for the code. */
+  isRetryable?: boolean;
   /** Facts for programs: in `details`, and beside `code` and `message`, where older clients look. */
   details?: Record<string, unknown>;
   /** What was achieved until then, beside `code` and `message` only: it may be large. */
@@ -160,6 +162,7 @@ export class AppError extends Error {
   readonly code: ErrorCode;
   /** A name of REASONS, or the code where it says it all. */
   readonly reason: Reason | ErrorCode;
+  readonly #isRetryable: boolean;
   readonly #field: string | undefined;
   readonly #details: Record<string, unknown>;
   readonly #partial: Record<string, unknown>;
@@ -169,6 +172,7 @@ export class AppError extends Error {
     this.name = "AppError";
     this.code = code;
     this.reason = options.reason ?? USUAL_REASONS[code] ?? code;
+    this.#isRetryable = options.isRetryable ?? RETRYABLE.has(code);
     this.#field = code === "invalid_request" ? FIELD.exec(message)?.[1] : undefined;
     this.#details = options.details ?? {};
     this.#partial = options.partial ?? {};
@@ -187,7 +191,7 @@ export class AppError extends Error {
       error: {
         ...this.#partial,
         ...this.#details,
-        ...{ code, reason, message, retryable: RETRYABLE.has(code) },
+        ...{ code, reason, message, retryable: this.#isRetryable },
         ...(requestId === undefined ? {} : { request_id: requestId }),
         ...(Object.keys(details).length > 0 ? { details } : {}),
       },

@@ -1,5 +1,7 @@
 // Reading JSON bodies: bounded, whatever the content type says.
 
+import { untilAnswered } from "../proto/answer-scope.ts";
+import { ByteBudgets, type HeldBytes } from "../proto/byte-budget.ts";
 import { BoundlessJson, parseBoundedJson } from "./bounded-json.ts";
 import { AppError } from "./errors.ts";
 
@@ -12,20 +14,34 @@ export const JSON_BODY_BYTES_MAX = 1024 * 1024;
  */
 export const COMMAND_BODY_BYTES_MAX = (2 * 2048 + 64) * 1024;
 
+/** A body is there as it came and as what it says, until its request is answered. */
+const BODY_MEMORY_FACTOR = 2;
+/** Of one team, or of all whom nobody knows yet: eight of the largest commands. */
+export const BODIES_PER_TEAM_BYTES_MAX = 64 * 1024 * 1024;
+const BODIES_BYTES_MAX = 256 * 1024 * 1024;
+
+/** Of this process, as its memory is. */
+const bodies = new ByteBudgets();
+
 /**
  * The parsed JSON of a request, or null when the body is empty. Used as a route's `parse`, in place
- * of Elysia's own parser, which depends on the content type and has no bound. Throws `too_large`,
- * and `invalid_request` for anything that is no JSON.
+ * of Elysia's own parser, which depends on the content type and has no bound. `payer` is the team that
+ * sends it, if it is known. Throws `too_large`, `invalid_request` for anything that is no JSON, and
+ * `rate_limited` or `service_unavailable` while too much is held of bodies.
  */
 export async function readJsonBody({
   request,
   bytesMax = JSON_BODY_BYTES_MAX,
+  payer = "strangers",
 }: {
   request: Request;
   bytesMax?: number;
+  payer?: string;
 }): Promise<unknown> {
   if (request.body === null) return null;
-  const bytes = await readBounded(request, request.body, bytesMax);
+  const held = holdBody(payer);
+  untilAnswered(held);
+  const bytes = await readBounded(request, { body: request.body, bytesMax, held });
   try {
     const text = new TextDecoder("utf-8", { fatal: true }).decode(bytes);
     return text.trim() === "" ? null : requireText(parseBoundedJson(text), text);
@@ -39,10 +55,14 @@ export async function readJsonBody({
 }
 
 /** The whole body; a declared length is trusted, for the HTTP server holds the client to it. */
-async function readBounded(request: Request, body: ReadableStream<Uint8Array>, bytesMax: number) {
+async function readBounded(
+  request: Request,
+  { body, bytesMax, held }: { body: ReadableStream<Uint8Array>; bytesMax: number; held: HeldBytes },
+) {
   const declared = request.headers.get("content-length");
   if (declared !== null) {
     if (Number(declared) > bytesMax) throw tooLarge(bytesMax);
+    held.take(Number(declared) * BODY_MEMORY_FACTOR);
     return new Uint8Array(await request.arrayBuffer());
   }
   const chunks: Uint8Array[] = [];
@@ -50,9 +70,26 @@ async function readBounded(request: Request, body: ReadableStream<Uint8Array>, b
   for await (const chunk of body) {
     sizeBytes += chunk.byteLength;
     if (sizeBytes > bytesMax) throw tooLarge(bytesMax);
+    held.take(chunk.byteLength * BODY_MEMORY_FACTOR);
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);
+}
+
+function holdBody(payer: string): HeldBytes {
+  return bodies.hold([
+    {
+      key: payer,
+      bytesMax: BODIES_PER_TEAM_BYTES_MAX,
+      refuse: () => new AppError("rate_limited", "requests of yours take too much memory at once"),
+    },
+    {
+      key: null,
+      bytesMax: BODIES_BYTES_MAX,
+      refuse: () =>
+        new AppError("service_unavailable", "the service holds too much at once: try again"),
+    },
+  ]);
 }
 
 /** Half of a surrogate pair, as only an escape can have it: whoever wrote it on would write U+FFFD. */

@@ -1,5 +1,6 @@
 // Around every request: its id, its line in the log, and the base paths that old clients send.
 
+import { answerInScope } from "../proto/answer-scope.ts";
 import { stripCompatBase } from "./compat.ts";
 import { randomHex } from "./digest.ts";
 import type { Log } from "./log.ts";
@@ -33,7 +34,7 @@ export function observeRequests({ log, requestIds, routes, metrics }: RequestObs
       stripBasePaths(request);
       const requestId = chooseRequestId(request);
       requestIds.set(request, requestId);
-      const response = await next(request);
+      const response = await answerInScope(request.signal, () => next(request));
       // An upgrade to a WebSocket has no answer.
       const status = response instanceof Response ? response.status : 101;
       const durationMs = performance.now() - startedAt;

@@ -29,6 +29,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
         "agent-clients",
         "agent-errors",
         "call-observer",
+        "held-answers",
         "host-address",
         "limits",
         "retry",

@@ -2,6 +2,8 @@
 // caller goes away, or when it prints too much, its whole process group is killed.
 
 import { Code, ConnectError } from "@connectrpc/connect";
+import { untilAnswered } from "../../proto/answer-scope.ts";
+import type { HeldBytes } from "../../proto/byte-budget.ts";
 import {
   type ProcessEvent,
   type ProcessSelector,
@@ -10,7 +12,12 @@ import {
 } from "../../proto/gen/envd/process_pb.js";
 import { inSlices } from "../../proto/time-slice.ts";
 import { AgentError } from "../errors.ts";
-import { GUEST_CALL_TIMEOUT_MS, KILL_GRACE_MS, OUTPUT_BYTES_MAX } from "../limits.ts";
+import {
+  GUEST_CALL_TIMEOUT_MS,
+  KILL_GRACE_MS,
+  OUTPUT_BYTES_MAX,
+  OUTPUT_MEMORY_FACTOR,
+} from "../limits.ts";
 import { asUser, type Guest } from "./guest.ts";
 import { guestError } from "./guest-errors.ts";
 import { OutputBuffer } from "./output-buffer.ts";
@@ -39,7 +46,8 @@ export interface CommandResult {
 
 /**
  * Runs the command to its end. At the deadline the answer has `timedOut` and what was printed. Throws
- * AgentError: invalid_argument (cwd, user), resource_exhausted (too much output, too many commands),
+ * AgentError: invalid_argument (cwd, user), resource_exhausted (too much output, its own or with that of
+ * others; too many commands),
  * aborted (the caller went away), unavailable, failed_precondition (the capsule ended).
  */
 export async function exec(
@@ -58,8 +66,9 @@ class ForegroundCommand {
   readonly #timeoutMs: number;
   readonly #caller: AbortSignal;
   readonly #stream = new AbortController();
-  readonly #stdout = new OutputBuffer(OUTPUT_BYTES_MAX);
-  readonly #stderr = new OutputBuffer(OUTPUT_BYTES_MAX);
+  readonly #held: HeldBytes;
+  readonly #stdout = new OutputBuffer(OUTPUT_BYTES_MAX, (bytes) => this.#reserve(bytes));
+  readonly #stderr = new OutputBuffer(OUTPUT_BYTES_MAX, (bytes) => this.#reserve(bytes));
   readonly #startedAt = performance.now();
   /** To the deadline, then to the end of the stream that should have ended by itself. */
   #timer: ReturnType<typeof setTimeout> | undefined;
@@ -70,6 +79,7 @@ class ForegroundCommand {
 
   constructor(guest: Guest, command: Command, options: { timeoutMs: number; caller: AbortSignal }) {
     this.#guest = guest;
+    this.#held = guest.hold("output");
     this.#command = command;
     this.#timeoutMs = options.timeoutMs;
     this.#caller = options.caller;
@@ -93,7 +103,11 @@ class ForegroundCommand {
       clearTimeout(this.#timer);
       this.#caller.removeEventListener("abort", leave);
     }
-    if (this.#stopped) throw this.#stopped;
+    if (this.#stopped) {
+      this.#held[Symbol.dispose]();
+      throw this.#stopped;
+    }
+    untilAnswered(this.#held);
     return {
       stdout: this.#stdout.contents(),
       stderr: this.#stderr.contents(),
@@ -133,8 +147,16 @@ class ForegroundCommand {
         return;
       case "data": {
         const { output } = event.value;
+        // Nobody gets what comes after.
+        if (this.#stopped || !output.value) return;
         const buffer = output.case === "stderr" ? this.#stderr : this.#stdout;
-        if (!output.value || buffer.append(output.value)) return;
+        try {
+          if (buffer.append(output.value)) return;
+        } catch (error) {
+          if (!(error instanceof AgentError)) throw error;
+          this.#stop(error);
+          return;
+        }
         this.#stop(
           new AgentError(
             "resource_exhausted",
@@ -147,6 +169,10 @@ class ForegroundCommand {
       case "end":
         this.#exitCode = event.value.exitCode;
     }
+  }
+
+  #reserve(bytes: number): void {
+    this.#held.take(bytes * OUTPUT_MEMORY_FACTOR);
   }
 
   /** Ends the command for a reason that becomes the answer; the first reason counts. */

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { waitFor } from "../../tests/harness/wait-for.ts";
 import { AgentError } from "../errors.ts";
-import { OUTPUT_BYTES_MAX } from "../limits.ts";
+import { HELD_PER_CAPSULE_BYTES_MAX, OUTPUT_BYTES_MAX } from "../limits.ts";
 import { type Command, exec, startBackground } from "./exec.ts";
 import { entryType, listDir, makeDir, readFile, removePath, writeFile } from "./files.ts";
 import { Guest } from "./guest.ts";
@@ -22,6 +22,7 @@ const TOKEN = "0123456789abcdef".repeat(4);
 let dir: string;
 let envd: Bun.Subprocess<"ignore", "ignore", "pipe">;
 let guest: Guest;
+let budget: StreamBudget;
 
 beforeAll(async () => {
   dir = await mkdtemp(join(tmpdir(), "wrenn-guest-"));
@@ -37,11 +38,13 @@ beforeAll(async () => {
     { stdio: ["ignore", "ignore", "pipe"] },
   );
   const port = await listeningPort(envd.stderr);
+  budget = new StreamBudget(200);
   guest = new Guest({
     hostIp: "127.0.0.1",
     port,
     accessToken: TOKEN,
-    budget: new StreamBudget(200),
+    teamId: "team",
+    budget,
   });
   const identity = { capsuleId: "cl-test", templateId: "t", defaultUser: "root", envs: { A: "1" } };
   await guest.init(identity, new Date());
@@ -244,3 +247,26 @@ async function listeningPort(stream: ReadableStream<Uint8Array>): Promise<number
   }
   throw new Error(`envd did not start: ${text}`);
 }
+
+test("what commands of one capsule print is bounded in sum, and free when they have ended", async () => {
+  const bytes = 30 * 1024 * 1024;
+  const one = command(`head -c ${bytes} /dev/zero`);
+  const options = { timeoutMs: 60_000, caller: new AbortController().signal };
+  let heldMax = 0;
+  const watching = setInterval(() => {
+    heldMax = Math.max(heldMax, budget.bytes.heldFor(null));
+  }, 1);
+
+  const ends = await Promise.allSettled(Array.from({ length: 6 }, () => exec(guest, one, options)));
+  clearInterval(watching);
+  const again = await exec(guest, one, options);
+
+  const failures = ends.flatMap((end) => (end.status === "rejected" ? [end.reason] : []));
+  expect(failures.length).toBeGreaterThan(0);
+  for (const error of failures) {
+    expect([error.code, error.subject]).toEqual(["resource_exhausted", "output"]);
+  }
+  expect(heldMax).toBeLessThanOrEqual(HELD_PER_CAPSULE_BYTES_MAX);
+  expect(again.stdout.byteLength).toBe(bytes);
+  expect(budget.bytes.heldFor(null)).toBe(0);
+});

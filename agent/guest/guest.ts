@@ -3,14 +3,18 @@
 import { randomBytes } from "node:crypto";
 import { type Client, createClient } from "@connectrpc/connect";
 import { createTransport } from "@connectrpc/connect/protocol-connect";
+import type { HeldBytes } from "../../proto/byte-budget.ts";
 import { Filesystem } from "../../proto/gen/envd/filesystem_pb.js";
 import { Process } from "../../proto/gen/envd/process_pb.js";
-import { AgentError, invalidField } from "../errors.ts";
+import { AgentError, type ErrorSubject, invalidField } from "../errors.ts";
 import {
   ENTROPY_BYTES,
   FREEZE_WAIT_MS,
   GUEST_CALL_TIMEOUT_MS,
   GUEST_REQUEST_BYTES_MAX,
+  HELD_BYTES_MAX,
+  HELD_PER_CAPSULE_BYTES_MAX,
+  HELD_PER_TEAM_BYTES_MAX,
   INPUTS_PER_CAPSULE_MAX,
   SMALL_ANSWER_BYTES_MAX,
   STREAM_MESSAGE_BYTES_MAX,
@@ -31,6 +35,8 @@ export interface GuestOptions {
   readonly hostIp: string;
   readonly port?: number;
   readonly accessToken: string;
+  /** Whose capsules pay together for what is held of their answers. */
+  readonly teamId: string;
   /** Shared by all guests of the agent. */
   readonly budget: StreamBudget;
   /** Told how each short call ended: `ok` or the code of its error. */
@@ -78,6 +84,7 @@ export class Guest {
   readonly processStreams: Client<typeof Process>;
   readonly files: Client<typeof Filesystem>;
   readonly #accessToken: string;
+  readonly #teamId: string;
   readonly #budget: StreamBudget;
   readonly #observe: (outcome: string) => void;
   readonly #closed = new AbortController();
@@ -88,6 +95,7 @@ export class Guest {
     this.hostIp = options.hostIp;
     this.http = new GuestHttp(options);
     this.#accessToken = options.accessToken;
+    this.#teamId = options.teamId;
     this.#budget = options.budget;
     this.#observe = options.observe ?? (() => {});
     const unary = this.#transport(UNARY_ANSWER_BYTES_MAX);
@@ -132,6 +140,30 @@ export class Guest {
         place[Symbol.dispose]();
       },
     };
+  }
+
+  /**
+   * For what is kept in memory of this capsule's answers, to be disposed once it is not. Taking throws
+   * `resource_exhausted`, about `subject` when capsule or team has too much, about the host when all have.
+   */
+  hold(subject: "capsule" | "output" = "capsule"): HeldBytes {
+    const tooMuch = (whose: string, about: ErrorSubject) => () =>
+      new AgentError("resource_exhausted", `Answers of ${whose} take too much memory at once`, {
+        subject: about,
+      });
+    return this.#budget.bytes.hold([
+      {
+        key: this,
+        bytesMax: HELD_PER_CAPSULE_BYTES_MAX,
+        refuse: tooMuch("the capsule", subject),
+      },
+      {
+        key: this.#teamId,
+        bytesMax: HELD_PER_TEAM_BYTES_MAX,
+        refuse: tooMuch("the team's capsules on this host", subject),
+      },
+      { key: null, bytesMax: HELD_BYTES_MAX, refuse: tooMuch("all capsules of the host", "host") },
+    ]);
   }
 
   /**

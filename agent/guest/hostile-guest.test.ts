@@ -45,7 +45,13 @@ beforeEach(() => {
     },
   });
   const budget = new StreamBudget(200);
-  guest = new Guest({ hostIp: "127.0.0.1", port: listener.port, accessToken: "secret", budget });
+  guest = new Guest({
+    hostIp: "127.0.0.1",
+    port: listener.port,
+    accessToken: "secret",
+    teamId: "team",
+    budget,
+  });
 });
 
 afterEach(() => {

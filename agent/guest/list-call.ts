@@ -13,9 +13,16 @@ import {
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { errorFromJsonBytes } from "@connectrpc/connect/protocol-connect";
+import { untilAnswered } from "../../proto/answer-scope.ts";
+import type { HeldBytes } from "../../proto/byte-budget.ts";
 import { TimeSlice } from "../../proto/time-slice.ts";
 import { AgentError, type ErrorSubject } from "../errors.ts";
-import { LIST_ANSWER_BYTES_MAX, LIST_ITEM_BYTES_MAX, LIST_ITEMS_MAX } from "../limits.ts";
+import {
+  LIST_ANSWER_BYTES_MAX,
+  LIST_ITEM_BYTES_MAX,
+  LIST_ITEMS_MAX,
+  LIST_MEMORY_FACTOR,
+} from "../limits.ts";
 import type { Guest, GuestCallOptions } from "./guest.ts";
 import type { GuestCall } from "./guest-errors.ts";
 import { badAnswer, readChunks } from "./guest-http.ts";
@@ -37,6 +44,7 @@ export async function callForList<I extends DescMessage, T extends DescMessage>(
   about: Omit<GuestCall, "closed">,
   { method, request, item, timeoutMs }: ListCall<I, T>,
 ): Promise<MessageShape<T>[]> {
+  const held = guest.hold();
   const ask = async ({ signal, headers }: GuestCallOptions) => {
     const response = await guest.http.send({
       method: "POST",
@@ -45,7 +53,7 @@ export async function callForList<I extends DescMessage, T extends DescMessage>(
       body: toBinary(method.input, create(method.input, request)),
       signal,
     });
-    const bytes = await readBytes(response, about.subject);
+    const bytes = await readBytes(response, about.subject, held);
     if (response.status !== 200) {
       const fallback = new ConnectError(`HTTP ${response.status}`, Code.Unavailable);
       throw errorFromJsonBytes(bytes, undefined, fallback);
@@ -53,15 +61,24 @@ export async function callForList<I extends DescMessage, T extends DescMessage>(
     if (response.headers.get("content-type") !== PROTO) throw badAnswer("it is no list");
     return await itemsOf(bytes, item, about.subject);
   };
-  return await guest.call(about, ask, timeoutMs);
+  try {
+    return await guest.call(about, ask, timeoutMs);
+  } finally {
+    untilAnswered(held);
+  }
 }
 
-async function readBytes(response: Response, subject: ErrorSubject): Promise<Uint8Array> {
+async function readBytes(
+  response: Response,
+  subject: ErrorSubject,
+  held: HeldBytes,
+): Promise<Uint8Array> {
   const chunks: Uint8Array[] = [];
   let sizeBytes = 0;
   for await (const chunk of response.body === null ? [] : readChunks(response.body)) {
     sizeBytes += chunk.byteLength;
     if (sizeBytes > LIST_ANSWER_BYTES_MAX) throw tooMany(subject);
+    held.take(chunk.byteLength * LIST_MEMORY_FACTOR);
     chunks.push(chunk);
   }
   return Buffer.concat(chunks);

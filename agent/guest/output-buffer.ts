@@ -5,11 +5,14 @@ const FIRST_BYTES = 4096;
 
 export class OutputBuffer {
   readonly #bytesMax: number;
+  readonly #reserved: (bytes: number) => void;
   #bytes = new Uint8Array(0);
   #length = 0;
 
-  constructor(bytesMax: number) {
+  /** `reserved` is told of memory before it is taken, and may throw. */
+  constructor(bytesMax: number, reserved: (bytes: number) => void) {
     this.#bytesMax = bytesMax;
+    this.#reserved = reserved;
   }
 
   /** Keeps the piece, or as much of it as fits; answers false when it did not fit. */
@@ -30,7 +33,9 @@ export class OutputBuffer {
   #reserve(bytes: number): void {
     if (bytes <= this.#bytes.byteLength) return;
     const size = Math.max(bytes, FIRST_BYTES, 2 * this.#bytes.byteLength);
-    const larger = new Uint8Array(Math.min(size, this.#bytesMax));
+    const sizeBytes = Math.min(size, this.#bytesMax);
+    this.#reserved(sizeBytes - this.#bytes.byteLength);
+    const larger = new Uint8Array(sizeBytes);
     larger.set(this.contents());
     this.#bytes = larger;
   }

@@ -1,9 +1,13 @@
+// What calls to all guests may take of the agent together.
 // How many long-lived calls to guests the agent holds open at once: each takes one of the program's
 // HTTP connections, and without a bound a few busy capsules would leave none for the others.
 
+import { ByteBudgets } from "../../proto/byte-budget.ts";
 import { AgentError } from "../errors.ts";
 
 export class StreamBudget {
+  /** What is held of their answers. */
+  readonly bytes = new ByteBudgets();
   readonly #max: number;
   #free: number;
 

@@ -23,6 +23,8 @@ export async function sendTerminalInput(
     throw invalidField("data", `must be at most ${INPUT_BYTES_MAX} bytes`);
   }
   using _place = guest.openInput();
+  using held = guest.hold();
+  held.take(data.byteLength);
   const signal = AbortSignal.any([guest.closed, caller]);
   const input = { input: { case: "pty" as const, value: data } };
   try {

@@ -95,6 +95,7 @@ export function connectGuest(parts: HostParts, spec: CapsuleSpec, slot: NetworkS
   return new Guest({
     hostIp: slot.hostIp,
     accessToken: spec.accessToken,
+    teamId: spec.teamId,
     budget: parts.streamBudget,
     observe: (outcome) => parts.metrics.observeGuestCall(outcome),
   });

@@ -1,5 +1,7 @@
 // Files as messages of the RPC: one large one, or a stream of chunks.
 
+import { untilAnswered } from "../../proto/answer-scope.ts";
+import type { HeldBytes } from "../../proto/byte-budget.ts";
 import type { WriteFileStreamRequest } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { AgentError, invalidField } from "../errors.ts";
 import { FILE_CHUNK_BYTES } from "../limits.ts";
@@ -32,11 +34,15 @@ async function* chunksOf(
   }
 }
 
-/** The whole file; `resource_exhausted` if it is larger than one message may be. */
+/**
+ * The whole file; `resource_exhausted` if it is larger than one message may be. What `held` takes for it
+ * is given back when the answer has been taken.
+ */
 export async function wholeFile(
   chunks: AsyncIterable<Uint8Array>,
-  bytesMax: number,
+  { bytesMax, held }: { bytesMax: number; held: HeldBytes },
 ): Promise<Uint8Array> {
+  untilAnswered(held);
   const kept: Uint8Array[] = [];
   let bytes = 0;
   for await (const chunk of chunks) {
@@ -46,6 +52,7 @@ export async function wholeFile(
         subject: "file",
       });
     }
+    held.take(chunk.byteLength);
     kept.push(chunk);
   }
   return Buffer.concat(kept);

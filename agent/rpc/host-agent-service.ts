@@ -101,7 +101,10 @@ export function hostAgentService(
       }),
     readFile: ({ sandboxId, ...file }) =>
       withGuest("ReadFile", sandboxId, async (guest) => ({
-        content: await wholeFile(readFile(guest, parseFilePath(file)), FILE_WRITE_BYTES_MAX),
+        content: await wholeFile(readFile(guest, parseFilePath(file)), {
+          bytesMax: FILE_WRITE_BYTES_MAX,
+          held: guest.hold(),
+        }),
       })),
     writeFileStream: (requests) =>
       answer("WriteFileStream", async () => {

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { type ConnectRouter, createConnectRouter } from "@connectrpc/connect";
 import { createFetchHandler } from "@connectrpc/connect/protocol";
 import { listenFailure } from "../../proto/address-failure.ts";
+import { answerInScope } from "../../proto/answer-scope.ts";
 import { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { header, type RequestHead } from "../../proto/http1/head.ts";
 import { endToEnd } from "../../proto/http1/hop.ts";
@@ -106,7 +107,7 @@ function serveRpc(unix: string, deps: RpcServerDeps): Bun.Server<undefined> {
     async fetch(request) {
       const { pathname } = new URL(request.url);
       const handler = handlers.get(pathname);
-      if (handler) return await handler(request);
+      if (handler) return await answerInScope(request.signal, () => handler(request));
       if (pathname === "/health" && request.method === "GET") {
         return Response.json({ status: "ok", version: AGENT_VERSION });
       }

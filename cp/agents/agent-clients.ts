@@ -5,6 +5,7 @@ import type { UniversalClientRequest, UniversalClientResponse } from "@connectrp
 import { createTransport } from "@connectrpc/connect/protocol-connect";
 import { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { type AgentCallOutcome, observeCalls } from "./call-observer.ts";
+import { type AnswerTaker, answerTaker, HeldAnswers } from "./held-answers.ts";
 import { ANSWER_BYTES_MAX, CLIENTS_MAX, STREAM_IDLE_TIMEOUT_MS } from "./limits.ts";
 import { Silence } from "./silence.ts";
 
@@ -16,6 +17,8 @@ const UNARY_CONTENT_TYPE = "application/proto";
 export class AgentClients {
   readonly #clients = new Map<string, AgentClient>();
   readonly #interceptors: Interceptor[];
+  /** What is held of the answers. */
+  readonly held = new HeldAnswers();
 
   /** `observe` is told of every call at its end. */
   constructor(observe?: (call: AgentCallOutcome) => void) {
@@ -66,8 +69,9 @@ export function agentTransport(
 async function sendUnary(request: UniversalClientRequest): Promise<UniversalClientResponse> {
   const { body, signal } = request;
   const block = body && new Uint8Array(await new Response(streamOf(body)).arrayBuffer());
+  const taker = answerTaker();
   const response = await send(request, block ?? null, signal);
-  return answerOf(response, iterate(response.body));
+  return answerOf(response, iterate(response.body, { taker }));
 }
 
 async function sendStream(
@@ -80,7 +84,7 @@ async function sendStream(
   silence.begin();
   try {
     const response = await send(request, body, AbortSignal.any(signals));
-    return answerOf(response, iterate(response.body, silence));
+    return answerOf(response, iterate(response.body, { silence }));
   } catch (error) {
     throw silence.signal.aborted ? silence.signal.reason : error;
   } finally {
@@ -124,7 +128,7 @@ function streamOf(body: AsyncIterable<Uint8Array>, silence?: Silence): ReadableS
 /** Connect ends a response early by `throw`, which a stream's own iterator lacks. */
 function iterate(
   stream: ReadableStream<Uint8Array> | null,
-  silence?: Silence,
+  { silence, taker }: { silence?: Silence; taker?: AnswerTaker | undefined },
 ): AsyncIterable<Uint8Array> {
   const reader = stream?.getReader();
   const end = async (reason?: unknown) => {
@@ -137,10 +141,12 @@ function iterate(
       silence?.begin();
       try {
         const read = await reader?.read();
-        return read === undefined || read.done
-          ? { done: true, value: undefined }
-          : { done: false, value: read.value };
+        if (read === undefined || read.done) return { done: true, value: undefined };
+        taker?.held.take(read.value.byteLength * taker.factor);
+        return { done: false, value: read.value };
       } catch (error) {
+        // Also for an answer that there is no room for: the rest of it is not wanted.
+        void reader?.cancel().catch(() => {});
         throw silence?.signal.aborted ? silence.signal.reason : error;
       } finally {
         silence?.end();

@@ -18,6 +18,8 @@ export type AgentCall = "create" | "placement" | "capsule";
  */
 export function agentFailure(error: unknown, call: AgentCall): AppError {
   const failure = ConnectError.from(error);
+  // There is no room for the answer.
+  if (failure.cause instanceof AppError) return failure.cause;
   const cause = failure;
   const reason = failure.metadata.get(REASON_HEADER);
   switch (failure.code) {
@@ -40,7 +42,7 @@ export function agentFailure(error: unknown, call: AgentCall): AppError {
       return new AppError("forbidden", failure.rawMessage, { cause });
     case Code.ResourceExhausted:
       return call === "capsule"
-        ? new AppError(lackOf(reason), failure.rawMessage, { cause })
+        ? lack(reason, failure)
         : new AppError("no_hosts_available", "The host has no room left for this", { cause });
     case Code.Unavailable:
       return reason === "guest"
@@ -79,12 +81,19 @@ export function isCutOff(error: unknown): boolean {
   return failure.metadata.get(REASON_HEADER) === "host";
 }
 
+/** Of a command that printed too much together with others: it has run, and would again. */
+function lack(reason: string | null, cause: ConnectError): AppError {
+  const wasRun = reason === "output" ? { isRetryable: false } : {};
+  return new AppError(lackOf(reason), cause.rawMessage, { cause, ...wasRun });
+}
+
 /** What there is too much of, by what the agent's error is about: a file or an output unless told. */
 function lackOf(reason: string | null): ErrorCode {
   switch (reason) {
     case "disk":
       return "insufficient_storage";
     case "capsule":
+    case "output":
       return "rate_limited";
     case "host":
       return "host_unavailable";

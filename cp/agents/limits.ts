@@ -34,6 +34,17 @@ export const STREAM_IDLE_TIMEOUT_MS = 60_000;
 
 /** An agent bounds stdout and stderr to 32 MiB each; the rest is framing. */
 export const ANSWER_BYTES_MAX = 66 * 1024 * 1024;
+// Memory for capsules, in sum: answers of hosts until clients have taken them, and files that come before
+// their paths.
+/** One command that printed all it may, and some more. */
+export const HELD_PER_CAPSULE_BYTES_MAX = 256 * 1024 * 1024;
+export const HELD_PER_TEAM_BYTES_MAX = 512 * 1024 * 1024;
+export const HELD_BYTES_MAX = 1024 * 1024 * 1024;
+/** Output is there as it came, as text, and in the answer. */
+export const OUTPUT_MEMORY_FACTOR = 3;
+/** An entry of a list becomes an object of ten fields, twice, and JSON. */
+export const LIST_MEMORY_FACTOR = 8;
+
 /** What one message of an upload carries: small enough to stream, large enough to be cheap. */
 export const STREAM_CHUNK_BYTES = 256 * 1024;
 /** Clients kept, one per host; a client without calls holds nothing but its description. */

@@ -101,13 +101,21 @@ function nullWithoutCredentials(error: unknown): null {
 function hooks(check: Guard, bytesMax?: number) {
   return {
     parse: async ({ request }: { request: Request }) => {
-      await check(request);
-      return await readJsonBody(bytesMax === undefined ? { request } : { request, bytesMax });
+      const caller = await check(request);
+      const bound = bytesMax === undefined ? {} : { bytesMax };
+      return await readJsonBody({ request, payer: payerOf(caller), ...bound });
     },
     transform: async ({ request }: { request: Request }) => {
       await check(request);
     },
   };
+}
+
+/** Who pays for what is held of the request: the team, or the host. */
+function payerOf(caller: unknown): string {
+  if (typeof caller === "string") return caller;
+  const isOfTeam = typeof caller === "object" && caller !== null && "teamId" in caller;
+  return isOfTeam ? String(caller.teamId) : "strangers";
 }
 
 function credentialsOf(headers: Headers): Credentials {

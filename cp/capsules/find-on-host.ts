@@ -1,5 +1,6 @@
 // A capsule that a call can go to.
 
+import type { HeldBytes } from "../../proto/byte-budget.ts";
 import type { Id } from "../../proto/ids.ts";
 import { encodeId } from "../../proto/ids.ts";
 import type { AgentClient, AgentClients } from "../agents/agent-clients.ts";
@@ -12,6 +13,8 @@ import type { CapsuleQueries } from "./queries.ts";
 export interface RunningCapsule {
   readonly capsule: CapsuleRow;
   readonly agent: AgentClient;
+  /** For what is kept in memory of its answers and for it: see `HeldAnswers.hold`. */
+  readonly hold: () => HeldBytes;
   /** For what goes wrong after the answer has begun. */
   readonly log: Log;
 }
@@ -39,7 +42,8 @@ export async function findOnHost(
   if (hostAddress === null || hostAddress === "" || hostStatus === "unreachable") {
     throw new AppError("host_unavailable", "the capsule's host does not answer");
   }
-  return { capsule, agent: agents.at(hostAddress), log };
+  const hold = () => agents.held.hold({ capsuleId: capsule.id, teamId: capsule.teamId });
+  return { capsule, agent: agents.at(hostAddress), hold, log };
 }
 
 /** With the state's own name: a transient one is no state that clients know from elsewhere. */

@@ -1,9 +1,11 @@
 // Files of a capsule.
 
+import { untilAnswered } from "../../proto/answer-scope.ts";
 import type { FileEntry } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { encodeId } from "../../proto/ids.ts";
 import { agentFailure } from "../agents/agent-errors.ts";
-import { GUEST_CALL_TIMEOUT_MS } from "../agents/limits.ts";
+import { takingAnswer } from "../agents/held-answers.ts";
+import { GUEST_CALL_TIMEOUT_MS, LIST_MEMORY_FACTOR } from "../agents/limits.ts";
 import type { RunningCapsule } from "../capsules/find-on-host.ts";
 import { AppError } from "../errors.ts";
 
@@ -57,13 +59,18 @@ export async function readFile(
 
 /** Entries below a directory, as deep as asked. */
 export async function listDirectory(
-  { capsule, agent }: RunningCapsule,
+  { capsule, agent, hold }: RunningCapsule,
   directory: FilePath & { depth: number },
 ): Promise<FileEntry[]> {
   const sandboxId = encodeId("capsule", capsule.id);
-  const { entries } = await agent.listDir({ sandboxId, ...directory }, OPTIONS).catch((error) => {
-    throw agentFailure(error, "capsule");
-  });
+  const held = hold();
+  untilAnswered(held);
+  const ask = () => agent.listDir({ sandboxId, ...directory }, OPTIONS);
+  const { entries } = await takingAnswer({ held, factor: LIST_MEMORY_FACTOR }, ask).catch(
+    (error) => {
+      throw agentFailure(error, "capsule");
+    },
+  );
   return entries;
 }
 

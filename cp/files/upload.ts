@@ -1,6 +1,7 @@
 // A file on its way from a multipart body into a capsule: streamed when its path comes first, as
 // clients send it; held once, and bounded, when it comes after.
 
+import type { HeldBytes } from "../../proto/byte-budget.ts";
 import { FILE_WRITE_BYTES_MAX, PATH_BYTES_MAX } from "../../proto/hostagent/bounds.ts";
 import { type Part, readMultipart } from "../../proto/http1/multipart.ts";
 import { encodeId } from "../../proto/ids.ts";
@@ -34,6 +35,7 @@ export async function writeUpload(running: RunningCapsule, upload: Upload): Prom
 
   const limits = { user: upload.user, signal: upload.signal, timeoutMs: FILE_WRITE_TIMEOUT_MS };
   let path: string | undefined;
+  using memory = running.hold();
   let held: Uint8Array[] | undefined;
   let isWritten = false;
   for await (const { name, content } of partsOf(bounded(upload.body, bytesMax), upload)) {
@@ -45,7 +47,7 @@ export async function writeUpload(running: RunningCapsule, upload: Upload): Prom
         throw new AppError("invalid_request", "file: given twice");
       }
       if (path === undefined) {
-        held = await readHeld(content);
+        held = await readHeld(content, memory);
       } else {
         await sendFile(running, {
           path,
@@ -142,10 +144,16 @@ function decodePath(bytes: Uint8Array): string {
   }
 }
 
-async function readHeld(content: AsyncIterable<Uint8Array>): Promise<Uint8Array[]> {
+async function readHeld(
+  content: AsyncIterable<Uint8Array>,
+  memory: HeldBytes,
+): Promise<Uint8Array[]> {
   const chunks: Uint8Array[] = [];
   // A chunk is a window on a buffer that its reader goes on to use.
-  for await (const chunk of bounded(content, FILE_WRITE_BYTES_MAX)) chunks.push(chunk.slice());
+  for await (const chunk of bounded(content, FILE_WRITE_BYTES_MAX)) {
+    memory.take(chunk.byteLength);
+    chunks.push(chunk.slice());
+  }
   return chunks;
 }
 

@@ -103,7 +103,7 @@ export async function openGuestFixture(tag: string): Promise<GuestFixture> {
   async function awaitGuest(spec: VmmSpec): Promise<TestGuest> {
     const slot = slots.get(spec.capsuleId);
     if (slot === undefined) throw new Error(`${spec.capsuleId} has no slot`);
-    const guest = new Guest({ hostIp: slot.hostIp, accessToken: TOKEN, budget });
+    const guest = new Guest({ hostIp: slot.hostIp, accessToken: TOKEN, teamId: "team", budget });
     const look = () => guest.health(AbortSignal.timeout(TRY_MS)).then(() => "healthy", String);
     const holds = (seen: string) => seen === "healthy";
     await waitFor(`envd in ${spec.capsuleId}`, look, { holds, timeoutMs: ANSWER_TIMEOUT_MS });

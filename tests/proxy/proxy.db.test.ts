@@ -116,7 +116,7 @@ async function insertHost(port: number) {
 /** The capsule runs at the agent from now on. */
 function run(agent: number): Guest {
   const budget = new StreamBudget(1);
-  const guest = new Guest({ hostIp: "127.0.0.1", accessToken: "t", budget });
+  const guest = new Guest({ hostIp: "127.0.0.1", accessToken: "t", teamId: "team", budget });
   running[agent]?.set(text, guest);
   return guest;
 }
