@@ -96,6 +96,12 @@ export const REASONS = {
 
 export type Reason = keyof typeof REASONS;
 
+/** The reason that a program wrote down, maybe another version; undefined when it is none. */
+export function toReason(text: string): Reason | undefined {
+  const isReason = (reason: string): reason is Reason => Object.hasOwn(REASONS, reason);
+  return isReason(text) ? text : undefined;
+}
+
 /** What an error of the code is a case of unless it says otherwise; of the others the code says it all. */
 const USUAL_REASONS: Partial<Record<ErrorCode, Reason>> = {
   invalid_request: "validation_failed",

@@ -53,6 +53,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
         "envd-tokens",
         "events",
         "find-on-host",
+        "held-routes",
         "limits",
         "moves",
         "pause",

@@ -138,9 +138,10 @@ test("what a create leaves out is as the settings say", async () => {
   const actor = { type: "api_key", id: newId("apiKey"), name: "tests" } as const;
   const caller = { teamId: platform.team.id, actor };
 
-  const made = await service.create(caller, { timeoutSec: 0, privatePorts: false, labels: {} });
+  const asked = { timeoutSec: 0, privatePorts: false, labels: {} };
+  const { done } = await service.create(caller, asked);
 
-  expect(made).toMatchObject({ template: "minimal-alpine", vcpus: 3, memoryMb: 1024 });
+  expect(await done).toMatchObject({ template: "minimal-alpine", vcpus: 3, memoryMb: 1024 });
 });
 
 test("what its owner says of a capsule stays with it and its forks, and finds it", async () => {

@@ -10,6 +10,7 @@ import { MEMORY_MB_MIN } from "../../proto/hostagent/bounds.ts";
 import { encodeId, type Id, newId } from "../../proto/ids.ts";
 import { agentFailure, isCutOff } from "../agents/agent-errors.ts";
 import { CREATE_TIMEOUT_MS, DESTROY_TIMEOUT_MS } from "../agents/limits.ts";
+import type { Begun } from "../begun.ts";
 import { ENDED_STATES } from "../capsule-states.ts";
 import { secondsFromNow } from "../db/time.ts";
 import { AppError } from "../errors.ts";
@@ -41,14 +42,14 @@ export interface CreateRequest {
 }
 
 /**
- * Creates a capsule and returns it running. Throws `not_found` for the template, `invalid_request`,
+ * Begins to create a capsule; the end is that it runs. Throws `not_found` for the template, `invalid_request`,
  * `no_hosts_available`, `agent_error` (the capsule is then `error` and not on the host), and
  * `conflict` when it was destroyed meanwhile or the idempotency key belongs to another body.
  */
 export async function createCapsule(
   deps: CapsuleDeps,
   request: CreateRequest,
-): Promise<CapsuleRow> {
+): Promise<Begun<Id<"capsule">, CapsuleRow>> {
   return await answerOnce(deps.db, request.key, {
     kind: "capsule",
     run: async (claim) => await placeAndStart(deps, request, claim),
@@ -62,21 +63,27 @@ async function placeAndStart(
   deps: CapsuleDeps,
   request: CreateRequest,
   claim: Claim<"capsule">,
-): Promise<CapsuleRow> {
-  const { key, teamId } = request;
+): Promise<Begun<Id<"capsule">, CapsuleRow>> {
+  const { teamId } = request;
   const template = await findTemplate(deps.db, {
     teamId,
     reference: request.asked.template,
     defaultName: deps.defaults.template,
   });
   const placed = await placeCapsule(deps, { request, template, claim });
+  const { actor, key } = request;
+  const done = startPlaced(deps, { ...placed, template, actor, key });
+  return { ids: [placed.row.id], done };
+}
+
+async function startPlaced(deps: CapsuleDeps, start: Start): Promise<CapsuleRow> {
   try {
-    return await startCapsule(deps, { ...placed, template, actor: request.actor, key });
+    return await startCapsule(deps, start);
   } catch (error) {
     // Not one of the outcomes: the database failed us. Nobody else waits for this operation, so let
     // it be settled at once instead of at its deadline.
     if (!(error instanceof AppError)) {
-      const { id, operationId } = placed.row;
+      const { id, operationId } = start.row;
       await updateDeadline(deps.db, { id, operationId, afterSec: 0 }).catch(() => {});
     }
     throw error;

@@ -96,10 +96,11 @@ test("a failed capsule can be destroyed", async () => {
   if (failed === undefined) throw new Error("no capsule has failed");
 
   const { deps } = platform.controlPlane;
-  await platform.controlPlane.capsules.destroy(
+  const { done } = await platform.controlPlane.capsules.destroy(
     { teamId: platform.team.id, actor: { type: "api_key", id: newId("apiKey"), name: "k" } },
     failed.id,
   );
+  await done;
 
   const [row] = await deps.db.select().from(capsules).where(eq(capsules.id, failed.id));
   expect(row?.status).toBe("stopped");
@@ -126,7 +127,7 @@ test("a destroy that the host does not confirm is kept by the loop", async () =>
     },
     { holds: (status) => status === "stopped" },
   );
-  expect([answer.status, meanwhile.body.status]).toEqual([204, "stopped"]);
+  expect([answer.status, meanwhile.body.status]).toEqual([202, "stopped"]);
   expect<unknown>(listed.body).toEqual([]);
   expect(platform.agent.capsules.size).toBe(0);
   expect(await destroyEvents(id)).toBe(1);
@@ -139,7 +140,7 @@ test("nobody waits for a host that is known not to answer", async () => {
 
   const answer = await platform.call("DELETE", `/v1/capsules/${id}`);
 
-  expect(answer.status).toBe(204);
+  expect(answer.status).toBe(202);
   expect(platform.agent.calls.slice(calls)).toEqual([]);
   await platform.database.db.update(hosts).set({ status: "online" });
   await waitFor(

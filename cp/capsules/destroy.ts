@@ -1,9 +1,10 @@
 // Destroying a capsule: a promise once the row says `stopping`, kept now or, when the host does not
 // answer, by the loop that settles operations.
 
-import { encodeId } from "../../proto/ids.ts";
+import { encodeId, type Id } from "../../proto/ids.ts";
 import { type HostStatus, selectHost } from "../agents/host-address.ts";
 import { DESTROY_TIMEOUT_MS } from "../agents/limits.ts";
+import type { Begun } from "../begun.ts";
 import { msSince, secondsFromNow } from "../db/time.ts";
 import type { EventActor } from "../events/outbox.ts";
 import type { CapsuleRow } from "./capsule.ts";
@@ -19,18 +20,20 @@ const RETRY_SEC_MIN = 2;
 const RETRY_SEC_MAX = 60;
 
 /**
- * Destroys the capsule in whatever state it is; does nothing when it is stopped. Returns when the
- * host has nothing left of it, or when the host could not be asked: the promise is then on record.
+ * Begins to destroy the capsule in whatever state it is. The end is whether its host has nothing left
+ * of it; when the host could not be asked it is promised, and asked again.
  */
 export async function destroyCapsule(
   deps: CapsuleDeps,
   row: CapsuleRow,
   actor: EventActor,
-): Promise<void> {
+): Promise<Begun<Id<"capsule">, boolean>> {
+  const ids = [row.id];
   const stopping = await beginStopping(deps, row, actor);
-  if (stopping === undefined) return;
+  if (stopping === undefined) return { ids, done: Promise.resolve(true) };
   const event = { type: "capsule.destroy", outcome: "success", actor } as const;
-  await finishStopping(deps, stopping, { event, timeoutMs: DESTROY_TIMEOUT_MS });
+  const done = finishStopping(deps, stopping, { event, timeoutMs: DESTROY_TIMEOUT_MS });
+  return { ids, done };
 }
 
 /** Asks the host and records the end. A host that does not answer is asked again later. */

@@ -5,8 +5,10 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { codeFromString } from "@connectrpc/connect/protocol-connect";
 import type { ForkSandboxResponse_Result } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { encodeId, type Id, newId } from "../../proto/ids.ts";
+import type { AgentClient } from "../agents/agent-clients.ts";
 import { agentFailure } from "../agents/agent-errors.ts";
 import { FORK_TIMEOUT_MS } from "../agents/limits.ts";
+import type { Begun } from "../begun.ts";
 import type { Db } from "../db/client.ts";
 import { secondsFromNow } from "../db/time.ts";
 import { AppError } from "../errors.ts";
@@ -32,16 +34,29 @@ export interface ForkRequest {
 }
 
 /**
- * Forks the running capsule: as many results as were asked for, in no order. Throws when there is
- * none at all: `no_hosts_available` when its host has no room for any, `host_unavailable`, and what
- * the host refused it with.
+ * Begins to fork the running capsule; the end are as many results as were asked for, in no order.
+ * Throws, or ends so, when there is none at all: `no_hosts_available` when its host has no room for
+ * any, `host_unavailable`, and what the host refused it with.
  */
 export async function forkCapsule(
   deps: CapsuleDeps,
   { capsule: source, agent }: RunningCapsule,
   request: ForkRequest,
-): Promise<ForkResult[]> {
+): Promise<Begun<Id<"capsule">, ForkResult[]>> {
   const started = await placeForks(deps, source, request);
+  const ids = started.map(({ row }) => row.id);
+  return { ids, done: startForks(deps, { source, agent, started }, request) };
+}
+
+async function startForks(
+  deps: CapsuleDeps,
+  {
+    source,
+    agent,
+    started,
+  }: { source: CapsuleRow; agent: AgentClient; started: readonly StartingCapsule[] },
+  request: ForkRequest,
+): Promise<ForkResult[]> {
   let reported: readonly ForkSandboxResponse_Result[];
   try {
     const options = { timeoutMs: FORK_TIMEOUT_MS, signal: deps.ending };

@@ -7,54 +7,58 @@ import { IdempotencyHeaders } from "../idempotency/schema.ts";
 import { keyed } from "../idempotency/service.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { parseId } from "../wire.ts";
-import type { CapsuleRow, ForkResult } from "./capsule.ts";
+import type { ForkResult } from "./capsule.ts";
+import { ACCEPTED, type HeldDeps, HOLD_SEC, heldCapsule } from "./held-routes.ts";
 import type { ResumeSource } from "./lifecycle.ts";
 import { RUNNING_ERRORS } from "./route-errors.ts";
-import {
-  Capsule,
-  CapsuleParams,
-  ForkCapsule,
-  ForkList,
-  ResumeCapsule,
-  toCapsule,
-  toFork,
-} from "./schema.ts";
-import type { Capsules } from "./service.ts";
+import { Capsule, CapsuleParams, ForkCapsule, ForkList, ResumeCapsule, toFork } from "./schema.ts";
 
 /** Below the prefix of capsules. */
-export function pauseResumeRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
+export function pauseResumeRoutes(deps: AuthDeps & HeldDeps) {
   const { capsules } = deps;
-  const shown = (row: CapsuleRow) => toCapsule(row, capsules.trafficToken(row));
   const shownFork = (fork: ForkResult) =>
     toFork(fork, "capsule" in fork ? capsules.trafficToken(fork.capsule) : undefined);
   return new Elysia()
     .use(authPlugin(deps))
     .post(
       "/:id/pause",
-      async ({ caller, params, headers, request, server }) => {
+      async ({ caller, params, headers, request, server, set, status }) => {
         // None of these is bound to how long a connection may be idle.
         server?.timeout(request, 0);
         const id = parseId("capsule", params.id, "id");
         const key = keyed(caller, headers["idempotency-key"], { operation: "pause", id });
-        return shown(await capsules.pause(caller, id, key));
+        const { done } = await capsules.pause(caller, id, key);
+        const work = { id, done, standardSec: HOLD_SEC.pause };
+        const { isDone, capsule } = await heldCapsule(deps, { caller, request, set }, work);
+        return isDone ? capsule : status(202, capsule);
       },
       {
         team: true,
         params: CapsuleParams,
         headers: IdempotencyHeaders,
-        response: { 200: Capsule, ...errors(...RUNNING_ERRORS, "conflict", "no_hosts_available") },
-        detail: { summary: "Pause a running capsule: memory and disk stay as they are" },
+        response: {
+          200: Capsule,
+          202: Capsule,
+          ...errors(...RUNNING_ERRORS, "conflict", "no_hosts_available"),
+        },
+        detail: {
+          summary: "Pause a running capsule: memory and disk stay as they are",
+          description: ACCEPTED,
+        },
       },
     )
     .post(
       "/:id/resume",
-      async ({ caller, params, headers, body, request, server }) => {
+      async ({ caller, params, headers, body, request, server, set, status }) => {
         server?.timeout(request, 0);
         const id = parseId("capsule", params.id, "id");
         const from = resumeSource(body);
         const meant = { operation: "resume", id, from };
         const key = keyed(caller, headers["idempotency-key"], meant);
-        return shown(await capsules.resume(caller, id, from, key));
+        const { done } = await capsules.resume(caller, id, from, key);
+        const work = { id, done, standardSec: HOLD_SEC.resume };
+        const { isDone, capsule } = await heldCapsule(deps, { caller, request, set }, work);
+        return isDone ? capsule : status(202, capsule);
       },
       {
         team: true,
@@ -63,11 +67,13 @@ export function pauseResumeRoutes(deps: AuthDeps & { readonly capsules: Capsules
         body: t.Optional(t.Nullable(ResumeCapsule)),
         response: {
           200: Capsule,
+          202: Capsule,
           ...errors(...RUNNING_ERRORS, "conflict", "too_large", "no_hosts_available"),
         },
         detail: {
           summary: "Resume a paused capsule",
           description:
+            `${ACCEPTED} ` +
             "`metadata.resumed_from` says what it came back from: `memory` of its last pause, " +
             "`previous_memory` when that was asked for and is older than its disk, or `disk` when it " +
             "booted: after its microVM or its host was lost, or its memory damaged, as a machine " +

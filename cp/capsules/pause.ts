@@ -2,8 +2,9 @@
 // its own, which the monitor takes over from the host.
 
 import type { SandboxInfo } from "../../proto/gen/hostagent/hostagent_pb.js";
-import { encodeId } from "../../proto/ids.ts";
+import { encodeId, type Id } from "../../proto/ids.ts";
 import { PAUSE_TIMEOUT_MS } from "../agents/limits.ts";
+import type { Begun } from "../begun.ts";
 import type { EventActor } from "../events/outbox.ts";
 import type { Claim } from "../idempotency/answer-once.ts";
 import type { CapsuleRow } from "./capsule.ts";
@@ -22,7 +23,8 @@ import {
 import { moveCapsule, moveCapsuleIn, moveFromAny, toldAs } from "./moves.ts";
 
 /**
- * Pauses the running capsule. Throws `invalid_state` when it is not running any more, what the host
+ * Begins to pause the running capsule. Throws, or ends with, `invalid_state` when it is not running
+ * any more, what the host
  * refused it with (it then runs on), and `conflict` when it was destroyed meanwhile. When the host
  * does not say what became of it, it stays `pausing` until it does.
  */
@@ -30,7 +32,7 @@ export async function pauseCapsule(
   deps: CapsuleDeps,
   { capsule, agent }: RunningCapsule,
   { actor, claim }: { actor: EventActor; claim: Claim<"capsule"> },
-): Promise<CapsuleRow> {
+): Promise<Begun<Id<"capsule">, CapsuleRow>> {
   const { id } = capsule;
   const row = await deps.db.transaction(async (tx) => {
     await claim(tx, [id]);
@@ -44,7 +46,7 @@ export async function pauseCapsule(
     if (moved === undefined) throw await movedOn(tx, id, ["running"]);
     return moved;
   });
-  return await runChange(deps, pauseChange(deps), { row, agent, actor });
+  return { ids: [id], done: runChange(deps, pauseChange(deps), { row, agent, actor }) };
 }
 
 /** How a pause is asked for and how it ends. */

@@ -2,8 +2,9 @@
 // `paused`; it takes the rest of the capsule's place on its host in the same transaction.
 
 import type { ResumeSandboxResponse, SandboxInfo } from "../../proto/gen/hostagent/hostagent_pb.js";
-import { encodeId } from "../../proto/ids.ts";
+import { encodeId, type Id } from "../../proto/ids.ts";
 import { RESUME_TIMEOUT_MS } from "../agents/limits.ts";
+import type { Begun } from "../begun.ts";
 import { AppError } from "../errors.ts";
 import type { EventActor } from "../events/outbox.ts";
 import type { Claim } from "../idempotency/answer-once.ts";
@@ -32,8 +33,8 @@ export interface ResumeRequest {
 }
 
 /**
- * Resumes the paused capsule. Throws `invalid_state` when it is not paused any more or nothing is
- * left that could be resumed, `host_unavailable`, `no_hosts_available` when its host has no room
+ * Begins to resume the paused capsule. Throws, or ends with, `invalid_state` when it is not paused
+ * any more or nothing is left that could be resumed, `host_unavailable`, `no_hosts_available` when its host has no room
  * for it, and what the host refused it with; it is paused then. When the host does not say what
  * became of it, it stays `resuming` until it does.
  */
@@ -41,9 +42,10 @@ export async function resumeCapsule(
   deps: CapsuleDeps,
   { capsule, agent }: RunningCapsule,
   { actor, from, claim }: ResumeRequest,
-): Promise<CapsuleRow> {
+): Promise<Begun<Id<"capsule">, CapsuleRow>> {
   const row = await beginResuming(deps, capsule, { actor, claim });
-  return await runChange(deps, resumeChange(deps, { from }), { row, agent, actor });
+  const done = runChange(deps, resumeChange(deps, { from }), { row, agent, actor });
+  return { ids: [row.id], done };
 }
 
 /** How a resume is asked for and how it ends. */

@@ -6,6 +6,14 @@ import { IdempotencyHeaders } from "../idempotency/schema.ts";
 import { keyed } from "../idempotency/service.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { parseId } from "../wire.ts";
+import {
+  ACCEPTED,
+  acceptedCapsule,
+  type HeldDeps,
+  HOLD_SEC,
+  heldCapsule,
+  heldEnd,
+} from "./held-routes.ts";
 import { pauseResumeRoutes } from "./pause-resume-routes.ts";
 import { AUTH_ERRORS, CAPSULE_ERRORS, RUNNING_ERRORS } from "./route-errors.ts";
 import {
@@ -19,11 +27,8 @@ import {
   toLabels,
   toNewCapsule,
 } from "./schema.ts";
-import type { Capsules } from "./service.ts";
 
-export interface CapsuleRouteDeps extends AuthDeps {
-  readonly capsules: Capsules;
-}
+export interface CapsuleRouteDeps extends AuthDeps, HeldDeps {}
 
 export function capsuleRoutes(deps: CapsuleRouteDeps) {
   const { capsules } = deps;
@@ -31,12 +36,14 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
     .use(authPlugin(deps))
     .post(
       "",
-      async ({ caller, body, headers, request, server, status }) => {
+      async ({ caller, body, headers, request, server, set, status }) => {
         // A start may take longer than a connection may be idle.
         server?.timeout(request, 0);
         const key = keyed(caller, headers["idempotency-key"], body);
-        const created = await capsules.create(caller, toNewCapsule(body), key);
-        return status(201, toCapsule(created, capsules.trafficToken(created)));
+        const creating = await capsules.create(caller, toNewCapsule(body), key);
+        const work = { ...creating, standardSec: HOLD_SEC.create };
+        const { isDone, capsule } = await heldCapsule(deps, { caller, request, set }, work);
+        return isDone ? status(201, capsule) : status(202, capsule);
       },
       {
         team: true,
@@ -44,6 +51,7 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
         headers: IdempotencyHeaders,
         response: {
           201: Capsule,
+          202: Capsule,
           ...errors(
             ...CAPSULE_ERRORS,
             "conflict",
@@ -53,7 +61,10 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
             "not_implemented",
           ),
         },
-        detail: { summary: "Create a capsule and wait until it runs" },
+        detail: {
+          summary: "Create a capsule and wait until it runs",
+          description: `${ACCEPTED} A create that fails then leaves the capsule as \`error\`.`,
+        },
       },
     )
     .get(
@@ -85,16 +96,24 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
     )
     .delete(
       "/:id",
-      async ({ caller, params, request, server, set }) => {
+      async ({ caller, params, request, server, set, status }) => {
         server?.timeout(request, 0);
-        await capsules.destroy(caller, parseId("capsule", params.id, "id"));
-        set.status = 204;
+        const id = parseId("capsule", params.id, "id");
+        const { done } = await capsules.destroy(caller, id);
+        const call = { caller, request, set };
+        const end = await heldEnd(deps, call, { id, done, standardSec: HOLD_SEC.destroy });
+        if ("accepted" in end) return status(202, end.accepted);
+        if (!end.result) return status(202, await acceptedCapsule(deps, call, id));
+        return status(204, undefined);
       },
       {
         team: true,
         params: CapsuleParams,
-        response: { 204: t.Void(), ...errors(...CAPSULE_ERRORS) },
-        detail: { summary: "Destroy a capsule in whatever state it is" },
+        response: { 202: Capsule, 204: t.Void(), ...errors(...CAPSULE_ERRORS) },
+        detail: {
+          summary: "Destroy a capsule in whatever state it is",
+          description: `${ACCEPTED} So is one whose host does not answer: it is destroyed when it does.`,
+        },
       },
     )
     .post(

@@ -4,6 +4,7 @@ import { encodeId, type Id } from "../../proto/ids.ts";
 import { agentFailure } from "../agents/agent-errors.ts";
 import { GUEST_CALL_TIMEOUT_MS } from "../agents/limits.ts";
 import type { TeamCaller } from "../auth/authenticator.ts";
+import { type Begun, mapEnd } from "../begun.ts";
 import type { CapsuleState } from "../capsule-states.ts";
 import { AppError } from "../errors.ts";
 import { toActor } from "../events/actor.ts";
@@ -28,6 +29,12 @@ import {
 import { resumeCapsule } from "./resume.ts";
 import { recordedCapsule, settledChange } from "./settled.ts";
 
+export interface Creating {
+  readonly id: Id<"capsule">;
+  readonly done: Promise<CapsuleRow>;
+}
+export type Changing = Begun<Id<"capsule">, CapsuleRow>;
+
 export class Capsules implements AsyncDisposable {
   readonly #deps: CapsuleDeps;
   readonly #queries: CapsuleQueries;
@@ -40,9 +47,12 @@ export class Capsules implements AsyncDisposable {
   }
 
   /** See `createCapsule`. A `key` makes a repeated request safe, here and below. */
-  async create(caller: TeamCaller, asked: NewCapsule, key?: KeyedRequest): Promise<CapsuleRow> {
+  async create(caller: TeamCaller, asked: NewCapsule, key?: KeyedRequest): Promise<Creating> {
     const request = { teamId: caller.teamId, actor: toActor(caller), asked, key };
-    return await this.#underWay.track(createCapsule(this.#deps, request));
+    const begun = await this.#goOn(createCapsule(this.#deps, request));
+    const [id] = begun.ids;
+    if (id === undefined) throw new Error("unreachable: a create of nothing");
+    return { id, done: begun.done };
   }
 
   /** The team's capsules with all these labels, newest first, without those that ended. */
@@ -63,13 +73,13 @@ export class Capsules implements AsyncDisposable {
   }
 
   /** See `destroyCapsule`. Throws `not_found`. */
-  async destroy(caller: TeamCaller, id: Id<"capsule">): Promise<void> {
+  async destroy(caller: TeamCaller, id: Id<"capsule">): Promise<Begun<Id<"capsule">, boolean>> {
     const row = await this.get({ id, teamId: caller.teamId });
-    await this.#underWay.track(destroyCapsule(this.#deps, row, toActor(caller)));
+    return await this.#goOn(destroyCapsule(this.#deps, row, toActor(caller)));
   }
 
   /** See `pauseCapsule`. Throws `not_found`, `invalid_state`, `host_unavailable` too. */
-  async pause(caller: TeamCaller, id: Id<"capsule">, key?: KeyedRequest): Promise<CapsuleRow> {
+  async pause(caller: TeamCaller, id: Id<"capsule">, key?: KeyedRequest): Promise<Changing> {
     return await this.#change(id, { key, to: "paused" }, async (claim) => {
       const running = await this.#running({ id, teamId: caller.teamId });
       return await pauseCapsule(this.#deps, running, { actor: toActor(caller), claim });
@@ -82,7 +92,7 @@ export class Capsules implements AsyncDisposable {
     id: Id<"capsule">,
     from: ResumeSource | null,
     key?: KeyedRequest,
-  ): Promise<CapsuleRow> {
+  ): Promise<Changing> {
     return await this.#change(id, { key, to: "running" }, async (claim) => {
       const paused = await this.onHost({ id, teamId: caller.teamId, states: ["paused"] });
       return await resumeCapsule(this.#deps, paused, { actor: toActor(caller), from, claim });
@@ -108,7 +118,7 @@ export class Capsules implements AsyncDisposable {
       found: async (forkIds) => await recordedForks(db, { forkIds, count }),
       areFailuresKept: true,
     });
-    return await this.#noticingLoss(this.#underWay.track(forking));
+    return await (await this.#noticingLoss(this.#goOn(forking))).done;
   }
 
   /**
@@ -156,8 +166,8 @@ export class Capsules implements AsyncDisposable {
   async #change(
     id: Id<"capsule">,
     { key, to }: { key: KeyedRequest | undefined; to: "paused" | "running" },
-    run: (claim: Claim<"capsule">) => Promise<CapsuleRow>,
-  ): Promise<CapsuleRow> {
+    run: (claim: Claim<"capsule">) => Promise<Changing>,
+  ): Promise<Changing> {
     const { db } = this.#deps;
     const changing = answerOnce(db, key, {
       kind: "capsule",
@@ -166,7 +176,15 @@ export class Capsules implements AsyncDisposable {
       found: async () => await recordedCapsule(db, id),
       areFailuresKept: false,
     });
-    return await this.#noticingLoss(this.#underWay.track(changing));
+    return await this.#noticingLoss(this.#goOn(changing));
+  }
+
+  /** Whatever becomes of the client: the beginning, and then the end. */
+  async #goOn<Result>(
+    beginning: Promise<Begun<Id<"capsule">, Result>>,
+  ): Promise<Begun<Id<"capsule">, Result>> {
+    const begun = await this.#underWay.track(beginning);
+    return mapEnd(begun, (done) => this.#noticingLoss(this.#underWay.track(done)));
   }
 
   async #running({ id, teamId }: CapsuleOfTeam): Promise<RunningCapsule> {

@@ -181,7 +181,7 @@ export const unknownCapsules = pgTable(
 
 /**
  * What each request with an `Idempotency-Key` began, and how that ended: `code` is null until then,
- * empty when it went well, else that of the error.
+ * empty when it went well, else that of the error, as reason and message are.
  */
 export const idempotencyKeys = pgTable(
   "idempotency_keys",
@@ -194,6 +194,7 @@ export const idempotencyKeys = pgTable(
     subjectKind: text("subject_kind", { enum: SUBJECT_KINDS }).notNull(),
     subjectIds: uuid("subject_ids").array().notNull(),
     code: text("code"),
+    reason: text("reason").notNull().default(""),
     message: text("message").notNull().default(""),
     createdAt: createdAt(),
   },

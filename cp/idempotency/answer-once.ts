@@ -2,8 +2,9 @@
 // what began nothing leaves it free. How the work ended is kept, not what was answered: whoever asks
 // again is answered with what the work was about as it is by then.
 
+import { type Begun, mapEnd } from "../begun.ts";
 import type { Db, Tx } from "../db/client.ts";
-import { AppError, toErrorCode } from "../errors.ts";
+import { AppError, toErrorCode, toReason } from "../errors.ts";
 import type { KeyRow } from "./queries.ts";
 import {
   claimKey,
@@ -23,7 +24,8 @@ export type Claim<K extends SubjectKind> = (tx: Tx, ids: readonly SubjectId<K>[]
 export interface KeyedWork<K extends SubjectKind, Result> {
   /** What the key is bound to. */
   readonly kind: K;
-  run(claim: Claim<K>): Promise<Result>;
+  /** Resolves when the work is on record. */
+  run(claim: Claim<K>): Promise<Begun<SubjectId<K>, Result>>;
   /**
    * Waits for the work that another request began; throws as that would, or has. Null when it came
    * to nothing, so that it may be begun again.
@@ -43,38 +45,46 @@ class KeyTaken extends Error {
 }
 
 /**
- * What the first request with the key came to; without a key, or with a free one, what `run` does.
- * Throws what the first request threw, and `conflict` when that was another request. A failure that
- * asks to try again (`service_unavailable`) is not kept.
+ * What the first request with the key has begun; without a key, or with a free one, what `run` begins.
+ * Throws, or ends, as the first request did, and throws `conflict` when that was another request. A
+ * failure that asks to try again (`service_unavailable`) is not kept.
  */
 export async function answerOnce<K extends SubjectKind, Result>(
   db: Db,
   key: KeyedRequest | undefined,
   work: KeyedWork<K, Result>,
-): Promise<Result> {
+): Promise<Begun<SubjectId<K>, Result>> {
   if (key === undefined) return await work.run(async () => {});
   const known = await findKey(db, key);
-  if (known !== undefined) return await firstOutcome(db, key, { known, work });
+  if (known !== undefined) return firstWork(db, key, { known, work });
 
-  let isOurs = false;
   const claim: Claim<K> = async (tx, ids) => {
     if (!(await claimKey(tx, key, { kind: work.kind, ids }))) throw new KeyTaken();
-    isOurs = true;
   };
+  let begun: Begun<SubjectId<K>, Result>;
   try {
-    const outcome = await outcomeOf(work.run(claim));
-    if (isOurs) return await keep(db, key, { work, outcome });
-    // Nothing was begun, or what needs no beginning was answered.
-    if ("result" in outcome) return outcome.result;
-    throw outcome.error;
+    begun = await work.run(claim);
   } catch (error) {
-    if (isOurs) throw error;
-    // Somebody else may have begun it since: that is why ours found the world changed.
+    // Somebody else may have begun it since: that is why ours found the world changed. Or we have, and
+    // the database's answer was lost.
     const taken = await findKey(db, key);
-    if (taken !== undefined) return await firstOutcome(db, key, { known: taken, work });
+    if (taken !== undefined) return firstWork(db, key, { known: taken, work });
     if (!(error instanceof KeyTaken)) throw error;
     throw new AppError("conflict", "idempotency-key: is in use");
   }
+  return mapEnd(
+    begun,
+    async (done) => await keep(db, key, { work, outcome: await outcomeOf(done) }),
+  );
+}
+
+function firstWork<K extends SubjectKind, Result>(
+  db: Db,
+  key: KeyedRequest,
+  first: { known: KeyRow; work: KeyedWork<K, Result> },
+): Begun<SubjectId<K>, Result> {
+  const ids = subjectOf(first.known, first.work.kind);
+  return mapEnd({ ids, done: Promise.resolve() }, () => firstOutcome(db, key, first));
 }
 
 async function firstOutcome<K extends SubjectKind, Result>(
@@ -91,7 +101,7 @@ async function firstOutcome<K extends SubjectKind, Result>(
   const { result } = outcome;
   if (result !== null) return await keep(db, key, { work, outcome: { result } });
   await freeKey(db, known, known.createdAt);
-  return await answerOnce(db, key, work);
+  return await (await answerOnce(db, key, work)).done;
 }
 
 type Outcome<Result> = { readonly result: Result } | { readonly error: AppError };
@@ -126,6 +136,10 @@ async function replay<K extends SubjectKind, Result>(
   known: KeyRow,
   work: KeyedWork<K, Result>,
 ): Promise<Result> {
-  if (known.code) throw new AppError(toErrorCode(known.code), known.message);
+  if (known.code) {
+    const reason = toReason(known.reason);
+    const options = reason === undefined ? {} : { reason };
+    throw new AppError(toErrorCode(known.code), known.message, options);
+  }
   return await work.found(subjectOf(known, work.kind));
 }

@@ -45,7 +45,7 @@ export async function selectLiveKey(
 export async function updateOutcome(
   q: Queryable,
   key: KeyOfTeam,
-  outcome: { code: string; message: string },
+  outcome: Pick<KeyRow, "code" | "reason" | "message">,
 ): Promise<void> {
   await q
     .update(idempotencyKeys)

@@ -91,7 +91,8 @@ export async function keepOutcome(
   key: KeyOfTeam,
   failure: AppError | null,
 ): Promise<void> {
-  await updateOutcome(q, key, { code: failure?.code ?? "", message: failure?.message ?? "" });
+  const { code = "", reason = "", message = "" } = failure ?? {};
+  await updateOutcome(q, key, { code, reason, message });
 }
 
 /** Forgets keys past their time, at most `limit`; returns how many. */

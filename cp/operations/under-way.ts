@@ -12,14 +12,12 @@ export class UnderWay implements AsyncDisposable {
     return this.#ending.signal;
   }
 
-  /** The work's outcome. */
-  async track<T>(work: Promise<T>): Promise<T> {
+  /** The work's outcome; a failure that nobody waits for is no unhandled one. */
+  track<T>(work: Promise<T>): Promise<T> {
     this.#work.add(work);
-    try {
-      return await work;
-    } finally {
-      this.#work.delete(work);
-    }
+    const forget = () => void this.#work.delete(work);
+    work.then(forget, forget);
+    return work;
   }
 
   /** Gives what is under way a moment to end; what does not is left for others to settle. */

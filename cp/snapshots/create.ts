@@ -8,6 +8,7 @@ import type { CreateSnapshotResponse } from "../../proto/gen/hostagent/hostagent
 import { encodeId } from "../../proto/ids.ts";
 import { agentFailure } from "../agents/agent-errors.ts";
 import { SNAPSHOT_TIMEOUT_MS } from "../agents/limits.ts";
+import type { Begun } from "../begun.ts";
 import type { RunningCapsule } from "../capsules/find-on-host.ts";
 import type { Tx } from "../db/client.ts";
 import { AppError } from "../errors.ts";
@@ -48,14 +49,15 @@ export interface SnapshotRequest {
 }
 
 /**
- * Makes a template of the capsule. Throws `name_reserved`, `template_name_taken`, and what the host
+ * Begins to make a template of the capsule. Throws, or ends with, `name_reserved`,
+ * `template_name_taken`, and what the host
  * refused it with; nothing is left of it then, or what is left is removed as soon as its host
  * answers. A template that was to be replaced is still there.
  */
 export async function createSnapshot(
   deps: SnapshotDeps,
   request: SnapshotRequest,
-): Promise<TemplateRow> {
+): Promise<Begun<string, TemplateRow>> {
   const { capsule } = request.source;
   const operation = await deps.db.transaction(async (tx) => {
     const templateId = crypto.randomUUID();
@@ -76,7 +78,8 @@ export async function createSnapshot(
     if (inserted !== undefined) return inserted;
     throw nameTaken(request.name);
   });
-  return await runCreate(deps, operation, { timeoutMs: SNAPSHOT_TIMEOUT_MS });
+  const done = runCreate(deps, operation, { timeoutMs: SNAPSHOT_TIMEOUT_MS });
+  return { ids: [operation.templateId], done };
 }
 
 /**

@@ -2,6 +2,8 @@
 
 import { Elysia, t } from "elysia";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
+import { ACCEPTED, type HeldDeps, HOLD_SEC, heldEnd } from "../capsules/held-routes.ts";
+import { Capsule } from "../capsules/schema.ts";
 import { IdempotencyHeaders } from "../idempotency/schema.ts";
 import { keyed } from "../idempotency/service.ts";
 import { errors } from "../openapi/error-schema.ts";
@@ -26,7 +28,7 @@ import type { Snapshots } from "./service.ts";
 /** Of what changes a template. */
 const CHANGE_ERRORS = ["unauthorized", "forbidden", "invalid_request", "not_found"] as const;
 
-export interface SnapshotRouteDeps extends AuthDeps {
+export interface SnapshotRouteDeps extends AuthDeps, HeldDeps {
   readonly snapshots: Snapshots;
 }
 
@@ -36,15 +38,18 @@ export function snapshotRoutes(deps: SnapshotRouteDeps) {
     .use(authPlugin(deps))
     .post(
       "",
-      async ({ caller, body, headers, query, request, server, status }) => {
+      async ({ caller, body, headers, query, request, server, set, status }) => {
         // It may take longer than a connection may be idle.
         server?.timeout(request, 0);
         const capsuleId = parseId("capsule", body.sandbox_id, "sandbox_id");
         const asked = { name: body.name, isOverwriting: query.overwrite === "true" };
         const meant = { operation: "snapshot", id: capsuleId, ...asked };
         const key = keyed(caller, headers["idempotency-key"], meant);
-        const made = await snapshots.create(caller, { capsuleId, ...asked }, key);
-        return status(201, toTemplate(await snapshots.listed(made), caller.teamId));
+        const { done } = await snapshots.create(caller, { capsuleId, ...asked }, key);
+        const work = { id: capsuleId, done, standardSec: HOLD_SEC.snapshot };
+        const end = await heldEnd(deps, { caller, request, set }, work);
+        if ("accepted" in end) return status(202, end.accepted);
+        return status(201, toTemplate(await snapshots.listed(end.result), caller.teamId));
       },
       {
         team: true,
@@ -53,6 +58,7 @@ export function snapshotRoutes(deps: SnapshotRouteDeps) {
         headers: IdempotencyHeaders,
         response: {
           201: Template,
+          202: Capsule,
           ...errors(
             "unauthorized",
             "forbidden",
@@ -67,6 +73,7 @@ export function snapshotRoutes(deps: SnapshotRouteDeps) {
         detail: {
           summary: "Make a template of a running or paused capsule",
           description:
+            `${ACCEPTED} ` +
             "The template holds its memory and its disk; the capsule stays as it is. 409 has the " +
             "code `name_reserved`, `template_name_taken` or `invalid_state`.",
         },

@@ -3,6 +3,7 @@
 import type { Id } from "../../proto/ids.ts";
 import { SNAPSHOT_TIMEOUT_MS } from "../agents/limits.ts";
 import type { TeamCaller } from "../auth/authenticator.ts";
+import { type Begun, mapEnd } from "../begun.ts";
 import type { Capsules } from "../capsules/service.ts";
 import { randomHex } from "../digest.ts";
 import { toActor } from "../events/actor.ts";
@@ -44,7 +45,7 @@ export class Snapshots implements AsyncDisposable {
     caller: TeamCaller,
     request: { capsuleId: Id<"capsule">; name: string | undefined; isOverwriting: boolean },
     key?: KeyedRequest,
-  ): Promise<TemplateRow> {
+  ): Promise<Begun<string, TemplateRow>> {
     const { capsuleId: id, isOverwriting } = request;
     const name = request.name ?? `template-${randomHex(4)}`;
     const states = ["running", "paused"] as const;
@@ -60,7 +61,8 @@ export class Snapshots implements AsyncDisposable {
       found: async ([made]) => await recordedTemplate(this.#deps, made),
       areFailuresKept: true,
     });
-    return await this.#underWay.track(creating);
+    const begun = await this.#underWay.track(creating);
+    return mapEnd(begun, (done) => this.#underWay.track(done));
   }
 
   /** The team's templates and the platform's, newest first. */

@@ -64,15 +64,16 @@ export class TestControlPlane implements AsyncDisposable {
     const requestLog = { log: deps.log, requestIds: new WeakMap<Request, string>() };
     const metrics = { observeRequest: () => {} };
     const bodySchemas = new BodySchemas();
+    const held = { capsules: this.capsules, log: deps.log };
     this.#app = new Elysia({ systemRouter: false, normalize: true })
       .wrap(observeRequests({ ...requestLog, routes: new WeakMap(), metrics }))
       .onTransform({ as: "global" }, bodySchemas.require)
       .onError({ as: "global" }, createErrorHandler(requestLog))
-      .use(capsuleRoutes({ authenticator, capsules: this.capsules }))
+      .use(capsuleRoutes({ ...held, authenticator }))
       .use(execRoutes({ authenticator, capsules: this.capsules }))
       .use(fileRoutes({ authenticator, capsules: this.capsules }))
       .use(capsuleMetricRoutes({ authenticator, capsuleMetrics }))
-      .use(snapshotRoutes({ authenticator, snapshots: this.snapshots }))
+      .use(snapshotRoutes({ ...held, authenticator, snapshots: this.snapshots }))
       .use(streamRoutes({ authenticator, streams }))
       .use(fileStreamRoutes({ authenticator, capsules: this.capsules }));
     bodySchemas.learn(this.#app.routes);

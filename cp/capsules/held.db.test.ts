@@ -1,0 +1,87 @@
+// Answers that are held until the work is done, but at most as long as the client waits.
+
+import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
+import { TestPlatform, toAnswer } from "../../tests/harness/simulated-agent-platform.ts";
+import { waitFor } from "../../tests/harness/wait-for.ts";
+import { capsules } from "../db/tables.ts";
+
+let platform: TestPlatform;
+
+beforeAll(async () => {
+  platform = await TestPlatform.start();
+});
+
+afterAll(async () => {
+  await platform[Symbol.asyncDispose]();
+});
+
+afterEach(async () => {
+  await platform.database.db.delete(capsules);
+  platform.agent.capsules.clear();
+});
+
+async function ask(method: string, path: string, { prefer = "respond-async", key = "" } = {}) {
+  const keyed = key === "" ? {} : { "idempotency-key": key };
+  const json = { "content-type": "application/json" };
+  const headers = { "x-api-key": platform.team.apiKey, ...json, prefer, ...keyed };
+  const url = `http://localhost${path}`;
+  const request = {
+    method,
+    headers,
+    ...(method === "DELETE" ? {} : { body: "{}" }),
+  };
+  const response = await platform.controlPlane.handle(new Request(url, request));
+  const { status, body: answered } = await toAnswer(response);
+  const applied = response.headers.get("preference-applied");
+  return { status, body: answered, applied, location: response.headers.get("location") };
+}
+
+async function reaches(id: string, status: string): Promise<void> {
+  const path = `/v1/capsules/${id}`;
+  const look = async () => (await platform.call("GET", path)).body.status;
+  await waitFor(`the capsule ${status}`, look, { holds: (seen) => seen === status });
+}
+
+test.each([
+  ["POST", "/pause", "pauseSandbox", "paused"],
+  ["DELETE", "", "destroySandbox", "stopped"],
+] as const)("%s %s that is not waited for is 202 and goes on", async (method, verb, call, end) => {
+  const id = await platform.create();
+  const hold = Promise.withResolvers<void>();
+  platform.agent.faultBefore(call, () => hold.promise);
+
+  const answer = await ask(method, `/v1/capsules/${id}${verb}`);
+  hold.resolve();
+
+  const location = `/v1/capsules/${id}`;
+  expect(answer).toMatchObject({ status: 202, applied: "respond-async", location, body: { id } });
+  await reaches(id, end);
+});
+
+test("a create that takes longer than the client waits is 202, and a repeated one joins it", async () => {
+  const hold = Promise.withResolvers<void>();
+  platform.agent.faultBefore("createSandbox", () => hold.promise);
+  const headers = { "idempotency-key": "held" };
+
+  const late = await ask("POST", "/v1/capsules", { prefer: "wait=0", key: "held" });
+  const joined = await ask("POST", "/v1/capsules", { key: "held" });
+  hold.resolve();
+  const again = await platform.call("POST", "/v1/capsules", { body: {}, headers });
+
+  expect(late).toMatchObject({ status: 202, applied: "wait=0" });
+  expect([joined.status, joined.body.id]).toEqual([202, late.body.id]);
+  expect(again).toMatchObject({ status: 201, body: { id: late.body.id, status: "running" } });
+});
+
+test("a create that fails after its 202 is found as what it came to", async () => {
+  const hold = Promise.withResolvers<void>();
+  platform.agent.faultBefore("createSandbox", async () => {
+    await hold.promise;
+    throw new Error("no");
+  });
+
+  const { body } = await ask("POST", "/v1/capsules");
+  hold.resolve();
+
+  await reaches(body.id, "error");
+});
