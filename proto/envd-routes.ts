@@ -9,6 +9,12 @@ export const ENVD_PORT = 49983;
  */
 export const ENVD_ERROR_HEADER = "x-envd-error";
 
+/**
+ * Header of a request that, with the value `user`, may do to files what its user may; without it the user
+ * only says whose home paths start at and who owns what is made, as clients of E2B know it.
+ */
+export const ENVD_RIGHTS_HEADER = "x-envd-rights";
+
 /** For the agent only: whoever has a capsule's token must still not renew, freeze or replace its envd. */
 const CONTROL_ROUTES = new Set([
   "init",

@@ -1,5 +1,7 @@
-// Files of a guest, as one of its users: relative paths start at the home of that one, who owns what is made.
+// Files of a guest, as one of its users: relative paths start at the home of that one, who owns what is made,
+// and whose rights count.
 
+import { ENVD_RIGHTS_HEADER } from "../../proto/envd-routes.ts";
 import {
   type EntryInfo,
   EntryInfoSchema,
@@ -27,7 +29,7 @@ export interface FilePath {
 
 /**
  * Writes the file and its missing parents, replacing what was there. Throws AgentError:
- * invalid_argument (a directory), resource_exhausted (no space, or over the limit of a file),
+ * invalid_argument (a directory), permission_denied, resource_exhausted (no space, or over the limit of a file),
  * unavailable. An upload that fails or breaks off leaves what was there.
  */
 export async function writeFile(
@@ -43,7 +45,7 @@ export async function writeFile(
       method: "POST",
       // Guests that were saved with an envd before that keep the part of an upload that breaks off.
       path: `${filesPath(file)}&whole=true`,
-      headers: { "Content-Type": "application/octet-stream" },
+      headers: { "Content-Type": "application/octet-stream", [ENVD_RIGHTS_HEADER]: "user" },
       body: isHere ? content : upload(content, idle),
       signal: AbortSignal.any([guest.closed, idle.signal]),
     });
@@ -66,6 +68,7 @@ export async function* readFile(guest: Guest, file: FilePath): AsyncGenerator<Ui
     const response = await guest.http.send({
       method: "GET",
       path: filesPath(file),
+      headers: { [ENVD_RIGHTS_HEADER]: "user" },
       signal: AbortSignal.any([guest.closed, idle.signal]),
     });
     if (response.status !== 200) {

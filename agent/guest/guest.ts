@@ -4,6 +4,7 @@ import { randomBytes } from "node:crypto";
 import { type Client, createClient } from "@connectrpc/connect";
 import { createTransport } from "@connectrpc/connect/protocol-connect";
 import type { HeldBytes } from "../../proto/byte-budget.ts";
+import { ENVD_RIGHTS_HEADER } from "../../proto/envd-routes.ts";
 import { Filesystem } from "../../proto/gen/envd/filesystem_pb.js";
 import { Process } from "../../proto/gen/envd/process_pb.js";
 import { AgentError, type ErrorSubject, invalidField } from "../errors.ts";
@@ -190,7 +191,7 @@ export class Guest {
     run: (options: GuestCallOptions) => Promise<T>,
     timeoutMs = GUEST_CALL_TIMEOUT_MS,
   ): Promise<T> {
-    const headers = about.user === undefined ? {} : asUser(about.user);
+    const headers = headersOf(about);
     try {
       const answer = await run({ signal: this.signal(timeoutMs), headers });
       this.#observe("ok");
@@ -324,6 +325,14 @@ export class Guest {
       writeMaxBytes: GUEST_REQUEST_BYTES_MAX,
     });
   }
+}
+
+/** As that user, who may do to files what its rights are. */
+function headersOf({ user, subject }: Pick<GuestCall, "user" | "subject">) {
+  return {
+    ...(user === undefined ? {} : asUser(user)),
+    ...(subject === "file" ? { [ENVD_RIGHTS_HEADER]: "user" } : {}),
+  };
 }
 
 /** The headers that make envd act as that user. */

@@ -24,16 +24,18 @@ export async function composeFiles(body: unknown, deps: FilesDeps): Promise<Writ
   const sources = request.sourcePaths.map(resolve);
   const destination = resolve(request.destination);
   const content = contentsOf(sources, deps.users);
-  const written = await writeFile(destination, content, { user, metadata: {}, deps });
+  const written = await writeFile(destination, content, {
+    ...{ user, actor: null, metadata: {}, deps },
+  });
   for (const source of sources) {
-    if (source !== destination) await removePath(source, deps.users);
+    if (source !== destination) await removePath(source, { users: deps.users, actor: null });
   }
   return written;
 }
 
 async function* contentsOf(paths: readonly string[], users: Users): AsyncGenerator<Uint8Array> {
   for (const path of paths) {
-    const file = await openForReading(path, users);
+    const file = await openForReading(path, { users, actor: null });
     try {
       for (;;) {
         const room = new Uint8Array(FILE_CHUNK_BYTES);

@@ -43,6 +43,8 @@ export interface PathHandleOptions {
   readonly followsLast: boolean;
   /** Whose directories are made where some are missing; null: none are made. */
   readonly maker: User | null;
+  /** Whose rights count from the start; null: those of envd, which may do everything. */
+  readonly actor: Rights | null;
 }
 
 interface Held {
@@ -110,12 +112,12 @@ export class PathHandle implements Disposable {
     if (before !== null) closeSync(before.fd);
   }
 
-  /** permission_denied when who made a link on the way may not do that to the entry. */
+  /** permission_denied when the actor, or who made a link on the way, may not do that to the entry. */
   requireEntry(right: typeof READ | typeof WRITE): void {
     if (this.entry !== null) requireRights(this.#rights, this.entry.stat, right, this.#shown);
   }
 
-  /** permission_denied when who made a link on the way may not make, move or remove the name. */
+  /** permission_denied when the actor, or who made a link, may not make, move or remove the name. */
   requireChange(): void {
     if (!this.mayChange) throw refused(this.#shown);
   }
@@ -143,8 +145,8 @@ export class PathHandle implements Disposable {
 
 /**
  * Walks the absolute path. Null when a directory on it is missing and none are made. Throws
- * invalid_argument when a file is in the way or links lead nowhere, permission_denied where a link
- * leads further than its maker could go. Directories that were made before a failure stay.
+ * invalid_argument when a file is in the way or links lead nowhere, permission_denied where the actor
+ * may not go, or a link leads further than its maker could. Directories that were made before a failure stay.
  */
 export function openPathHandle(path: string, options: PathHandleOptions): PathHandle | null {
   const walk = new Walk(path, options);
@@ -161,7 +163,7 @@ class Walk {
   readonly #path: string;
   readonly #options: PathHandleOptions;
   readonly #pending: string[];
-  readonly #rights: Rights[] = [];
+  readonly #rights: Rights[];
   #directory = openRoot();
   /** The directory as a client would name it. */
   #shown = "/";
@@ -172,6 +174,8 @@ class Walk {
     this.#path = path;
     this.#options = options;
     this.#pending = namesOf(path);
+    const { actor } = options;
+    this.#rights = actor === null || actor.uid === 0 ? [] : [actor];
   }
 
   run(): PathHandle | null {
@@ -298,7 +302,7 @@ function makeHeld(path: string, user: User): Held {
   if (!isOwn && readdirSync(pathOf(made)).length === 0) {
     chownSync(pathOf(made), user.uid, user.gid);
   }
-  return made;
+  return { fd: made.fd, stat: fstatSync(made.fd) };
 }
 
 /** Who can have put the link there, root apart. */
@@ -312,7 +316,8 @@ function requireRights(all: readonly Rights[], stat: Stats, right: number, path:
   if (!haveRights(all, stat, right)) throw refused(path);
 }
 
-function haveRights(all: readonly Rights[], stat: Stats, right: number): boolean {
+/** Whether all of them may do that; root, who may everything, is none of them. */
+export function haveRights(all: readonly Rights[], stat: Stats, right: number): boolean {
   return all.every(({ uid, groups }) => {
     const shift = stat.uid === uid ? 6 : groups.includes(stat.gid) ? 3 : 0;
     return ((stat.mode >> shift) & right) === right;
@@ -322,6 +327,6 @@ function haveRights(all: readonly Rights[], stat: Stats, right: number): boolean
 function refused(path: string): EnvdError {
   return new EnvdError(
     "permission_denied",
-    `path '${path}': a link on it leads further than its owner may go`,
+    `path '${path}' may not be changed or read by its user, or a link on it leads further than its owner may go`,
   );
 }

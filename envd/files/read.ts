@@ -6,7 +6,7 @@ import { basename } from "node:path";
 import { EnvdError, fileError } from "../errors.ts";
 import { FILE_CHUNK_BYTES, FILE_WHOLE_BYTES_MAX, HANDLE_KEPT_MS } from "../limits.ts";
 import { resolvePath } from "../paths.ts";
-import type { Users } from "../users.ts";
+import type { User, Users } from "../users.ts";
 import { openPathHandle, READ } from "./path-handle.ts";
 import {
   type ByteRange,
@@ -16,7 +16,7 @@ import {
   requestedRange,
 } from "./range.ts";
 import { authorizeFiles } from "./signature.ts";
-import { type FilesDeps, fileUser } from "./write.ts";
+import { actorOf, type FilesDeps, fileUser } from "./write.ts";
 
 /**
  * Answers with the file that the path leads to, links followed. A range is one of the plain content;
@@ -31,7 +31,7 @@ export async function readFile(request: Request, deps: FilesDeps): Promise<Respo
   const user = fileUser(query, deps);
   const path = resolvePath(query.get("path") ?? "", user, deps.settings.defaultWorkdir);
 
-  const file = await openForReading(path, deps.users);
+  const file = await openForReading(path, { users: deps.users, actor: actorOf(headers, user) });
   try {
     return await answer(file, path, request);
   } catch (error) {
@@ -41,8 +41,11 @@ export async function readFile(request: Request, deps: FilesDeps): Promise<Respo
 }
 
 /** The file, opened for reading; whoever opens it closes it. */
-export async function openForReading(path: string, users: Users): Promise<FileHandle> {
-  using handle = openPathHandle(path, { users, followsLast: true, maker: null });
+export async function openForReading(
+  path: string,
+  { users, actor }: { users: Users; actor: User | null },
+): Promise<FileHandle> {
+  using handle = openPathHandle(path, { users, followsLast: true, maker: null, actor });
   if (!handle?.entry) throw new EnvdError("not_found", `path '${path}' does not exist`);
   handle.requireEntry(READ);
   try {

@@ -2,12 +2,15 @@
 import { rm } from "node:fs/promises";
 import { fileError } from "../errors.ts";
 import { systemName } from "../file-names.ts";
-import type { Users } from "../users.ts";
+import type { User, Users } from "../users.ts";
 import { openPathHandle } from "./path-handle.ts";
 
 /** Removes the file, link or tree; nothing happens when nothing is there. */
-export async function removePath(path: string, users: Users): Promise<void> {
-  using handle = openPathHandle(path, { users, followsLast: false, maker: null });
+export async function removePath(
+  path: string,
+  { users, actor }: { users: Users; actor: User | null },
+): Promise<void> {
+  using handle = openPathHandle(path, { users, followsLast: false, maker: null, actor });
   if (!handle?.entry) return;
   handle.requireChange();
   try {

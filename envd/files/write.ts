@@ -1,5 +1,6 @@
 // POST /files: bodies go to disk as they come.
 import { basename } from "node:path";
+import { ENVD_RIGHTS_HEADER } from "../../proto/envd-routes.ts";
 import { type Part, readMultipart } from "../../proto/http1/multipart.ts";
 import { EnvdError, fileError } from "../errors.ts";
 import { MULTIPART_PARTS_MAX, UPLOAD_BYTES_MAX, UPLOAD_FILES_MAX } from "../limits.ts";
@@ -39,7 +40,8 @@ export async function writeFiles(request: Request, deps: FilesDeps): Promise<Res
   const query = new URL(request.url).searchParams;
   authorizeFiles({ headers, query, operation: "write", settings: deps.settings });
   const user = fileUser(query, deps);
-  const upload = { path: query.get("path"), user, metadata: metadataOf(headers), deps };
+  const actor = actorOf(headers, user);
+  const upload = { path: query.get("path"), user, actor, metadata: metadataOf(headers), deps };
   const body = limited(decoded(request));
 
   const contentType = headers.get("content-type") ?? "";
@@ -62,9 +64,15 @@ export function fileUser(query: URLSearchParams, deps: FilesDeps): User {
   return deps.users.byName(query.get("username") || deps.settings.defaultUser);
 }
 
+/** Whose rights count for a request of that user's; null: envd's own. */
+export function actorOf(headers: Headers, user: User): User | null {
+  return headers.get(ENVD_RIGHTS_HEADER) === "user" ? user : null;
+}
+
 interface Upload {
   readonly path: string | null;
   readonly user: User;
+  readonly actor: User | null;
   readonly metadata: Metadata;
   readonly deps: FilesDeps;
 }
@@ -110,8 +118,8 @@ async function writeUpload(
   body: AsyncIterable<Uint8Array>,
   upload: Upload,
 ): Promise<WrittenFile> {
-  const { metadata, user, deps } = upload;
-  const written = await writeFile(path, body, { user, metadata, deps });
+  const { metadata, user, actor, deps } = upload;
+  const written = await writeFile(path, body, { user, actor, metadata, deps });
   return Object.keys(metadata).length === 0 ? written : { ...written, metadata };
 }
 
@@ -122,10 +130,11 @@ async function writeUpload(
 export async function writeFile(
   path: string,
   body: AsyncIterable<Uint8Array>,
-  options: { user: User; metadata: Metadata; deps: FilesDeps },
+  options: { user: User; actor: User | null; metadata: Metadata; deps: FilesDeps },
 ): Promise<WrittenFile> {
-  const { user, metadata, deps } = options;
-  using handle = openPathHandle(path, { users: deps.users, followsLast: true, maker: user });
+  const { user, actor, metadata, deps } = options;
+  const { users } = deps;
+  using handle = openPathHandle(path, { users, followsLast: true, maker: user, actor });
   if (handle === null) throw new Error("unreachable: directories are made");
   requireFile(handle, path);
   try {

@@ -2,14 +2,16 @@
 //
 // Each directory is held open and its names are looked at below it, so that one that is moved, removed
 // or replaced by a link meanwhile leads nowhere else, and paths may be longer than system calls take.
-import { readdir } from "node:fs/promises";
+import type { Stats } from "node:fs";
+import { readdir, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import { FileType } from "../../proto/gen/envd/filesystem_pb.js";
 import { EnvdError, errnoOf, fileError } from "../errors.ts";
 import { shownName } from "../file-names.ts";
 import { holdDirectory } from "../files/descriptors.ts";
+import { haveRights, openPathHandle, READ } from "../files/path-handle.ts";
 import { LIST_DEPTH_MAX, LIST_ENTRIES_MAX } from "../limits.ts";
-import type { Users } from "../users.ts";
+import type { User, Users } from "../users.ts";
 import { bareEntryOf, type Entry, type EntryDeps } from "./entry.ts";
 
 /** What has been removed since its directory was read, or whose directory has become something else. */
@@ -19,6 +21,7 @@ const OURS = ["EMFILE", "ENFILE", "ENOMEM"];
 
 interface Listing {
   readonly users: Users;
+  readonly actor: User | null;
   readonly entries: Entry[];
   readonly paths: string[];
 }
@@ -31,9 +34,11 @@ interface Listing {
 export async function listDirectory(
   path: string,
   depth: number,
-  deps: EntryDeps,
+  deps: EntryDeps & { readonly actor: User | null },
 ): Promise<Entry[]> {
-  const listing: Listing = { users: deps.users, entries: [], paths: [] };
+  const { users, actor } = deps;
+  const listing: Listing = { users, actor, entries: [], paths: [] };
+  if (actor !== null) requireReadable(path, users, actor);
   try {
     using root = holdDirectory(path, { followsLast: true });
     await list({ at: root.path, path }, Math.min(depth, LIST_DEPTH_MAX), listing);
@@ -70,11 +75,21 @@ async function list(directory: Directory, depth: number, listing: Listing): Prom
 async function listBelow(child: Directory, depth: number, listing: Listing): Promise<void> {
   try {
     using held = holdDirectory(child.at, { followsLast: false });
+    if (!mayList(listing.actor, await stat(held.path))) return;
     await list({ at: held.path, path: child.path }, depth, listing);
   } catch (error) {
     const errno = errnoOf(error);
     if (errno === null || OURS.includes(errno)) throw error;
   }
+}
+
+function requireReadable(path: string, users: Users, actor: User): void {
+  using handle = openPathHandle(path, { users, followsLast: true, maker: null, actor });
+  handle?.requireEntry(READ);
+}
+
+function mayList(actor: User | null, directory: Stats): boolean {
+  return actor === null || actor.uid === 0 || haveRights([actor], directory, READ);
 }
 
 async function entryOrGone({ at, path }: Directory, users: Users): Promise<Entry | null> {

@@ -8,6 +8,7 @@ import { systemName } from "../file-names.ts";
 import type { MetadataStore } from "../files/metadata.ts";
 import { openPathHandle } from "../files/path-handle.ts";
 import { removePath } from "../files/remove.ts";
+import { actorOf } from "../files/write.ts";
 import { resolvePath } from "../paths.ts";
 import { requestedUser } from "../process/environment.ts";
 import type { Settings } from "../settings.ts";
@@ -32,26 +33,26 @@ export function filesystemService(
     },
 
     async makeDir(request, context) {
-      const { path, user } = locate(request.path, context);
-      makeDirectory(path, user, deps.users);
+      const { path, user, actor } = locate(request.path, context);
+      makeDirectory(path, { user, actor, users: deps.users });
       return { entry: await entryOf(path, deps) };
     },
 
     async move(request, context) {
       const source = locate(request.source, context);
       const destination = locate(request.destination, context);
-      await move(source.path, destination.path, { user: destination.user, users: deps.users });
+      await move(source.path, destination.path, { ...destination, users: deps.users });
       return { entry: await entryOf(destination.path, deps) };
     },
 
     async listDir(request, context) {
-      const { path } = locate(request.path, context);
-      return { entries: await listDirectory(path, request.depth || 1, deps) };
+      const { path, actor } = locate(request.path, context);
+      return { entries: await listDirectory(path, request.depth || 1, { ...deps, actor }) };
     },
 
     async remove(request, context) {
-      const { path } = locate(request.path, context);
-      await removePath(path, deps.users);
+      const { path, actor } = locate(request.path, context);
+      await removePath(path, { users: deps.users, actor });
       return {};
     },
   };
@@ -61,13 +62,21 @@ function locatePath(
   path: string,
   context: HandlerContext,
   deps: FilesystemDeps,
-): { path: string; user: User } {
+): { path: string; user: User; actor: User | null } {
   const user = requestedUser(context.requestHeader, deps.users, deps.settings);
-  return { path: resolvePath(path, user, deps.settings.defaultWorkdir), user };
+  const actor = actorOf(context.requestHeader, user);
+  return { path: resolvePath(path, user, deps.settings.defaultWorkdir), user, actor };
 }
 
-function makeDirectory(path: string, user: User, users: Users): void {
-  using handle = openPathHandle(path, { users, followsLast: true, maker: user });
+interface Doer {
+  readonly user: User;
+  /** Whose rights count; null: envd's. */
+  readonly actor: User | null;
+  readonly users: Users;
+}
+
+function makeDirectory(path: string, { user, actor, users }: Doer): void {
+  using handle = openPathHandle(path, { users, followsLast: true, maker: user, actor });
   if (handle?.entry?.stat.isDirectory()) {
     throw new EnvdError("already_exists", `directory '${path}' already exists`);
   }
@@ -82,12 +91,12 @@ function makeDirectory(path: string, user: User, users: Users): void {
 async function move(
   source: string,
   destination: string,
-  { user, users }: { user: User; users: Users },
+  { user, actor, users }: Doer,
 ): Promise<void> {
-  using from = openPathHandle(source, { users, followsLast: false, maker: null });
+  using from = openPathHandle(source, { users, followsLast: false, maker: null, actor });
   if (!from?.entry) throw new EnvdError("not_found", `path '${source}' does not exist`);
   from.requireChange();
-  using to = openPathHandle(destination, { users, followsLast: false, maker: user });
+  using to = openPathHandle(destination, { users, followsLast: false, maker: user, actor });
   if (to === null) throw new Error("unreachable: directories are made");
   to.requireChange();
   try {

@@ -1,8 +1,8 @@
 // Files of a capsule, through the public API, in a real microVM.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { apiError, type Capsule, type Client } from "../harness/client.ts";
-import { adminClient } from "../harness/platform.ts";
+import { apiError, type Capsule, Client } from "../harness/client.ts";
+import { adminClient, platform } from "../harness/platform.ts";
 
 const BOOT_TIMEOUT_MS = 120_000;
 const SLOW_TIMEOUT_MS = 240_000;
@@ -121,6 +121,31 @@ test("relative paths and ~ are the home directory of the default user, whose the
   );
   const { stdout } = await client.sh(capsule.id, "stat -c '%U %G' relative.txt tilde.txt");
   expect(stdout).toBe("wrenn-user wrenn-user\n".repeat(2));
+});
+
+test("what the default user may not do is 403, and root's to do", async () => {
+  const may = async (of: Client) =>
+    Promise.all(
+      [
+        of.write(capsule.id, "/etc/issue", "x"),
+        of.write(capsule.id, "/root/new/file", "x"),
+        of.read(capsule.id, "/etc/shadow"),
+        of.listFiles(capsule.id, "/root"),
+        of.mkdir(capsule.id, `/opt/${crypto.randomUUID()}`),
+        of.remove(capsule.id, "/etc/issue.net"),
+      ].map((call) =>
+        call.then(
+          () => "done",
+          ({ status, code }) => `${status} ${code}`,
+        ),
+      ),
+    );
+  const { baseUrl, account } = await platform();
+  const root = new Client(`${baseUrl}/compat/0.1`, { "x-api-key": account.apiKey });
+
+  expect(await may(client)).toEqual(Array(6).fill("403 forbidden"));
+  expect((await client.listFiles(capsule.id, "/", 2)).map(({ path }) => path)).toContain("/root");
+  expect(await may(root)).toEqual(Array(6).fill("done"));
 });
 
 test("writing through a symlink writes its target", async () => {
