@@ -1,5 +1,5 @@
 // The variables and files by which programs of the guest know which capsule they run in.
-import { mkdir, writeFile } from "node:fs/promises";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 
 export interface Identity {
@@ -21,14 +21,14 @@ export function identityVariables(identity: Identity | null): Record<string, str
 }
 
 /** Writes `wrenn/.WRENN_SANDBOX` and the like under the run directory; existing ones are replaced. */
-export async function writeIdentityFiles(runDir: string, identity: Identity | null): Promise<void> {
+export function writeIdentityFiles(runDir: string, identity: Identity | null): void {
   const variables = Object.entries(identityVariables(identity));
   for (const product of ["wrenn", "e2b"]) {
     const dir = join(runDir, product);
-    await mkdir(dir, { recursive: true, mode: 0o755 });
+    mkdirSync(dir, { recursive: true, mode: 0o755 });
     for (const [name, value] of variables) {
       if (!name.toLowerCase().startsWith(`${product}_`)) continue;
-      await writeFile(join(dir, `.${name}`), value, { mode: 0o644 });
+      writeFileSync(join(dir, `.${name}`), value, { mode: 0o644 });
     }
   }
 }

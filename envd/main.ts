@@ -5,6 +5,7 @@ import { MetadataStore } from "./files/metadata.ts";
 import { Watches } from "./filesystem/directory-watch.ts";
 import { WatchBudget } from "./filesystem/watch-budget.ts";
 import { writeIdentityFiles } from "./identity.ts";
+import { MessageProgram } from "./message-program.ts";
 import { MetricsSampler } from "./metrics/sampler.ts";
 import { PortForwarder } from "./ports/forwarder.ts";
 import { Cgroups, protectFromOutOfMemory } from "./process/cgroups.ts";
@@ -37,6 +38,7 @@ const registry = new Registry(launcher);
 const forwarder = new PortForwarder(config.address);
 const sampler = new MetricsSampler();
 const calls = new FileCalls(config.programsDir);
+const renewProgram = new MessageProgram(`${config.programsDir}/renew`);
 const metadata = new MetadataStore(calls);
 const watchBudget = new WatchBudget(config.inotifyDir);
 watchBudget.raise();
@@ -55,7 +57,7 @@ const rpc = rpcHandlers({
   log,
 });
 const server = serve(
-  { ...config, cgroups, settings, users, sampler, calls, metadata, rpc, log },
+  { ...config, cgroups, settings, users, sampler, calls, renewProgram, metadata, rpc, log },
   config,
 );
 log("listening", { address: `${server.hostname}:${server.port}`, version: ENVD_VERSION });
@@ -63,7 +65,7 @@ log("listening", { address: `${server.hostname}:${server.port}`, version: ENVD_V
 launcher.warmUp();
 sampler.start();
 forwarder.start();
-await writeIdentityFiles(config.runDir, settings.identity);
+writeIdentityFiles(config.runDir, settings.identity);
 
 const stopped = Promise.withResolvers<void>();
 for (const signal of ["SIGTERM", "SIGINT"] as const) process.once(signal, stopped.resolve);

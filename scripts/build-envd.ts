@@ -22,7 +22,7 @@ const RUNTIME = "envd-runtime";
 const SOURCES: Readonly<Record<string, readonly string[]>> = {
   launch: ["launch"],
   winsize: ["winsize"],
-  renew: ["renew"],
+  renew: ["renew", "message"],
   watch: ["watch", "watched"],
   "file-calls": ["file-calls", "message", "attributes", "publish"],
   envd: ["start"],

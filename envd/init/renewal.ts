@@ -1,7 +1,8 @@
 // What a restored guest must not keep from the one it was restored from.
-import { readFile, writeFile } from "node:fs/promises";
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { HOST_ADDRESS } from "../config.ts";
 import { EnvdError } from "../errors.ts";
+import type { MessageProgram } from "../message-program.ts";
 
 /** A clock is left alone while it is this close behind the host's. */
 const CLOCK_BEHIND_MAX_NS = 5_000_000n;
@@ -20,10 +21,13 @@ export interface Renewal {
   readonly entropy: string | null;
 }
 
-/** Renews what is asked for; internal when the kernel refuses. */
+/**
+ * Renews what is asked for; internal when the kernel refuses. Its files are small and written at once: in a
+ * guest that was just restored a way through the pool of threads costs more than they do.
+ */
 export async function renew(
   renewal: Renewal,
-  options: { programsDir: string; etcDir: string },
+  options: { program: MessageProgram; etcDir: string },
 ): Promise<void> {
   const { advanceNs, hostname, entropy } = renewal;
   const steps: string[] = [];
@@ -32,21 +36,21 @@ export async function renew(
   if (hostname !== null) steps.push("hostname", hostname);
   // The clock goes last: done twice, it would be wrong.
   if (advanceNs !== null) steps.push("advance", String(advanceNs));
-  if (steps.length > 0) await runRenew(`${options.programsDir}/renew`, steps);
-  if (hostname !== null) await writeHostname(hostname, options.etcDir);
+  if (steps.length > 0) await take(steps, options.program);
+  if (hostname !== null) writeHostname(hostname, options.etcDir);
   if (entropy !== null) {
-    const uuid = await readFile(KERNEL_UUID, "latin1");
-    await writeFile(`${options.etcDir}/machine-id`, uuid.replaceAll("-", ""));
+    const uuid = readFileSync(KERNEL_UUID, "latin1");
+    writeFileSync(`${options.etcDir}/machine-id`, uuid.replaceAll("-", ""));
   }
 }
 
 /** The name for the next boot, and its entry beside the loopback addresses, as sudo looks it up. */
-async function writeHostname(hostname: string, etcDir: string): Promise<void> {
-  await writeFile(`${etcDir}/hostname`, `${hostname}\n`);
+function writeHostname(hostname: string, etcDir: string): void {
+  writeFileSync(`${etcDir}/hostname`, `${hostname}\n`);
   const path = `${etcDir}/hosts`;
-  const hosts = (await Bun.file(path).exists()) ? await Bun.file(path).text() : "";
+  const hosts = existsSync(path) ? readFileSync(path, "utf8") : "";
   const others = hosts.split("\n").filter((line) => line !== "" && !/^127\.0\.1\.1\s/.test(line));
-  await writeFile(path, `${[...others, `127.0.1.1\t${hostname}`].join("\n")}\n`);
+  writeFileSync(path, `${[...others, `127.0.1.1\t${hostname}`].join("\n")}\n`);
 }
 
 /**
@@ -70,9 +74,7 @@ function unlessClose(behindNs: bigint, aheadMaxNs: bigint): bigint | null {
   return behindNs > CLOCK_BEHIND_MAX_NS || -behindNs > aheadMaxNs ? behindNs : null;
 }
 
-async function runRenew(program: string, steps: string[]): Promise<void> {
-  const child = Bun.spawn([program, ...steps], { stdio: ["ignore", "ignore", "pipe"], env: {} });
-  if ((await child.exited) === 0) return;
-  const reason = await new Response(child.stderr).text();
-  throw new EnvdError("internal", `renewal failed: ${reason.trim()}`);
+async function take(steps: string[], program: MessageProgram): Promise<void> {
+  const [reason = ""] = await program.ask(steps);
+  if (reason !== "") throw new EnvdError("internal", `renewal failed: ${reason}`);
 }

@@ -1,6 +1,7 @@
 // POST /init: the host tells the guest who it is.
 import { EnvdError } from "../errors.ts";
 import { writeIdentityFiles } from "../identity.ts";
+import type { MessageProgram } from "../message-program.ts";
 import { resolvePath } from "../paths.ts";
 import type { Cgroups } from "../process/cgroups.ts";
 import type { Settings } from "../settings.ts";
@@ -13,7 +14,8 @@ export interface InitDeps {
   readonly users: Users;
   /** Null where the guest has no control groups. */
   readonly cgroups: Cgroups | null;
-  readonly programsDir: string;
+  /** native/guest/renew.c. */
+  readonly renewProgram: MessageProgram;
   readonly runDir: string;
   readonly etcDir: string;
 }
@@ -58,9 +60,9 @@ export async function init(
       hostname: request.hostname ?? null,
       entropy: request.entropy ?? null,
     },
-    deps,
+    { program: deps.renewProgram, etcDir: deps.etcDir },
   );
-  await writeIdentityFiles(deps.runDir, settings.identity);
+  writeIdentityFiles(deps.runDir, settings.identity);
   // Last, so that a message which failed half way can come again.
   settings.updatedAtNs = timestampNs ?? settings.updatedAtNs;
   // After the renewal: no program of the user's sees the names, the time or the entropy of before.

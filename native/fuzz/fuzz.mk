@@ -28,6 +28,7 @@ $(FUZZ_OUT)/fuzzed.a: $(FUZZED_OBJECTS)
 # Programs of which a target includes the source, and what is linked with one target only.
 FUZZ_INCLUDED := $(NATIVE_DIR)/guest/watch.c $(NATIVE_DIR)/guest/renew.c
 $(FUZZ_OUT)/watch: $(NATIVE_DIR)/guest/watched.c
+$(FUZZ_OUT)/renew: $(NATIVE_DIR)/guest/message.c
 $(FUZZ_OUT)/cmdline: rootfs/init/cmdline.c rootfs/init/cmdline.h
 $(FUZZ_OUT)/keeper-options: $(KEEPER_SOURCES)
 

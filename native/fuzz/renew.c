@@ -1,5 +1,5 @@
 /* Connections of a guest as the kernel lists them, and the entropy that the host sends. */
-int renew_main(int argc, char **argv);
+int renew_main(void);
 #define main renew_main
 #include "guest/renew.c"
 #undef main

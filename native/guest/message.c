@@ -11,7 +11,7 @@
 enum { MESSAGE_BYTES_MAX = 64 * 1024 * 1024 };
 
 _Noreturn void fail(const char *what) {
-  fprintf(stderr, "file-calls: %s\n", what);
+  fprintf(stderr, "%s: %s\n", program_invocation_short_name, what);
   exit(1);
 }
 

@@ -1,6 +1,6 @@
 /*
- * Messages of file-calls: bytes that are NUL-terminated fields, before them their number (four
- * bytes, least significant first).
+ * Messages between envd and a program that serves it: bytes that are NUL-terminated fields, before
+ * them their number (four bytes, least significant first).
  */
 #ifndef WRENN_GUEST_MESSAGE_H
 #define WRENN_GUEST_MESSAGE_H

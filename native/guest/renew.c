@@ -1,8 +1,9 @@
 /*
- * renew: gives a guest what may not be shared with the one it was restored from. Each argument pair
- * is done in order; the first failure ends it with status 1 and one sentence on stderr.
+ * renew: gives a guest what may not be shared with the one it was restored from. It serves until
+ * its standard input ends; what a message is says message.h. Each pair of fields is done in order
+ * up to the first failure, which is the answer as one sentence; an empty one: all is done.
  *
- *   advance <nanoseconds>   moves the real-time clock, however late this program starts
+ *   advance <nanoseconds>   moves the real-time clock, however late the message is read
  *   hostname <name>         sets the host name
  *   connections <address>   ends TCP connections with peers that are neither this guest nor the
  *                           host at that address: their other ends belong to the guest of before.
@@ -21,6 +22,8 @@
 #include <sys/socket.h>
 #include <sys/timex.h>
 #include <unistd.h>
+
+#include "message.h"
 
 enum { ENTROPY_BYTES_MAX = 512, NS_PER_S = 1000000000 };
 
@@ -163,7 +166,7 @@ static int ask(int socket, void *request, size_t size) {
 }
 
 /* One whole message: 1 when it was the last, -errno when the kernel refused. */
-static int take(const struct netlink_header *header, struct connections *found) {
+static int take_answer(const struct netlink_header *header, struct connections *found) {
   const struct socket_answer *answer = (const struct socket_answer *)(header + 1);
   size_t size = header->length - sizeof(*header);
   struct socket_request *request;
@@ -176,7 +179,7 @@ static int take(const struct netlink_header *header, struct connections *found) 
     return error < 0 ? error : 1;
   }
   if (size < sizeof(*answer)) return -EBADMSG;
-  if (stays(answer, found->host) || found->count == SOCKETS_MAX) return 0;
+  if (found == NULL || stays(answer, found->host) || found->count == SOCKETS_MAX) return 0;
   request = &found->to_end[found->count++];
   *request = (struct socket_request){
       .header = {.length = sizeof(*request),
@@ -198,14 +201,14 @@ static int take_all(const uint8_t *part, size_t size, struct connections *found)
 
     if (left < sizeof(*header) || header->length < sizeof(*header) || header->length > left)
       return -EBADMSG;
-    result = take(header, found);
+    result = take_answer(header, found);
     if (result != 0) return result;
     at += ((size_t)header->length + 3) & ~(size_t)3;
   }
   return 0;
 }
 
-static int receive(int socket, struct connections *found) {
+static int receive_answers(int socket, struct connections *found) {
   static _Alignas(8) uint8_t buffer[32768];
 
   for (;;) {
@@ -230,7 +233,7 @@ static int list_connections(int socket, uint8_t family, struct connections *foun
   };
   int result = ask(socket, &request, sizeof(request));
 
-  return result < 0 ? result : receive(socket, found);
+  return result < 0 ? result : receive_answers(socket, found);
 }
 
 /* A kernel without socket diagnostics leaves it to the network, which resets what it knows not. */
@@ -242,6 +245,7 @@ static int end_connections(const char *host) {
 
   if (inet_pton(AF_INET, host, &address) != 1) return -EINVAL;
   found.host = address.s_addr;
+  found.count = 0;
   fd = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
   if (fd < 0) return errno == EPROTONOSUPPORT ? 0 : -errno;
   result = list_connections(fd, AF_INET, &found);
@@ -249,10 +253,8 @@ static int end_connections(const char *host) {
   for (size_t i = 0; result == 0 && i < found.count; i++) {
     result = ask(fd, &found.to_end[i], sizeof(found.to_end[i]));
     if (result == 0) {
-      static struct connections nothing_more = {.count = SOCKETS_MAX};
-
       /* One that ended meanwhile is no longer found. */
-      (void)receive(fd, &nothing_more);
+      (void)receive_answers(fd, NULL);
     }
   }
   close(fd);
@@ -267,14 +269,30 @@ static int renew(const char *what, const char *value) {
   return -EINVAL;
 }
 
-int main(int argc, char **argv) {
-  for (int i = 1; i + 1 < argc; i += 2) {
-    int result = renew(argv[i], argv[i + 1]);
+static void renew_all(struct fields *fields, struct message *reply) {
+  char reason[128] = "";
 
-    if (result < 0) {
-      fprintf(stderr, "renew: %s: %s\n", argv[i], strerror(-result));
-      return 1;
-    }
+  while (*reason == '\0' && fields->at < fields->end) {
+    const char *what = take(fields);
+    int result = renew(what, take(fields));
+
+    if (result < 0) snprintf(reason, sizeof(reason), "%s: %s", what, strerror(-result));
+  }
+  append(reply, reason, strlen(reason));
+}
+
+int main(void) {
+  struct message request = {0};
+  struct message reply = {0};
+
+  while (receive(&request)) {
+    struct fields fields = {request.bytes, request.bytes + request.size};
+
+    reply.size = 0;
+    renew_all(&fields, &reply);
+    /* What seeds the generator is not for whoever gets a copy of this memory. */
+    explicit_bzero(request.bytes, request.size);
+    answer(&reply);
   }
   return 0;
 }
