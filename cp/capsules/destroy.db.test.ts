@@ -127,7 +127,7 @@ test("a destroy that the host does not confirm is kept by the loop", async () =>
     },
     { holds: (status) => status === "stopped" },
   );
-  expect([answer.status, meanwhile.body.status]).toEqual([202, "stopped"]);
+  expect([answer.status, meanwhile.body.status]).toEqual([202, "stopping"]);
   expect<unknown>(listed.body).toEqual([]);
   expect(platform.agent.capsules.size).toBe(0);
   expect(await destroyEvents(id)).toBe(1);

@@ -3,6 +3,7 @@
 
 import { encodeId, type Id } from "../../proto/ids.ts";
 import type { TeamCaller } from "../auth/authenticator.ts";
+import { isCompat, namedFor } from "../compat.ts";
 import { AppError } from "../errors.ts";
 import { endWithin, holdOf } from "../held-answer.ts";
 import type { Log } from "../log.ts";
@@ -12,6 +13,9 @@ import type { Capsules } from "./service.ts";
 
 /** How long an answer is held when the client does not say: what most of that kind take, and more. */
 export const HOLD_SEC = { create: 25, resume: 25, pause: 25, destroy: 20, snapshot: 55 } as const;
+
+/** The first clients give up after 5 s, take nothing but 201, and know `starting`. */
+const COMPAT_CREATE_SEC = 4;
 
 /** For descriptions of such routes. */
 export const ACCEPTED =
@@ -41,17 +45,39 @@ export async function heldEnd<Result>(
   { caller, request, set }: HeldCall,
   { id, done, standardSec }: HeldWork<Result>,
 ): Promise<{ readonly result: Result } | { readonly accepted: Capsule }> {
+  // The first clients take no 202, and wait.
+  if (isCompat(request)) return { result: await done };
   const hold = holdOf(request.headers.get("prefer"), standardSec);
   if (hold.applied !== null) set.headers["preference-applied"] = hold.applied;
   const end = await endWithin(done, hold);
   if (end !== null) return end;
-
-  done.catch((error) => {
-    // What the work itself fails with is on record.
-    if (error instanceof AppError) return;
-    deps.log.error("work broke off that a client was told to ask for", { capsule: id, error });
-  });
+  logBreakOff(deps, id, done);
   return { accepted: await acceptedCapsule(deps, { caller, set }, id) };
+}
+
+/** A capsule that was begun, for the answer 201: running, or below `/compat/0.1` maybe still starting. */
+export async function createdCapsule(
+  deps: HeldDeps,
+  call: HeldCall,
+  work: Omit<HeldWork<CapsuleRow>, "standardSec">,
+): Promise<{ readonly isDone: boolean; readonly capsule: Capsule }> {
+  if (!isCompat(call.request)) {
+    return await heldCapsule(deps, call, { ...work, standardSec: HOLD_SEC.create });
+  }
+  const { id, done } = work;
+  const end = await endWithin(done, { waitMs: COMPAT_CREATE_SEC * 1000, applied: null });
+  if (end === null) logBreakOff(deps, id, done);
+  const row = end?.result ?? (await deps.capsules.get({ id, teamId: call.caller.teamId }));
+  const capsule = toCapsule(row, deps.capsules.trafficToken(row));
+  return { isDone: true, capsule: namedFor(call.request, capsule) };
+}
+
+/** What the work itself fails with is on record. */
+function logBreakOff({ log }: HeldDeps, id: Id<"capsule">, done: Promise<unknown>): void {
+  done.catch((error) => {
+    if (error instanceof AppError) return;
+    log.error("work broke off that a client was told to ask for", { capsule: id, error });
+  });
 }
 
 /** The capsule as it is by now, whose work goes on. */
@@ -74,5 +100,6 @@ export async function heldCapsule(
   const end = await heldEnd(deps, call, work);
   if ("accepted" in end) return { isDone: false, capsule: end.accepted };
   const { result } = end;
-  return { isDone: true, capsule: toCapsule(result, deps.capsules.trafficToken(result)) };
+  const capsule = toCapsule(result, deps.capsules.trafficToken(result));
+  return { isDone: true, capsule: namedFor(call.request, capsule) };
 }

@@ -85,3 +85,23 @@ test("a create that fails after its 202 is found as what it came to", async () =
 
   await reaches(body.id, "error");
 });
+
+test("the first clients never see 202: work is waited for, a create that is late is `starting`", async () => {
+  const id = await platform.create();
+  const hold = Promise.withResolvers<void>();
+  platform.agent.faultBefore("pauseSandbox", () => hold.promise);
+
+  const pausing = ask("POST", `/compat/0.1/v1/capsules/${id}/pause`);
+  await reaches(id, "pausing");
+  const seen = await platform.call("GET", `/compat/0.1/v1/capsules/${id}`);
+  hold.resolve();
+
+  expect(seen.body).toMatchObject({ id, status: "running" });
+  expect(await pausing).toMatchObject({ status: 200, body: { id, status: "paused" } });
+  const start = Promise.withResolvers<void>();
+  platform.agent.faultBefore("createSandbox", () => start.promise);
+  const created = await ask("POST", "/compat/0.1/v1/capsules", { prefer: "" });
+  start.resolve();
+  expect(created).toMatchObject({ status: 201, body: { status: "starting" }, location: null });
+  await reaches(created.body.id, "running");
+});

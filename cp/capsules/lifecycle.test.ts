@@ -1,6 +1,6 @@
 import { expect, test } from "bun:test";
 import { CAPSULE_STATES, ENDED_STATES, HOLDING_STATES, PAUSED_STATES } from "../capsule-states.ts";
-import { isLegalMove, MOVES, WIRE_STATUSES, wireStatus } from "./lifecycle.ts";
+import { isLegalMove, MOVES } from "./lifecycle.ts";
 
 test("every state but stopped and stopping can be destroyed", () => {
   const destroyable = CAPSULE_STATES.filter((state) => isLegalMove(state, "stopping"));
@@ -16,18 +16,6 @@ test("stopped is final, and stopping leads nowhere else", () => {
 
 test("no state follows itself", () => {
   expect(CAPSULE_STATES.filter((state) => isLegalMove(state, state))).toEqual([]);
-});
-
-test("clients see only the statuses they know, and three aliases", () => {
-  const seen = CAPSULE_STATES.map((state) => wireStatus(state));
-  const aliases = CAPSULE_STATES.filter((state) => wireStatus(state) !== state);
-
-  expect(seen.every((status) => WIRE_STATUSES.includes(status))).toBe(true);
-  expect(aliases.map((state) => [state, wireStatus(state)])).toEqual([
-    ["pausing", "running"],
-    ["resuming", "starting"],
-    ["stopping", "stopped"],
-  ]);
 });
 
 // A state in none of the groups would be forgotten by the scheduler.

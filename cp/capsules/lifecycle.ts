@@ -1,4 +1,4 @@
-// The moves between the states of a capsule, and the names of states that REST clients see.
+// The moves between the states of a capsule.
 
 import type { CapsuleState } from "../capsule-states.ts";
 
@@ -30,34 +30,6 @@ export const MOVES: Readonly<Record<CapsuleState, readonly CapsuleState[]>> = {
 
 export function isLegalMove(from: CapsuleState, to: CapsuleState): boolean {
   return MOVES[from].includes(to);
-}
-
-/** Clients of the first API know these and fail on any other. */
-export const WIRE_STATUSES = [
-  "pending",
-  "starting",
-  "running",
-  "paused",
-  "hibernated",
-  "stopped",
-  "missing",
-  "error",
-] as const;
-
-export type WireStatus = (typeof WIRE_STATUSES)[number];
-
-/** The name that REST answers give the state: where one unknown to clients ends or began. */
-export function wireStatus(state: CapsuleState): WireStatus {
-  switch (state) {
-    case "pausing":
-      return "running";
-    case "resuming":
-      return "starting";
-    case "stopping":
-      return "stopped";
-    default:
-      return state;
-  }
 }
 
 /** memory: of the last pause that is whole. disk: it boots. */

@@ -2,6 +2,7 @@
 
 import { Elysia, t } from "elysia";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
+import { isCompat, namedFor } from "../compat.ts";
 import { IdempotencyHeaders } from "../idempotency/schema.ts";
 import { keyed } from "../idempotency/service.ts";
 import { errors } from "../openapi/error-schema.ts";
@@ -9,9 +10,9 @@ import { parseId } from "../wire.ts";
 import {
   ACCEPTED,
   acceptedCapsule,
+  createdCapsule,
   type HeldDeps,
   HOLD_SEC,
-  heldCapsule,
   heldEnd,
 } from "./held-routes.ts";
 import { pauseResumeRoutes } from "./pause-resume-routes.ts";
@@ -41,8 +42,7 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
         server?.timeout(request, 0);
         const key = keyed(caller, headers["idempotency-key"], body);
         const creating = await capsules.create(caller, toNewCapsule(body), key);
-        const work = { ...creating, standardSec: HOLD_SEC.create };
-        const { isDone, capsule } = await heldCapsule(deps, { caller, request, set }, work);
+        const { isDone, capsule } = await createdCapsule(deps, { caller, request, set }, creating);
         return isDone ? status(201, capsule) : status(202, capsule);
       },
       {
@@ -69,9 +69,9 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
     )
     .get(
       "",
-      async ({ caller, query }) => {
+      async ({ caller, query, request }) => {
         const listed = await capsules.list(caller.teamId, toLabels(query));
-        return listed.map((capsule) => toCapsule(capsule));
+        return listed.map((capsule) => namedFor(request, toCapsule(capsule)));
       },
       {
         team: true,
@@ -82,10 +82,10 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
     )
     .get(
       "/:id",
-      async ({ caller, params }) => {
+      async ({ caller, params, request }) => {
         const id = parseId("capsule", params.id, "id");
         const capsule = await capsules.get({ id, teamId: caller.teamId });
-        return toCapsuleInFull(capsule, capsules.trafficToken(capsule));
+        return namedFor(request, toCapsuleInFull(capsule, capsules.trafficToken(capsule)));
       },
       {
         team: true,
@@ -103,7 +103,8 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
         const call = { caller, request, set };
         const end = await heldEnd(deps, call, { id, done, standardSec: HOLD_SEC.destroy });
         if ("accepted" in end) return status(202, end.accepted);
-        if (!end.result) return status(202, await acceptedCapsule(deps, call, id));
+        if (!end.result && !isCompat(request))
+          return status(202, await acceptedCapsule(deps, call, id));
         return status(204, undefined);
       },
       {

@@ -9,10 +9,11 @@ import {
   VCPUS_MAX,
 } from "../../proto/hostagent/bounds.ts";
 import { encodeId } from "../../proto/ids.ts";
+import { CAPSULE_STATES } from "../capsule-states.ts";
 import { AppError } from "../errors.ts";
 import { timestamp } from "../wire.ts";
 import type { CapsuleRow, ForkResult, Labels, NewCapsule } from "./capsule.ts";
-import { RESUME_SOURCES, WIRE_STATUSES, wireStatus } from "./lifecycle.ts";
+import { RESUME_SOURCES } from "./lifecycle.ts";
 import {
   CAPSULES_LISTED_MAX,
   LABEL_FILTER_LENGTH_MAX,
@@ -130,7 +131,7 @@ export const CapsuleParams = t.Object({
 
 export const Capsule = t.Object({
   id: t.String(),
-  status: t.UnionEnum(WIRE_STATUSES),
+  status: t.UnionEnum(CAPSULE_STATES),
   template: t.String(),
   vcpus: Type.Integer(),
   memory_mb: Type.Integer(),
@@ -213,7 +214,7 @@ export function toCapsule(row: CapsuleRow, trafficToken?: string): Capsule {
   const metadata = { ...row.labels, ...row.metadata };
   return {
     id: encodeId("capsule", row.id),
-    status: wireStatus(row.status),
+    status: row.status,
     template: row.template,
     vcpus: row.vcpus,
     memory_mb: row.memoryMb,
