@@ -23,10 +23,9 @@ import {
 import { moveCapsule, moveCapsuleIn, moveFromAny, toldAs } from "./moves.ts";
 
 /**
- * Begins to pause the running capsule. Throws, or ends with, `invalid_state` when it is not running
- * any more, what the host
- * refused it with (it then runs on), and `conflict` when it was destroyed meanwhile. When the host
- * does not say what became of it, it stays `pausing` until it does.
+ * Begins to pause the running capsule. Throws, or ends with, `invalid_state` when it is not running any
+ * more, what the host refused it with (it then runs on), and `conflict` when it was destroyed meanwhile.
+ * When the host does not say what became of it, it stays `pausing` until it does.
  */
 export async function pauseCapsule(
   deps: CapsuleDeps,
