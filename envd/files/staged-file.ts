@@ -36,6 +36,9 @@ const NO_UNNAMED = ["EOPNOTSUPP", "EISDIR", "ENOENT", "EINVAL"];
 /** And where no file of any name can be made, or take another's. */
 const NOTHING_BESIDE = [...NO_UNNAMED, "EACCES", "EPERM", "EROFS", "EBUSY"];
 
+/** What was asked last for each file that content is written into, by device and inode. */
+const pouring = new Map<string, Promise<void>>();
+
 interface StageOptions {
   /** Whose the file becomes unless there was one before. */
   readonly user: User;
@@ -165,10 +168,27 @@ export class StagedFile implements AsyncDisposable {
     }
   }
 
-  /** Writes the finished content into the old file, for which there must be room. */
+  /** Writes the finished content into the old file, after whoever is at that, or the parts of both would mix. */
   async #pour(content: FileHandle): Promise<void> {
-    const { entryPath } = this.#place;
     await using file = await openEntry(this.#place);
+    const { dev, ino } = await file.stat();
+    const which = `${dev}:${ino}`;
+    const before = pouring.get(which);
+    const poured = (async () => {
+      await before?.catch(() => {});
+      await this.#pourInto(file, content);
+    })();
+    pouring.set(which, poured);
+    try {
+      await poured;
+    } finally {
+      if (pouring.get(which) === poured) pouring.delete(which);
+    }
+  }
+
+  /** There must be room for it. */
+  async #pourInto(file: FileHandle, content: FileHandle): Promise<void> {
+    const { entryPath } = this.#place;
     const { size } = await content.stat();
     await this.#options.calls.call("reserve", entryPath, String(size));
     const room = new Uint8Array(FILE_CHUNK_BYTES);

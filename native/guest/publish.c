@@ -57,11 +57,10 @@ static int has_name(const char *old, const char *name) {
 int publish_over(const char *file, const char *aside, const char *name, const char *old) {
   int error = 0;
 
+  /* First, for a file that has lost its name again is given no other: this can be tried again. */
+  if (!has_name(old, name)) return ESTALE;
   if (linkat(AT_FDCWD, file, AT_FDCWD, aside, AT_SYMLINK_FOLLOW) < 0) return errno;
-  if (!has_name(old, name))
-    error = ESTALE;
-  else if (rename(aside, name) < 0)
-    error = errno;
+  if (rename(aside, name) < 0) error = errno;
   if (error != 0)
     (void)unlink(aside);
   else
