@@ -28,3 +28,25 @@ test("bodies of one team are bounded in sum until their requests are answered", 
   await serve("a");
   expect(read).toBe(fitting + 2);
 });
+
+test("bodies of strangers are small, and are in nobody's way", async () => {
+  const ended = Promise.withResolvers<void>();
+  let read = 0;
+  const serve = (body: string) =>
+    answerInScope(new AbortController().signal, async () => {
+      await readJsonBody({ request: new Request("http://localhost/", { method: "POST", body }) });
+      read += 1;
+      await ended.promise;
+    });
+  // More than one known sender could have.
+  const small = JSON.stringify("x".repeat(10_000));
+  const count = Math.ceil(BODIES_PER_TEAM_BYTES_MAX / (2 * small.length)) + 1;
+
+  const served = Array.from({ length: count }, () => serve(small));
+  await waitFor("all of them", () => read, { holds: (reads) => reads === count });
+  const large = await serve(JSON.stringify("x".repeat(20_000))).catch((error) => error.code);
+  ended.resolve();
+  await Promise.all(served);
+
+  expect(large).toBe("too_large");
+});

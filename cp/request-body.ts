@@ -16,7 +16,9 @@ export const COMMAND_BODY_BYTES_MAX = (2 * 2048 + 64) * 1024;
 
 /** A body is there as it came and as what it says, until its request is answered. */
 const BODY_MEMORY_FACTOR = 2;
-/** Of one team, or of all whom nobody knows yet: eight of the largest commands. */
+/** Of a sender whom nobody knows yet: sign-up, login, a host's registration. Connections bound their sum. */
+const STRANGERS_BODY_BYTES_MAX = 16 * 1024;
+/** Of one team, host or user: eight of the largest commands. */
 export const BODIES_PER_TEAM_BYTES_MAX = 64 * 1024 * 1024;
 const BODIES_BYTES_MAX = 256 * 1024 * 1024;
 
@@ -24,19 +26,20 @@ const BODIES_BYTES_MAX = 256 * 1024 * 1024;
 const bodies = new ByteBudgets();
 
 /**
- * The parsed JSON of a request, or null when the body is empty. Used as a route's `parse`, in place
- * of Elysia's own parser, which depends on the content type and has no bound. `payer` is the team that
- * sends it, if it is known. Throws `too_large`, `invalid_request` for anything that is no JSON, and
- * `rate_limited` or `service_unavailable` while too much is held of bodies.
+ * The parsed JSON of a request, or null when the body is empty. Used as a route's `parse`, in place of
+ * Elysia's own parser, which depends on the content type and has no bound. `payer` is the team, user or
+ * host that sends it; without one only little is read, and no others' bodies are in its way. Throws
+ * `too_large`, `invalid_request` for anything that is no JSON, and `rate_limited` or
+ * `service_unavailable` while too much is held of bodies.
  */
 export async function readJsonBody({
   request,
-  bytesMax = JSON_BODY_BYTES_MAX,
-  payer = "strangers",
+  payer,
+  bytesMax = payer === undefined ? STRANGERS_BODY_BYTES_MAX : JSON_BODY_BYTES_MAX,
 }: {
   request: Request;
   bytesMax?: number;
-  payer?: string;
+  payer?: string | undefined;
 }): Promise<unknown> {
   if (request.body === null) return null;
   const held = holdBody(payer);
@@ -76,7 +79,8 @@ async function readBounded(
   return Buffer.concat(chunks);
 }
 
-function holdBody(payer: string): HeldBytes {
+function holdBody(payer: string | undefined): HeldBytes {
+  if (payer === undefined) return bodies.hold([]);
   return bodies.hold([
     {
       key: payer,

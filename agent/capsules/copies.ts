@@ -76,7 +76,7 @@ export async function forkCapsule(
   // A source that is paused again and again must not take from the children what they start from.
   await using _held = held;
   failpoints.reach("fork.after-hold");
-  await using _shared = await sharedMemory(snapshots, { held, request });
+  await shareMemory(snapshots, { held, request });
   const source: CapsuleSource = {
     kind: "memory",
     generation: held.generation,
@@ -102,11 +102,11 @@ export async function forkCapsule(
  * Children that map one file have in common what none of them writes to; a pager brings each its own.
  * Making the file takes as long as one restore does, so an only child does without.
  */
-async function sharedMemory(
+async function shareMemory(
   snapshots: Snapshots,
   { held, request }: { held: HeldGeneration; request: ForkRequest },
-): Promise<AsyncDisposable | null> {
-  if (request.children.length < CHILDREN_THAT_SHARE) return null;
+): Promise<void> {
+  if (request.children.length < CHILDREN_THAT_SHARE) return;
   // On a full disk they start without; what is damaged each of them finds by itself.
-  return await snapshots.prepareMap(held.generation).catch(() => null);
+  await snapshots.prepareMap(held.generation, "beside").catch(() => {});
 }

@@ -47,8 +47,8 @@ export interface CommandResult {
 /**
  * Runs the command to its end. At the deadline the answer has `timedOut` and what was printed. Throws
  * AgentError: invalid_argument (cwd, user), resource_exhausted (too much output, its own or with that of
- * others; too many commands),
- * aborted (the caller went away), unavailable, failed_precondition (the capsule ended).
+ * others; too many commands), aborted (the caller went away), unavailable, failed_precondition (the capsule
+ * ended).
  */
 export async function exec(
   guest: Guest,

@@ -241,7 +241,7 @@ export class NetworkPool {
         return { slot, rules: await listSlotRules(this.#kernel, slot) };
       } catch (error) {
         await this.#setAside(index, error);
-        if (!hasCode(error, "EEXIST") || tried === NUMBERS_TRIED_MAX) throw error;
+        if (!hasCode(error, "EEXIST") || tried >= NUMBERS_TRIED_MAX) throw error;
       }
     }
   }

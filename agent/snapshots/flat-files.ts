@@ -3,6 +3,7 @@
 // them anew, so no file is ever mapped that was not checked since the host started, and no resume
 // waits for a check. All of them can be made again, so what is too much is removed, oldest use first.
 
+import { existsSync } from "node:fs";
 import { chmod, mkdir, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import type { Kernel } from "../native/kernel.ts";
@@ -13,6 +14,7 @@ const GIB = 1024 ** 3;
 /** What all flat files may take: some hundred templates of an idle guest, a few of busy ones. */
 const FLAT_BYTES_MAX = 16 * GIB;
 const BLOCK_BYTES = 512;
+const FLAT_BESIDE = "memory.flat";
 
 export class FlatFiles {
   readonly #dir: string;
@@ -42,8 +44,7 @@ export class FlatFiles {
 
   /** Whether the generation's flat file is there already. */
   async has(generation: Generation): Promise<boolean> {
-    const path = this.#path(generation);
-    return (await stat(path).catch(() => null)) !== null;
+    return existsSync(besidePath(generation)) || existsSync(this.#path(generation));
   }
 
   /**
@@ -51,6 +52,8 @@ export class FlatFiles {
    * time: who needs it longer gives it a name of its own. Throws SyscallError EBADMSG, ENOSPC.
    */
   async obtain(generation: Generation): Promise<string> {
+    const beside = besidePath(generation);
+    if (existsSync(beside)) return beside;
     const path = this.#path(generation);
     try {
       const now = new Date();
@@ -65,9 +68,12 @@ export class FlatFiles {
     return making.finally(() => this.#making.delete(buildId));
   }
 
-  /** What uses it has a name for it of its own. Idempotent. */
-  async remove(generation: Generation): Promise<void> {
-    await rm(this.#path(generation), { force: true });
+  /**
+   * Makes one in the generation's own directory, which is to be removed before long: restores take that
+   * one, and with the directory it is gone. Throws as `obtain`.
+   */
+  async makeBeside(generation: Generation): Promise<void> {
+    await this.#make(generation, besidePath(generation));
   }
 
   #path(generation: Generation): string {
@@ -100,4 +106,8 @@ export class FlatFiles {
       if (total > FLAT_BYTES_MAX) await rm(path, { force: true });
     }
   }
+}
+
+function besidePath({ directory }: Generation): string {
+  return join(directory, FLAT_BESIDE);
 }

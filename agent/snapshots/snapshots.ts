@@ -120,12 +120,17 @@ export class Snapshots {
   ): Promise<{ generation: number }> {
     const dir = this.#of(capsule.capsuleId);
     await this.#sealing.get(capsule.capsuleId)?.ended;
-    const frozen = freeze();
+    // The VMM is left alone before both.
+    let [isBegun, isFrozen] = [false, false];
+    const frozen = freeze().then(() => {
+      isFrozen = true;
+    });
     // It is awaited below, which may be after it failed.
     frozen.catch(() => {});
     try {
       await assertPauseSpace(this.#dir, capsule.process.pid);
       const generation = await dir.begin();
+      isBegun = true;
       this.#failpoints.reach("pause.after-begin");
       const saving = { dir: dir.unfinished, isReady: frozen };
       const memory = await this.#vmm.pauseAndSave(capsule.runDir, saving);
@@ -134,7 +139,8 @@ export class Snapshots {
       await writePauseNote(capsule.runDir, { generation, pausedAt, memory });
       return { generation };
     } catch (error) {
-      await this.#undoPause(capsule, error);
+      if (isBegun && isFrozen) await this.#undoPause(capsule, error);
+      else await dir.forgetUnfinished();
       await frozen;
       throw await this.#explain(capsule, "pause", error);
     }
@@ -269,13 +275,13 @@ export class Snapshots {
   }
 
   /**
-   * Makes the flat file that restoring by `map` wants, ahead of time; who disposes it needs it for no
-   * further restore. Throws SnapshotError.
+   * Makes the flat file that restoring by `map` wants, ahead of time; beside what is held, to go with it.
+   * Throws SnapshotError.
    */
-  async prepareMap(generation: Generation): Promise<AsyncDisposable> {
+  async prepareMap(generation: Generation, place: "kept" | "beside" = "kept"): Promise<void> {
+    const files = this.#flatFiles;
     try {
-      await this.#flatFiles.obtain(generation);
-      return { [Symbol.asyncDispose]: () => this.#flatFiles.remove(generation) };
+      await (place === "kept" ? files.obtain(generation) : files.makeBeside(generation));
     } catch (error) {
       throw toSnapshotError(`Cannot make ${generation.directory} flat`, error);
     }

@@ -276,6 +276,22 @@ test(
 
     await expect(full.pause(living.live)).rejects.toMatchObject({ code: "no_space" });
     await living.guest.run("true");
+    // Nor does a VMM that nobody reaches at the moment end for what did not concern it.
+    const deaf = await Snapshots.open({
+      dir: join(place.dir, "snapshots-deaf"),
+      flatDir: join(place.dir, "flat"),
+      kernel: place.kernel,
+      vmm: new Proxy(place.vmm, {
+        get: (vmm, name) => {
+          if (name === "resume") return () => Promise.reject(new Error("it does not listen"));
+          const own: unknown = Reflect.get(vmm, name);
+          return typeof own === "function" ? own.bind(vmm) : own;
+        },
+      }),
+    });
+    const refusing = () => Promise.reject(new Error("they do not freeze"));
+    await expect(deaf.pause(living.live, refusing)).rejects.toThrow("they do not freeze");
+    await living.guest.run("true");
     await place.kernel.storage.unmount(small);
 
     // The room goes after the pause was answered.

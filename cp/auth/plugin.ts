@@ -111,11 +111,12 @@ function hooks(check: Guard, bytesMax?: number) {
   };
 }
 
-/** Who pays for what is held of the request: the team, or the host. */
-function payerOf(caller: unknown): string {
+/** Who pays for what is held of the request: the team, the user who is in none, or the host. */
+function payerOf(caller: unknown): string | undefined {
   if (typeof caller === "string") return caller;
-  const isOfTeam = typeof caller === "object" && caller !== null && "teamId" in caller;
-  return isOfTeam ? String(caller.teamId) : "strangers";
+  if (typeof caller !== "object" || caller === null) return undefined;
+  if ("teamId" in caller && caller.teamId !== null) return String(caller.teamId);
+  return "userId" in caller ? String(caller.userId) : undefined;
 }
 
 function credentialsOf(headers: Headers): Credentials {

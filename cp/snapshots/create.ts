@@ -49,10 +49,9 @@ export interface SnapshotRequest {
 }
 
 /**
- * Begins to make a template of the capsule. Throws, or ends with, `name_reserved`,
- * `template_name_taken`, and what the host
- * refused it with; nothing is left of it then, or what is left is removed as soon as its host
- * answers. A template that was to be replaced is still there.
+ * Begins to make a template of the capsule. Throws, or ends with, `name_reserved`, `template_name_taken`,
+ * and what the host refused it with; nothing is left of it then, or what is left is removed as soon as its
+ * host answers. A template that was to be replaced is still there.
  */
 export async function createSnapshot(
   deps: SnapshotDeps,
