@@ -143,13 +143,14 @@ test("a file before its path is refused when its capsule has too much already", 
   expect(written.status).toBe(204);
 });
 
-// Agent and clients are in this process as well; they hold what is on its way only.
+// Agent and clients are in this process as well; they hold what is on its way only. With garbage it grows by
+// 0.8 to 1.3 GiB, and by three without a budget.
 test("the process stays small while many clients pull and none reads", async () => {
   const ids = await Promise.all(Array.from({ length: 3 }, () => platform.create()));
   const before = process.memoryUsage.rss();
   const clients: SlowClient[] = [];
 
-  for (let i = 0; i < 90; i += 3) {
+  for (let i = 0; i < 150; i += 3) {
     clients.push(...(await Promise.all(ids.map((id) => printing(id, 16 * MIB)))));
   }
   const grownMib = Math.round((process.memoryUsage.rss() - before) / MIB);
@@ -159,7 +160,7 @@ test("the process stays small while many clients pull and none reads", async () 
 
   expect(new Set(statuses)).toEqual(new Set([200, 429]));
   expect(held).toBeLessThanOrEqual(HELD_PER_TEAM_BYTES_MAX);
-  expect(grownMib).toBeLessThan(1200);
+  expect(grownMib).toBeLessThan(1800);
 });
 
 /** Takes all that the process may hold, for teams of nobody. */
