@@ -56,7 +56,9 @@ export async function checkRedis(url: string): Promise<void> {
 
 function redisReason(error: unknown): string {
   const reason = reachFailure(error);
-  if (reason !== null) return reason;
+  // What speaks another protocol resets the connection or ends it, as it happens.
+  const isReset = error instanceof Error && "code" in error && error.code === "ECONNRESET";
+  if (reason !== null && !isReset) return reason;
   const message = error instanceof Error ? error.message : String(error);
   if (/^(WRONGPASS|NOAUTH|ERR AUTH)/.test(message)) return "Redis refuses its user or password";
   if (/DB index/.test(message)) return "Redis has no database of that number";

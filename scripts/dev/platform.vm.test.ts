@@ -32,6 +32,8 @@ let dir: DevDir;
 let processes: Processes;
 /** All that the commands printed. */
 let printed = "";
+/** What a shell exports that has sourced the platform's file: each later command is given in one. */
+let sourced: Record<string, string> = {};
 let tag: string;
 /** A capsule that lives through it all, with something in it. */
 let id: string;
@@ -43,6 +45,10 @@ beforeAll(async () => {
   dir = await locateDevDir(home);
   processes = new Processes(dir.path);
   expect(await command("up")).toBe(0);
+  const text = await Bun.file(join(dir.path, "env")).text();
+  sourced = Object.fromEntries(
+    [...text.matchAll(/^export (\w+)='(.*)'$/gm)].map((all) => all.slice(1)),
+  );
   tag = await agentTag(dir.agentDir);
   const api = await client();
   const { id: earlyId } = await api.create();
@@ -60,7 +66,8 @@ afterAll(async () => {
 /** The exit status of `make dev-<name>`. */
 async function command(name: "up" | "down" | "reset"): Promise<number> {
   const child = Bun.spawn([process.execPath, join(import.meta.dirname, "main.ts"), name], {
-    env: { ...process.env, DEV_DIR: home },
+    // As in a shell that has sourced the file of this platform; the caller's databases are the caller's.
+    env: { ...process.env, DATABASE_URL: "", REDIS_URL: "", ...sourced, DEV_DIR: home },
     stdio: ["ignore", "pipe", "pipe"],
   });
   const [stdout, stderr] = await Promise.all([

@@ -176,7 +176,10 @@ export async function saveJson(path: string, value: unknown): Promise<void> {
   await writeAside(path, JSON.stringify(value));
 }
 
-/** Writes `<dir>/env`, which a shell can source and tests read; it belongs to whom DEV_DIR belongs to. */
+/**
+ * Writes `<dir>/env`, which a shell can source; it belongs to whom DEV_DIR belongs to. It names no database: in
+ * a shell that has sourced it, that would be a choice for every later platform.
+ */
 export async function writeEnvFile(o: Platform): Promise<void> {
   const lines = {
     WRENN_BASE_URL: o.baseUrl,
@@ -188,8 +191,6 @@ export async function writeEnvFile(o: Platform): Promise<void> {
     WRENN_AGENT_URL: `http://127.0.0.1:${o.ports.agent}`,
     WRENN_ADMIN_EMAIL: o.account.email,
     WRENN_ADMIN_PASSWORD: o.account.password,
-    DATABASE_URL: o.databaseUrl,
-    REDIS_URL: o.redisUrl,
   };
   const text = Object.entries(lines).map(([name, value]) => `export ${name}='${value}'\n`);
   const path = join(o.dir.path, "env");
