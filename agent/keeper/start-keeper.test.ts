@@ -1,25 +1,27 @@
 import { expect, test } from "bun:test";
-import { keeperArguments } from "./start-keeper.ts";
+import { type KeeperSpec, keeperArguments } from "./start-keeper.ts";
+
+const SPEC: KeeperSpec = {
+  runDir: "/run/wrenn/cl-a",
+  consoleLog: "/logs/cl-a.console.log",
+  netns: "wrenn-ab12-7",
+  tap: "tap0",
+  uid: 210_007,
+  control: "qmp.sock",
+  cgroupProcsFiles: ["/cg/memory/cgroup.procs", "/cg/cpu/cgroup.procs"],
+  files: [
+    { name: "kernel", path: "/k/vmlinux", access: "ro" },
+    { name: "disk", path: "/d/cl-a.ext4", access: "rw" },
+  ],
+  devices: ["/dev/kvm"],
+  environment: { LD_PRELOAD: "/vm/preload" },
+  pager: { dir: "/run/wrenn/cl-a/pager", command: ["/native/pager", "--uid", "1"] },
+  fileMaxBytes: 4096,
+  command: ["/usr/bin/qemu", "-m", "1"],
+};
 
 test("the keeper is told everything it must not guess", () => {
-  const args = keeperArguments({
-    runDir: "/run/wrenn/cl-a",
-    consoleLog: "/logs/cl-a.console.log",
-    netns: "wrenn-ab12-7",
-    tap: "tap0",
-    uid: 210_007,
-    control: "qmp.sock",
-    cgroupProcsFiles: ["/cg/memory/cgroup.procs", "/cg/cpu/cgroup.procs"],
-    files: [
-      { name: "kernel", path: "/k/vmlinux", access: "ro" },
-      { name: "disk", path: "/d/cl-a.ext4", access: "rw" },
-    ],
-    devices: ["/dev/kvm"],
-    environment: { LD_PRELOAD: "/vm/preload" },
-    pager: { dir: "/run/wrenn/cl-a/pager", command: ["/native/pager", "--uid", "1"] },
-    fileMaxBytes: 4096,
-    command: ["/usr/bin/qemu", "-m", "1"],
-  });
+  const args = keeperArguments(SPEC);
 
   expect(args.join(" ")).toBe(
     [
@@ -33,4 +35,10 @@ test("the keeper is told everything it must not guess", () => {
       "-- /usr/bin/qemu -m 1",
     ].join(" "),
   );
+});
+
+test("a VMM that makes its own sockets is given neither an open TAP nor a socket", () => {
+  const args = keeperArguments({ ...SPEC, tap: null, control: null }).join(" ");
+
+  expect(args).toContain("--netns /run/netns/wrenn-ab12-7 --uid 210007");
 });

@@ -18,8 +18,9 @@ const MESSAGE_MAX = 1000;
 export interface JailFile {
   /** The VMM sees it as /vm/<name>. */
   readonly name: string;
+  /** Of a file, a socket, a block device, or a directory of the VMM's own. */
   readonly path: string;
-  /** rx: a library. */
+  /** rx: a program or library. */
   readonly access: "ro" | "rw" | "rx";
 }
 
@@ -27,10 +28,11 @@ export interface KeeperSpec {
   readonly runDir: string;
   readonly consoleLog: string;
   readonly netns: string;
-  readonly tap: string;
+  /** Given to the VMM open. Null: it opens the device by itself, and lives in that namespace. */
+  readonly tap: string | null;
   readonly uid: number;
-  /** Name of the control socket in the run directory. */
-  readonly control: string;
+  /** Name of the control socket in the run directory; null: the VMM makes its own. */
+  readonly control: string | null;
   readonly cgroupProcsFiles: readonly string[];
   readonly files: readonly JailFile[];
   /** Device nodes of the host that the VMM may open, such as /dev/kvm. */
@@ -41,7 +43,7 @@ export interface KeeperSpec {
   readonly pager: { readonly dir: string; readonly command: readonly string[] } | null;
   /** The largest file that the VMM writes. */
   readonly fileMaxBytes: number;
-  /** Program, by absolute path below /usr, and arguments. */
+  /** Program, by absolute path below /usr or /vm, and arguments. */
   readonly command: readonly string[];
 }
 
@@ -68,8 +70,8 @@ export function keeperArguments(spec: KeeperSpec): string[] {
     ...["--console-log", spec.consoleLog],
     ...["--log-max", String(CONSOLE_LOG_MAX_BYTES)],
     ...["--netns", `/run/netns/${spec.netns}`],
-    ...["--tap", spec.tap],
-    ...["--control", spec.control],
+    ...(spec.tap === null ? [] : ["--tap", spec.tap]),
+    ...(spec.control === null ? [] : ["--control", spec.control]),
     ...["--uid", String(spec.uid)],
     ...["--fsize", String(spec.fileMaxBytes)],
     ...["--nofile", String(NOFILE_MAX)],

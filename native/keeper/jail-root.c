@@ -1,7 +1,7 @@
 /*
  * The file system that a VMM sees: an empty read-only tmpfs with /usr of the host, read-only, the
- * files it was given as /vm/<name>, and the devices it was given. Nothing else has a name in it, so
- * the directories above those files may be closed to the VMM's uid.
+ * files and directories it was given as /vm/<name>, and the devices it was given. Nothing else has
+ * a name in it, so the directories above those files may be closed to the VMM's uid.
  */
 #include "keeper.h"
 
@@ -70,13 +70,17 @@ static int make_node(const char *target, const struct stat *host, uid_t uid) {
   return chown(target, uid, uid) < 0 ? -errno : 0;
 }
 
+/* Under the host's name: /dev/kvm, or /dev/net/tun, whose directory is made, too. */
 static int make_device(const char *path, uid_t uid) {
   struct stat status;
   char target[128];
   if (stat(path, &status) < 0) return -errno;
-  if (!S_ISCHR(status.st_mode)) return -ENODEV;
-  const char *name = strrchr(path, '/') + 1;
-  if (snprintf(target, sizeof(target), "dev/%s", name) >= (int)sizeof(target)) return -ENAMETOOLONG;
+  if (!S_ISCHR(status.st_mode) || strncmp(path, "/dev/", 5) != 0) return -ENODEV;
+  if (snprintf(target, sizeof(target), "%s", path + 1) >= (int)sizeof(target)) return -ENAMETOOLONG;
+  char *name = strrchr(target, '/');
+  *name = '\0';
+  if (mkdir(target, 0755) < 0 && errno != EEXIST) return -errno;
+  *name = '/';
   return make_node(target, &status, uid);
 }
 
@@ -86,8 +90,9 @@ static int show_file(int source, const struct jail_file *file, uid_t uid) {
   (void)snprintf(target, sizeof(target), "vm/%s", file->name);
   if (fstat(source, &status) < 0) return -errno;
   if (S_ISBLK(status.st_mode)) return make_node(target, &status, uid);
-  if (!S_ISREG(status.st_mode) && !S_ISSOCK(status.st_mode)) return -EINVAL;
-  int r = touch(target);
+  bool is_directory = S_ISDIR(status.st_mode);
+  if (!S_ISREG(status.st_mode) && !S_ISSOCK(status.st_mode) && !is_directory) return -EINVAL;
+  int r = is_directory ? mkdir(target, 0755) < 0 ? -errno : 0 : touch(target);
   if (r < 0) return r;
   unsigned long flags = MS_NOSUID | MS_NODEV;
   if (!file->writable) flags |= MS_RDONLY;

@@ -1,7 +1,8 @@
 /*
  * From a child of the keeper, root with everything inherited, to the VMM: in its cgroups, with the
  * TAP of its capsule, in empty network, ipc, uts and pid namespaces, in a file system of its own,
- * with limits, with six descriptors, as its own user, without any way to more privilege.
+ * with limits, with six descriptors, as its own user, without any way to more privilege. A VMM that
+ * cannot be given an open TAP has the capsule's network namespace instead of an empty one.
  */
 #include "keeper.h"
 
@@ -43,16 +44,19 @@ int join_cgroups(const struct keeper_options *options, struct failure *ret_failu
   return r < 0 ? fail(ret_failure, r, "set oom_score_adj") : 0;
 }
 
-/*
- * The TAP, with virtio-net headers. A TAP belongs to the network namespace in which its descriptor
- * was opened, so the process enters the capsule's; it leaves it for an empty one right after.
- */
-static int open_tap(const struct keeper_options *options, struct failure *ret_failure) {
+static int enter_netns(const struct keeper_options *options, struct failure *ret_failure) {
   int netns = open(options->netns, O_RDONLY | O_CLOEXEC);
   if (netns < 0) return fail(ret_failure, -errno, "open netns %.100s", options->netns);
   int r = setns(netns, CLONE_NEWNET) < 0 ? -errno : 0;
   (void)close(netns);
-  if (r < 0) return fail(ret_failure, r, "enter netns %.100s", options->netns);
+  return r < 0 ? fail(ret_failure, r, "enter netns %.100s", options->netns) : 0;
+}
+
+/*
+ * The TAP, with virtio-net headers. A TAP belongs to the network namespace in which its descriptor
+ * was opened, so the process is in the capsule's; it leaves it for an empty one right after.
+ */
+static int open_tap(const struct keeper_options *options, struct failure *ret_failure) {
   struct ifreq request = {.ifr_flags = IFF_TAP | IFF_NO_PI | IFF_VNET_HDR};
   if (strlen(options->tap) >= sizeof(request.ifr_name)) {
     return fail(ret_failure, -ENAMETOOLONG, "open TAP %.60s", options->tap);
@@ -143,6 +147,10 @@ struct host_devices {
 
 static int open_devices(const struct keeper_options *options, struct host_devices *ret_devices,
                         struct failure *ret_failure) {
+  if (options->netns != NULL) {
+    int r = enter_netns(options, ret_failure);
+    if (r < 0) return r;
+  }
   if (options->tap != NULL) {
     ret_devices->tap = open_tap(options, ret_failure);
     if (ret_devices->tap < 0) return ret_devices->tap;
@@ -163,7 +171,9 @@ static int enter_jail(const struct keeper_options *options, struct host_devices 
   int r = join_cgroups(options, ret_failure);
   if (r == 0) r = open_devices(options, ret_devices, ret_failure);
   if (r < 0) return r;
-  if (unshare(CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS) < 0) {
+  bool stays_in_netns = options->netns != NULL && options->tap == NULL;
+  int network = stays_in_netns ? 0 : CLONE_NEWNET;
+  if (unshare(network | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNS) < 0) {
     return fail(ret_failure, -errno, "make namespaces");
   }
   (void)umask(022);

@@ -43,7 +43,7 @@ enum {
 /* The socket in the pager's directory that appears once it can be handed memory. */
 #define PAGER_SOCKET "memory.sock"
 
-/* A host file or socket that the jail shows as /vm/<name>. */
+/* A file, socket or directory of the host that the jail shows as /vm/<name>. */
 struct jail_file {
   const char *name;
   const char *path;
@@ -56,7 +56,7 @@ struct keeper_options {
   const char *console_log;
   uint64_t log_max_bytes; /* of one log file; a second one holds what came before */
   const char *netns;      /* path; NULL: no network device */
-  const char *tap;
+  const char *tap;     /* given open; NULL: the VMM lives in `netns` and opens its device there */
   const char *control; /* name of the listening socket given as VMM_FD_CONTROL, or NULL */
   uid_t uid;           /* also the gid */
   uint64_t fsize_max_bytes;

@@ -119,7 +119,6 @@ static const char *first_missing(const struct keeper_options *o) {
   if (o->nofile_max == 0) return "--nofile";
   if (o->grace_ms == 0) return "--grace-ms";
   if (o->netns == NULL && o->tap != NULL) return "--netns";
-  if (o->tap == NULL && o->netns != NULL) return "--tap";
   if (o->pager_dir == NULL && o->pager_command_count > 0) return "--pager-dir";
   if (o->pager_dir != NULL && o->pager_command_count == 0) return "--pager-arg";
   return NULL;

@@ -115,8 +115,13 @@ static void remove_run_dir(void) {
   assert(rmdir(run_dir) == 0);
 }
 
-/* Runs the keeper with `script` for a shell in the jail; returns its exit status. */
-static int start_program(const char *program, const char *script) {
+enum { EXTRA_MAX = 8 };
+
+/*
+ * Runs the keeper with `script` for a shell in the jail and, at the start of its command line, up
+ * to EXTRA_MAX words of `extra`, which ends with NULL; returns its exit status.
+ */
+static int start_with(const char *const *extra, const char *program, const char *script) {
   char console[128];
   char message[128];
   char file[128];
@@ -132,16 +137,24 @@ static int start_program(const char *program, const char *script) {
   if (pid == 0) {
     int errors = open(message, O_WRONLY | O_CREAT | O_TRUNC, 0600);
     if (errors < 0 || dup2(errors, 2) < 0) _exit(99);
-    execl(keeper_path, keeper_path, "--run-dir", run_dir, "--console-log", console, "--log-max",
-          "65536", "--uid", "219999", "--fsize", "1000000", "--nofile", "64", "--grace-ms", "200",
-          "--control", "control", "--file", file, "--", program, "-c", script, (char *)NULL);
+    const char *const words[] = {
+        "--run-dir", run_dir,   "--console-log", console,    "--log-max", "65536",      "--uid",
+        "219999",    "--fsize", "1000000",       "--nofile", "64",        "--grace-ms", "200",
+        "--control", "control", "--file",        file,       "--",        program,      "-c",
+        script};
+    const char *arguments[1 + EXTRA_MAX + sizeof(words) / sizeof(words[0]) + 1] = {keeper_path};
+    size_t count = 1;
+    for (; *extra != NULL && count <= EXTRA_MAX; extra++) arguments[count++] = *extra;
+    memcpy(&arguments[count], words, sizeof(words));
+    execv(keeper_path, (char *const *)arguments);
     _exit(98);
   }
   int status = 0;
   assert(waitpid(pid, &status, 0) == pid && WIFEXITED(status));
   return WEXITSTATUS(status);
 }
-static int start(const char *script) { return start_program("/usr/bin/sh", script); }
+static const char *const NOTHING[] = {NULL};
+static int start(const char *script) { return start_with(NOTHING, "/usr/bin/sh", script); }
 
 static void await_end(const char *expected) {
   char text[8192];
@@ -273,8 +286,7 @@ static void the_vmm_has_no_privilege_and_no_network(void) {
     (void)snprintf(path, sizeof(path), "/proc/self/ns/%s", namespaces[i]);
     assert(readlink(path, own, sizeof(own) - 1) > 0);
     (void)snprintf(path, sizeof(path), "/proc/%d/ns/%s", (int)vmm_pid(), namespaces[i]);
-    assert(readlink(path, its, sizeof(its) - 1) > 0);
-    assert(strcmp(own, its) != 0);
+    assert(readlink(path, its, sizeof(its) - 1) > 0 && strcmp(own, its) != 0);
   }
   assert(kill(keeper_pid(), SIGTERM) == 0);
   await_end("\"wasAsked\":true");
@@ -292,6 +304,38 @@ static void the_jail_shows_its_files_and_nothing_of_the_host(void) {
   assert(strstr(text, "host") == NULL && strstr(text, "/tmp") == NULL);
   read_record("vmm.log", text, sizeof(text));
   assert(strstr(text, "Read-only file system") != NULL);
+}
+
+/* For a VMM that makes its control socket and writes its state by itself. */
+static void a_directory_of_the_vmm_is_written_by_it_and_nothing_is_run_from_it(void) {
+  char path[128];
+  char shown[160];
+  char text[512];
+  (void)snprintf(path, sizeof(path), "%s/own", run_dir);
+  (void)snprintf(shown, sizeof(shown), "own=rw:%s", path);
+  assert(mkdir(path, 0700) == 0 && chown(path, UID, UID) == 0);
+  const char *const extra[] = {"--file", shown, NULL};
+  assert(start_with(extra, "/usr/bin/sh",
+                    "cd /vm/own; printf '#!/bin/sh\\nexit' > run; chmod +x run; ./run") == 0);
+  await_end("Permission denied");
+  read_record("own/run", text, sizeof(text));
+  assert(strcmp(text, "#!/bin/sh\nexit") == 0);
+  (void)snprintf(shown, sizeof(shown), "%s/run", path);
+  assert(unlink(shown) == 0 && rmdir(path) == 0);
+}
+
+/* For a VMM that opens its TAP by name. The keeper's own stands for the capsule's. */
+static void a_vmm_without_an_open_tap_lives_in_the_namespace_that_was_named(void) {
+  char path[64];
+  char own[64] = "";
+  char its[64] = "";
+  const char *const extra[] = {"--netns", "/proc/self/ns/net", "--device", "/dev/net/tun", NULL};
+  assert(start_with(extra, "/usr/bin/sh", "[ -c /dev/net/tun ] && exec sleep 1000") == 0);
+  assert(readlink("/proc/self/ns/net", own, sizeof(own) - 1) > 0);
+  (void)snprintf(path, sizeof(path), "/proc/%d/ns/net", (int)vmm_pid());
+  assert(readlink(path, its, sizeof(its) - 1) > 0 && strcmp(own, its) == 0);
+  assert(kill(keeper_pid(), SIGTERM) == 0);
+  await_end("\"wasAsked\":true");
 }
 
 static void a_second_keeper_is_refused(void) {
@@ -319,7 +363,7 @@ static void a_start_that_was_called_off_does_not_happen(void) {
 
 static void a_program_that_is_not_there_is_named(void) {
   char text[512];
-  assert(start_program("/usr/bin/no-such-vmm", "") == 1);
+  assert(start_with(NOTHING, "/usr/bin/no-such-vmm", "") == 1);
   read_record("keeper.stderr", text, sizeof(text));
   assert(strcmp(text, "start /usr/bin/no-such-vmm: No such file or directory\n") == 0);
   assert(!exists("vmm.json") && count_processes() == 0);
@@ -347,6 +391,8 @@ int main(int argc, char *argv[]) {
   RUN_IN_DIR(no_descriptor_of_the_starter_reaches_keeper_or_vmm);
   RUN_IN_DIR(the_vmm_has_no_privilege_and_no_network);
   RUN_IN_DIR(the_jail_shows_its_files_and_nothing_of_the_host);
+  RUN_IN_DIR(a_directory_of_the_vmm_is_written_by_it_and_nothing_is_run_from_it);
+  RUN_IN_DIR(a_vmm_without_an_open_tap_lives_in_the_namespace_that_was_named);
   RUN_IN_DIR(a_second_keeper_is_refused);
   RUN_IN_DIR(a_start_that_was_called_off_does_not_happen);
   RUN_IN_DIR(a_program_that_is_not_there_is_named);
