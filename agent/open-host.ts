@@ -3,7 +3,7 @@
 import { dirname, resolve } from "node:path";
 import { Cgroups } from "./cgroups/cgroups.ts";
 import type { Config } from "./config.ts";
-import { openVmm } from "./drivers/open-vmm.ts";
+import { chooseVmm, describeChoice, openVmm } from "./drivers/open-vmm.ts";
 import type { Failpoints } from "./failpoints.ts";
 import { openHostDir } from "./host-dir.ts";
 import { Journal } from "./journal/journal.ts";
@@ -41,7 +41,9 @@ export async function openHost(
   const disks = await openRootDisks({ dir: dir.sandboxesDir, cow: config.cow, kernel, tag });
   const guestKernel = await findGuestKernel(dir.kernelsDir);
   const tscKhz = await kernel.tscKhz();
-  const vmm = await openVmm({ vmm: config.vmm, nativeDir, tscKhz, cacheDir });
+  const choice = await chooseVmm({ vmm: config.vmm, nativeDir, cacheDir });
+  log.info("agent.vmm-chosen", { vmm: describeChoice(choice) });
+  const vmm = openVmm(choice, { nativeDir, tscKhz });
   const places = { dir: dir.snapshotsDir, flatDir: dir.flatDir };
   const snapshots = await Snapshots.open({ ...places, kernel, vmm, failpoints });
   const network = await NetworkPool.open({
@@ -65,7 +67,7 @@ export async function clearHost({ kernel, network, cgroups, dir }: Host): Promis
 }
 
 /** Beside the compiled program, or where `make native` puts it when run from source. */
-function defaultNativeDir(): string {
+export function defaultNativeDir(): string {
   return import.meta.url.startsWith("file:///$bunfs/")
     ? dirname(process.execPath)
     : resolve(import.meta.dirname, "../build/native");

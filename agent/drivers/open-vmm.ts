@@ -13,28 +13,53 @@ const QEMU_PROGRAMS = ["/usr/bin/qemu-system-x86_64", "/usr/local/bin/qemu-syste
 const QEMU_MAJOR_MIN = 7;
 const VERSION_TIMEOUT_MS = 10_000;
 
-export interface OpenVmmOptions {
-  /** "auto" is the best that is there; today that is QEMU. */
+export interface ChooseVmmOptions {
+  /** WRENN_VMM. "auto" is the best that is there; today that is QEMU. */
   readonly vmm: "auto" | "qemu";
   /** Where the keeper and the probe's guest are. */
   readonly nativeDir: string;
-  /** The host's time stamp counter, which an emulated guest is told. */
-  readonly tscKhz: number;
-  /** Made if missing. */
-  readonly cacheDir: string;
+  /** Made if missing; null: what was probed is neither kept nor read. */
+  readonly cacheDir: string | null;
+}
+
+export interface VmmChoice {
+  readonly name: "qemu";
+  readonly program: string;
+  readonly version: string;
+  readonly accel: "kvm" | "tcg";
+  /** Why it is this VMM, for people. */
+  readonly because: string;
+  /** Why it has KVM, or not. */
+  readonly accelBecause: string;
 }
 
 /** Throws VmmError, one sentence that says what is missing. */
-export async function openVmm({ nativeDir, tscKhz, cacheDir }: OpenVmmOptions): Promise<Vmm> {
+export async function chooseVmm(options: ChooseVmmOptions): Promise<VmmChoice> {
+  const { vmm, nativeDir, cacheDir } = options;
   const program = QEMU_PROGRAMS.find((path) => existsSync(path));
   if (program === undefined) throw new VmmError("qemu-system-x86_64 is not installed");
   for (const name of ["keeper", "accel-probe.bin"]) {
     if (!existsSync(join(nativeDir, name))) throw new VmmError(`${name} is not in ${nativeDir}`);
   }
   const version = await readVersion(program);
-  await mkdir(cacheDir, { recursive: true });
+  if (cacheDir !== null) await mkdir(cacheDir, { recursive: true });
   const accel = await probeAccel({ program, version, nativeDir, cacheDir });
-  return new Qemu({ program, version, accel, nativeDir, tscKhz });
+  return {
+    ...{ name: "qemu", program, version },
+    ...{ accel: accel.accel, accelBecause: accel.because },
+    because: vmm === "auto" ? "WRENN_VMM=auto, and no other has a driver" : `WRENN_VMM=${vmm}`,
+  };
+}
+
+/** What was picked and why, in one line: at the agent's start, and for the doctor. */
+export function describeChoice(choice: VmmChoice): string {
+  const { name, version, accel, because, accelBecause } = choice;
+  return `${name} ${version} (${because}) with ${accel} (${accelBecause})`;
+}
+
+/** `tscKhz` is the host's time stamp counter, which an emulated guest is told. */
+export function openVmm(choice: VmmChoice, host: { nativeDir: string; tscKhz: number }): Vmm {
+  return new Qemu({ ...choice, ...host });
 }
 
 async function readVersion(program: string): Promise<string> {

@@ -4,7 +4,7 @@
 import { chown, mkdir, mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Cgroups } from "../../agent/cgroups/cgroups.ts";
-import { openVmm } from "../../agent/drivers/open-vmm.ts";
+import { chooseVmm, openVmm } from "../../agent/drivers/open-vmm.ts";
 import { exec } from "../../agent/guest/exec.ts";
 import { Guest } from "../../agent/guest/guest.ts";
 import { StreamBudget } from "../../agent/guest/stream-budget.ts";
@@ -74,7 +74,8 @@ export async function openGuestFixture(tag: string): Promise<GuestFixture> {
     await network.removeAll();
   });
   const tscKhz = await kernel.tscKhz();
-  const vmm = await openVmm({ vmm: "auto", nativeDir: NATIVE_DIR, tscKhz, cacheDir: dir });
+  const choice = await chooseVmm({ vmm: "auto", nativeDir: NATIVE_DIR, cacheDir: dir });
+  const vmm = openVmm(choice, { nativeDir: NATIVE_DIR, tscKhz });
   const guestKernel = await findGuestKernel(KERNELS_DIR);
   const baseDisk = join(dir, "base.ext4");
   await kernel.storage.copySparse(BASE_IMAGE, baseDisk);

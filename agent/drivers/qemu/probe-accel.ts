@@ -19,34 +19,57 @@ const KVM_TIMEOUT_MS = 300;
 const TCG_TIMEOUT_MS = 5000;
 const KVM_PATIENCE = 4;
 const OUTPUT_BYTES_MAX = 4096;
+const COMPLAINT_LENGTH_MAX = 300;
 
 const CachedProbe = Type.Object({
   bootId: Type.String(),
   version: Type.String(),
   accel: Type.Union([Type.Literal("kvm"), Type.Literal("tcg")]),
+  because: Type.String(),
 });
+
+export interface AccelChoice {
+  readonly accel: Accel;
+  /** What was seen, for people: "KVM ran a guest in 54 ms". */
+  readonly because: string;
+}
 
 export interface ProbeOptions {
   readonly program: string;
   /** Of the program; another one is probed again. */
   readonly version: string;
   readonly nativeDir: string;
-  /** The result is kept here for as long as the host does not boot again. */
-  readonly cacheDir: string;
+  /** The result is kept here for as long as the host does not boot again. Null: it is neither kept nor read. */
+  readonly cacheDir: string | null;
 }
 
 /** Never fails because of a probe: whatever goes wrong with KVM means TCG. */
-export async function probeAccel(options: ProbeOptions): Promise<Accel> {
-  if (!existsSync("/dev/kvm")) return "tcg";
+export async function probeAccel(options: ProbeOptions): Promise<AccelChoice> {
+  if (!existsSync("/dev/kvm")) return { accel: "tcg", because: "there is no /dev/kvm" };
+  const { version, cacheDir } = options;
+  if (cacheDir === null) return chooseBy(await runOnKvm(options));
   const bootId = (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim();
-  const path = join(options.cacheDir, "accel.json");
+  const path = join(cacheDir, "accel.json");
   const cached = await readCache(path);
-  if (cached?.bootId === bootId && cached.version === options.version) return cached.accel;
-  const { outcome } = await runOnKvm(options);
-  const accel = outcome === "works" ? "kvm" : "tcg";
+  if (cached?.bootId === bootId && cached.version === version) {
+    return { accel: cached.accel, because: cached.because };
+  }
+  const run = await runOnKvm(options);
+  const choice = chooseBy(run);
   // A time that ran out may be the moment's fault: the next start looks again.
-  if (outcome !== "timeout") await writeCache(path, { bootId, version: options.version, accel });
-  return accel;
+  if (run.outcome !== "timeout") await writeCache(path, { bootId, version, ...choice });
+  return choice;
+}
+
+/** Exported for its test. */
+export function chooseBy({ outcome, elapsedMs, said }: ProbeRun): AccelChoice {
+  const ms = Math.round(elapsedMs);
+  if (outcome === "works") return { accel: "kvm", because: `KVM ran a guest in ${ms} ms` };
+  if (outcome === "timeout") {
+    return { accel: "tcg", because: `KVM did not run a guest to its end within ${ms} ms` };
+  }
+  const words = said === "" ? "it ended without a word" : said;
+  return { accel: "tcg", because: `KVM did not run a guest: ${words}` };
 }
 
 async function runOnKvm(options: ProbeOptions): Promise<ProbeRun> {
@@ -59,6 +82,8 @@ async function runOnKvm(options: ProbeOptions): Promise<ProbeRun> {
 export interface ProbeRun {
   readonly outcome: "works" | "fails" | "timeout";
   readonly elapsedMs: number;
+  /** QEMU's last line of complaint, or "". */
+  readonly said: string;
 }
 
 /** Runs the probe's guest once, as the driver would run a capsule. */
@@ -69,18 +94,20 @@ export async function runProbe(
 ): Promise<ProbeRun> {
   const startedAt = performance.now();
   const qemu = Bun.spawn([options.program, ...probeArguments(options.nativeDir, accel)], {
-    stdio: ["ignore", "pipe", "ignore"],
+    stdio: ["ignore", "pipe", "pipe"],
     env: {},
     timeout: Math.ceil(timeoutMs),
     killSignal: "SIGKILL",
   });
+  const complaint = new Response(qemu.stderr).text();
   const hasMarker = await readMarker(qemu.stdout);
   // It has said what it can; what is left of it, a guest that halts or hangs, is of no use.
   qemu.kill("SIGKILL");
   await qemu.exited;
   const elapsedMs = performance.now() - startedAt;
-  if (hasMarker) return { outcome: "works", elapsedMs };
-  return { outcome: elapsedMs >= timeoutMs ? "timeout" : "fails", elapsedMs };
+  const said = ((await complaint).trim().split("\n").at(-1) ?? "").slice(0, COMPLAINT_LENGTH_MAX);
+  if (hasMarker) return { outcome: "works", elapsedMs, said };
+  return { outcome: elapsedMs >= timeoutMs ? "timeout" : "fails", elapsedMs, said };
 }
 
 function probeArguments(nativeDir: string, accel: Accel): string[] {

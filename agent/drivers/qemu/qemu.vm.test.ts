@@ -13,7 +13,7 @@ import { waitFor } from "../../../tests/harness/wait-for.ts";
 import { isAlive } from "../../keeper/process-identity.ts";
 import { findGuestKernel } from "../../rootfs/guest-kernel.ts";
 import type { GuestKernel, Vmm, VmmSpec } from "../../vmm/vmm.ts";
-import { openVmm } from "../open-vmm.ts";
+import { chooseVmm, openVmm } from "../open-vmm.ts";
 
 const SHAPE = { vcpus: 1, memoryMib: 512 };
 const BOOT_TIMEOUT_MS = 120_000;
@@ -29,7 +29,8 @@ let count = 0;
 beforeAll(async () => {
   place = await openVmmFixture("tqv0", 219_803);
   const tscKhz = await place.kernel.tscKhz();
-  vmm = await openVmm({ vmm: "auto", nativeDir: NATIVE_DIR, tscKhz, cacheDir: place.dir });
+  const choice = await chooseVmm({ vmm: "auto", nativeDir: NATIVE_DIR, cacheDir: place.dir });
+  vmm = openVmm(choice, { nativeDir: NATIVE_DIR, tscKhz });
   kernel = await findGuestKernel(KERNELS_DIR);
 });
 afterAll(() => place[Symbol.asyncDispose]());
