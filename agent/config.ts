@@ -47,6 +47,9 @@ export interface Config {
   readonly failpoint: string | null;
 }
 
+/** What the doctor needs to know; nothing of it is required. */
+export type MachineConfig = Pick<Config, "dir" | "vmm" | "cow" | "nativeDir" | "uidBase">;
+
 /** The configuration does not hold; the message is one sentence that names the setting. */
 class ConfigError extends Error {
   override readonly name = "ConfigError";
@@ -58,26 +61,33 @@ type Environment = Readonly<Record<string, string | undefined>>;
 export function loadConfig(env: Environment, args: readonly string[]): Config {
   const flags = parseFlags(args);
   return {
-    dir: resolve(env.WRENN_DIR || "/var/lib/wrenn"),
+    ...loadMachineConfig(env),
     listen: listenAddress(env.WRENN_HOST_LISTEN_ADDR || "127.0.0.1:50051"),
     address: hostAndPort("--address", required("--address", flags.get("--address"))),
     cpUrl: url("WRENN_CP_URL", required("WRENN_CP_URL", env.WRENN_CP_URL)),
     registrationToken: flags.get("--register") ?? (env.WRENN_REGISTRATION_TOKEN || null),
-    vmm: oneOf("WRENN_VMM", env.WRENN_VMM || "auto", VMMS),
-    cow: oneOf("WRENN_COW", env.WRENN_COW || "auto", COWS),
-    nativeDir: env.WRENN_NATIVE_DIR ? resolve(env.WRENN_NATIVE_DIR) : null,
     networkPoolSize: integer("WRENN_NETWORK_POOL", env.WRENN_NETWORK_POOL || "4", 0, 256),
     bootTimeoutMs: env.WRENN_BOOT_TIMEOUT_SEC
       ? integer("WRENN_BOOT_TIMEOUT_SEC", env.WRENN_BOOT_TIMEOUT_SEC, 10, 3600) * 1000
       : null,
-    uidBase: env.WRENN_UID_BASE
-      ? integer("WRENN_UID_BASE", env.WRENN_UID_BASE, UID_BASE_MIN, UID_BASE_MAX)
-      : UID_BASE_DEFAULT,
     isWarm: oneOf("WRENN_WARM", env.WRENN_WARM || "on", ["off", "on"] as const) === "on",
     logLevel: oneOf("LOG_LEVEL", env.LOG_LEVEL || "info", LOG_LEVELS),
     metricsToken: metricsToken(env.WRENN_METRICS_TOKEN),
     guestStreamsMax: guestStreamsMax(env.BUN_CONFIG_MAX_HTTP_REQUESTS),
     failpoint: env.WRENN_FAILPOINT || null,
+  };
+}
+
+/** Throws ConfigError, as loadConfig does. */
+export function loadMachineConfig(env: Environment): MachineConfig {
+  return {
+    dir: resolve(env.WRENN_DIR || "/var/lib/wrenn"),
+    vmm: oneOf("WRENN_VMM", env.WRENN_VMM || "auto", VMMS),
+    cow: oneOf("WRENN_COW", env.WRENN_COW || "auto", COWS),
+    nativeDir: env.WRENN_NATIVE_DIR ? resolve(env.WRENN_NATIVE_DIR) : null,
+    uidBase: env.WRENN_UID_BASE
+      ? integer("WRENN_UID_BASE", env.WRENN_UID_BASE, UID_BASE_MIN, UID_BASE_MAX)
+      : UID_BASE_DEFAULT,
   };
 }
 

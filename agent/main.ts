@@ -1,12 +1,14 @@
 // The host agent's program. SIGTERM leaves capsules running, the Terminate call leaves nothing.
 
+import { writeSync } from "node:fs";
 import { raiseFetchLimit } from "../proto/fetch-limit.ts";
-import { loadConfig } from "./config.ts";
+import { loadConfig, loadMachineConfig } from "./config.ts";
+import { examine, report, statusOf } from "./doctor/doctor.ts";
 import { Failpoints } from "./failpoints.ts";
 import { STOP_GRACE_MS } from "./limits.ts";
 import { Log } from "./log.ts";
 import { openCapsules } from "./open-capsules.ts";
-import { clearHost, openHost } from "./open-host.ts";
+import { clearHost, defaultNativeDir, openHost } from "./open-host.ts";
 import { ControlPlane } from "./registration/control-plane.ts";
 import { Heartbeat } from "./registration/heartbeat.ts";
 import { retireCredentials } from "./registration/host-credentials.ts";
@@ -16,12 +18,24 @@ import { Shutdown } from "./shutdown.ts";
 import { AGENT_VERSION } from "./version.ts";
 
 try {
+  if (process.argv[2] === "doctor") await examineHost(process.argv.slice(3));
   raiseFetchLimit(process.env);
   await serve();
 } catch (error) {
   process.stderr.write(`Cannot go on: ${error instanceof Error ? error.message : error}\n`);
   // Whatever was opened before: a program that can't start must not seem to run.
   process.exit(1);
+}
+
+/** Ends the process: 0 if capsules can run here, warnings or not, else 1. */
+async function examineHost(args: readonly string[]): Promise<never> {
+  const wrong = args.find((arg) => arg !== "--json");
+  if (wrong !== undefined) throw new Error(`doctor knows no ${JSON.stringify(wrong)}, only --json`);
+  const config = loadMachineConfig(process.env);
+  const nativeDir = config.nativeDir ?? defaultNativeDir();
+  const findings = await examine({ ...config, nativeDir });
+  writeSync(1, report(findings, args.includes("--json")));
+  process.exit(statusOf(findings) === "failed" ? 1 : 0);
 }
 
 async function serve(): Promise<void> {

@@ -79,14 +79,18 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
     roof: ["main", "open-capsules", "open-host", "host-dir"],
     rooms: [
       room("native", "descriptor-sender", "kernel", "library", "memory-calls", "syscall-error"),
-      room("cgroups", "cgroups"),
+      room("cgroups", "cgroups", "hierarchies"),
       room("vmm", "vmm"),
       room("keeper", "connect-in-directory", "kept-process", "process-identity", "start-keeper"),
       room("memory", "guest-ram", "memory-source", "pager", "pager-verdict", "run-dir"),
       room("drivers/qemu", "probe-accel", "qemu"),
       room("drivers", "open-vmm"),
-      room("rootfs", "guest-kernel", "images", "root-disks", "open-root-disks", "saved-disk"),
-      room("network", "network-pool"),
+      room(
+        "rootfs",
+        ...["guest-kernel", "images", "mapped-tables", "open-root-disks", "probe-reflink"],
+        ...["root-disks", "saved-disk"],
+      ),
+      room("network", "network-pool", "rules"),
       room(
         "guest",
         ...["exec", "files", "guest", "guest-http", "process-streams", "processes"],
@@ -127,6 +131,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
       room("proxy", "guest-router"),
       room("registration", "control-plane", "heartbeat", "host-credentials", "register"),
       room("rpc", "rpc-server"),
+      room("doctor", "doctor"),
     ],
   },
   envd: {

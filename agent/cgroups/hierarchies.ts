@@ -21,13 +21,13 @@ export class CgroupError extends Error {
 
 /**
  * The trees that hold memory, cpu and pids, each tree once. Throws CgroupError naming the controllers
- * that the host does not have.
+ * that the host does not have. `root` is `/` but for tests.
  */
-export async function findHierarchies(): Promise<Hierarchy[]> {
-  const mounts = parseMounts(await readFile("/proc/self/mounts", "utf8"));
+export async function findHierarchies(root = "/"): Promise<Hierarchy[]> {
+  const mounts = parseMounts(await readFile(join(root, "proc/self/mounts"), "utf8"));
   const unified = mounts.find(({ type }) => type === "cgroup2");
   const offered = unified
-    ? await readFile(join(unified.mount, "cgroup.controllers"), "utf8").catch(() => "")
+    ? await readFile(join(root, unified.mount, "cgroup.controllers"), "utf8").catch(() => "")
     : "";
   return chooseHierarchies(mounts, offered.trim().split(" "));
 }

@@ -2,7 +2,7 @@ import { afterAll, describe, expect, test } from "bun:test";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { compareVersions, findGuestKernel } from "./guest-kernel.ts";
+import { compareVersions, findGuestKernel, isWhole } from "./guest-kernel.ts";
 
 const ELF = "\x7fELF and the rest";
 const directories: string[] = [];
@@ -64,4 +64,16 @@ test("versions are compared part by part, a longer one is the later", () => {
   const versions = ["6.10", "6.9.9", "10.0", "6.10.1", "6.2"];
 
   expect(versions.sort(compareVersions)).toEqual(["6.2", "6.9.9", "6.10", "6.10.1", "10.0"]);
+});
+
+test("a file is whole if it is what its hash says, and neither without one", async () => {
+  const sha256 = new Bun.CryptoHasher("sha256").update(ELF).digest("hex");
+  const dir = await kernelsDir({ vmlinux: ELF, "vmlinux.sha256": `${sha256}  vmlinux\n` });
+  const path = join(dir, "vmlinux");
+
+  expect(await isWhole(path)).toBe(true);
+  await writeFile(path, ELF.slice(0, -1));
+  expect(await isWhole(path)).toBe(false);
+  await rm(`${path}.sha256`);
+  expect(await isWhole(path)).toBe(null);
 });

@@ -1,6 +1,6 @@
 // Which guest kernel new capsules boot.
 
-import { open, readdir } from "node:fs/promises";
+import { open, readdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { type GuestKernel, VmmError } from "../vmm/vmm.ts";
 
@@ -22,6 +22,17 @@ export async function findGuestKernel(kernelsDir: string): Promise<GuestKernel> 
   await checkElf(vmlinux);
   const initrd = names.has(`initrd${suffix}`) ? join(kernelsDir, `initrd${suffix}`) : null;
   return { vmlinux, initrd, version };
+}
+
+/**
+ * Whether a file of a kernel is what was installed, by `<file>.sha256` beside it (as sha256sum writes it).
+ * Null: there is none to compare with.
+ */
+export async function isWhole(path: string): Promise<boolean | null> {
+  const wanted = await readFile(`${path}.sha256`, "utf8").catch(() => null);
+  if (wanted === null) return null;
+  const found = new Bun.CryptoHasher("sha256").update(await readFile(path)).digest("hex");
+  return wanted.split(/\s/)[0] === found;
 }
 
 /** Orders "6.9" before "6.10", and "6.1" before "6.1.0". */

@@ -1,6 +1,6 @@
 // Puts the guest kernel and the base image that `make` built where the agent looks for them.
 
-import { mkdir, readdir, readFile, rename, rm, symlink } from "node:fs/promises";
+import { mkdir, readdir, readFile, rename, rm, symlink, writeFile } from "node:fs/promises";
 import { join, relative } from "node:path";
 import { encodeUuid } from "../../proto/ids.ts";
 import { run } from "./run.ts";
@@ -9,9 +9,9 @@ const PLATFORM_TEAM = "00000000-0000-0000-0000-000000000000";
 const MINIMAL_DEBIAN = "00000000-0000-0000-0000-000000000004";
 
 /**
- * Copies `build/kernel/*` to `<agentDir>/kernels` and the base image to `images/blobs/<sha256>.ext4` with
- * the template's link to it. What is there already is not copied again. An image that a new build
- * replaced stays: root disks may be relative to it.
+ * Copies `build/kernel/*` to `<agentDir>/kernels`, each file with its SHA-256 beside it, and the base image to
+ * `images/blobs/<sha256>.ext4` with the template's link to it. What is there already is not copied again. An
+ * image that a new build replaced stays: root disks may be relative to it.
  */
 export async function installGuestFiles(repository: string, agentDir: string): Promise<void> {
   await installKernels(join(repository, "build/kernel"), join(agentDir, "kernels"));
@@ -21,8 +21,12 @@ export async function installGuestFiles(repository: string, agentDir: string): P
 async function installKernels(from: string, to: string): Promise<void> {
   await mkdir(to, { recursive: true });
   for (const file of await readdir(from)) {
-    if (/^(vmlinux|initrd)(-[0-9.]+)?$/.test(file))
-      await copyAside(join(from, file), join(to, file));
+    if (!/^(vmlinux|initrd)(-[0-9.]+)?$/.test(file)) continue;
+    await copyAside(join(from, file), join(to, file));
+    // Of what was built: `wrenn-agent doctor` compares what lies there with it.
+    const bytes = await readFile(join(from, file));
+    const sha256 = new Bun.CryptoHasher("sha256").update(bytes).digest("hex");
+    await writeFile(join(to, `${file}.sha256`), `${sha256}  ${file}\n`);
   }
 }
 
