@@ -8,6 +8,7 @@ import { type CapsuleMetricRouteDeps, capsuleMetricRoutes } from "./capsule-metr
 import { type CapsuleRouteDeps, capsuleRoutes } from "./capsules/routes.ts";
 import { docsRoutes } from "./docs/routes.ts";
 import { createErrorHandler } from "./error-response.ts";
+import { type EventStreamRouteDeps, eventStreamRoutes } from "./event-streams/routes.ts";
 import { execRoutes } from "./exec/routes.ts";
 import { fileRoutes } from "./files/routes.ts";
 import { fileStreamRoutes } from "./files/stream-routes.ts";
@@ -44,6 +45,7 @@ export interface Services
     AuthRoutesDeps,
     CapsuleMetricRouteDeps,
     CapsuleRouteDeps,
+    EventStreamRouteDeps,
     HostRoutesDeps,
     MetricsRoutesDeps,
     SnapshotRouteDeps,
@@ -96,6 +98,7 @@ function apiRoutes(services: Services) {
     .use(capsuleMetricRoutes(services))
     .use(snapshotRoutes(services))
     .use(volumeRoutes(services))
+    .use(eventStreamRoutes(services))
     .use(streamRoutes(services))
     .use(fileStreamRoutes(services));
 }

@@ -17,8 +17,10 @@ import { type Config, loadConfig, loadDatabaseUrl } from "./config.ts";
 import { openDatabase } from "./db/client.ts";
 import { isLostWrite } from "./db/lost-write.ts";
 import { migrate, pendingMigrations } from "./db/migrate.ts";
+import { EventStreams } from "./event-streams/service.ts";
 import { Hosts } from "./hosts/service.ts";
 import { createLog, type Log } from "./log.ts";
+import { deliverEventsLoop } from "./loops/deliver-events.ts";
 import { LoopDriver } from "./loops/driver.ts";
 import { expireEventsLoop } from "./loops/expire-events.ts";
 import { expireIdempotencyKeysLoop } from "./loops/expire-idempotency-keys.ts";
@@ -133,12 +135,14 @@ async function serve(): Promise<void> {
   const capsules = resources.use(new Capsules(capsuleDeps));
   const capsuleMetrics = new CapsuleMetricsService({ db, capsules });
   const snapshots = resources.use(new Snapshots({ ...capsuleDeps, capsules }));
+  const eventStreams = new EventStreams({ db, monotonicMs: () => performance.now() });
   loops.start(settleOperationsLoop(capsuleDeps));
   loops.start(settleTemplatesLoop(capsuleDeps));
   loops.start(monitorHostsLoop(capsuleDeps, config.unknownCapsules));
   loops.start(saveMetricsLoop(capsuleDeps));
   loops.start(expireIdempotencyKeysLoop(db));
   loops.start(expireEventsLoop(db));
+  loops.start(deliverEventsLoop(eventStreams));
 
   const streams = new Streams({ authenticator, capsules, log });
   const services = {
@@ -150,6 +154,7 @@ async function serve(): Promise<void> {
     hosts,
     capsules,
     capsuleMetrics,
+    eventStreams,
     snapshots,
     streams,
   };
@@ -166,7 +171,10 @@ async function serve(): Promise<void> {
     proxies,
   });
   const sweep = () => pools.sweep();
-  const stopping = () => streams.closeAll();
+  const stopping = () => {
+    streams.closeAll();
+    eventStreams.closeAll();
+  };
   await serveUntilSignal(app, {
     ...config.listen,
     ...{ tls: config.tls, proxies, proxy, sweep, stopping, log },

@@ -65,6 +65,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
       noun("files"),
       noun("capsule-metrics", "save-metrics"),
       noun("snapshots", "settle"),
+      noun("event-streams"),
       room("volumes"),
       room("monitor", "reconcile", "silence", "unknown"),
       room("metrics", "control-plane-metrics"),

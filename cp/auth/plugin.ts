@@ -119,7 +119,8 @@ function payerOf(caller: unknown): string | undefined {
   return "userId" in caller ? String(caller.userId) : undefined;
 }
 
-function credentialsOf(headers: Headers): Credentials {
+/** What the headers show of who is calling. */
+export function credentialsOf(headers: Headers): Credentials {
   return {
     apiKey: headers.get("x-api-key"),
     authorization: headers.get("authorization"),

@@ -14,6 +14,7 @@ import { CapsuleMetricsService } from "../../cp/capsule-metrics/service.ts";
 import { EnvdTokens } from "../../cp/capsules/envd-tokens.ts";
 import { Capsules } from "../../cp/capsules/service.ts";
 import type { Clock } from "../../cp/clock.ts";
+import { EventStreams } from "../../cp/event-streams/service.ts";
 import { Hosts } from "../../cp/hosts/service.ts";
 import { createLog } from "../../cp/log.ts";
 import { createFileMailer } from "../../cp/mail/mailer.ts";
@@ -136,6 +137,7 @@ export class AccountsPlatform implements AsyncDisposable {
       hosts: new Hosts({ db, clock, tokens, oneTimeTokens, teams }),
       capsules,
       capsuleMetrics: new CapsuleMetricsService({ db, capsules }),
+      eventStreams: new EventStreams({ db, monotonicMs: () => performance.now() }),
       snapshots: resources.use(new Snapshots({ ...capsuleDeps, capsules })),
       streams: new Streams({ authenticator, capsules, log }),
     });

@@ -15,6 +15,8 @@ import { systemClock } from "../../cp/clock.ts";
 import { capsules, hosts, teamApiKeys, teams } from "../../cp/db/tables.ts";
 import { randomHex, sha256Hex } from "../../cp/digest.ts";
 import { createErrorHandler } from "../../cp/error-response.ts";
+import { eventStreamRoutes } from "../../cp/event-streams/routes.ts";
+import { EventStreams } from "../../cp/event-streams/service.ts";
 import { execRoutes } from "../../cp/exec/routes.ts";
 import { fileRoutes } from "../../cp/files/routes.ts";
 import { fileStreamRoutes } from "../../cp/files/stream-routes.ts";
@@ -44,6 +46,9 @@ export class TestControlPlane implements AsyncDisposable {
   readonly deps: CapsuleDeps;
   readonly capsules: Capsules;
   readonly snapshots: Snapshots;
+  readonly eventStreams: EventStreams;
+  /** How much later it is to streams of events than it was at the start. */
+  laterMs = 0;
   readonly logged: string[];
   readonly #app;
 
@@ -52,6 +57,10 @@ export class TestControlPlane implements AsyncDisposable {
     this.logged = logged;
     this.capsules = new Capsules(deps);
     this.snapshots = new Snapshots({ ...deps, capsules: this.capsules });
+    this.eventStreams = new EventStreams({
+      db: deps.db,
+      monotonicMs: () => performance.now() + this.laterMs,
+    });
     const tokens = createTokens({ secret: JWT_SECRET, clock: systemClock });
     const authenticator = new Authenticator({
       db: deps.db,
@@ -74,6 +83,7 @@ export class TestControlPlane implements AsyncDisposable {
       .use(fileRoutes({ authenticator, capsules: this.capsules }))
       .use(capsuleMetricRoutes({ authenticator, capsuleMetrics }))
       .use(snapshotRoutes({ ...held, authenticator, snapshots: this.snapshots }))
+      .use(eventStreamRoutes({ authenticator, eventStreams: this.eventStreams }))
       .use(streamRoutes({ authenticator, streams }))
       .use(fileStreamRoutes({ authenticator, capsules: this.capsules }));
     bodySchemas.learn(this.#app.routes);

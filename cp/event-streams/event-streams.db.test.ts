@@ -1,0 +1,203 @@
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { eq } from "drizzle-orm";
+import { type Id, newId } from "../../proto/ids.ts";
+import {
+  addTeam,
+  TestPlatform,
+  type TestTeam,
+} from "../../tests/harness/simulated-agent-platform.ts";
+import { waitFor } from "../../tests/harness/wait-for.ts";
+import { teamApiKeys } from "../db/tables.ts";
+import { type NewEvent, recordEvents, SYSTEM_ACTOR } from "../events/outbox.ts";
+import { EVENTS_QUEUED_MAX, KEEPALIVE_MS, STREAMS_PER_TEAM_MAX } from "./limits.ts";
+import { EVENT_FRAMES } from "./schema.ts";
+
+const ANYBODY = { authenticate: async () => {}, frames: EVENT_FRAMES };
+
+let platform: TestPlatform;
+let server: Bun.Server<unknown>;
+beforeAll(async () => {
+  platform = await TestPlatform.start();
+  server = platform.controlPlane.listen();
+});
+afterAll(async () => {
+  await server.stop(true);
+  await platform[Symbol.asyncDispose]();
+});
+
+const deliver = () => platform.controlPlane.eventStreams.deliver();
+
+/** A client that has heard `connected`. */
+class Listener implements AsyncDisposable {
+  readonly #ending = new AbortController();
+  headers = new Headers();
+  text = "";
+  hasEnded = false;
+
+  static async open({ apiKey }: TestTeam): Promise<Listener> {
+    const listener = new Listener();
+    const response = await fetch(new URL("/v1/events/stream", server.url), {
+      headers: { "x-api-key": apiKey },
+      signal: listener.#ending.signal,
+    });
+    expect(response.status).toBe(200);
+    listener.headers = response.headers;
+    void listener.#read(response).catch(() => {});
+    await listener.until("the greeting", (text) => text.includes("event: connected\n"));
+    return listener;
+  }
+
+  async until(what: string, holds: (text: string) => boolean): Promise<void> {
+    await waitFor(what, () => this.text, { holds });
+  }
+
+  /** What it was told, but for the greeting. */
+  get told(): Record<string, unknown>[] {
+    const frames = this.text.split("\n\n").filter((frame) => frame.startsWith("event: "));
+    return frames.slice(1).map((frame) => {
+      const [kind = "", data = ""] = frame.split("\n");
+      const told = JSON.parse(data.replace("data: ", ""));
+      expect(kind).toBe(`event: ${told.event}`);
+      return told;
+    });
+  }
+
+  async #read(response: Response): Promise<void> {
+    const decoder = new TextDecoder();
+    for await (const chunk of response.body ?? []) this.text += decoder.decode(chunk);
+    this.hasEnded = true;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#ending.abort();
+  }
+}
+
+function snapshotEvent(teamId: Id<"team">, id: string): NewEvent {
+  const subject = { type: "snapshot", id };
+  const type = "template.snapshot.create";
+  return { teamId, subject, type, outcome: "success", actor: SYSTEM_ACTOR };
+}
+
+test("a team hears of its capsules as it happens, and of nobody else's", async () => {
+  const stranger = await addTeam(platform.database);
+  await platform.create();
+  await using listener = await Listener.open(platform.team);
+  await using other = await Listener.open(stranger);
+
+  const id = await platform.create();
+  await deliver();
+  await listener.until("the end of the create", (text) => text.includes("event: capsule.create\n"));
+  await recordEvents(platform.database.db, [snapshotEvent(stranger.id, "theirs")]);
+  await deliver();
+  await other.until("their event", (text) => text.includes("theirs"));
+
+  expect(listener.headers.get("content-type")).toBe("text/event-stream");
+  expect(listener.headers.get("x-accel-buffering")).toBe("no");
+  expect(listener.text).toStartWith('event: connected\ndata: {"message":"connected"}\n\n');
+  expect(listener.told.map(({ event, metadata }) => [event, metadata])).toEqual([
+    ["capsule.state.changed", { to: "pending" }],
+    ["capsule.state.changed", { from: "pending", to: "starting" }],
+    ["capsule.create", { from: "starting", to: "running" }],
+  ]);
+  expect(listener.told.at(-1)).toMatchObject({
+    outcome: "success",
+    resource: { type: "sandbox", id },
+    actor: { type: "api_key" },
+    sandbox: { id, status: "running" },
+    timestamp: expect.stringMatching(/Z$/),
+  });
+  expect(other.told.map(({ resource }) => resource)).toEqual([{ type: "snapshot", id: "theirs" }]);
+});
+
+test("an event whose transaction ends after that of a later one is told, and once", async () => {
+  const { db } = platform.database;
+  const team = await addTeam(platform.database);
+  await using listener = await Listener.open(team);
+  const release = Promise.withResolvers<void>();
+  const isWritten = Promise.withResolvers<void>();
+  const slow = db.transaction(async (tx) => {
+    await recordEvents(tx, [snapshotEvent(team.id, "slow")]);
+    isWritten.resolve();
+    await release.promise;
+  });
+  await isWritten.promise;
+  await recordEvents(db, [snapshotEvent(team.id, "quick")]);
+  await deliver();
+  await listener.until("the quick one", (text) => text.includes("quick"));
+
+  release.resolve();
+  await slow;
+  await deliver();
+  await deliver();
+  await recordEvents(db, [snapshotEvent(team.id, "last")]);
+  await deliver();
+  await listener.until("the last one", (text) => text.includes("last"));
+
+  const ids = listener.told.map(({ resource }) => (resource as { id: string }).id);
+  expect(ids).toEqual(["quick", "slow", "last"]);
+});
+
+test("a client that does not read loses events, and holds up nobody", async () => {
+  const { eventStreams } = platform.controlPlane;
+  const teamId = newId("team");
+  const stream = await eventStreams.open({ ...ANYBODY, teamId });
+  const many = Array.from({ length: 2500 }, (_, i) => snapshotEvent(teamId, `${i}`));
+  await recordEvents(platform.database.db, many);
+
+  const counts = await deliver();
+  await stream.cancel();
+
+  // The greeting waits, too.
+  expect(counts).toEqual({ delivered: EVENTS_QUEUED_MAX - 1, lost: 2500 - EVENTS_QUEUED_MAX + 1 });
+  expect(await deliver()).toEqual({ delivered: 0, lost: 0 });
+});
+
+test("a silent stream is kept alive, and ends when its key is gone", async () => {
+  const team = await addTeam(platform.database);
+  await using listener = await Listener.open(team);
+  await deliver();
+  expect(listener.text).not.toContain("keepalive");
+
+  platform.controlPlane.laterMs += KEEPALIVE_MS;
+  await deliver();
+  await listener.until("a sign of life", (text) => text.endsWith(": keepalive\n\n"));
+  await platform.database.db.delete(teamApiKeys).where(eq(teamApiKeys.teamId, team.id));
+  platform.controlPlane.laterMs += KEEPALIVE_MS;
+  await deliver();
+
+  await waitFor("the end of the stream", () => listener.hasEnded, { holds: (ended) => ended });
+});
+
+test("a team has a bounded number of streams, and room again when a client has gone", async () => {
+  const team = await addTeam(platform.database);
+  const { eventStreams } = platform.controlPlane;
+  const request = { ...ANYBODY, teamId: team.id };
+  await using listener = await Listener.open(team);
+  const open = () => eventStreams.open(request);
+  const others = await Promise.all(Array.from({ length: STREAMS_PER_TEAM_MAX - 1 }, open));
+  const tooMany = await fetch(new URL("/v1/events/stream", server.url), {
+    headers: { "x-api-key": team.apiKey },
+  });
+  expect(tooMany.status).toBe(429);
+
+  await listener[Symbol.asyncDispose]();
+
+  const opened = () => open().catch(() => null);
+  const room = await waitFor("room for another", opened, { holds: (stream) => stream !== null });
+  await Promise.all([...others, room].map((stream) => stream?.cancel()));
+});
+
+test("who comes later hears nothing of the past", async () => {
+  const { db } = platform.database;
+  const team = await addTeam(platform.database);
+  await recordEvents(db, [snapshotEvent(team.id, "past")]);
+  await deliver();
+  await using listener = await Listener.open(team);
+
+  await recordEvents(db, [snapshotEvent(team.id, "now")]);
+  await deliver();
+  await listener.until("the event", (text) => text.includes("now"));
+
+  expect(listener.text).not.toContain("past");
+});
