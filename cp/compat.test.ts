@@ -1,5 +1,5 @@
 import { expect, test } from "bun:test";
-import { CAPSULE_STATES } from "./capsule-states.ts";
+import { CAPSULE_STATES, SNAPSHOT_SOURCES } from "./capsule-states.ts";
 import { namedFor, stripCompatBase } from "./compat.ts";
 
 function requestTo(path: string): Request {
@@ -14,14 +14,24 @@ const KNOWN_TO_FIRST_CLIENTS = [
 ];
 
 test("the first clients meet no state that they do not know, and the others every one", () => {
+  const all = CAPSULE_STATES.flatMap((status) =>
+    (status === "snapshotting" ? SNAPSHOT_SOURCES : [null]).map((snapshottedFrom) => ({
+      status,
+      snapshottedFrom,
+    })),
+  );
   const old = requestTo("/compat/0.1/v1/capsules");
-  const shown = CAPSULE_STATES.map((status) => namedFor(old, { status }).status);
+  const shown = all.map((row) => namedFor(old, row).status);
 
   expect(shown.filter((status) => !KNOWN_TO_FIRST_CLIENTS.includes(status))).toEqual([]);
-  const changed = CAPSULE_STATES.filter((status, i) => status !== shown[i]);
-  expect(changed).toEqual(["pausing", "resuming", "stopping"]);
-  const now = requestTo("/v1/capsules");
-  expect(CAPSULE_STATES.map((status) => namedFor(now, { status }).status)).toEqual([
-    ...CAPSULE_STATES,
+  const changed = all.flatMap(({ status }, i) => (status === shown[i] ? [] : [[status, shown[i]]]));
+  expect(changed).toEqual([
+    ["pausing", "running"],
+    ["snapshotting", "running"],
+    ["snapshotting", "paused"],
+    ["resuming", "starting"],
+    ["stopping", "stopped"],
   ]);
+  const now = requestTo("/v1/capsules");
+  expect(all.map((row) => namedFor(now, row).status)).toEqual(all.map(({ status }) => status));
 });

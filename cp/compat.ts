@@ -1,11 +1,11 @@
 // Requests below `/compat/0.1`, where the first clients find the API as they know it: told apart at the edge,
 // for the few routes whose answers they could not read.
 
-import type { CapsuleState } from "./capsule-states.ts";
+import { besidesSnapshots, type CapsuleState, type SnapshotSource } from "./capsule-states.ts";
 
 const BASE = /^(https?:\/\/[^/]+)\/compat\/0\.1(?=\/|\?|$)/;
 
-/** What the first clients are told of states that they fail on: where those end or began. */
+/** What the first clients are told of states that they fail on: where those end or began. `snapshotting` is besides. */
 const OLD_NAMES: Readonly<Partial<Record<CapsuleState, CapsuleState>>> = {
   pausing: "running",
   resuming: "starting",
@@ -27,12 +27,12 @@ export function impliedUser(request: Request): string {
 }
 
 /** The capsule, its state named as whoever sent the request knows it. */
-export function namedFor<Shown extends { status: CapsuleState }>(
-  request: Request,
-  capsule: Shown,
-): Shown {
-  const old = isCompat(request) ? OLD_NAMES[capsule.status] : undefined;
-  return old === undefined ? capsule : { ...capsule, status: old };
+export function namedFor<
+  Row extends { status: CapsuleState; snapshottedFrom: SnapshotSource | null },
+>(request: Request, capsule: Row): Row {
+  if (!isCompat(request)) return capsule;
+  const status = besidesSnapshots(capsule);
+  return { ...capsule, status: OLD_NAMES[status] ?? status };
 }
 
 /** Whether the request came below `/compat/0.1`. */

@@ -59,6 +59,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
         "pause",
         "route-errors",
         "settle",
+        "snapshotting",
       ),
       noun("exec"),
       noun("streams", "limits"),

@@ -4,6 +4,7 @@ import { encodeId, type Id } from "../../proto/ids.ts";
 import type { AgentClient } from "../agents/agent-clients.ts";
 import { agentFailure } from "../agents/agent-errors.ts";
 import { METRICS_TIMEOUT_MS } from "../agents/limits.ts";
+import { besidesSnapshots } from "../capsule-states.ts";
 import type { CapsuleOfTeam } from "../capsules/capsule.ts";
 import type { Capsules } from "../capsules/service.ts";
 import type { Db } from "../db/client.ts";
@@ -48,8 +49,10 @@ export class CapsuleMetricsService {
 
   /** What was copied of a paused capsule's metrics; null of one in another state. */
   async #saved(ids: CapsuleOfTeam, range: MetricRange): Promise<MetricPoint[] | null> {
-    const { status } = await this.#capsules.get(ids);
-    return status === "paused" ? await selectPoints(this.#db, ids.id, range) : null;
+    const capsule = await this.#capsules.get(ids);
+    return besidesSnapshots(capsule) === "paused"
+      ? await selectPoints(this.#db, ids.id, range)
+      : null;
   }
 }
 

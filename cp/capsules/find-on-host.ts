@@ -4,7 +4,7 @@ import type { HeldBytes } from "../../proto/byte-budget.ts";
 import type { Id } from "../../proto/ids.ts";
 import { encodeId } from "../../proto/ids.ts";
 import type { AgentClient, AgentClients } from "../agents/agent-clients.ts";
-import type { CapsuleState } from "../capsule-states.ts";
+import { besidesSnapshots, type CapsuleState } from "../capsule-states.ts";
 import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { CapsuleRow } from "./capsule.ts";
@@ -38,7 +38,7 @@ export async function findOnHost(
   const found = await queries.withHost(ids);
   if (found === undefined) throw capsuleNotFound(ids.id);
   const { capsule, hostAddress, hostStatus } = found;
-  if (!states.includes(capsule.status)) throw wrongState(capsule, states);
+  if (!states.includes(besidesSnapshots(capsule))) throw wrongState(capsule, states);
   if (hostAddress === null || hostAddress === "" || hostStatus === "unreachable") {
     throw new AppError("host_unavailable", "the capsule's host does not answer");
   }
@@ -48,9 +48,11 @@ export async function findOnHost(
 
 /** With the state's own name: a transient one is no state that clients know from elsewhere. */
 export function wrongState(row: CapsuleRow, states: readonly CapsuleState[]): AppError {
-  const message = `the capsule is not ${states.join(" or ")}: it is ${row.status}`;
+  // A snapshot is never what is in the way.
+  const status = besidesSnapshots(row);
+  const message = `the capsule is not ${states.join(" or ")}: it is ${status}`;
   const reason = states.includes("running") ? "sandbox_not_running" : "sandbox_not_paused";
-  return new AppError("invalid_state", message, { reason, details: { status: row.status } });
+  return new AppError("invalid_state", message, { reason, details: { status } });
 }
 
 export function capsuleNotFound(id: Id<"capsule">): AppError {

@@ -68,8 +68,8 @@ export async function createdCapsule(
   const end = await endWithin(done, { waitMs: COMPAT_CREATE_SEC * 1000, applied: null });
   if (end === null) logBreakOff(deps, id, done);
   const row = end?.result ?? (await deps.capsules.get({ id, teamId: call.caller.teamId }));
-  const capsule = toCapsule(row, deps.capsules.trafficToken(row));
-  return { isDone: true, capsule: namedFor(call.request, capsule) };
+  const capsule = toCapsule(namedFor(call.request, row), deps.capsules.trafficToken(row));
+  return { isDone: true, capsule };
 }
 
 /** What the work itself fails with is on record. */
@@ -100,6 +100,6 @@ export async function heldCapsule(
   const end = await heldEnd(deps, call, work);
   if ("accepted" in end) return { isDone: false, capsule: end.accepted };
   const { result } = end;
-  const capsule = toCapsule(result, deps.capsules.trafficToken(result));
-  return { isDone: true, capsule: namedFor(call.request, capsule) };
+  const capsule = toCapsule(namedFor(call.request, result), deps.capsules.trafficToken(result));
+  return { isDone: true, capsule };
 }

@@ -12,11 +12,14 @@ export const MOVES: Readonly<Record<CapsuleState, readonly CapsuleState[]>> = {
   // The host has been asked, and may or may not have begun.
   starting: ["running", "error", "missing", "stopping"],
   // Straight to paused: its host did it by itself.
-  running: ["pausing", "paused", "stopped", "missing", "stopping"],
+  running: ["snapshotting", "pausing", "paused", "stopped", "missing", "stopping"],
   // Back to running: the pause failed before its point of no return.
   pausing: ["paused", "running", "stopped", "missing", "stopping"],
   // Straight to running: a resume that counted as failed reached the host after all.
-  paused: ["resuming", "running", "stopping"],
+  paused: ["snapshotting", "resuming", "running", "stopping"],
+  // Back to what it was when the last of its snapshots is over; whoever pauses or resumes it meanwhile
+  // is not kept from it.
+  snapshotting: ["running", "paused", "pausing", "resuming", "missing", "stopping"],
   // What was paused is never lost on record: a host that falls silent leaves it paused.
   resuming: ["running", "paused", "stopping"],
   // Promised to the caller: from here nothing leads back.

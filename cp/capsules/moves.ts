@@ -2,14 +2,19 @@
 // transaction.
 
 import { sql } from "drizzle-orm";
-import type { Id } from "../../proto/ids.ts";
-import type { CapsuleState } from "../capsule-states.ts";
+import { besidesSnapshots, type CapsuleState } from "../capsule-states.ts";
 import type { Db, Tx } from "../db/client.ts";
 import { recordEvents } from "../events/outbox.ts";
 import type { CapsuleRow } from "./capsule.ts";
 import { type MoveEvent, moveEvent } from "./events.ts";
 import { isLegalMove } from "./lifecycle.ts";
-import { type StateChange, updateState, updateStateOfHost } from "./queries.ts";
+import {
+  lockCapsule,
+  type StateChange,
+  type StateChangeOfHost,
+  updateState,
+  updateStateOfHost,
+} from "./queries.ts";
 
 export interface Move extends StateChange {
   readonly event?: MoveEvent;
@@ -29,6 +34,13 @@ export async function moveCapsuleIn(tx: Tx, move: Move): Promise<CapsuleRow | un
   const moved = await updateState(tx, move);
   if (moved !== undefined) await recordEvents(tx, [moveEvent(moved, move.from, move.event)]);
   return moved;
+}
+
+/** `moveCapsuleIn` of a capsule that is `from`, whatever snapshots are made of it meanwhile. */
+export async function moveBesidesSnapshots(tx: Tx, move: Move): Promise<CapsuleRow | undefined> {
+  const row = await lockCapsule(tx, move.id);
+  if (row === undefined || besidesSnapshots(row) !== move.from) return undefined;
+  return await moveCapsuleIn(tx, { ...move, from: row.status });
 }
 
 /** `moveCapsule` from whichever of the states the capsule is in. */
@@ -64,7 +76,7 @@ export function toldAs(
 /** Moves all capsules of the host that are in `from`; returns how many. */
 export async function moveCapsulesOfHost(
   tx: Tx,
-  move: { hostId: Id<"host">; from: CapsuleState; to: CapsuleState; event: MoveEvent },
+  move: StateChangeOfHost & { readonly event: MoveEvent },
 ): Promise<number> {
   requireLegal(move.from, move.to);
   const moved = await updateStateOfHost(tx, move);

@@ -20,7 +20,8 @@ import {
   type Reported,
   runChange,
 } from "./host-change.ts";
-import { moveCapsule, moveCapsuleIn, moveFromAny, toldAs } from "./moves.ts";
+import { moveBesidesSnapshots, moveCapsule, moveFromAny, toldAs } from "./moves.ts";
+import { hasSnapshotUnderWay } from "./queries.ts";
 
 /**
  * Begins to pause the running capsule. Throws, or ends with, `invalid_state` when it is not running any
@@ -35,7 +36,7 @@ export async function pauseCapsule(
   const { id } = capsule;
   const row = await deps.db.transaction(async (tx) => {
     await claim(tx, [id]);
-    const moved = await moveCapsuleIn(tx, {
+    const moved = await moveBesidesSnapshots(tx, {
       id,
       from: "running",
       to: "pausing",
@@ -80,6 +81,8 @@ async function settlePausing(
     case "error":
       return await recordPaused(deps, row, ending, reported);
     case "running": {
+      // The host pauses it when that has ended.
+      if (await hasSnapshotUnderWay(deps.db, id)) break;
       const event = toldAs({ type: "capsule.pause", outcome: "error" }, ending);
       return await moveCapsule(deps.db, { id, from, to: "running", operationId, event });
     }
@@ -95,10 +98,9 @@ async function settlePausing(
       const set = { reason };
       return await moveCapsule(deps.db, { id, from, to: "stopped", operationId, set, event });
     }
-    default:
-      await lookAgain(deps, row);
-      return undefined;
   }
+  await lookAgain(deps, row);
+  return undefined;
 }
 
 async function recordPaused(

@@ -1,11 +1,11 @@
 // SQL of capsules.
 
-import { and, desc, eq, inArray, lt, lte, or, sql } from "drizzle-orm";
+import { and, desc, eq, inArray, lt, lte, ne, or, sql } from "drizzle-orm";
 import type { PgInsertValue, PgUpdateSetSource } from "drizzle-orm/pg-core";
 import type { Id } from "../../proto/ids.ts";
-import { type CapsuleState, OPERATION_STATES } from "../capsule-states.ts";
-import type { Db, Queryable } from "../db/client.ts";
-import { capsules, hosts } from "../db/tables.ts";
+import { type CapsuleState, OPERATION_STATES, type SnapshotSource } from "../capsule-states.ts";
+import type { Db, Queryable, Tx } from "../db/client.ts";
+import { capsules, hosts, templateOperations } from "../db/tables.ts";
 import { secondsFromNow } from "../db/time.ts";
 import { isAbandoned } from "../operations/operations.ts";
 import type { CapsuleOfTeam, CapsuleRow, Labels } from "./capsule.ts";
@@ -40,6 +40,20 @@ export async function selectCapsule(
 ): Promise<CapsuleRow | undefined> {
   const [row] = await q.select().from(capsules).where(eq(capsules.id, id));
   return row;
+}
+
+/** The same, which stays as it is until the transaction ends. */
+export async function lockCapsule(q: Tx, id: Id<"capsule">): Promise<CapsuleRow | undefined> {
+  const [row] = await q.select().from(capsules).where(eq(capsules.id, id)).for("no key update");
+  return row;
+}
+
+/** Whether any snapshot of the capsule is being made. */
+export async function hasSnapshotUnderWay(q: Queryable, id: Id<"capsule">): Promise<boolean> {
+  const { templateId, capsuleId, kind } = templateOperations;
+  const ofCapsule = and(eq(capsuleId, id), eq(kind, "create"));
+  const rows = await q.select({ templateId }).from(templateOperations).where(ofCapsule).limit(1);
+  return rows.length > 0;
 }
 
 /** The team's capsules that are or may come back and have all the labels, newest first. */
@@ -91,7 +105,13 @@ export async function updateState(
 ): Promise<CapsuleRow | undefined> {
   const [moved] = await q
     .update(capsules)
-    .set({ stateDeadline: null, ...set, status: to, lastUpdated: sql`now()` })
+    .set({
+      stateDeadline: null,
+      snapshottedFrom: null,
+      ...set,
+      status: to,
+      lastUpdated: sql`now()`,
+    })
     .where(
       and(
         eq(capsules.id, id),
@@ -104,15 +124,29 @@ export async function updateState(
   return moved;
 }
 
+export interface StateChangeOfHost {
+  readonly hostId: Id<"host">;
+  readonly from: CapsuleState;
+  /** Of those that are `snapshotting`: only what was that. */
+  readonly snapshottedFrom?: SnapshotSource;
+  readonly to: CapsuleState;
+}
+
 /** Moves every capsule of the host that is in `from`. */
 export async function updateStateOfHost(
   q: Queryable,
-  { hostId, from, to }: { hostId: Id<"host">; from: CapsuleState; to: CapsuleState },
+  { hostId, from, snapshottedFrom, to }: StateChangeOfHost,
 ): Promise<CapsuleRow[]> {
   return await q
     .update(capsules)
-    .set({ status: to, stateDeadline: null, lastUpdated: sql`now()` })
-    .where(and(eq(capsules.hostId, hostId), eq(capsules.status, from)))
+    .set({ status: to, stateDeadline: null, snapshottedFrom: null, lastUpdated: sql`now()` })
+    .where(
+      and(
+        eq(capsules.hostId, hostId),
+        eq(capsules.status, from),
+        snapshottedFrom && eq(capsules.snapshottedFrom, snapshottedFrom),
+      ),
+    )
     .returning();
 }
 
@@ -137,6 +171,9 @@ export async function updateDeadline(
  * Takes over operations that nobody works on: those of dead control planes and those past their
  * deadline. Two callers never get the same one. The rows come back under the new operation id; `q`
  * is a transaction.
+ *
+ * A snapshot has an operation of its own, whose settling ends it: only when that is late is it looked
+ * after here.
  */
 export async function claimAbandoned(
   q: Queryable,
@@ -148,7 +185,10 @@ export async function claimAbandoned(
     .where(
       and(
         inArray(capsules.status, [...OPERATION_STATES]),
-        or(lte(capsules.stateDeadline, sql`now()`), isAbandoned()),
+        or(
+          lte(capsules.stateDeadline, sql`now()`),
+          and(ne(capsules.status, "snapshotting"), isAbandoned()),
+        ),
       ),
     )
     .limit(limit)

@@ -23,7 +23,7 @@ import {
   runChange,
 } from "./host-change.ts";
 import type { ResumeSource } from "./lifecycle.ts";
-import { moveCapsule, moveCapsuleIn, moveFromAny, runningColumns, toldAs } from "./moves.ts";
+import { moveBesidesSnapshots, moveCapsule, moveFromAny, runningColumns, toldAs } from "./moves.ts";
 
 export interface ResumeRequest {
   readonly actor: EventActor;
@@ -107,7 +107,7 @@ async function beginResuming(
       memoryMb: capsule.memoryMb * (1 - PAUSED_MEMORY_SHARE),
       diskSizeMb: capsule.diskSizeMb * (1 - PAUSED_DISK_SHARE),
     };
-    const row = await moveCapsuleIn(tx, {
+    const row = await moveBesidesSnapshots(tx, {
       id: capsule.id,
       from: "paused",
       to: "resuming",

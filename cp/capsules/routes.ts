@@ -71,7 +71,7 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
       "",
       async ({ caller, query, request }) => {
         const listed = await capsules.list(caller.teamId, toLabels(query));
-        return listed.map((capsule) => namedFor(request, toCapsule(capsule)));
+        return listed.map((capsule) => toCapsule(namedFor(request, capsule)));
       },
       {
         team: true,
@@ -85,7 +85,7 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
       async ({ caller, params, request }) => {
         const id = parseId("capsule", params.id, "id");
         const capsule = await capsules.get({ id, teamId: caller.teamId });
-        return namedFor(request, toCapsuleInFull(capsule, capsules.trafficToken(capsule)));
+        return toCapsuleInFull(namedFor(request, capsule), capsules.trafficToken(capsule));
       },
       {
         team: true,

@@ -31,6 +31,7 @@ const ROW: CapsuleRow = {
   durableAt: null,
   defaultUser: "root",
   defaultEnv: {},
+  snapshottedFrom: null,
   metricsSavedFor: null,
 };
 

@@ -131,7 +131,11 @@ export const CapsuleParams = t.Object({
 
 export const Capsule = t.Object({
   id: t.String(),
-  status: t.UnionEnum(CAPSULE_STATES),
+  status: t.UnionEnum(CAPSULE_STATES, {
+    description:
+      "`snapshotting`: a snapshot of it is being made. It is `running` or `paused` besides, goes back to " +
+      "that, and takes every call that it takes then.",
+  }),
   template: t.String(),
   vcpus: Type.Integer(),
   memory_mb: Type.Integer(),

@@ -16,6 +16,7 @@ import { moveCapsule, runningColumns } from "./moves.ts";
 import { pauseChange } from "./pause.ts";
 import { claimAbandoned } from "./queries.ts";
 import { resumeChange } from "./resume.ts";
+import { endSnapshotting } from "./snapshotting.ts";
 
 /** What one pass takes over, and works on at the same time. */
 const BATCH = 32;
@@ -48,6 +49,8 @@ async function settle(deps: CapsuleDeps, row: CapsuleRow): Promise<boolean> {
     case "pausing":
     case "resuming":
       return await settlePauseOrResume(deps, row);
+    case "snapshotting":
+      return await settleSnapshotting(deps, row);
     case "stopping":
       return await finishStopping(deps, row, {
         event: {
@@ -84,6 +87,18 @@ async function settleStarting(deps: CapsuleDeps, row: CapsuleRow): Promise<boole
     deps.log.warn("a start cannot be settled yet", { capsule: sandboxId, error });
     return await waitForIt(deps, row);
   }
+}
+
+/**
+ * The settling of snapshots ends it with the last of them. A capsule without any is what it was: the monitor
+ * holds that against what its host has.
+ */
+async function settleSnapshotting(deps: CapsuleDeps, row: CapsuleRow): Promise<boolean> {
+  const event = { actor: SYSTEM_ACTOR, reason: "transient_timeout" };
+  const isOver = await deps.db.transaction(
+    async (tx) => await endSnapshotting(tx, { id: row.id, ...event }),
+  );
+  return isOver || (await waitForIt(deps, row));
 }
 
 /** A pause or a resume: whatever the host has of the capsule by now is what becomes of it. */

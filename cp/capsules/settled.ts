@@ -2,7 +2,7 @@
 
 import type { Id } from "../../proto/ids.ts";
 import { CREATE_TIMEOUT_MS, DESTROY_TIMEOUT_MS } from "../agents/limits.ts";
-import { OPERATION_STATES } from "../capsule-states.ts";
+import { besidesSnapshots, OPERATION_STATES } from "../capsule-states.ts";
 import type { Db } from "../db/client.ts";
 import { AppError, toErrorCode } from "../errors.ts";
 import type { CapsuleRow } from "./capsule.ts";
@@ -42,7 +42,7 @@ export async function settledChange(
   to: "paused" | "running",
 ): Promise<CapsuleRow | null> {
   const row = await waitUntilSettled(db, id);
-  return row.status === to ? row : null;
+  return besidesSnapshots(row) === to ? row : null;
 }
 
 async function waitUntilSettled(db: Db, id: Id<"capsule">): Promise<CapsuleRow> {
@@ -55,8 +55,9 @@ async function waitUntilSettled(db: Db, id: Id<"capsule">): Promise<CapsuleRow> 
   throw new AppError("service_unavailable", "the first request with the key is still at it");
 }
 
-function isOver({ status, startedAt }: CapsuleRow): boolean {
-  const isLost = status === "missing" && startedAt === null;
+function isOver(row: CapsuleRow): boolean {
+  const status = besidesSnapshots(row);
+  const isLost = status === "missing" && row.startedAt === null;
   // What is promised to be destroyed is over for whoever wanted it otherwise.
   const isUnderWay = OPERATION_STATES.some((state) => state === status && state !== "stopping");
   return !isUnderWay && !isLost;

@@ -17,7 +17,7 @@ import {
   uniqueIndex,
   uuid,
 } from "drizzle-orm/pg-core";
-import { CAPSULE_STATES } from "../capsule-states.ts";
+import { CAPSULE_STATES, SNAPSHOT_SOURCES } from "../capsule-states.ts";
 import { teams } from "./account-tables.ts";
 import { createdAt, idColumn, instant, isOneOf } from "./columns.ts";
 import { hosts } from "./host-tables.ts";
@@ -108,8 +108,10 @@ export const templateOperations = pgTable(
 
 /**
  * `operation_id` names the operation that last moved `status`, so that a late answer of an earlier
- * one is recognised. `state_deadline` is when a transient state counts as lost. `durable_at` is
- * since when a pause is safe against a loss of the host's memory. The defaults are the template's at
+ * one is recognised; snapshots do not. `state_deadline` is when a transient state counts as lost.
+ * `snapshotted_from` is what a capsule is besides that it is `snapshotting`, which it is as long as
+ * `template_operations` tell of a snapshot of it and nothing else moves it. `durable_at` is since when
+ * a pause is safe against a loss of the host's memory. The defaults are the template's at
  * the create: a resume needs them after the template is gone. `metrics_saved_for` is the operation
  * after whose pause the capsule's points were copied here. `disk_used_mb` is what its host said last
  * of its disk, null until it has. `metadata` is what its host says of it,
@@ -144,6 +146,7 @@ export const capsules = pgTable(
     reason: text("reason").notNull().default(""),
     errorCode: text("error_code").notNull().default(""),
     stateDeadline: instant("state_deadline"),
+    snapshottedFrom: text("snapshotted_from", { enum: SNAPSHOT_SOURCES }),
     privatePorts: boolean("private_ports").notNull().default(false),
     durableAt: instant("durable_at"),
     defaultUser: text("default_user").notNull(),
@@ -159,6 +162,11 @@ export const capsules = pgTable(
       .on(t.teamId, t.createdAt.desc(), t.id.desc())
       .where(sql`status not in ('stopped', 'error')`),
     check("capsules_status", isOneOf(t.status, CAPSULE_STATES)),
+    check("capsules_snapshotted_from", isOneOf(t.snapshottedFrom, SNAPSHOT_SOURCES)),
+    check(
+      "capsules_snapshotting",
+      sql`(${t.status} = 'snapshotting') = (${t.snapshottedFrom} is not null)`,
+    ),
     check("capsules_sizes", sql`vcpus > 0 and memory_mb > 0 and disk_size_mb > 0`),
     check("capsules_timeout", sql`${t.timeoutSec} >= 0`),
   ],

@@ -16,6 +16,7 @@ import templateSharing from "../../migrations/0009_template-sharing-and-disk-use
 };
 import defaultUser from "../../migrations/0010_default-user.sql" with { type: "text" };
 import reasonsOfKeys from "../../migrations/0011_reasons-of-keys.sql" with { type: "text" };
+import snapshotting from "../../migrations/0012_snapshotting.sql" with { type: "text" };
 
 export interface Migration {
   /** The file's name without `.sql`. */
@@ -37,4 +38,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { name: "0009_template-sharing-and-disk-use", sql: templateSharing },
   { name: "0010_default-user", sql: defaultUser },
   { name: "0011_reasons-of-keys", sql: reasonsOfKeys },
+  { name: "0012_snapshotting", sql: snapshotting },
 ];

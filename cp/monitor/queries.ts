@@ -71,7 +71,7 @@ export async function updateLastActive(
     .where(
       and(
         sql`${capsules.id} = reported.id`,
-        eq(capsules.status, "running"),
+        inArray(capsules.status, ["running", "snapshotting"]),
         // Agents tell whole seconds.
         lt(
           sql`${capsules.lastActiveAt} + interval '1 second'`,

@@ -8,6 +8,9 @@ import { hostEvents } from "../hosts/events.ts";
 import type { OperationDeps } from "../operations/deps.ts";
 import { selectSilentHosts, updateHostUnreachable } from "./queries.ts";
 
+/** What was paused is not lost with its host. */
+const LOST_WITH_HOST = ["running", "starting", "pending", "pausing", "snapshotting"] as const;
+
 /** Marks hosts that fell silent unreachable, and their capsules missing. Returns how many hosts. */
 export async function markSilentHosts(deps: OperationDeps): Promise<number> {
   let marked = 0;
@@ -21,10 +24,12 @@ export async function markSilentHosts(deps: OperationDeps): Promise<number> {
         actor: SYSTEM_ACTOR,
         reason: "host_unreachable",
       };
-      for (const from of ["running", "starting", "pending", "pausing"] as const) {
+      const resting = { hostId, from: "snapshotting", snapshottedFrom: "paused" } as const;
+      await moveCapsulesOfHost(tx, { ...resting, to: "paused", event });
+      await moveCapsulesOfHost(tx, { hostId, from: "resuming", to: "paused", event });
+      for (const from of LOST_WITH_HOST) {
         await moveCapsulesOfHost(tx, { hostId, from, to: "missing", event });
       }
-      await moveCapsulesOfHost(tx, { hostId, from: "resuming", to: "paused", event });
       await recordEvents(tx, hostEvents("host.down", { id: hostId, teamId: host.teamId }));
       return true;
     });

@@ -4,7 +4,7 @@
 // What is not running is remembered only as long as keeps a flood of requests off the database.
 
 import type { Id } from "../../proto/ids.ts";
-import type { CapsuleState } from "../capsule-states.ts";
+import { besidesSnapshots, type CapsuleState } from "../capsule-states.ts";
 import type { Db } from "../db/client.ts";
 import { prepareProxyQueries } from "./queries.ts";
 
@@ -65,7 +65,7 @@ export class Placements {
       row === undefined
         ? UNKNOWN
         : {
-            status: row.status,
+            status: besidesSnapshots(row),
             hostAddress: row.hostAddress ?? "",
             isPrivate: row.privatePorts,
           };

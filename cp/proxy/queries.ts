@@ -9,6 +9,7 @@ export function prepareProxyQueries(db: Db) {
   const placement = db
     .select({
       status: capsules.status,
+      snapshottedFrom: capsules.snapshottedFrom,
       hostAddress: hosts.address,
       privatePorts: capsules.privatePorts,
     })

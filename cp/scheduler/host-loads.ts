@@ -32,7 +32,8 @@ export async function lockHost(q: Queryable, id: Id<"host">): Promise<HostLoad |
 }
 
 async function hostLoads(q: Queryable, which: ReturnType<typeof and>): Promise<HostLoad[]> {
-  const holds = sql`${inArray(capsules.status, [...HOLDING_STATES])}`;
+  const holds = sql`(${inArray(capsules.status, [...HOLDING_STATES])}
+    and ${capsules.snapshottedFrom} is distinct from 'paused')`;
   const sum = (column: PgColumn, pausedShare: number) =>
     sql<number>`ceil(coalesce(sum(case when ${holds} then ${column}
       else ${column} * ${pausedShare}::float8 end), 0))::float8`;

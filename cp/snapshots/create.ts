@@ -10,6 +10,7 @@ import { agentFailure } from "../agents/agent-errors.ts";
 import { SNAPSHOT_TIMEOUT_MS } from "../agents/limits.ts";
 import type { Begun } from "../begun.ts";
 import type { RunningCapsule } from "../capsules/find-on-host.ts";
+import { beginSnapshotting, endSnapshotting } from "../capsules/snapshotting.ts";
 import type { Tx } from "../db/client.ts";
 import { AppError } from "../errors.ts";
 import { type EventActor, recordEvents } from "../events/outbox.ts";
@@ -74,8 +75,10 @@ export async function createSnapshot(
       isOverwriting: request.isOverwriting,
       actor: request.actor,
     });
-    if (inserted !== undefined) return inserted;
-    throw nameTaken(request.name);
+    if (inserted === undefined) throw nameTaken(request.name);
+    const { actor } = request;
+    await beginSnapshotting(tx, { id: capsule.id, actor, deadlineSec: DEADLINE_SEC });
+    return inserted;
   });
   const done = runCreate(deps, operation, { timeoutMs: SNAPSHOT_TIMEOUT_MS });
   return { ids: [operation.templateId], done };
@@ -123,6 +126,7 @@ export async function failCreate(
     if (updated !== undefined) {
       const event = snapshotEvent("template.snapshot.create", operation, failure.message);
       await recordEvents(tx, [event]);
+      await endSnapshottingOf(tx, operation);
     }
     return updated;
   });
@@ -153,7 +157,9 @@ async function recordCreated(
     const created = await deps.db.transaction(async (tx) => {
       if (!(await deleteOperation(tx, operation))) return undefined;
       const replaced = operation.isOverwriting ? await replaceOld(deps, tx, operation) : [];
-      return { template: await insertCreated(tx, operation, reported), replaced };
+      const template = await insertCreated(tx, operation, reported);
+      await endSnapshottingOf(tx, operation);
+      return { template, replaced };
     });
     if (created !== undefined) {
       for (const removal of created.replaced) deps.inBackground(removeFiles(deps, removal));
@@ -166,6 +172,11 @@ async function recordCreated(
     throw failure;
   }
   return await settledTemplate(deps, operation.templateId, SETTLED_WAIT_MS);
+}
+
+/** Nobody sees the capsule as it was before, and the template or its failure not yet, or the other way round. */
+async function endSnapshottingOf(tx: Tx, { capsuleId: id, actor }: OperationRow): Promise<void> {
+  if (id !== null) await endSnapshotting(tx, { id, actor });
 }
 
 /** The template that was made. Throws `conflict` when it was deleted since. */
