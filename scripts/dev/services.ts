@@ -82,27 +82,44 @@ function postgresUrl({ password, port }: ServiceOptions, database: string): stri
   return `postgres://wrenn:${password}@127.0.0.1:${port}/${database}`;
 }
 
+/**
+ * Made beside and renamed: initdb writes PG_VERSION first. What a start that was killed left of one, initdb
+ * itself among it, ends before.
+ */
 async function makeCluster(
   options: ServiceOptions & { bin: string; data: string; owner: Owner },
 ): Promise<void> {
-  const { dir, password, bin, data, owner } = options;
-  await rm(data, { recursive: true, force: true });
-  await mkdir(data, { recursive: true, mode: 0o700 });
-  await chown(data, owner.uid, owner.gid);
+  const { dir, password, bin, data, owner, processes } = options;
+  const partial = `${data}.new`;
+  await processes.stop("initdb", INITDB_STOP);
+  for (const path of [data, partial]) await rm(path, { recursive: true, force: true });
+  await mkdir(partial, { recursive: true, mode: 0o700 });
+  await chown(partial, owner.uid, owner.gid);
   const passwordFile = join(dir, ".postgres-password");
   try {
     await writeFile(passwordFile, password, { mode: 0o600 });
     await chown(passwordFile, owner.uid, owner.gid);
-    await run([
-      ...setpriv(owner),
-      join(bin, "initdb"),
-      ...["-D", data, "-U", "wrenn", "-A", "scram-sha-256", "--pwfile", passwordFile],
-      ...["-E", "UTF8", "--locale", "C.UTF-8", "--no-sync"],
-    ]);
+    const record = await processes.start({
+      name: "initdb",
+      command: [
+        ...["sh", "-c", '"$@" && mv -T "$0.new" "$0"', data, ...setpriv(owner)],
+        join(bin, "initdb"),
+        ...["-D", partial, "-U", "wrenn", "-A", "scram-sha-256", "--pwfile", passwordFile],
+        ...["-E", "UTF8", "--locale", "C.UTF-8", "--no-sync"],
+      ],
+      env: {},
+      cwd: "/",
+    });
+    await processes.ended(record, INITDB_TIMEOUT_MS);
+    if (!(await exists(data))) throw new Error(await processes.explainExit("initdb"));
   } finally {
+    await processes.stop("initdb", INITDB_STOP);
     await rm(passwordFile, { force: true });
   }
 }
+
+const INITDB_STOP = { signal: "SIGTERM", graceMs: 10_000 } as const;
+const INITDB_TIMEOUT_MS = 120_000;
 
 /**
  * The server of before has ended. Its note of its pid may name another process of the same user by now,
