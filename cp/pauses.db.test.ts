@@ -1,6 +1,7 @@
 // What a client sends to the API, at its worst: nobody else waits for it.
 
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { beforeAll, expect, test } from "bun:test";
+import { forThisFile } from "../tests/harness/for-this-file.ts";
 import { longestPauseMs, PAUSE_MS_MAX } from "../tests/harness/longest-pause.ts";
 import { RawWebSocket } from "../tests/harness/raw-websocket.ts";
 import { TestPlatform } from "../tests/harness/simulated-agent-platform.ts";
@@ -9,17 +10,14 @@ const BODY_BYTES = 2 ** 20;
 /** Of a query: Bun takes heads of 16 KiB. */
 const QUERY_BYTES = 15_000;
 
-let platform: TestPlatform;
+const platform = await forThisFile(TestPlatform.start());
 let base: URL;
 let id: string;
 
 beforeAll(async () => {
-  platform = await TestPlatform.start();
   base = platform.controlPlane.listen().url;
   id = await platform.create();
 });
-
-afterAll(() => platform[Symbol.asyncDispose]());
 
 const key = () => ({ "x-api-key": platform.team.apiKey });
 const fill = (text: string, bytes = BODY_BYTES) =>

@@ -1,10 +1,11 @@
 // Every route of the application refuses what its schema does not say, and says where.
 
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { beforeAll, describe, expect, test } from "bun:test";
 import { KindGuard, type TSchema } from "@sinclair/typebox";
 import { Value } from "@sinclair/typebox/value";
 import { encodeId, newId } from "../proto/ids.ts";
 import { AccountsPlatform } from "../tests/harness/accounts-platform.ts";
+import { forThisFile } from "../tests/harness/for-this-file.ts";
 
 /** One that is right, for each route that takes a body. */
 const BODIES: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
@@ -47,12 +48,11 @@ const KINDS: readonly unknown[] = [null, true, 7, "\u0000", [1], { a: 1 }];
 const NO_OBJECTS = ["true", "7", '"text"', "[]", "[1]", '[{"cmd":"true"}]'];
 const NO_JSON = ["{", "nonsense", "{'cmd':'true'}", "cmd=true", "\u0000", '{"a":01}'];
 
-let platform: AccountsPlatform;
+const platform = await forThisFile(AccountsPlatform.start());
 let headers: Record<string, string>;
 let routes: { name: string; path: string; body: TSchema | undefined }[];
 
 beforeAll(async () => {
-  platform = await AccountsPlatform.start();
   const { token } = await platform.person();
   const hostToken = await platform.tokens.signHost(newId("host"));
   headers = { authorization: `Bearer ${token}`, "x-host-token": hostToken };
@@ -63,10 +63,6 @@ beforeAll(async () => {
       path: withIds(path),
       body: KindGuard.IsSchema(hooks.body) ? hooks.body : undefined,
     }));
-});
-
-afterAll(async () => {
-  await platform[Symbol.asyncDispose]();
 });
 
 function withIds(path: string): string {

@@ -1,14 +1,11 @@
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { mkdir, rm, writeFile } from "node:fs/promises";
 import { AccountsPlatform, PASSWORD } from "../../tests/harness/accounts-platform.ts";
+import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { sha256Hex } from "../digest.ts";
 import { SIGNUP_PER_ADDRESS } from "../rate-limiter.ts";
 
-let platform: AccountsPlatform;
-beforeAll(async () => {
-  platform = await AccountsPlatform.start();
-});
-afterAll(() => platform[Symbol.asyncDispose]());
+const platform = await forThisFile(AccountsPlatform.start());
 
 const post = (path: string, body: unknown, token?: string) =>
   platform.call("POST", `/v1/auth/${path}`, { body, ...(token ? { token } : {}) });

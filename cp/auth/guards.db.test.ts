@@ -1,13 +1,10 @@
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { decodeId } from "../../proto/ids.ts";
 import { AccountsPlatform, type Person } from "../../tests/harness/accounts-platform.ts";
+import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { PUBLIC_ROUTES } from "../app.ts";
 
-let platform: AccountsPlatform;
-beforeAll(async () => {
-  platform = await AccountsPlatform.start();
-});
-afterAll(() => platform[Symbol.asyncDispose]());
+const platform = await forThisFile(AccountsPlatform.start());
 
 const me = async (token: string): Promise<unknown[]> => {
   const { status, body } = await platform.call("GET", "/v1/me", { token });

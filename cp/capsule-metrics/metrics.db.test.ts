@@ -1,5 +1,6 @@
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { beforeAll, expect, test } from "bun:test";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import {
   addTeam,
   TestPlatform,
@@ -16,13 +17,11 @@ interface Point {
 
 const DAY_MS = 24 * 3600 * 1000;
 
-let platform: TestPlatform;
+const platform = await forThisFile(TestPlatform.start());
 let id: string;
 beforeAll(async () => {
-  platform = await TestPlatform.start();
   id = await platform.create();
 });
-afterAll(() => platform[Symbol.asyncDispose]());
 
 const get = (query = "", capsule = id, team?: TestTeam) =>
   platform.call("GET", `/v1/capsules/${capsule}/metrics${query}`, team ? { team } : {});

@@ -1,18 +1,15 @@
 // What capsules at rest have used, from their hosts and after those.
 
-import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
+import { beforeEach, expect, test } from "bun:test";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { addTeam, TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
 import { saveMetrics } from "./save-metrics.ts";
 
 const DAY_MS = 24 * 3600 * 1000;
 const RANGES = ["5m", "10m", "1h", "2h", "6h", "12h", "24h"];
 
-let platform: TestPlatform;
-beforeAll(async () => {
-  platform = await TestPlatform.start();
-});
-afterAll(() => platform[Symbol.asyncDispose]());
+const platform = await forThisFile(TestPlatform.start());
 
 let id: string;
 /** A capsule that its host has run for a day, paused. */

@@ -1,7 +1,8 @@
-import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
+import { afterEach, expect, test } from "bun:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { eq } from "drizzle-orm";
 import { decodeId, newId } from "../../proto/ids.ts";
+import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { TEMPLATE_ROW } from "../../tests/harness/rows.ts";
 import { addHost, addTeam, TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
 import { waitFor } from "../../tests/harness/wait-for.ts";
@@ -9,15 +10,7 @@ import { capsules, events, hosts, templateHosts, templates } from "../db/tables.
 import { PLATFORM_TEAM } from "../templates/template.ts";
 import { Capsules } from "./service.ts";
 
-let platform: TestPlatform;
-
-beforeAll(async () => {
-  platform = await TestPlatform.start();
-});
-
-afterAll(async () => {
-  await platform[Symbol.asyncDispose]();
-});
+const platform = await forThisFile(TestPlatform.start());
 
 afterEach(async () => {
   const { body } = await platform.call("GET", "/v1/capsules");

@@ -1,7 +1,8 @@
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { eq } from "drizzle-orm";
 import { decodeId, newId } from "../../proto/ids.ts";
+import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import {
   TestControlPlane,
   TestPlatform,
@@ -11,15 +12,7 @@ import { waitFor } from "../../tests/harness/wait-for.ts";
 import { capsules, events, hosts } from "../db/tables.ts";
 import { settleOperations } from "./settle.ts";
 
-let platform: TestPlatform;
-
-beforeAll(async () => {
-  platform = await TestPlatform.start();
-});
-
-afterAll(async () => {
-  await platform[Symbol.asyncDispose]();
-});
+const platform = await forThisFile(TestPlatform.start());
 
 async function rowOf(externalId: string, { database } = platform) {
   const id = decodeId("capsule", externalId) ?? newId("capsule");

@@ -1,20 +1,13 @@
-import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
+import { afterEach, expect, test } from "bun:test";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
 import { waitFor } from "../../tests/harness/wait-for.ts";
 import { capsules, hosts } from "../db/tables.ts";
 import { settleOperations } from "./settle.ts";
 
-let platform: TestPlatform;
+const platform = await forThisFile(TestPlatform.start());
 let source: string;
-
-beforeAll(async () => {
-  platform = await TestPlatform.start();
-});
-
-afterAll(async () => {
-  await platform[Symbol.asyncDispose]();
-});
 
 afterEach(async () => {
   await platform.database.db.delete(capsules);

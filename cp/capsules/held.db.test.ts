@@ -1,19 +1,12 @@
 // Answers that are held until the work is done, but at most as long as the client waits.
 
-import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
+import { afterEach, expect, test } from "bun:test";
+import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { TestPlatform, toAnswer } from "../../tests/harness/simulated-agent-platform.ts";
 import { waitFor } from "../../tests/harness/wait-for.ts";
 import { capsules } from "../db/tables.ts";
 
-let platform: TestPlatform;
-
-beforeAll(async () => {
-  platform = await TestPlatform.start();
-});
-
-afterAll(async () => {
-  await platform[Symbol.asyncDispose]();
-});
+const platform = await forThisFile(TestPlatform.start());
 
 afterEach(async () => {
   await platform.database.db.delete(capsules);

@@ -1,22 +1,15 @@
 // A move is one compare-and-set: what belongs to another operation by now, or has moved since, stays as it is.
 
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { eq } from "drizzle-orm";
 import { decodeId, type Id, newId } from "../../proto/ids.ts";
+import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
 import { capsules, events } from "../db/tables.ts";
 import { databaseNow } from "../db/time.ts";
 import { type Move, moveCapsule } from "./moves.ts";
 
-let platform: TestPlatform;
-
-beforeAll(async () => {
-  platform = await TestPlatform.start();
-});
-
-afterAll(async () => {
-  await platform[Symbol.asyncDispose]();
-});
+const platform = await forThisFile(TestPlatform.start());
 
 async function running(): Promise<Id<"capsule">> {
   return decodeId("capsule", await platform.create()) ?? newId("capsule");

@@ -1,18 +1,11 @@
 // What a resume comes from: whatever is newest, or what was asked for, in the new spelling and the old one.
 
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { Code, ConnectError } from "@connectrpc/connect";
+import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
 
-let platform: TestPlatform;
-
-beforeAll(async () => {
-  platform = await TestPlatform.start();
-});
-
-afterAll(async () => {
-  await platform[Symbol.asyncDispose]();
-});
+const platform = await forThisFile(TestPlatform.start());
 
 const pause = (id: string) => platform.call("POST", `/v1/capsules/${id}/pause`);
 const resume = (id: string, body?: unknown) =>

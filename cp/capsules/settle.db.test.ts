@@ -1,10 +1,11 @@
 // Control planes that die in the middle, in this process: their operation numbers are given back as
 // PostgreSQL does when a connection closes. crash.db.test.ts kills a real one.
 
-import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
+import { afterEach, expect, test } from "bun:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { eq, sql } from "drizzle-orm";
 import { encodeId, newId } from "../../proto/ids.ts";
+import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { CAPSULE_ROW } from "../../tests/harness/rows.ts";
 import {
   TestControlPlane,
@@ -17,15 +18,7 @@ import { capsules, events } from "../db/tables.ts";
 import { Operations } from "../operations/operations.ts";
 import { settleOperations } from "./settle.ts";
 
-let platform: TestPlatform;
-
-beforeAll(async () => {
-  platform = await TestPlatform.start();
-});
-
-afterAll(async () => {
-  await platform[Symbol.asyncDispose]();
-});
+const platform = await forThisFile(TestPlatform.start());
 
 afterEach(async () => {
   await platform.database.db.delete(capsules);

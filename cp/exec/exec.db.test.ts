@@ -1,21 +1,17 @@
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { beforeAll, expect, test } from "bun:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { eq } from "drizzle-orm";
 import { decodeId, newId } from "../../proto/ids.ts";
+import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
 import { waitFor } from "../../tests/harness/wait-for.ts";
 import { capsules, hosts } from "../db/tables.ts";
 
-let platform: TestPlatform;
+const platform = await forThisFile(TestPlatform.start());
 let id: string;
 
 beforeAll(async () => {
-  platform = await TestPlatform.start();
   id = await platform.create();
-});
-
-afterAll(async () => {
-  await platform[Symbol.asyncDispose]();
 });
 
 function exec(body: Record<string, unknown>, capsule = id) {

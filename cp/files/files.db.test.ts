@@ -1,19 +1,15 @@
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { beforeAll, expect, test } from "bun:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { FILE_WRITE_BYTES_MAX } from "../../proto/hostagent/bounds.ts";
+import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { TestPlatform, toAnswer } from "../../tests/harness/simulated-agent-platform.ts";
 import { waitFor } from "../../tests/harness/wait-for.ts";
 
-let platform: TestPlatform;
+const platform = await forThisFile(TestPlatform.start());
 let id: string;
 
 beforeAll(async () => {
-  platform = await TestPlatform.start();
   id = await platform.create();
-});
-
-afterAll(async () => {
-  await platform[Symbol.asyncDispose]();
 });
 
 function files() {

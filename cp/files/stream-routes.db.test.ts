@@ -1,20 +1,19 @@
 // Files of any size through a real listener.
 
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { beforeAll, expect, test } from "bun:test";
+import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { TestPlatform, toAnswer } from "../../tests/harness/simulated-agent-platform.ts";
 
 const BINARY = new Uint8Array(3_000_000).map((_, index) => (index * 7) % 251);
 const BOUNDARY = "----a-boundary";
 
-let platform: TestPlatform;
+const platform = await forThisFile(TestPlatform.start());
 let base: string;
 let id: string;
 beforeAll(async () => {
-  platform = await TestPlatform.start();
   base = platform.controlPlane.listen().url.origin;
   id = await platform.create();
 });
-afterAll(() => platform[Symbol.asyncDispose]());
 
 const url = (route: string) => `${base}/v1/capsules/${id}/files/stream/${route}`;
 const key = () => ({ "x-api-key": platform.team.apiKey });

@@ -1,5 +1,6 @@
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { beforeAll, describe, expect, test } from "bun:test";
 import { AccountsPlatform, type Person } from "../../tests/harness/accounts-platform.ts";
+import { forThisFile } from "../../tests/harness/for-this-file.ts";
 
 const FACTS = {
   arch: "x86_64",
@@ -9,13 +10,11 @@ const FACTS = {
   address: "10.0.0.7:50051",
 };
 
-let platform: AccountsPlatform;
+const platform = await forThisFile(AccountsPlatform.start());
 let admin: Person;
 beforeAll(async () => {
-  platform = await AccountsPlatform.start();
   admin = await platform.person("Admin");
 });
-afterAll(() => platform[Symbol.asyncDispose]());
 
 const create = (token: string, body: unknown = { type: "regular" }) =>
   platform.call("POST", "/v1/hosts", { token, body });

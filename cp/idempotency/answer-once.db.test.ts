@@ -1,21 +1,14 @@
 // Repeated pauses, resumes, forks and snapshots: one of each, however often it is asked for.
 
-import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
+import { afterEach, expect, test } from "bun:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { eq } from "drizzle-orm";
+import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { type Answer, TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
 import { waitFor } from "../../tests/harness/wait-for.ts";
 import { capsules, idempotencyKeys } from "../db/tables.ts";
 
-let platform: TestPlatform;
-
-beforeAll(async () => {
-  platform = await TestPlatform.start();
-});
-
-afterAll(async () => {
-  await platform[Symbol.asyncDispose]();
-});
+const platform = await forThisFile(TestPlatform.start());
 
 afterEach(async () => {
   await platform.database.db.delete(capsules);

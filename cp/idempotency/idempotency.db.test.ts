@@ -1,6 +1,7 @@
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { eq, sql } from "drizzle-orm";
+import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import {
   type Answer,
   addTeam,
@@ -15,15 +16,7 @@ import { AppError } from "../errors.ts";
 import { expireIdempotencyKeysLoop } from "../loops/expire-idempotency-keys.ts";
 import { freeKey, keepOutcome } from "./service.ts";
 
-let platform: TestPlatform;
-
-beforeAll(async () => {
-  platform = await TestPlatform.start();
-});
-
-afterAll(async () => {
-  await platform[Symbol.asyncDispose]();
-});
+const platform = await forThisFile(TestPlatform.start());
 
 function create(key: string, body: unknown = {}, team?: TestTeam): Promise<Answer> {
   const headers = { "idempotency-key": key };

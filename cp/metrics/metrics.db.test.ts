@@ -1,7 +1,8 @@
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { Elysia } from "elysia";
 import { newId } from "../../proto/ids.ts";
 import { AccountsPlatform, METRICS_TOKEN } from "../../tests/harness/accounts-platform.ts";
+import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { CAPSULE_ROW } from "../../tests/harness/rows.ts";
 import { addHost, addTeam } from "../../tests/harness/simulated-agent-platform.ts";
 import { openDatabase } from "../db/client.ts";
@@ -10,11 +11,7 @@ import { AppError } from "../errors.ts";
 import { ControlPlaneMetrics, type LoopReport } from "./control-plane-metrics.ts";
 import { metricsRoutes } from "./routes.ts";
 
-let platform: AccountsPlatform;
-beforeAll(async () => {
-  platform = await AccountsPlatform.start();
-});
-afterAll(() => platform[Symbol.asyncDispose]());
+const platform = await forThisFile(AccountsPlatform.start());
 
 const operator = { authorization: `Bearer ${METRICS_TOKEN}` };
 const get = (path: string, headers: Record<string, string> = operator) =>

@@ -1,6 +1,7 @@
-import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
+import { afterEach, expect, test } from "bun:test";
 import { eq, sql } from "drizzle-orm";
 import { decodeId, encodeId, type Id, newId } from "../../proto/ids.ts";
+import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { addHost, addTeam, TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
 import { waitFor } from "../../tests/harness/wait-for.ts";
 import type { CapsuleState } from "../capsule-states.ts";
@@ -10,15 +11,7 @@ import { updateDurable } from "./queries.ts";
 import { reconcileHost } from "./reconcile.ts";
 import type { UnknownPolicy } from "./unknown.ts";
 
-let platform: TestPlatform;
-
-beforeAll(async () => {
-  platform = await TestPlatform.start();
-});
-
-afterAll(async () => {
-  await platform[Symbol.asyncDispose]();
-});
+const platform = await forThisFile(TestPlatform.start());
 
 afterEach(async () => {
   await platform.database.db.delete(capsules);

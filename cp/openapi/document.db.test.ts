@@ -1,7 +1,8 @@
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { beforeAll, expect, test } from "bun:test";
 import { Validator } from "@seriousme/openapi-schema-validator";
 import { parse } from "yaml";
 import { AccountsPlatform } from "../../tests/harness/accounts-platform.ts";
+import { forThisFile } from "../../tests/harness/for-this-file.ts";
 
 interface Operation {
   readonly operationId: string;
@@ -10,13 +11,11 @@ interface Operation {
   readonly responses: Record<string, { readonly description: string }>;
 }
 
-let platform: AccountsPlatform;
+const platform = await forThisFile(AccountsPlatform.start());
 let text: string;
 beforeAll(async () => {
-  platform = await AccountsPlatform.start();
   text = await get("/openapi.json").then((response) => response.text());
 });
-afterAll(() => platform[Symbol.asyncDispose]());
 
 const get = (path: string) => platform.app.handle(new Request(`http://localhost${path}`));
 

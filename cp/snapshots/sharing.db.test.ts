@@ -1,5 +1,6 @@
-import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
+import { afterEach, beforeAll, expect, test } from "bun:test";
 import { eq, ne } from "drizzle-orm";
+import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import {
   type Answer,
   addTeam,
@@ -10,19 +11,14 @@ import { waitFor } from "../../tests/harness/wait-for.ts";
 import { capsules, events, teams, templateOperations, templates } from "../db/tables.ts";
 import { PLATFORM_TEAM } from "../templates/template.ts";
 
-let platform: TestPlatform;
+const platform = await forThisFile(TestPlatform.start());
 let other: TestTeam;
 
 beforeAll(async () => {
-  platform = await TestPlatform.start();
   other = await addTeam(platform.database);
   const { db } = platform.database;
   await db.update(teams).set({ slug: "makers-1" }).where(eq(teams.id, platform.team.id));
   await db.update(teams).set({ slug: "users-2" }).where(eq(teams.id, other.id));
-});
-
-afterAll(async () => {
-  await platform[Symbol.asyncDispose]();
 });
 
 afterEach(async () => {

@@ -1,6 +1,7 @@
-import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
+import { afterEach, expect, test } from "bun:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { ne, sql } from "drizzle-orm";
+import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import {
   type Answer,
   addHost,
@@ -15,15 +16,7 @@ import { settleTemplatesLoop } from "../loops/settle-templates.ts";
 import { Operations } from "../operations/operations.ts";
 import { PLATFORM_TEAM } from "../templates/template.ts";
 
-let platform: TestPlatform;
-
-beforeAll(async () => {
-  platform = await TestPlatform.start();
-});
-
-afterAll(async () => {
-  await platform[Symbol.asyncDispose]();
-});
+const platform = await forThisFile(TestPlatform.start());
 
 afterEach(async () => {
   const { db } = platform.database;

@@ -1,7 +1,8 @@
 // Who gets a stream, and what becomes of clients that misbehave.
 
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { beforeAll, describe, expect, test } from "bun:test";
 import { newId } from "../../proto/ids.ts";
+import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { RawWebSocket } from "../../tests/harness/raw-websocket.ts";
 import {
   addTeam,
@@ -17,15 +18,13 @@ import { MESSAGE_BYTES_MAX } from "./limits.ts";
 
 const ROUTES = ["exec/stream", "processes/x/stream", "pty"];
 
-let platform: TestPlatform;
+const platform = await forThisFile(TestPlatform.start());
 let base: URL;
 let id: string;
 beforeAll(async () => {
-  platform = await TestPlatform.start();
   base = platform.controlPlane.listen().url;
   id = await platform.create();
 });
-afterAll(() => platform[Symbol.asyncDispose]());
 
 const open = (route: string, headers: Record<string, string> = {}, capsule = id) =>
   StreamClient.open(base, `/v1/capsules/${capsule}/${route}`, headers);

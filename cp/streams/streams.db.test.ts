@@ -1,20 +1,19 @@
 // WebSockets through a real listener, with an agent whose processes are real.
 
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { beforeAll, describe, expect, test } from "bun:test";
+import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { RawWebSocket } from "../../tests/harness/raw-websocket.ts";
 import { TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
 import { StreamClient, textOf } from "../../tests/harness/stream-client.ts";
 import { waitFor } from "../../tests/harness/wait-for.ts";
 
-let platform: TestPlatform;
+const platform = await forThisFile(TestPlatform.start());
 let base: URL;
 let id: string;
 beforeAll(async () => {
-  platform = await TestPlatform.start();
   base = platform.controlPlane.listen().url;
   id = await platform.create();
 });
-afterAll(() => platform[Symbol.asyncDispose]());
 
 const key = () => ({ "x-api-key": platform.team.apiKey });
 const open = (route: string, headers: Record<string, string> = key()) =>

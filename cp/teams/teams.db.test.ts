@@ -1,12 +1,9 @@
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { AccountsPlatform } from "../../tests/harness/accounts-platform.ts";
+import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { OWNED_TEAMS_MAX } from "./service.ts";
 
-let platform: AccountsPlatform;
-beforeAll(async () => {
-  platform = await AccountsPlatform.start();
-});
-afterAll(() => platform[Symbol.asyncDispose]());
+const platform = await forThisFile(AccountsPlatform.start());
 
 test("a person owns a team named after them, and the teams they create", async () => {
   const { token, teamId, email } = await platform.person("Barbara");

@@ -1,11 +1,8 @@
-import { afterAll, beforeAll, expect, test } from "bun:test";
+import { expect, test } from "bun:test";
 import { AccountsPlatform } from "../../tests/harness/accounts-platform.ts";
+import { forThisFile } from "../../tests/harness/for-this-file.ts";
 
-let platform: AccountsPlatform;
-beforeAll(async () => {
-  platform = await AccountsPlatform.start();
-});
-afterAll(() => platform[Symbol.asyncDispose]());
+const platform = await forThisFile(AccountsPlatform.start());
 
 test.each([
   ["POST", "/v1/volumes", { name: "data", size: "1Gi" }],
