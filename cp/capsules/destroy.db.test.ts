@@ -109,7 +109,10 @@ test("a destroy that the host does not confirm is kept by the loop", async () =>
 
   const answer = await platform.call("DELETE", `/v1/capsules/${id}`);
   const meanwhile = await platform.call("GET", `/v1/capsules/${id}`);
-  const listed = await platform.call("GET", "/v1/capsules");
+  const [listed, listedToFirstClients] = await Promise.all([
+    platform.call("GET", "/v1/capsules"),
+    platform.call("GET", "/compat/0.1/v1/capsules"),
+  ]);
   expect((await rowOf(id))?.status).toBe("stopping");
 
   await waitFor(
@@ -121,7 +124,9 @@ test("a destroy that the host does not confirm is kept by the loop", async () =>
     { holds: (status) => status === "stopped" },
   );
   expect([answer.status, meanwhile.body.status]).toEqual([202, "stopping"]);
-  expect<unknown>(listed.body).toEqual([]);
+  expect<unknown>(listed.body).toMatchObject([{ id, status: "stopping" }]);
+  // They know it as `stopped`, which is not listed.
+  expect<unknown>(listedToFirstClients.body).toEqual([]);
   expect(platform.agent.capsules.size).toBe(0);
   expect(await destroyEvents(id)).toBe(1);
 });

@@ -56,7 +56,7 @@ export async function hasSnapshotUnderWay(q: Queryable, id: Id<"capsule">): Prom
   return rows.length > 0;
 }
 
-/** The team's capsules that are or may come back and have all the labels, newest first. */
+/** The team's capsules that have not ended and have all the labels, newest first. */
 export async function selectListed(
   q: Queryable,
   { teamId, labels }: { teamId: Id<"team">; labels: Labels },
@@ -65,12 +65,11 @@ export async function selectListed(
   return await q
     .select()
     .from(capsules)
-    // Literals, so that PostgreSQL sees that the partial index applies. To clients `stopping` is
-    // `stopped`.
+    // Literals, so that PostgreSQL sees that the partial index applies.
     .where(
       and(
         eq(capsules.teamId, teamId),
-        sql`status not in ('stopped', 'error') and status <> 'stopping'`,
+        sql`status not in ('stopped', 'error')`,
         isAny ? undefined : sql`${capsules.labels} @> ${JSON.stringify(labels)}::jsonb`,
       ),
     )

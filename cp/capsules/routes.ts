@@ -71,7 +71,9 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
       "",
       async ({ caller, query, request }) => {
         const listed = await capsules.list(caller.teamId, toLabels(query));
-        return listed.map((capsule) => toCapsule(namedFor(request, capsule)));
+        const named = listed.map((capsule) => namedFor(request, capsule));
+        // To the first clients what is being destroyed has ended.
+        return named.filter(({ status }) => status !== "stopped").map((row) => toCapsule(row));
       },
       {
         team: true,
