@@ -17,6 +17,7 @@ const SIGNATURES = {
   wrenn_link_list: ["text", "answer"],
   wrenn_address_add: ["text", "text", "u32", "u32"],
   wrenn_route_add: ["text", "text", "u32", "u32", "u32"],
+  wrenn_addressing_list: ["text", "text", "answer"],
   wrenn_tap_create: ["text", "text", "u32"],
   wrenn_sysctl_write: ["text", "text", "text"],
   wrenn_nft_run: ["text", "text", "answer"],

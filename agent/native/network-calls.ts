@@ -115,6 +115,17 @@ export class NetworkCalls {
   }
 
   /**
+   * All IPv4 addresses and routes of a device, or of all that are in the namespace: text that is the same as long as
+   * nobody changes them, and says nothing else. Throws SyscallError ENODEV, ENOENT.
+   */
+  async listAddressing(netns: string | null, name = ""): Promise<string> {
+    const args = [netnsPath(netns), name];
+    const operation = `list addresses and routes of ${describe({ netns, name })}`;
+    const { text } = await this.#call(operation, "wrenn_addressing_list", args);
+    return text;
+  }
+
+  /**
    * Writes /proc/sys/`key` (with slashes) as the namespace sees it; false if there is no such key.
    */
   async writeSysctl(netns: string | null, key: string, value: string): Promise<boolean> {

@@ -21,23 +21,34 @@ export async function buildSlot(kernel: Kernel, tag: string, slot: NetworkSlot):
   await connectToHost(kernel, tag, slot);
 }
 
-/** The slot's firewall, as nft lists it; for checkSlot. Throws if there is none. */
-export async function listSlotRules(kernel: Kernel, slot: NetworkSlot): Promise<string> {
-  return await kernel.network.runNft(slot.netns, `list table ${SLOT_TABLE}`);
+/** What a slot was made as: whatever is not so any more was changed by others. */
+export interface SlotMake {
+  /** Addresses and routes, which go with their devices and when these are brought down. */
+  readonly inside: string;
+  readonly outside: string;
+  readonly rules: string;
 }
 
-/** Throws if a device of the slot is gone, or if its firewall is not what buildSlot made: `rules`. */
+/** For checkSlot. Throws if a part of the slot is missing. */
+export async function readSlot(kernel: Kernel, tag: string, slot: NetworkSlot): Promise<SlotMake> {
+  const { network } = kernel;
+  return {
+    inside: await network.listAddressing(slot.netns),
+    outside: await network.listAddressing(null, describeLinks(tag, slot.index).veth),
+    rules: await network.runNft(slot.netns, `list table ${SLOT_TABLE}`),
+  };
+}
+
+/** Throws if a part of the slot is gone, or is not what it was when it had been made. */
 export async function checkSlot(
   kernel: Kernel,
-  { tag, slot, rules }: { tag: string; slot: NetworkSlot; rules: string },
+  { tag, slot, make }: { tag: string; slot: NetworkSlot; make: SlotMake },
 ): Promise<void> {
-  const { network } = kernel;
-  // Fails with ENODEV or ENOENT; the pair has its end in the namespace, and goes with either.
-  await network.bringUp({ netns: null, name: describeLinks(tag, slot.index).veth });
-  await network.bringUp({ netns: slot.netns, name: TAP });
-  if ((await listSlotRules(kernel, slot)) !== rules) {
-    throw new Error(`The firewall of ${slot.netns} was changed`);
+  const { inside, outside, rules } = await readSlot(kernel, tag, slot);
+  if (inside !== make.inside || outside !== make.outside) {
+    throw new Error(`Addresses or routes of ${slot.netns} were changed`);
   }
+  if (rules !== make.rules) throw new Error(`The firewall of ${slot.netns} was changed`);
 }
 
 /** Removes the slot's objects, as many as there are. */

@@ -9,7 +9,7 @@ import { waitFor } from "../../tests/harness/wait-for.ts";
 import { Log } from "../log.ts";
 import { Kernel } from "../native/kernel.ts";
 import { NetworkPool, type NetworkSlot } from "./network-pool.ts";
-import { netnsPrefix, SLOT_MAX, vethPrefix } from "./slot.ts";
+import { netnsPrefix, SLOT_MAX, UPLINK, vethPrefix } from "./slot.ts";
 
 const NATIVE_DIR = join(import.meta.dirname, "../../build/native");
 const NOTHING = { netns: [], links: [], tables: [], claims: [], agents: [] };
@@ -114,6 +114,14 @@ test("a pool fills itself and refills after each acquisition", async () => {
   expect(pool.stock).toEqual({ ready: 3, wanted: 3, failures: 0 });
 });
 
+async function ip(netns: string | null, words: string): Promise<void> {
+  const place = netns === null ? [] : ["-n", netns];
+  const child = Bun.spawn(["ip", ...place, ...words.split(" ")], {
+    stdio: ["ignore", "inherit", "inherit"],
+  });
+  expect(await child.exited).toBe(0);
+}
+
 /** What others may do to a slot that stands ready. */
 const DAMAGES: Readonly<Record<string, (slot: NetworkSlot, tag: string) => Promise<unknown>>> = {
   "its namespace": ({ netns }) => kernel.network.deleteNetns(netns),
@@ -123,6 +131,14 @@ const DAMAGES: Readonly<Record<string, (slot: NetworkSlot, tag: string) => Promi
   "its firewall": ({ netns }) => kernel.network.runNft(netns, "flush ruleset"),
   "a chain of its firewall": ({ netns }) =>
     kernel.network.runNft(netns, "flush chain inet wrenn from_guest"),
+  "the default route of its namespace": ({ netns }) => ip(netns, "route del default"),
+  "the gateway of its default route": ({ netns }) =>
+    ip(netns, `route replace default dev ${UPLINK}`),
+  "the route to it": ({ hostIp }) => ip(null, `route del ${hostIp}/32`),
+  "the host's address": ({ index }, tag) =>
+    ip(null, `address flush dev ${vethPrefix(tag)}${index}`),
+  "the address of its TAP": ({ netns, tap }) => ip(netns, `address flush dev ${tap}`),
+  "a device that is up": ({ netns, tap }) => ip(netns, `link set ${tap} down`),
   // The claims of an agent are one file: not by writing to it.
   "its claim, which somebody else has now": async ({ index }) => {
     await writeFile(`/run/wrenn/slots/${index}.other`, "/proc");

@@ -13,7 +13,7 @@ import type { Log } from "../log.ts";
 import type { Kernel } from "../native/kernel.ts";
 import { hasCode } from "../native/syscall-error.ts";
 import { checkUidRange, UID_BASE_DEFAULT } from "../uid-range.ts";
-import { buildSlot, checkSlot, listSlotRules, removeSlot } from "./build-slot.ts";
+import { buildSlot, checkSlot, readSlot, removeSlot, type SlotMake } from "./build-slot.ts";
 import { CLAIMS_DIR, SlotClaims } from "./claims.ts";
 import { hostRules, hostTable, removeHostRules } from "./rules.ts";
 import {
@@ -34,8 +34,7 @@ export type { NetworkSlot };
 
 interface ReadySlot {
   readonly slot: NetworkSlot;
-  /** Its firewall, as it was made. */
-  readonly rules: string;
+  readonly make: SlotMake;
 }
 
 export class NetworkPool {
@@ -193,11 +192,11 @@ export class NetworkPool {
 
   async #takeReady(): Promise<ReadySlot | null> {
     for (let ready = this.#ready.shift(); ready !== undefined; ready = this.#ready.shift()) {
-      const { slot, rules } = ready;
+      const { slot, make } = ready;
       try {
         // A claim that was lost is made again, unless somebody else has the number by now.
         await this.#claims.claim(slot.index);
-        await checkSlot(this.#kernel, { tag: this.#tag, slot, rules });
+        await checkSlot(this.#kernel, { tag: this.#tag, slot, make });
         return ready;
       } catch (error) {
         await this.#setAside(slot.index, error);
@@ -238,7 +237,7 @@ export class NetworkPool {
       const slot = this.slot(index);
       try {
         await buildSlot(this.#kernel, this.#tag, slot);
-        return { slot, rules: await listSlotRules(this.#kernel, slot) };
+        return { slot, make: await readSlot(this.#kernel, this.#tag, slot) };
       } catch (error) {
         await this.#setAside(index, error);
         if (!hasCode(error, "EEXIST") || tried >= NUMBERS_TRIED_MAX) throw error;

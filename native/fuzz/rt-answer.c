@@ -45,6 +45,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t size) {
   for (const char *line = names; *line != '\0'; line = strchr(line, '\n') + 1) {
     assert(strncmp(line, "wv-", 3) == 0 || strchr(names, '\n') != NULL);
   }
+  struct rt_text text = {.text = names, .size = NAMES_BYTES};
+  assert(rt_read_dump(copy, size, rt_collect_text, &text, &interrupted) <= 1);
+  assert(text.used < NAMES_BYTES);
   free(copy);
   free(names);
   return 0;

@@ -96,6 +96,51 @@ int32_t wrenn_link_list(const char *prefix, char *ret_names, uint32_t size) {
   return -EINTR;
 }
 
+struct addressing {
+  const char *name; /* "": of all devices */
+  struct rt_text text;
+};
+
+static int32_t list_addresses(struct rt_text *text, uint32_t index) {
+  struct rt_request request;
+  struct ifaddrmsg *message = rt_start(&request, RTM_GETADDR, 0, sizeof *message);
+  message->ifa_family = AF_INET;
+  message->ifa_index = index;
+  return rt_dump(&request, rt_collect_text, text);
+}
+
+static int32_t list_routes(struct rt_text *text, uint32_t index) {
+  struct rt_request request;
+  struct rtmsg *message = rt_start(&request, RTM_GETROUTE, 0, sizeof *message);
+  message->rtm_family = AF_INET;
+  if (index != 0) rt_put_u32(&request, RTA_OIF, index);
+  return rt_dump(&request, rt_collect_text, text);
+}
+
+static int32_t list_addressing(void *opaque) {
+  struct addressing *addressing = opaque;
+  bool is_one = addressing->name[0] != '\0';
+  uint32_t index = is_one ? if_nametoindex(addressing->name) : 0;
+  if (is_one && index == 0) return -errno;
+  for (int tries = 0; tries < DUMP_TRIES; tries++) {
+    addressing->text.used = 0;
+    int32_t result = list_addresses(&addressing->text, index);
+    if (result == 0) result = list_routes(&addressing->text, index);
+    if (result != -EINTR) return result;
+  }
+  return -EINTR;
+}
+
+int32_t wrenn_addressing_list(const char *netns, const char *name, char *ret_text, uint32_t size) {
+  if (name[0] != '\0' && !is_device_name(name)) return -EINVAL;
+  if (size == 0) return -ENOSPC;
+  struct addressing addressing = {.name = name, .text = {.text = ret_text, .size = size}};
+  int32_t result = in_netns(netns, list_addressing, &addressing);
+  if (result < 0) return result;
+  ret_text[addressing.text.used] = '\0';
+  return (int32_t)addressing.text.used;
+}
+
 static int32_t add_address(void *opaque) {
   const struct device *device = opaque;
   uint32_t index = if_nametoindex(device->name);

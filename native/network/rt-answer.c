@@ -69,3 +69,23 @@ int32_t rt_collect_name(const struct nlmsghdr *message, void *names) {
   }
   return 0;
 }
+
+static bool is_of_moment(const struct nlmsghdr *message, size_t at) {
+  size_t flags = offsetof(struct rtmsg, rtm_flags);
+  return message->nlmsg_type == RTM_NEWROUTE && at >= flags && at < flags + sizeof(unsigned);
+}
+
+int32_t rt_collect_text(const struct nlmsghdr *message, void *text) {
+  static const char DIGITS[] = "0123456789abcdef";
+  struct rt_text *list = text;
+  const uint8_t *bytes = NLMSG_DATA(message);
+  size_t size = message->nlmsg_len - NLMSG_HDRLEN;
+  if (2 * size + 2 > list->size - list->used) return -ENOSPC;
+  for (size_t at = 0; at < size; at++) {
+    uint8_t byte = is_of_moment(message, at) ? 0 : bytes[at];
+    list->text[list->used++] = DIGITS[byte >> 4];
+    list->text[list->used++] = DIGITS[byte & 15];
+  }
+  list->text[list->used++] = '\n';
+  return 0;
+}

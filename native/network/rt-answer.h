@@ -36,4 +36,17 @@ struct rt_names {
  */
 int32_t rt_collect_name(const struct nlmsghdr *message, void *names);
 
+/* Messages in hexadecimal, each followed by '\n'; `text` is not yet ended by a NUL. */
+struct rt_text {
+  char *text;
+  uint32_t size; /* of `text`; room for a NUL is kept */
+  uint32_t used;
+};
+
+/*
+ * An rt_visit: appends what a message says, without its header, to struct rt_text. The flags of a route, by which
+ * the kernel tells whether somebody is at the other end, are left out. -ENOSPC: no room.
+ */
+int32_t rt_collect_text(const struct nlmsghdr *message, void *text);
+
 #endif

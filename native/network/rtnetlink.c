@@ -68,6 +68,9 @@ static int32_t open_and_send(struct rt_request *request) {
   int fd = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
   if (fd < 0) return -errno;
   struct timeval limit = {.tv_sec = ANSWER_TIMEOUT_S};
+  int on = 1;
+  /* What a dump asks for is all that it answers; without this the kernel tells everything. */
+  (void)setsockopt(fd, SOL_NETLINK, NETLINK_GET_STRICT_CHK, &on, sizeof on);
   if (setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit) == 0 &&
       send(fd, request, request->header.nlmsg_len, 0) >= 0)
     return fd;

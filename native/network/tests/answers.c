@@ -113,10 +113,27 @@ static void an_acknowledgement_is_zero_or_a_negative_errno(void) {
   assert(rt_read_acknowledgement(answer.bytes, answer.size) == -EBADMSG);
 }
 
+static void a_message_is_told_in_hexadecimal_but_for_the_flags_of_a_route(void) {
+  char text[64];
+  struct rt_text list = {.text = text, .size = sizeof text};
+  struct answer answer = {0};
+  bool interrupted = false;
+  struct rtmsg route = {.rtm_family = 2, .rtm_dst_len = 31, .rtm_flags = RTNH_F_LINKDOWN};
+  append(&answer, RTM_NEWROUTE, &route, sizeof route);
+  append(&answer, RTM_NEWADDR, "\x01\xfe", 2);
+  assert(rt_read_dump(answer.bytes, answer.size, rt_collect_text, &list, &interrupted) == 0);
+  text[list.used] = '\0';
+  assert(strcmp(text, "021f00000000000000000000\n01fe\n") == 0);
+
+  list = (struct rt_text){.text = text, .size = 2 * sizeof route + 1};
+  assert(rt_collect_text((const void *)answer.bytes, &list) == -ENOSPC && list.used == 0);
+}
+
 int main(void) {
   RUN(names_are_collected_from_whole_messages);
   RUN(an_answer_cut_anywhere_is_refused_or_ends_with_a_whole_message);
   RUN(lengths_that_leave_their_message_are_refused);
+  RUN(a_message_is_told_in_hexadecimal_but_for_the_flags_of_a_route);
   RUN(an_acknowledgement_is_zero_or_a_negative_errno);
   return 0;
 }

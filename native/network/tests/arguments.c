@@ -18,6 +18,7 @@ static void device_names_over_15_characters_are_refused(void) {
   assert(wrenn_tap_create(NULL, SIXTEEN, 1) == -EINVAL);
   assert(wrenn_address_add(NULL, "lo", 0x0a000001, 33) == -EINVAL);
   assert(wrenn_route_add(NULL, "lo", 0, 33, 0x0a000001) == -EINVAL);
+  assert(wrenn_addressing_list(NULL, SIXTEEN, NULL, 0) == -EINVAL);
 }
 
 static void a_setting_outside_proc_sys_is_refused(void) {
@@ -34,6 +35,8 @@ static void a_namespace_that_does_not_exist_is_named_by_enoent(void) {
 
 static void an_answer_that_does_not_fit_is_refused(void) {
   char names[4] = "??";
+  assert(wrenn_addressing_list(NULL, "lo", names, 0) == -ENOSPC);
+  assert(wrenn_addressing_list(NULL, "lo", names, 4) == -ENOSPC);
   assert(wrenn_link_list("lo", names, 0) == -ENOSPC);
   assert(wrenn_link_list("lo", names, 3) == -ENOSPC);
   assert(wrenn_link_list("lo", names, 4) == 3);

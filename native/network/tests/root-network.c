@@ -47,6 +47,21 @@ static void a_veth_pair_reaches_into_the_namespace(void) {
   assert(wrenn_route_add(netns, "lo", 0x01020304, 32, 0x05060708) == -ENETUNREACH);
 }
 
+static void what_is_listed_of_addresses_and_routes_changes_with_them_alone(void) {
+  static char before[64 * 1024], after[64 * 1024], of_one[64 * 1024];
+  int32_t size = wrenn_addressing_list(netns, "", before, sizeof before);
+  assert(size > 0 && strlen(before) == (size_t)size);
+  assert(wrenn_addressing_list(netns, "", after, sizeof after) == size);
+  assert(strcmp(before, after) == 0);
+  int32_t size_of_one = wrenn_addressing_list(netns, "eth0", of_one, sizeof of_one);
+  assert(size_of_one > 0 && size_of_one < size);
+  assert(wrenn_addressing_list(netns, "eth1", of_one, sizeof of_one) == -ENODEV);
+
+  assert(wrenn_route_add(netns, "eth0", 0x01020304, 32, 0x0a0cfffe) == 0);
+  assert(wrenn_addressing_list(netns, "", after, sizeof after) > size);
+  assert(wrenn_addressing_list(netns, "eth0", of_one, sizeof of_one) > size_of_one);
+}
+
 /* In a child, which may move into the namespace for good; returns the child's exit status. */
 static int open_tap_as(uid_t uid) {
   pid_t child = fork();
@@ -146,6 +161,7 @@ int main(void) {
   (void)snprintf(veth, sizeof veth, "wt-%d", getpid() % 1000000);
   RUN(the_caller_stays_in_its_own_namespace);
   RUN(a_veth_pair_reaches_into_the_namespace);
+  RUN(what_is_listed_of_addresses_and_routes_changes_with_them_alone);
   RUN(a_tap_opens_for_its_owner_and_for_no_other);
   RUN(a_setting_changes_in_the_namespace_alone);
   RUN(nft_runs_in_the_namespace_and_explains_what_it_refuses);
