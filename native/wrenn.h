@@ -80,9 +80,10 @@ WRENN_API int32_t wrenn_route_add(const char *netns, const char *name, uint32_t 
                                   uint32_t prefix_length, uint32_t gateway);
 
 /*
- * Writes all IPv4 addresses and routes of the namespace, or of a device in it unless `name` is "", to ret_text, in
- * an order and a form that stay the same as long as nobody changes them, and a final NUL. Returns the length
- * without the NUL. -ENODEV: no such device; -ENOSPC: the buffer is too small.
+ * Writes all IPv4 addresses and routes of the namespace, or of a device in it unless `name` is "",
+ * to ret_text, in an order and a form that stay the same as long as nobody changes them, and a
+ * final NUL. Returns the length without the NUL. -ENODEV: no such device; -ENOSPC: the buffer is
+ * too small.
  */
 WRENN_API int32_t wrenn_addressing_list(const char *netns, const char *name, char *ret_text,
                                         uint32_t size);

@@ -44,8 +44,9 @@ struct rt_text {
 };
 
 /*
- * An rt_visit: appends what a message says, without its header, to struct rt_text. The flags of a route, by which
- * the kernel tells whether somebody is at the other end, are left out. -ENOSPC: no room.
+ * An rt_visit: appends what a message says, without its header, to struct rt_text. The flags of a
+ * route, by which the kernel tells whether somebody is at the other end, are left out. -ENOSPC: no
+ * room.
  */
 int32_t rt_collect_text(const struct nlmsghdr *message, void *text);
 
