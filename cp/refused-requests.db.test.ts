@@ -136,6 +136,27 @@ describe("a body", () => {
     }
   });
 
+  test.each([
+    ["a name", "a".repeat(500_000), /^metadata\.a+…: /],
+    [
+      "a name that is no text",
+      `${"a".repeat(100_000)}\\ud800`,
+      /^metadata\.?a*…?: is not well-formed/,
+    ],
+    ["emojis", "\u{1f600}".repeat(100_000), /^metadata\./],
+  ])("of which most is %s is refused in few words", async (_, name, told) => {
+    const path = "/v1/capsules";
+    for (const body of [
+      `{"metadata":{"${name}":"a"}}`,
+      `{"metadata":{"${name}":{"b":"\\ud800"}}}`,
+    ]) {
+      const { status, message } = await send("POST", path, body);
+      expect(status).toBe(400);
+      expect(message).toMatch(told);
+      expect(message.length).toBeLessThan(400);
+    }
+  });
+
   test("with a pair of surrogates in escapes, or a backslash before one, is text", async () => {
     for (const cmd of ["\\ud83d\\ude00", "\\\\ud800"]) {
       const path = withIds("/v1/capsules/:id/exec");

@@ -4,6 +4,7 @@ import { untilAnswered } from "../proto/answer-scope.ts";
 import { ByteBudgets, type HeldBytes } from "../proto/byte-budget.ts";
 import { BoundlessJson, parseBoundedJson } from "./bounded-json.ts";
 import { AppError } from "./errors.ts";
+import { fieldName } from "./field-error.ts";
 
 /** Far above any honest request (environments, lists of ids); stops memory abuse. */
 export const JSON_BODY_BYTES_MAX = 1024 * 1024;
@@ -103,7 +104,7 @@ const LONE_SURROGATE = /\\u[dD][89a-fA-F]/;
 function requireText(value: unknown, json: string): unknown {
   const field = LONE_SURROGATE.test(json) ? malformedField(value, []) : null;
   if (field === null) return value;
-  throw new AppError("invalid_request", `${field.join(".") || "body"}: is not well-formed text`);
+  throw new AppError("invalid_request", `${fieldName(field) || "body"}: is not well-formed text`);
 }
 
 function malformedField(value: unknown, path: readonly string[]): readonly string[] | null {
