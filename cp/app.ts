@@ -20,6 +20,7 @@ import { observeRequests } from "./request-log.ts";
 import { type SnapshotRouteDeps, snapshotRoutes } from "./snapshots/routes.ts";
 import { type StreamRouteDeps, streamRoutes } from "./streams/routes.ts";
 import { type TeamRoutesDeps, teamRoutes } from "./teams/routes.ts";
+import { type UsageRouteDeps, usageRoutes } from "./usage/routes.ts";
 import { type UserRoutesDeps, userRoutes } from "./users/routes.ts";
 import { volumeRoutes } from "./volumes/routes.ts";
 
@@ -51,6 +52,7 @@ export interface Services
     SnapshotRouteDeps,
     StreamRouteDeps,
     TeamRoutesDeps,
+    UsageRouteDeps,
     UserRoutesDeps {
   readonly log: Log;
   readonly version: string;
@@ -96,6 +98,7 @@ function apiRoutes(services: Services) {
     .use(execRoutes(services))
     .use(fileRoutes(services))
     .use(capsuleMetricRoutes(services))
+    .use(usageRoutes(services))
     .use(snapshotRoutes(services))
     .use(volumeRoutes(services))
     .use(eventStreamRoutes(services))

@@ -50,6 +50,12 @@ export const HOLDING_STATES = [
   "missing",
 ] as const;
 
+/**
+ * States that count as running where a team is told what it uses, `snapshotting` unless it was paused: the guest
+ * has its memory and processors.
+ */
+export const USING_STATES = ["starting", "running", "pausing", "snapshotting", "resuming"] as const;
+
 /** States of a capsule at rest: a share of its memory and disk is set aside for its return. */
 export const PAUSED_STATES = ["paused"] as const;
 

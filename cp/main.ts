@@ -25,6 +25,7 @@ import { LoopDriver } from "./loops/driver.ts";
 import { expireEventsLoop } from "./loops/expire-events.ts";
 import { expireIdempotencyKeysLoop } from "./loops/expire-idempotency-keys.ts";
 import { MONITOR_HOSTS, monitorHostsLoop } from "./loops/monitor-hosts.ts";
+import { compactUsageLoop, sampleUsageLoop } from "./loops/sample-usage.ts";
 import { saveMetricsLoop } from "./loops/save-metrics.ts";
 import { settleOperationsLoop } from "./loops/settle-operations.ts";
 import { settleTemplatesLoop } from "./loops/settle-templates.ts";
@@ -48,6 +49,7 @@ import { serveUntilSignal } from "./serve.ts";
 import { Snapshots } from "./snapshots/service.ts";
 import { Streams } from "./streams/service.ts";
 import { Teams } from "./teams/service.ts";
+import { TeamUsage } from "./usage/service.ts";
 import { Users } from "./users/service.ts";
 
 const [command, ...rest] = process.argv.slice(2);
@@ -135,6 +137,7 @@ async function serve(): Promise<void> {
   const capsules = resources.use(new Capsules(capsuleDeps));
   const capsuleMetrics = new CapsuleMetricsService({ db, capsules });
   const snapshots = resources.use(new Snapshots({ ...capsuleDeps, capsules }));
+  const usage = new TeamUsage({ db });
   const eventStreams = new EventStreams({ db, monotonicMs: () => performance.now() });
   loops.start(settleOperationsLoop(capsuleDeps));
   loops.start(settleTemplatesLoop(capsuleDeps));
@@ -143,6 +146,8 @@ async function serve(): Promise<void> {
   loops.start(expireIdempotencyKeysLoop(db));
   loops.start(expireEventsLoop(db));
   loops.start(deliverEventsLoop(eventStreams));
+  loops.start(sampleUsageLoop(usage));
+  loops.start(compactUsageLoop(usage));
 
   const streams = new Streams({ authenticator, capsules, log });
   const services = {
@@ -157,6 +162,7 @@ async function serve(): Promise<void> {
     eventStreams,
     snapshots,
     streams,
+    usage,
   };
   const { metricsToken } = config;
   const app = createApp({ log, version, metrics, metricsToken, ...services });

@@ -65,6 +65,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
       noun("streams", "limits"),
       noun("files"),
       noun("capsule-metrics", "save-metrics"),
+      noun("usage"),
       noun("snapshots", "settle"),
       noun("event-streams"),
       room("volumes"),

@@ -145,8 +145,8 @@ export const dailyUsage = pgTable(
   {
     teamId: idColumn("team", "team_id").notNull(),
     day: date("day").notNull(),
-    cpuMinutes: numeric("cpu_minutes", { precision: 18, scale: 4 }).notNull().default("0"),
-    ramMbMinutes: numeric("ram_mb_minutes", { precision: 18, scale: 4 }).notNull().default("0"),
+    cpuMinutes: numeric("cpu_minutes", { precision: 20, scale: 6 }).notNull().default("0"),
+    ramMbMinutes: numeric("ram_mb_minutes", { precision: 20, scale: 6 }).notNull().default("0"),
   },
   (t) => [primaryKey({ columns: [t.teamId, t.day] })],
 );

@@ -258,17 +258,20 @@ export const auditLogs = pgTable(
   ],
 );
 
+/** What a team's capsules held, every ten seconds while there are some; in time the most of each hour. */
 export const capsuleMetricsSnapshots = pgTable(
   "capsule_metrics_snapshots",
   {
-    id: bigserial("id", { mode: "number" }).primaryKey(),
     teamId: idColumn("team", "team_id").notNull(),
-    sampledAt: instant("sampled_at").notNull().defaultNow(),
+    sampledAt: instant("sampled_at").notNull(),
     runningCount: integer("running_count").notNull().default(0),
     vcpusReserved: integer("vcpus_reserved").notNull().default(0),
     memoryMbReserved: integer("memory_mb_reserved").notNull().default(0),
   },
-  (t) => [index("idx_capsule_metrics_snapshots_team").on(t.teamId, t.sampledAt.desc())],
+  (t) => [
+    primaryKey({ columns: [t.teamId, t.sampledAt] }),
+    index("idx_capsule_metrics_snapshots_sampled_at").on(t.sampledAt),
+  ],
 );
 
 export const capsuleMetricPoints = pgTable(

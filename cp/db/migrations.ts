@@ -17,6 +17,7 @@ import templateSharing from "../../migrations/0009_template-sharing-and-disk-use
 import defaultUser from "../../migrations/0010_default-user.sql" with { type: "text" };
 import reasonsOfKeys from "../../migrations/0011_reasons-of-keys.sql" with { type: "text" };
 import snapshotting from "../../migrations/0012_snapshotting.sql" with { type: "text" };
+import usage from "../../migrations/0013_usage.sql" with { type: "text" };
 
 export interface Migration {
   /** The file's name without `.sql`. */
@@ -39,4 +40,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { name: "0010_default-user", sql: defaultUser },
   { name: "0011_reasons-of-keys", sql: reasonsOfKeys },
   { name: "0012_snapshotting", sql: snapshotting },
+  { name: "0013_usage", sql: usage },
 ];

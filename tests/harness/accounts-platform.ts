@@ -25,6 +25,7 @@ import { RateLimiter } from "../../cp/rate-limiter.ts";
 import { Snapshots } from "../../cp/snapshots/service.ts";
 import { Streams } from "../../cp/streams/service.ts";
 import { Teams } from "../../cp/teams/service.ts";
+import { TeamUsage } from "../../cp/usage/service.ts";
 import { Users } from "../../cp/users/service.ts";
 import { cloneDatabase, type TestDatabase } from "./database.ts";
 
@@ -140,6 +141,7 @@ export class AccountsPlatform implements AsyncDisposable {
       eventStreams: new EventStreams({ db, monotonicMs: () => performance.now() }),
       snapshots: resources.use(new Snapshots({ ...capsuleDeps, capsules })),
       streams: new Streams({ authenticator, capsules, log }),
+      usage: new TeamUsage({ db }),
     });
   }
 

@@ -27,6 +27,8 @@ import { snapshotRoutes } from "../../cp/snapshots/routes.ts";
 import { Snapshots } from "../../cp/snapshots/service.ts";
 import { streamRoutes } from "../../cp/streams/routes.ts";
 import { Streams } from "../../cp/streams/service.ts";
+import { usageRoutes } from "../../cp/usage/routes.ts";
+import { TeamUsage } from "../../cp/usage/service.ts";
 import { type Id, newId } from "../../proto/ids.ts";
 import { cloneDatabase, type TestDatabase } from "./database.ts";
 import { SimulatedAgent } from "./simulated-agent.ts";
@@ -47,6 +49,7 @@ export class TestControlPlane implements AsyncDisposable {
   readonly capsules: Capsules;
   readonly snapshots: Snapshots;
   readonly eventStreams: EventStreams;
+  readonly usage: TeamUsage;
   /** How much later it is to streams of events than it was at the start. */
   laterMs = 0;
   readonly logged: string[];
@@ -57,6 +60,7 @@ export class TestControlPlane implements AsyncDisposable {
     this.logged = logged;
     this.capsules = new Capsules(deps);
     this.snapshots = new Snapshots({ ...deps, capsules: this.capsules });
+    this.usage = new TeamUsage({ db: deps.db });
     this.eventStreams = new EventStreams({
       db: deps.db,
       monotonicMs: () => performance.now() + this.laterMs,
@@ -82,6 +86,7 @@ export class TestControlPlane implements AsyncDisposable {
       .use(execRoutes({ authenticator, capsules: this.capsules }))
       .use(fileRoutes({ authenticator, capsules: this.capsules }))
       .use(capsuleMetricRoutes({ authenticator, capsuleMetrics }))
+      .use(usageRoutes({ authenticator, usage: this.usage }))
       .use(snapshotRoutes({ ...held, authenticator, snapshots: this.snapshots }))
       .use(eventStreamRoutes({ authenticator, eventStreams: this.eventStreams }))
       .use(streamRoutes({ authenticator, streams }))
