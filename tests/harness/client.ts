@@ -83,9 +83,12 @@ export class Client {
   async json<T>(method: string, path: string, body?: unknown): Promise<T> {
     const response = await this.fetch(path, {
       method,
-      ...(body === undefined
-        ? {}
-        : { body: JSON.stringify(body), headers: { "content-type": "application/json" } }),
+      ...(body === undefined ? {} : { body: JSON.stringify(body) }),
+      headers: {
+        // A create on a loaded machine is answered 202 after 25 s otherwise, and isn't done.
+        prefer: "wait=300",
+        ...(body === undefined ? {} : { "content-type": "application/json" }),
+      },
     });
     const text = await response.text();
     if (!response.ok) throw new ApiError(response.status, JSON.parse(text));
