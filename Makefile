@@ -61,7 +61,7 @@ dev-agent: ## Replace the running platform's agent by one that restarts on each 
 
 .PHONY: check fmt test test-unit soak bench
 check: bootstrap ## Types, lint, rules of the layout, C warnings
-	@tsc -p . && biome ci --error-on-warnings . && bun test --only-failures ./tests/tidy.test.ts ./tests/tidy-c.test.ts ./tests/plan.test.ts && $(MAKE) native
+	@tsc -p . && biome ci --error-on-warnings . && bun test --only-failures ./tests/tidy.test.ts ./tests/tidy-c.test.ts ./tests/tidy-shell.test.ts ./tests/plan.test.ts && $(MAKE) native
 
 fmt: bootstrap ## Format everything
 	@biome check --write . && clang-format -i $(wildcard $(shell git ls-files -co --exclude-standard '*.c' '*.h'))
