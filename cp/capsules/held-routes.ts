@@ -5,17 +5,32 @@ import { encodeId, type Id } from "../../proto/ids.ts";
 import type { TeamCaller } from "../auth/authenticator.ts";
 import { isCompat, namedFor } from "../compat.ts";
 import { AppError } from "../errors.ts";
-import { endWithin, holdOf } from "../held-answer.ts";
+import { endWithin, type Hold, holdOf } from "../held-answer.ts";
 import type { Log } from "../log.ts";
 import type { CapsuleRow } from "./capsule.ts";
 import { type Capsule, toCapsule } from "./schema.ts";
 import type { Capsules } from "./service.ts";
 
 /** How long an answer is held when the client does not say: what most of that kind take, and more. */
-export const HOLD_SEC = { create: 25, resume: 25, pause: 25, destroy: 20, snapshot: 55 } as const;
+const HOLD_SEC = {
+  create: 25,
+  fork: 25,
+  resume: 25,
+  pause: 25,
+  destroy: 20,
+  snapshot: 55,
+} as const;
+export type HeldVerb = keyof typeof HOLD_SEC;
 
-/** The first clients give up after 5 s, take nothing but 201, and know `starting`. */
-const COMPAT_CREATE_SEC = 4;
+/** The first clients do not say, and give up after 5 s, on a pause or a snapshot after 60 s. */
+const COMPAT_HOLD_SEC: Readonly<Record<HeldVerb, number>> = {
+  create: 4,
+  fork: 4,
+  resume: 4,
+  pause: 55,
+  destroy: 4,
+  snapshot: 55,
+};
 
 /** For descriptions of such routes. */
 export const ACCEPTED =
@@ -34,72 +49,73 @@ export interface HeldCall {
 }
 
 export interface HeldWork<Result> {
+  /** What it is about, or begins with. */
   readonly id: Id<"capsule">;
   readonly done: Promise<Result>;
-  readonly standardSec: number;
+  readonly verb: HeldVerb;
 }
 
-/** The end, or for 202 the capsule. Throws what the work failed with while the client waited. */
+/** How long the client waits. */
+export function holdFor(request: Request, verb: HeldVerb): Hold {
+  const standardSec = (isCompat(request) ? COMPAT_HOLD_SEC : HOLD_SEC)[verb];
+  return holdOf(request.headers.get("prefer"), standardSec);
+}
+
+/**
+ * The end, or null: it goes on when the client waits no more. Throws what the work failed with while it
+ * waited.
+ */
 export async function heldEnd<Result>(
-  deps: HeldDeps,
-  { caller, request, set }: HeldCall,
-  { id, done, standardSec }: HeldWork<Result>,
-): Promise<{ readonly result: Result } | { readonly accepted: Capsule }> {
-  // The first clients take no 202, and wait.
-  if (isCompat(request)) return { result: await done };
-  const hold = holdOf(request.headers.get("prefer"), standardSec);
+  { log }: HeldDeps,
+  { request, set }: HeldCall,
+  { id, done, verb }: HeldWork<Result>,
+): Promise<{ readonly result: Result } | null> {
+  const hold = holdFor(request, verb);
   if (hold.applied !== null) set.headers["preference-applied"] = hold.applied;
   const end = await endWithin(done, hold);
   if (end !== null) return end;
-  logBreakOff(deps, id, done);
-  return { accepted: await acceptedCapsule(deps, { caller, set }, id) };
-}
-
-/** A capsule that was begun, for the answer 201: running, or below `/compat/0.1` maybe still starting. */
-export async function createdCapsule(
-  deps: HeldDeps,
-  call: HeldCall,
-  work: Omit<HeldWork<CapsuleRow>, "standardSec">,
-): Promise<{ readonly isDone: boolean; readonly capsule: Capsule }> {
-  if (!isCompat(call.request)) {
-    return await heldCapsule(deps, call, { ...work, standardSec: HOLD_SEC.create });
-  }
-  const { id, done } = work;
-  const end = await endWithin(done, { waitMs: COMPAT_CREATE_SEC * 1000, applied: null });
-  if (end === null) logBreakOff(deps, id, done);
-  const row = end?.result ?? (await deps.capsules.get({ id, teamId: call.caller.teamId }));
-  const capsule = toCapsule(namedFor(call.request, row), deps.capsules.trafficToken(row));
-  return { isDone: true, capsule };
-}
-
-/** What the work itself fails with is on record. */
-function logBreakOff({ log }: HeldDeps, id: Id<"capsule">, done: Promise<unknown>): void {
+  // What the work itself fails with is on record.
   done.catch((error) => {
     if (error instanceof AppError) return;
     log.error("work broke off that a client was told to ask for", { capsule: id, error });
   });
+  return null;
 }
 
-/** The capsule as it is by now, whose work goes on. */
+/** Says where to look after work that goes on. */
+export function lookAt({ request, set }: HeldCall, id: Id<"capsule">): void {
+  // The first clients look for themselves, below a path that only they know.
+  if (!isCompat(request)) set.headers.location = `/v1/capsules/${encodeId("capsule", id)}`;
+}
+
+/** For 202: the capsule as it is by now, whose work goes on. */
 export async function acceptedCapsule(
   { capsules }: HeldDeps,
-  { caller, set }: Pick<HeldCall, "caller" | "set">,
+  call: HeldCall,
   id: Id<"capsule">,
 ): Promise<Capsule> {
+  lookAt(call, id);
+  const { caller, request } = call;
   const capsule = await capsules.get({ id, teamId: caller.teamId });
-  set.headers.location = `/v1/capsules/${encodeId("capsule", id)}`;
-  return toCapsule(capsule, capsules.trafficToken(capsule));
+  return toCapsule(namedFor(request, capsule), capsules.trafficToken(capsule));
 }
 
-/** The same for work that ends with the capsule. */
+/**
+ * The same for work that ends with the capsule. To the first clients, who take no 202, all of it is done:
+ * they see by the state how far it is.
+ */
 export async function heldCapsule(
   deps: HeldDeps,
   call: HeldCall,
   work: HeldWork<CapsuleRow>,
 ): Promise<{ readonly isDone: boolean; readonly capsule: Capsule }> {
+  const { request } = call;
   const end = await heldEnd(deps, call, work);
-  if ("accepted" in end) return { isDone: false, capsule: end.accepted };
+  if (end === null) {
+    const capsule = await acceptedCapsule(deps, call, work.id);
+    return { isDone: isCompat(request), capsule };
+  }
   const { result } = end;
-  const capsule = toCapsule(namedFor(call.request, result), deps.capsules.trafficToken(result));
+  const capsule = toCapsule(namedFor(request, result), deps.capsules.trafficToken(result));
   return { isDone: true, capsule };
 }

@@ -84,7 +84,7 @@ test("the first clients never see 202: work is waited for, a create that is late
   const hold = Promise.withResolvers<void>();
   platform.agent.faultBefore("pauseSandbox", () => hold.promise);
 
-  const pausing = ask("POST", `/compat/0.1/v1/capsules/${id}/pause`);
+  const pausing = ask("POST", `/compat/0.1/v1/capsules/${id}/pause`, { prefer: "" });
   await reaches(id, "pausing");
   const seen = await platform.call("GET", `/compat/0.1/v1/capsules/${id}`);
   hold.resolve();
@@ -97,4 +97,70 @@ test("the first clients never see 202: work is waited for, a create that is late
   start.resolve();
   expect(created).toMatchObject({ status: 201, body: { status: "starting" }, location: null });
   await reaches(created.body.id, "running");
+});
+
+// Their client takes any 2xx of the form that it knows, and resumes again what it still sees paused.
+test("what is late is told to the first clients in the form and by the names that they know", async () => {
+  const id = await platform.create();
+  const prefer = "wait=0";
+  const held: Array<() => void> = [];
+  const late = async (call: "pauseSandbox" | "resumeSandbox" | "destroySandbox") => {
+    const { promise, resolve } = Promise.withResolvers<void>();
+    held.push(resolve);
+    platform.agent.faultBefore(call, () => promise);
+  };
+  const path = `/compat/0.1/v1/capsules/${id}`;
+
+  await late("pauseSandbox");
+  const paused = await ask("POST", `${path}/pause`, { prefer });
+  held.pop()?.();
+  await reaches(id, "paused");
+  await late("resumeSandbox");
+  const resumed = await ask("POST", `${path}/resume`, { prefer });
+  held.pop()?.();
+  await reaches(id, "running");
+  await late("destroySandbox");
+  const destroyed = await ask("DELETE", path, { prefer });
+  held.pop()?.();
+  await reaches(id, "stopped");
+
+  expect([paused, resumed, destroyed]).toMatchObject([
+    { status: 200, location: null, body: { id, status: "running" } },
+    { status: 200, location: null, body: { id, status: "starting" } },
+    { status: 204, location: null },
+  ]);
+});
+
+test("forks that are not waited for are 202, each as it is, and run later", async () => {
+  const source = await platform.create();
+  const hold = Promise.withResolvers<void>();
+  platform.agent.faultBefore("forkSandbox", () => hold.promise);
+  const path = `/v1/capsules/${source}/fork`;
+
+  const answer = await ask("POST", path, { key: "forks" });
+  const again = await ask("POST", path, { key: "forks" });
+  const forks = Object.values(answer.body) as Array<{ capsule: { id: string; status: string } }>;
+  hold.resolve();
+  for (const { capsule } of forks) await reaches(capsule.id, "running");
+
+  expect(forks).toMatchObject([{ capsule: { status: "starting", disk_size_mb: 0 } }]);
+  const location = `/v1/capsules/${forks[0]?.capsule.id}`;
+  expect(answer).toMatchObject({ status: 202, applied: "respond-async", location });
+  expect(again).toMatchObject({ status: 202, location });
+  expect(await platform.states()).toEqual({ running: 2 });
+});
+
+test("a fork that fails after its 202 is found as what it came to", async () => {
+  const source = await platform.create();
+  const hold = Promise.withResolvers<void>();
+  platform.agent.faultBefore("forkSandbox", async () => {
+    await hold.promise;
+    throw new Error("no");
+  });
+
+  const { body } = await ask("POST", `/v1/capsules/${source}/fork`);
+  hold.resolve();
+  const [fork] = Object.values(body) as Array<{ capsule: { id: string } }>;
+
+  await reaches(fork?.capsule.id ?? "", "error");
 });

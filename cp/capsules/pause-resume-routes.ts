@@ -2,13 +2,14 @@
 
 import { Elysia, t } from "elysia";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
+import { namedFor } from "../compat.ts";
 import { AppError } from "../errors.ts";
 import { IdempotencyHeaders } from "../idempotency/schema.ts";
 import { keyed } from "../idempotency/service.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { parseId } from "../wire.ts";
 import type { ForkResult } from "./capsule.ts";
-import { ACCEPTED, type HeldDeps, HOLD_SEC, heldCapsule } from "./held-routes.ts";
+import { ACCEPTED, type HeldDeps, heldCapsule, heldEnd, lookAt } from "./held-routes.ts";
 import type { ResumeSource } from "./lifecycle.ts";
 import { RUNNING_ERRORS } from "./route-errors.ts";
 import { Capsule, CapsuleParams, ForkCapsule, ForkList, ResumeCapsule, toFork } from "./schema.ts";
@@ -16,8 +17,12 @@ import { Capsule, CapsuleParams, ForkCapsule, ForkList, ResumeCapsule, toFork } 
 /** Below the prefix of capsules. */
 export function pauseResumeRoutes(deps: AuthDeps & HeldDeps) {
   const { capsules } = deps;
-  const shownFork = (fork: ForkResult) =>
-    toFork(fork, "capsule" in fork ? capsules.trafficToken(fork.capsule) : undefined);
+  const shownForks = (request: Request, forks: readonly ForkResult[]) =>
+    forks.map((fork) => {
+      if ("error" in fork) return toFork(fork);
+      const capsule = namedFor(request, fork.capsule);
+      return toFork({ capsule }, capsules.trafficToken(capsule));
+    });
   return new Elysia()
     .use(authPlugin(deps))
     .post(
@@ -28,7 +33,7 @@ export function pauseResumeRoutes(deps: AuthDeps & HeldDeps) {
         const id = parseId("capsule", params.id, "id");
         const key = keyed(caller, headers["idempotency-key"], { operation: "pause", id });
         const { done } = await capsules.pause(caller, id, key);
-        const work = { id, done, standardSec: HOLD_SEC.pause };
+        const work = { id, done, verb: "pause" } as const;
         const { isDone, capsule } = await heldCapsule(deps, { caller, request, set }, work);
         return isDone ? capsule : status(202, capsule);
       },
@@ -56,7 +61,7 @@ export function pauseResumeRoutes(deps: AuthDeps & HeldDeps) {
         const meant = { operation: "resume", id, from };
         const key = keyed(caller, headers["idempotency-key"], meant);
         const { done } = await capsules.resume(caller, id, from, key);
-        const work = { id, done, standardSec: HOLD_SEC.resume };
+        const work = { id, done, verb: "resume" } as const;
         const { isDone, capsule } = await heldCapsule(deps, { caller, request, set }, work);
         return isDone ? capsule : status(202, capsule);
       },
@@ -83,13 +88,19 @@ export function pauseResumeRoutes(deps: AuthDeps & HeldDeps) {
     )
     .post(
       "/:id/fork",
-      async ({ caller, params, headers, body, request, server, status }) => {
+      async ({ caller, params, headers, body, request, server, set, status }) => {
         server?.timeout(request, 0);
-        const id = parseId("capsule", params.id, "id");
+        const sourceId = parseId("capsule", params.id, "id");
         const asked = { count: body?.count ?? 1, timeoutSec: body?.timeout_sec };
-        const meant = { operation: "fork", id, ...asked };
+        const meant = { operation: "fork", id: sourceId, ...asked };
         const key = keyed(caller, headers["idempotency-key"], meant);
-        return status(201, (await capsules.fork(caller, id, asked, key)).map(shownFork));
+        const { id, ids, done } = await capsules.fork(caller, sourceId, asked, key);
+        const call = { caller, request, set };
+        const end = await heldEnd(deps, call, { id, done, verb: "fork" });
+        if (end !== null) return status(201, shownForks(request, end.result));
+        lookAt(call, id);
+        const forks = await capsules.forksSoFar(ids, asked.count);
+        return status(202, shownForks(request, forks));
       },
       {
         team: true,
@@ -98,11 +109,15 @@ export function pauseResumeRoutes(deps: AuthDeps & HeldDeps) {
         body: t.Optional(t.Nullable(ForkCapsule)),
         response: {
           201: ForkList,
+          202: ForkList,
           ...errors(...RUNNING_ERRORS, "conflict", "too_large", "no_hosts_available"),
         },
         detail: {
           summary: "Make capsules that go on from where a running one is",
-          description: "One entry per fork, each with either the capsule or an error.",
+          description:
+            `${ACCEPTED} ` +
+            "One entry per fork, each with either the capsule or an error; 202 has those that were begun, and " +
+            "`Location` names the first of them. A fork that fails then is left as `error`.",
         },
       },
     );

@@ -7,14 +7,7 @@ import { IdempotencyHeaders } from "../idempotency/schema.ts";
 import { keyed } from "../idempotency/service.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { parseId } from "../wire.ts";
-import {
-  ACCEPTED,
-  acceptedCapsule,
-  createdCapsule,
-  type HeldDeps,
-  HOLD_SEC,
-  heldEnd,
-} from "./held-routes.ts";
+import { ACCEPTED, acceptedCapsule, type HeldDeps, heldCapsule, heldEnd } from "./held-routes.ts";
 import { pauseResumeRoutes } from "./pause-resume-routes.ts";
 import { AUTH_ERRORS, CAPSULE_ERRORS, RUNNING_ERRORS } from "./route-errors.ts";
 import {
@@ -41,8 +34,9 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
         // A start may take longer than a connection may be idle.
         server?.timeout(request, 0);
         const key = keyed(caller, headers["idempotency-key"], body);
-        const creating = await capsules.create(caller, toNewCapsule(body), key);
-        const { isDone, capsule } = await createdCapsule(deps, { caller, request, set }, creating);
+        const { id, done } = await capsules.create(caller, toNewCapsule(body), key);
+        const work = { id, done, verb: "create" } as const;
+        const { isDone, capsule } = await heldCapsule(deps, { caller, request, set }, work);
         return isDone ? status(201, capsule) : status(202, capsule);
       },
       {
@@ -103,11 +97,10 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
         const id = parseId("capsule", params.id, "id");
         const { done } = await capsules.destroy(caller, id);
         const call = { caller, request, set };
-        const end = await heldEnd(deps, call, { id, done, standardSec: HOLD_SEC.destroy });
-        if ("accepted" in end) return status(202, end.accepted);
-        if (!end.result && !isCompat(request))
-          return status(202, await acceptedCapsule(deps, call, id));
-        return status(204, undefined);
+        const end = await heldEnd(deps, call, { id, done, verb: "destroy" });
+        // It is promised, which is all that the first clients can be told.
+        if (end?.result === true || isCompat(request)) return status(204, undefined);
+        return status(202, await acceptedCapsule(deps, call, id));
       },
       {
         team: true,

@@ -29,9 +29,9 @@ import {
 import { resumeCapsule } from "./resume.ts";
 import { recordedCapsule, settledChange } from "./settled.ts";
 
-export interface Creating {
+export interface Creating<Result = CapsuleRow> extends Begun<Id<"capsule">, Result> {
+  /** The first of what is created. */
   readonly id: Id<"capsule">;
-  readonly done: Promise<CapsuleRow>;
 }
 export type Changing = Begun<Id<"capsule">, CapsuleRow>;
 
@@ -49,10 +49,7 @@ export class Capsules implements AsyncDisposable {
   /** See `createCapsule`. A `key` makes a repeated request safe, here and below. */
   async create(caller: TeamCaller, asked: NewCapsule, key?: KeyedRequest): Promise<Creating> {
     const request = { teamId: caller.teamId, actor: toActor(caller), asked, key };
-    const begun = await this.#goOn(createCapsule(this.#deps, request));
-    const [id] = begun.ids;
-    if (id === undefined) throw new Error("unreachable: a create of nothing");
-    return { id, done: begun.done };
+    return creating(await this.#goOn(createCapsule(this.#deps, request)));
   }
 
   /** The team's capsules with all these labels, newest first, without those that ended. */
@@ -105,7 +102,7 @@ export class Capsules implements AsyncDisposable {
     id: Id<"capsule">,
     { count, timeoutSec }: { count: number; timeoutSec: number | undefined },
     key?: KeyedRequest,
-  ): Promise<ForkResult[]> {
+  ): Promise<Creating<ForkResult[]>> {
     const { db } = this.#deps;
     const forking = answerOnce(db, key, {
       kind: "capsule",
@@ -118,7 +115,12 @@ export class Capsules implements AsyncDisposable {
       found: async (forkIds) => await recordedForks(db, { forkIds, count }),
       areFailuresKept: true,
     });
-    return await (await this.#noticingLoss(this.#goOn(forking))).done;
+    return creating(await this.#noticingLoss(this.#goOn(forking)));
+  }
+
+  /** The forks as they are by now: see `recordedForks`. */
+  async forksSoFar(forkIds: readonly Id<"capsule">[], count: number): Promise<ForkResult[]> {
+    return await recordedForks(this.#deps.db, { forkIds, count });
   }
 
   /**
@@ -201,4 +203,10 @@ export class Capsules implements AsyncDisposable {
       throw error;
     }
   }
+}
+
+function creating<Result>(begun: Begun<Id<"capsule">, Result>): Creating<Result> {
+  const [id] = begun.ids;
+  if (id === undefined) throw new Error("unreachable: a create of nothing");
+  return { ...begun, id };
 }

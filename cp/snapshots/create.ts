@@ -24,10 +24,10 @@ import {
   deleteTemplate,
   insertOperation,
   insertTemplate,
-  isBeingMade,
   isUniqueViolation,
   type OperationRow,
   secondsFromNow,
+  selectCreate,
   selectHost,
   selectSource,
   selectTemplate,
@@ -179,6 +179,17 @@ async function endSnapshottingOf(tx: Tx, { capsuleId: id, actor }: OperationRow)
   if (id !== null) await endSnapshotting(tx, { id, actor });
 }
 
+/** The template that was made, or what is known of it while it is being made. Throws like `recordedTemplate`. */
+export async function templateSoFar(deps: SnapshotDeps, id: string): Promise<TemplateRow> {
+  const operation = await selectCreate(deps.db, id);
+  if (operation === undefined || operation.capsuleId === null) return recordedTemplate(deps, id);
+  const source = await selectSource(deps.db, operation.capsuleId);
+  if (source === undefined) throw new Error("unreachable: the row of a capsule was deleted");
+  const { teamId, name, createdAt } = operation;
+  const known = { id, teamId, name, createdAt, type: "snapshot" } as const;
+  return { ...source, ...known, sizeBytes: 0, metadata: {}, isPublic: false };
+}
+
 /** The template that was made. Throws `conflict` when it was deleted since. */
 export async function recordedTemplate(deps: SnapshotDeps, id: string): Promise<TemplateRow> {
   const template = await selectTemplate(deps.db, id);
@@ -196,7 +207,7 @@ export async function settledTemplate(
   waitMs: number,
 ): Promise<TemplateRow> {
   const endsAt = Date.now() + waitMs;
-  while (await isBeingMade(deps.db, templateId)) {
+  while ((await selectCreate(deps.db, templateId)) !== undefined) {
     if (Date.now() > endsAt) {
       throw new AppError("service_unavailable", "the snapshot is still being made: try again");
     }

@@ -85,10 +85,14 @@ export async function deleteOperation(q: Queryable, row: OperationRow): Promise<
   return (await q.delete(templateOperations).where(isSame(row)).returning()).length > 0;
 }
 
-export async function isBeingMade(q: Queryable, templateId: string): Promise<boolean> {
+/** What makes that template; undefined when nothing does any more. */
+export async function selectCreate(
+  q: Queryable,
+  templateId: string,
+): Promise<OperationRow | undefined> {
   const { templateId: id, kind } = templateOperations;
   const own = and(eq(id, templateId), eq(kind, "create"));
-  return (await q.select({ id }).from(templateOperations).where(own)).length > 0;
+  return (await q.select().from(templateOperations).where(own))[0];
 }
 
 /** Whether a template of that name is on its way to the team. */

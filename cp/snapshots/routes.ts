@@ -2,8 +2,9 @@
 
 import { Elysia, t } from "elysia";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
-import { ACCEPTED, type HeldDeps, HOLD_SEC, heldEnd } from "../capsules/held-routes.ts";
+import { ACCEPTED, acceptedCapsule, type HeldDeps, heldEnd } from "../capsules/held-routes.ts";
 import { Capsule } from "../capsules/schema.ts";
+import { isCompat } from "../compat.ts";
 import { IdempotencyHeaders } from "../idempotency/schema.ts";
 import { keyed } from "../idempotency/service.ts";
 import { errors } from "../openapi/error-schema.ts";
@@ -45,11 +46,13 @@ export function snapshotRoutes(deps: SnapshotRouteDeps) {
         const asked = { name: body.name, isOverwriting: query.overwrite === "true" };
         const meant = { operation: "snapshot", id: capsuleId, ...asked };
         const key = keyed(caller, headers["idempotency-key"], meant);
-        const { done } = await snapshots.create(caller, { capsuleId, ...asked }, key);
-        const work = { id: capsuleId, done, standardSec: HOLD_SEC.snapshot };
-        const end = await heldEnd(deps, { caller, request, set }, work);
-        if ("accepted" in end) return status(202, end.accepted);
-        return status(201, toTemplate(await snapshots.listed(end.result), caller.teamId));
+        const { ids, done } = await snapshots.create(caller, { capsuleId, ...asked }, key);
+        const call = { caller, request, set };
+        const end = await heldEnd(deps, call, { id: capsuleId, done, verb: "snapshot" });
+        const made = end?.result ?? (isCompat(request) ? await snapshots.soFar(ids) : null);
+        if (made === null) return status(202, await acceptedCapsule(deps, call, capsuleId));
+        const template = toTemplate(await snapshots.listed(made), caller.teamId);
+        return end === null ? status(202, template) : status(201, template);
       },
       {
         team: true,
@@ -58,7 +61,7 @@ export function snapshotRoutes(deps: SnapshotRouteDeps) {
         headers: IdempotencyHeaders,
         response: {
           201: Template,
-          202: Capsule,
+          202: t.Union([Capsule, Template]),
           ...errors(
             "unauthorized",
             "forbidden",
@@ -74,7 +77,8 @@ export function snapshotRoutes(deps: SnapshotRouteDeps) {
           summary: "Make a template of a running or paused capsule",
           description:
             `${ACCEPTED} ` +
-            "The template holds its memory and its disk; the capsule stays as it is. 409 has the " +
+            "The template holds its memory and its disk; the capsule stays as it is. Below `/compat/0.1` 202 has " +
+            "the template as it will be, of size 0. 409 has the " +
             "code `name_reserved`, `template_name_taken` or `invalid_state`.",
         },
       },

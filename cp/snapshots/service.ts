@@ -13,7 +13,7 @@ import type { OperationStarter } from "../operations/deps.ts";
 import { UnderWay } from "../operations/under-way.ts";
 import type { TemplateRow, TemplateType } from "../templates/template.ts";
 import { changeVisibility, renameTemplate } from "./change.ts";
-import { createSnapshot, recordedTemplate, settledTemplate } from "./create.ts";
+import { createSnapshot, recordedTemplate, settledTemplate, templateSoFar } from "./create.ts";
 import type { SnapshotDeps } from "./deps.ts";
 import { TEMPLATES_LISTED_MAX } from "./limits.ts";
 import {
@@ -63,6 +63,12 @@ export class Snapshots implements AsyncDisposable {
     });
     const begun = await this.#underWay.track(creating);
     return mapEnd(begun, (done) => this.#underWay.track(done));
+  }
+
+  /** The template of a create that goes on, as far as it is known. Throws `conflict` when it was given up. */
+  async soFar([id]: readonly string[]): Promise<TemplateRow> {
+    if (id === undefined) throw new Error("unreachable: a create of nothing");
+    return await templateSoFar(this.#deps, id);
   }
 
   /** The team's templates and the platform's, newest first. */

@@ -125,6 +125,28 @@ test("what is not waited for is answered with the capsule as it is then", async 
   await isStatus(id, "running");
 });
 
+// Their client takes any 2xx that is a template; what it asks for next is that name.
+test("the first clients are told of the template as it will be when it is late", async () => {
+  const id = await platform.create({ vcpus: 2, memory_mb: 768 });
+  const { promise, resolve } = Promise.withResolvers<void>();
+  platform.agent.faultBefore("createSnapshot", () => promise);
+
+  const answer = await platform.call("POST", "/compat/0.1/v1/snapshots", {
+    body: { sandbox_id: id },
+    headers: { prefer: "wait=0" },
+  });
+  resolve();
+  await isStatus(id, "running");
+  const { body } = await platform.call("GET", "/compat/0.1/v1/snapshots?type=snapshot");
+
+  const known = { type: "snapshot", vcpus: 2, memory_mb: 768, owned: true, public: false };
+  expect(answer).toMatchObject({ status: 202, body: { ...known, size_bytes: 0 } });
+  expect(answer.body.name).toMatch(/^template-[0-9a-f]{8}$/);
+  const { name, created_at } = answer.body;
+  expect(Object.values(body)).toMatchObject([{ ...known, name, size_bytes: 4096 }]);
+  expect(new Date(String(created_at)).getTime()).toBeGreaterThan(Date.now() - 60_000);
+});
+
 test("a running capsule works on meanwhile: commands, files, its timer and its ports", async () => {
   const id = await capsuleThatIs("running");
   const { made, letGo } = await snapshotting(id);
