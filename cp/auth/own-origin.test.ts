@@ -3,7 +3,7 @@ import { AppError } from "../errors.ts";
 import { assertOwnOrigin } from "./own-origin.ts";
 
 const ORIGINS = new Set(["https://app.example.com", "https://admin.example.com:8443"]);
-const SESSION = "a=b; wrenn_session=s3cret";
+const SESSION = "a=b; wrenn_sid=s3cret";
 
 /** What becomes of an upgrade with these headers. */
 function upgradeWith(headers: Record<string, string>): string {
@@ -37,19 +37,17 @@ test.each([
   expect(upgradeWith({ cookie: SESSION, origin })).toBe("forbidden");
 });
 
-test.each([
-  "wrenn_session=x",
-  "__Host-wrenn_session=x",
-  "__Secure-WRENN_CSRF=x",
-  "a=b,wrenn_csrf=",
-])("an upgrade with %s and no Origin is refused", (cookie) => {
-  expect(upgradeWith({ cookie })).toBe("forbidden");
-});
+test.each(["wrenn_sid=x", "__Host-wrenn_sid=x", "__Secure-WRENN_CSRF=x", "a=b,wrenn_csrf="])(
+  "an upgrade with %s and no Origin is refused",
+  (cookie) => {
+    expect(upgradeWith({ cookie })).toBe("forbidden");
+  },
+);
 
 test("an upgrade without a cookie of ours may come from anywhere", () => {
   expect(upgradeWith({})).toBe("ok");
   expect(upgradeWith({ origin: "https://evil.example" })).toBe("ok");
-  expect(upgradeWith({ cookie: "wrenn_sessions=1; x=wrenn_session", origin: "null" })).toBe("ok");
+  expect(upgradeWith({ cookie: "wrenn_sids=1; x=wrenn_sid", origin: "null" })).toBe("ok");
 });
 
 test("a request that is no upgrade is not looked at: browsers keep others from reading its answer", () => {

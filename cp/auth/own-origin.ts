@@ -4,7 +4,7 @@
 import { AppError } from "../errors.ts";
 
 /** Names of our cookies, with the prefixes that bind a cookie to its host (RFC 6265bis, 4.1.3). */
-const OWN_COOKIE = /^(?:__host-|__secure-)?wrenn_(?:session|csrf|port)$/i;
+const OWN_COOKIE = /^(?:__host-|__secure-)?wrenn_(?:sid|csrf|port)$/i;
 
 /** Whether `pair` of a Cookie or Set-Cookie header, `name=value…`, is about a cookie of ours. */
 export function isOwnCookie(pair: string): boolean {

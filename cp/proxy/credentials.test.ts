@@ -29,7 +29,7 @@ test.each([
   ["Authorization", `Basic ${btoa(`user:${KEY}`)}`],
   ["Authorization", `Bearer ${jwt(SECRET)}`],
   ["Authorization", `Basic ${btoa(`jwt:${jwt(SECRET)}`)}`],
-  ["Cookie", "wrenn_session=a; __Host-wrenn_csrf=b"],
+  ["Cookie", "wrenn_sid=a; __Host-wrenn_csrf=b"],
   ["X-Access-Token", ENVD_TOKEN],
 ])("%s: %s does not pass", (name, value) => {
   expect(strip(name, value)).toEqual([]);
@@ -47,8 +47,8 @@ test.each([
 });
 
 test("of several cookies only ours are taken out", () => {
-  expect(strip("Cookie", "a=1; wrenn_session=x;wrenn_csrf=y; b=wrenn_session=z")).toEqual([
-    "a=1; b=wrenn_session=z",
+  expect(strip("Cookie", "a=1; wrenn_sid=x;wrenn_csrf=y; b=wrenn_sid=z")).toEqual([
+    "a=1; b=wrenn_sid=z",
   ]);
 });
 
@@ -59,5 +59,5 @@ test("envd gets its own token", () => {
 test("a response's cookie of ours is told from others", () => {
   const sets = (value: string) => setsOwnCookie(header("Set-Cookie", value));
 
-  expect([sets("wrenn_session=x; Path=/"), sets("session=wrenn_session=1")]).toEqual([true, false]);
+  expect([sets("wrenn_sid=x; Path=/"), sets("session=wrenn_sid=1")]).toEqual([true, false]);
 });

@@ -88,7 +88,7 @@ describe("a client without headers", () => {
 
 test.each(ROUTES)("a page of somebody else does not get %s with our cookie", async (route) => {
   const [own = ""] = OWN_ORIGINS;
-  const cookie = "theme=dark; wrenn_session=s3cret";
+  const cookie = "theme=dark; wrenn_sid=s3cret";
   const refused = await Promise.all(
     [{ origin: "https://evil.example" }, { origin: "null" }, {}].map((headers) =>
       refusalOf(RawWebSocket.open(base, pathTo(route), { ...headers, cookie, ...key() })),

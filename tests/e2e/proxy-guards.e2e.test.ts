@@ -60,7 +60,7 @@ describe("credentials", () => {
         { authorization: `Bearer ${apiKey}` },
         { authorization: `Bearer ${jwt}` },
         { authorization: `Basic ${btoa(`x:${apiKey}`)}` },
-        { cookie: "wrenn_session=a; wrenn_csrf=b" },
+        { cookie: "wrenn_sid=a; wrenn_csrf=b" },
         { "x-access-token": token },
         { "x-wrenn-traffic-token": "t" },
       ].map(async (headers) => JSON.stringify(await port.echo("/", { headers }))),
@@ -68,7 +68,7 @@ describe("credentials", () => {
     const kept = await port.echo("/", {
       headers: {
         authorization: `Basic ${btoa("user:password")}`,
-        cookie: "a=1; wrenn_session=x; b=2",
+        cookie: "a=1; wrenn_sid=x; b=2",
         "x-access-token": "the application's",
       },
     });
