@@ -45,7 +45,9 @@ function rootMessage(error: Error): string {
 
 /** The answer that carries the error. */
 function errorResponse(error: AppError, requestId: string | undefined): Response {
-  return Response.json(error.toBody(requestId), { status: error.status });
+  const { status, retryAfterSec } = error;
+  const headers = retryAfterSec === undefined ? {} : { "Retry-After": String(retryAfterSec) };
+  return Response.json(error.toBody(requestId), { status, headers });
 }
 
 /**

@@ -23,6 +23,7 @@ export const HTTP_STATUS = {
   no_team: 403,
   not_found: 404,
   provider_not_found: 404,
+  request_timeout: 408,
   conflict: 409,
   email_taken: 409,
   has_active_sandboxes: 409,
@@ -124,12 +125,21 @@ const USUAL_REASONS: Partial<Record<ErrorCode, Reason>> = {
  * The same request may succeed later. Not exec_timeout: the command has run, and would again.
  */
 const RETRYABLE: ReadonlySet<ErrorCode> = new Set([
+  "request_timeout",
   "rate_limited",
   "agent_error",
   "host_unavailable",
   "no_hosts_available",
   "service_unavailable",
 ]);
+
+/** What `Retry-After` says unless the error knows better: how soon what is short can be there again. */
+const RETRY_AFTER_SEC: Partial<Record<ErrorCode, number>> = {
+  rate_limited: 1,
+  host_unavailable: 1,
+  no_hosts_available: 5,
+  service_unavailable: 1,
+};
 
 /**
  * The field that a message about a request begins with, as in `name: must have 1 to 100 bytes` and
@@ -144,6 +154,8 @@ export interface AppErrorOptions {
   reason?: Reason;
   /** Whether the same request may succeed later, where that is not as usual for the code. */
   isRetryable?: boolean;
+  /** When it may, where that is known. */
+  retryAfterSec?: number;
   /** Facts for programs: in `details`, and beside `code` and `message`, where older clients look. */
   details?: Record<string, unknown>;
   /** What was achieved until then, beside `code` and `message` only: it may be large. */
@@ -168,6 +180,8 @@ export class AppError extends Error {
   readonly code: ErrorCode;
   /** A name of REASONS, or the code where it says it all. */
   readonly reason: Reason | ErrorCode;
+  /** For `Retry-After`; undefined where trying again is no use, or nobody knows when it is. */
+  readonly retryAfterSec: number | undefined;
   readonly #isRetryable: boolean;
   readonly #field: string | undefined;
   readonly #details: Record<string, unknown>;
@@ -179,6 +193,9 @@ export class AppError extends Error {
     this.code = code;
     this.reason = options.reason ?? USUAL_REASONS[code] ?? code;
     this.#isRetryable = options.isRetryable ?? RETRYABLE.has(code);
+    this.retryAfterSec = this.#isRetryable
+      ? (options.retryAfterSec ?? RETRY_AFTER_SEC[code])
+      : undefined;
     this.#field = code === "invalid_request" ? FIELD.exec(message)?.[1] : undefined;
     this.#details = options.details ?? {};
     this.#partial = options.partial ?? {};

@@ -41,10 +41,15 @@ export class RateLimiter {
   /** Counts an attempt of `subject`; `rate_limited` once there were too many in the window. */
   async attempt(limit: RateLimit, subject: string): Promise<void> {
     const key = keyOf(limit, subject);
-    const replies = await this.#redis.multi().incr(key).expire(key, limit.windowSec, "NX").exec();
-    if (Number(replies?.[0]?.[1]) > limit.attemptsMax) {
-      throw new AppError("rate_limited", "too many attempts: try again later");
-    }
+    const replies = await this.#redis
+      .multi()
+      .incr(key)
+      .expire(key, limit.windowSec, "NX")
+      .ttl(key)
+      .exec();
+    if (Number(replies?.[0]?.[1]) <= limit.attemptsMax) return;
+    const retryAfterSec = Math.max(1, Number(replies?.[2]?.[1]));
+    throw new AppError("rate_limited", "too many attempts: try again later", { retryAfterSec });
   }
 
   /** Forgets the attempts of `subject`. */

@@ -2,11 +2,10 @@
 
 import { answerInScope } from "../proto/answer-scope.ts";
 import { stripCompatBase } from "./compat.ts";
-import { randomHex } from "./digest.ts";
 import type { Log } from "./log.ts";
 import type { ControlPlaneMetrics } from "./metrics/control-plane-metrics.ts";
+import { REQUEST_ID_HEADER, requestIdOf } from "./request-id.ts";
 
-const REQUEST_ID_PATTERN = /^[A-Za-z0-9._-]{1,64}$/;
 const API_PREFIX = /^(https?:\/\/[^/]+)\/api(?=\/|\?|$)/;
 
 /** The ids of the requests under way, for other lines about them. */
@@ -24,15 +23,15 @@ export interface RequestObserverDeps extends RequestLogDeps {
 }
 
 /**
- * A wrapper of the application's `fetch`. A client's own `X-Request-Id` is kept if it is harmless;
- * the answer names the id in use.
+ * A wrapper of the application's `fetch`. The answer names the request's id, which is the client's own
+ * if it sent a harmless one.
  */
 export function observeRequests({ log, requestIds, routes, metrics }: RequestObserverDeps) {
   return (next: (request: Request) => unknown) => {
     return async (request: Request): Promise<unknown> => {
       const startedAt = performance.now();
       stripBasePaths(request);
-      const requestId = chooseRequestId(request);
+      const requestId = requestIdOf(request.headers.get(REQUEST_ID_HEADER));
       requestIds.set(request, requestId);
       const response = await answerInScope(request.signal, () => next(request));
       // An upgrade to a WebSocket has no answer.
@@ -41,7 +40,7 @@ export function observeRequests({ log, requestIds, routes, metrics }: RequestObs
       const served = { method: request.method, route: routes.get(request), status };
       metrics.observeRequest({ ...served, seconds: durationMs / 1000 });
       if (!(response instanceof Response)) return response;
-      response.headers.set("X-Request-Id", requestId);
+      response.headers.set(REQUEST_ID_HEADER, requestId);
       log.info("request", {
         requestId,
         method: request.method,
@@ -63,9 +62,4 @@ function stripBasePaths(request: Request): void {
   if (stripped === request.url) return;
   const url = stripped.replace(/^(https?:\/\/[^/?]+)(\?|$)/, "$1/$2");
   Object.defineProperty(request, "url", { value: url, enumerable: true });
-}
-
-function chooseRequestId(request: Request): string {
-  const own = request.headers.get("x-request-id");
-  return own !== null && REQUEST_ID_PATTERN.test(own) ? own : `req_${randomHex(8)}`;
 }

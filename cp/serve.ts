@@ -12,6 +12,7 @@ import type { TrustedProxies } from "./client-address.ts";
 import { ApiUpstream } from "./front/api-upstream.ts";
 import { ForwardedClients } from "./front/forwarded-clients.ts";
 import { frontLimits } from "./front/limits.ts";
+import { refuseRequest } from "./front/refusals.ts";
 import { type TlsFiles, TlsListener } from "./front/tls-listener.ts";
 import type { Log } from "./log.ts";
 import type { ProxyRouter } from "./proxy/proxy-router.ts";
@@ -103,6 +104,7 @@ function openFront({ proxy, proxies, sweep, log }: ServeOptions, unix: string): 
       return proxy.route(request, peer) ?? api.forward(request, peer);
     }),
     limits,
+    refuse: refuseRequest,
     isForwarder: (address) => proxies.includes(address),
     failed: (error) => log.error("a request could not be routed", { error }),
     tick: () => {

@@ -71,8 +71,11 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
       room("volumes"),
       room("monitor", "reconcile", "silence", "unknown"),
       room("metrics", "control-plane-metrics"),
-      room("proxy", "agent-pools", "credentials", "forwarded", "placements", "proxy-router"),
-      room("front", "api-upstream", "forwarded-clients", "limits", "tls-listener"),
+      room(
+        "proxy",
+        ...["agent-pools", "credentials", "forwarded", "placements", "proxy-router", "refusals"],
+      ),
+      room("front", "api-upstream", "forwarded-clients", "limits", "refusals", "tls-listener"),
       room("health"),
       room("docs"),
       room("loops", "driver"),

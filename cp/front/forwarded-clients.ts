@@ -1,17 +1,14 @@
 // Clients behind a trusted proxy share its connections, so their requests are counted instead.
 
 import { Admission } from "../../proto/http1/admission.ts";
-import { header, type RequestHead } from "../../proto/http1/head.ts";
+import type { RequestHead } from "../../proto/http1/head.ts";
 import type { FrontLimits } from "../../proto/http1/listener.ts";
 import { isForward, type Peer, type Router, type Verdict } from "../../proto/http1/verdict.ts";
 import type { TrustedProxies } from "../client-address.ts";
 import { forwardedClient } from "../proxy/forwarded.ts";
+import { refuseRequest } from "./refusals.ts";
 
-const TOO_MANY: Verdict = {
-  status: 429,
-  headers: [header("Content-Type", "application/json")],
-  body: JSON.stringify({ code: 429, message: "There are too many requests from this address" }),
-};
+const TOO_MANY = "There are too many requests from this address";
 
 export class ForwardedClients {
   readonly #proxies: TrustedProxies;
@@ -37,7 +34,7 @@ export class ForwardedClients {
     client: string,
   ): Verdict | Promise<Verdict> {
     const entry = this.#admission.admit(client);
-    if (typeof entry === "string") return TOO_MANY;
+    if (typeof entry === "string") return refuseRequest(429, TOO_MANY, request);
     return hold(entry, () => router(request, peer));
   }
 }

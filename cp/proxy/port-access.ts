@@ -12,6 +12,7 @@
 import { createHmac } from "node:crypto";
 import { type Header, header, headerOf, type RequestHead } from "../../proto/http1/head.ts";
 import type { Answer } from "../../proto/http1/verdict.ts";
+import { REQUEST_ID_HEADER, requestIdOf } from "../request-id.ts";
 import { isSame } from "./credentials.ts";
 
 const TOKEN_HEADERS = ["e2b-traffic-access-token", "x-wrenn-traffic-token"] as const;
@@ -61,6 +62,7 @@ function welcome(request: RequestHead, port: PrivatePort): Answer {
       header("Set-Cookie", cookie),
       header("Cache-Control", "no-store"),
       header("Referrer-Policy", "no-referrer"),
+      header(REQUEST_ID_HEADER, requestIdOf(headerOf(request.headers, "x-request-id"))),
     ],
     body: "",
   };

@@ -17,6 +17,9 @@ export interface StreamRouteDeps extends AuthDeps {
   readonly streams: Streams;
 }
 
+/** RFC 6455; of others the server itself would answer. */
+const WEBSOCKET_VERSION = "13";
+
 const RESPONSES = {
   101: t.Void({ description: "A WebSocket." }),
   ...errors("unauthorized", "forbidden", "invalid_request", "service_unavailable"),
@@ -26,6 +29,10 @@ export function streamRoutes(deps: StreamRouteDeps) {
   const { streams } = deps;
   const upgrade = (context: UpgradeContext, request: StreamRequest) => {
     const { server, request: http } = context;
+    const version = http.headers.get("sec-websocket-version");
+    if (version !== null && version !== WEBSOCKET_VERSION) {
+      throw new AppError("invalid_request", `sec-websocket-version: must be ${WEBSOCKET_VERSION}`);
+    }
     const socket = streams.accept(request);
     if (server?.upgrade(http, { data: socket }) === true) return;
     streams.drop(socket);

@@ -114,8 +114,10 @@ export class Exchange implements WireEvents {
       return this.#requestBody.read(bytes);
     } catch (error) {
       if (!(error instanceof MalformedHttp)) throw error;
+      const isUnanswered = this.#response === null;
       this.#end("drop");
-      this.#client.abort();
+      if (isUnanswered) this.#client.refuse(400, error.message);
+      else this.#client.abort();
       return null;
     }
   }

@@ -1,10 +1,11 @@
 // A TCP listener whose connections are proxied.
 
 import { Admission, type AdmissionLimits, type NotAdmitted } from "./admission.ts";
+import { header } from "./head.ts";
 import { IdleClock } from "./idle-clock.ts";
 import { ServerConnection, type ServerOptions, type Silences } from "./server-connection.ts";
 import { type SocketWire, wireHandlers } from "./socket-wire.ts";
-import type { Peer, Router } from "./verdict.ts";
+import type { Answer, Peer, Refuse, Router } from "./verdict.ts";
 import type { Wire } from "./wire.ts";
 
 const DRAIN_POLL_MS = 20;
@@ -25,6 +26,8 @@ export interface FrontOptions {
   /** Whether an address forwards requests of many clients, so that its connections are not one client's. */
   readonly isForwarder?: (address: string) => boolean;
   readonly failed: (error: unknown) => void;
+  /** As of `ServerOptions`; JSON with status and reason unless given. */
+  readonly refuse?: Refuse;
   /** Once a second, for whoever has pools to sweep. */
   readonly tick?: () => void;
 }
@@ -48,13 +51,13 @@ export class Front implements AsyncDisposable {
   #listeners: Bun.TCPSocketListener<SocketWire>[] = [];
 
   constructor(options: FrontOptions) {
-    const { limits, router, failed } = options;
+    const { limits, router, failed, refuse = refuseInJson } = options;
     const { clock } = this;
     this.limits = limits;
     this.#options = options;
     this.#admission = new Admission(limits);
     const closed = (connection: ServerConnection) => this.#ended(connection);
-    this.#server = { router, clock, silences: limits.silences, failed, closed };
+    this.#server = { router, clock, silences: limits.silences, refuse, failed, closed };
     this.clock.add({ tick: () => this.#tick() });
   }
 
@@ -152,4 +155,9 @@ export class Front implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.stop(0);
   }
+}
+
+function refuseInJson(status: number, why: string): Answer {
+  const body = JSON.stringify({ code: status, message: why });
+  return { status, headers: [header("Content-Type", "application/json")], body };
 }

@@ -1,6 +1,7 @@
 // The client's side of a proxied connection: reads one request after the other, has each routed, and
 // hands it to an exchange. Whatever is not yet wanted stays with the sender.
 
+import { STATUS_CODES } from "node:http";
 import { TimeSlice } from "../time-slice.ts";
 import { ByteWindow } from "./byte-window.ts";
 import { Exchange } from "./exchange.ts";
@@ -19,6 +20,7 @@ import {
   type Forward,
   isForward,
   type Peer,
+  type Refuse,
   type Router,
   type Verdict,
 } from "./verdict.ts";
@@ -49,6 +51,8 @@ export interface ServerOptions {
   readonly router: Router;
   readonly clock: IdleClock;
   readonly silences: Silences;
+  /** Makes the answers to what no router is asked about, and to what one failed with. */
+  readonly refuse: Refuse;
   /** Told of what a router threw. */
   readonly failed: (error: unknown) => void;
   /** Told of a connection's end. */
@@ -306,10 +310,10 @@ export class ServerConnection implements WireEvents, Ticking {
     } else this.#follow(request, verdict);
   }
 
-  /** What a router threw is for the log; the client gets a bare 500. */
+  /** What a router threw is for the log. */
   fail(error: unknown): void {
     this.#options.failed(error);
-    this.answer({ status: 500, headers: [], body: "" });
+    this.answer(this.#options.refuse(500, "internal error", this.#request));
   }
 
   #follow(request: RequestHead, verdict: Verdict): void {
@@ -324,14 +328,15 @@ export class ServerConnection implements WireEvents, Ticking {
 
   /** Answers, whatever was asked, and ends the connection. */
   refuse(status: number, why: string): void {
-    const body = JSON.stringify({ code: status, message: why });
+    const answer = this.#options.refuse(status, why, null);
+    const body = Buffer.from(answer.body);
     const headers = [
-      header("Content-Type", "application/json"),
-      header("Content-Length", String(Buffer.byteLength(body))),
+      ...answer.headers,
+      header("Content-Length", String(body.length)),
       header("Connection", "close"),
     ];
-    const head = formatHead(`HTTP/1.1 ${status} ${reasonOf(status)}`, headers);
-    this.write(Buffer.concat([head, Buffer.from(body)]));
+    const head = formatHead(`HTTP/1.1 ${answer.status} ${reasonOf(answer.status)}`, headers);
+    this.write(Buffer.concat([head, body]));
     this.#linger();
   }
 
@@ -348,22 +353,6 @@ export class ServerConnection implements WireEvents, Ticking {
   }
 }
 
-const REASONS: Readonly<Record<number, string>> = {
-  200: "OK",
-  302: "Found",
-  400: "Bad Request",
-  401: "Unauthorized",
-  403: "Forbidden",
-  404: "Not Found",
-  408: "Request Timeout",
-  409: "Conflict",
-  429: "Too Many Requests",
-  500: "Internal Server Error",
-  502: "Bad Gateway",
-  503: "Service Unavailable",
-  504: "Gateway Timeout",
-};
-
 function reasonOf(status: number): string {
-  return REASONS[status] ?? "Unknown";
+  return STATUS_CODES[status] ?? "Unknown";
 }

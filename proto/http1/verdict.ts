@@ -43,7 +43,10 @@ export interface Forward {
 
 export type Verdict = Forward | Answer;
 
-/** Decides on one request. What it throws ends the connection after a bare 500. */
+/** What is answered when nothing came of a request: null when it could not be read, or was not. */
+export type Refuse = (status: number, why: string, request: RequestHead | null) => Answer;
+
+/** Decides on one request. What it throws is answered 500. */
 export type Router = (request: RequestHead, peer: Peer) => Verdict | Promise<Verdict>;
 
 export function isForward(verdict: Verdict): verdict is Forward {

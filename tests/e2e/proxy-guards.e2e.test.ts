@@ -165,14 +165,14 @@ describe("refusals", () => {
       headers: { accept: "text/html", "sec-fetch-mode": "navigate" },
     });
 
-    expect(closed).toEqual({
+    expect(closed).toMatchObject({
       status: 502,
       sandboxId: capsule.id,
       message: "The sandbox is running but port is not open",
       port: 8001,
       code: 502,
     });
-    expect(unknown).toEqual({
+    expect(unknown).toMatchObject({
       status: 502,
       sandboxId: unknownId,
       message: "The sandbox was not found",

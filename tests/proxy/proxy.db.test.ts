@@ -157,6 +157,7 @@ test("a capsule that ended answers 502 at once, whatever is remembered", async (
     sandboxId: text,
     message: "The sandbox was not found",
     code: 502,
+    request_id: expect.stringMatching(/^req_/),
   });
 });
 
