@@ -260,6 +260,13 @@ WRENN_API int32_t wrenn_pages_private(int32_t pid, uint64_t address, uint64_t si
  */
 WRENN_API int32_t wrenn_pages_find_mapping(int32_t pid, const char *path, uint64_t ret_mapping[3]);
 
+/*
+ * Finds the one anonymous private mapping of exactly `size` bytes that a process reads and writes:
+ * the memory of a guest whose VMM has it in no file. -ENXIO: there is none; -ENOTUNIQ: there are
+ * several; -ESRCH: no such process.
+ */
+WRENN_API int32_t wrenn_pages_find_anonymous(int32_t pid, uint64_t size, uint64_t ret_address[1]);
+
 /* Where a generation is written, and over which parent. */
 struct wrenn_pages_target {
   const char *directory;         /* gets memory.header and, if there is data, memory.<uuid of id> */

@@ -16,6 +16,7 @@ export const LiveMemoryNote = Type.Union([
   Type.Object({ kind: Type.Literal("file"), path: Path }),
   Type.Object({ kind: Type.Literal("map"), file: Path }),
   Type.Object({ kind: Type.Literal("uffd") }),
+  Type.Object({ kind: Type.Literal("anonymous") }),
 ]);
 
 export async function writeMemorySource(runDir: string, memory: LiveMemory): Promise<void> {

@@ -42,6 +42,7 @@ const SIGNATURES = {
   wrenn_unmount: ["text", "u32"],
   wrenn_tsc_khz: ["u32"],
   wrenn_pages_find_mapping: ["i32", "text", "words"],
+  wrenn_pages_find_anonymous: ["i32", "u64", "words"],
   wrenn_pages_seal_file: ["text", "u64", "target", "words", "answer"],
   wrenn_pages_seal_process: ["i32", "u64", "u64", "text", "target", "words", "answer"],
   wrenn_pages_track: ["i32", "u64", "u64"],

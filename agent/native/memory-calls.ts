@@ -35,6 +35,19 @@ export class MemoryCalls {
     return { address: words[0] ?? 0n, sizeBytes: words[1] ?? 0n };
   }
 
+  /**
+   * Where a process has the one mapping of that size which is in no file. ENXIO: nowhere; ENOTUNIQ: it
+   * has several; ESRCH: there is no such process.
+   */
+  async findAnonymous(pid: number, sizeBytes: number): Promise<bigint> {
+    const { words } = await callOn(this.#lane, {
+      operation: `find ${sizeBytes} bytes of memory in process ${pid}`,
+      name: "wrenn_pages_find_anonymous",
+      args: [pid, BigInt(sizeBytes)],
+    });
+    return words[0] ?? 0n;
+  }
+
   /** Saves memory that lies whole in a file. EEXIST, ENOSPC; on failure nothing is left. */
   async sealFile(path: string, totalBytes: number, target: PagesTarget): Promise<PagesCounts> {
     const answer = await callOn(this.#lane, {

@@ -9,7 +9,7 @@ import type { CapsuleDir } from "./capsule-dir.ts";
 import { makeAnew, removeDirectory, sync } from "./durable-files.ts";
 import { MEMORY_HEADER } from "./generations.ts";
 import type { LiveCapsule } from "./live.ts";
-import { findRestoredMemory } from "./process-memory.ts";
+import { findProcessMemory } from "./process-memory.ts";
 
 /** Memory as it was at no one instant, to save what was written since over. Removed when disposed. */
 export interface Draft extends AsyncDisposable {
@@ -27,8 +27,8 @@ export async function draftMemory(
   { memory: place, dir }: { memory: LiveMemory; dir: CapsuleDir },
 ): Promise<Draft | null> {
   await sync(capsule.rootDisk.path);
-  if (place.kind === "file") return null;
-  const memory = await findRestoredMemory(kernel, capsule, place);
+  if (place.kind === "file" || place.kind === "anonymous") return null;
+  const memory = await findProcessMemory(kernel, capsule, place);
   if (memory.removedBytes > 0) return null;
   const directory = dir.draft;
   try {

@@ -1,4 +1,4 @@
-// Where the memory of a restored guest lies in its VMM.
+// Where the memory of a guest lies in its VMM, if that shares no file of it.
 
 import { join } from "node:path";
 import { PAGER_DIR, REMOVED_LIST, readRegions, savePageList } from "../memory/pager.ts";
@@ -11,7 +11,7 @@ import { SnapshotError } from "./snapshot-error.ts";
 const MIB = 1024 * 1024;
 const PAGER_TIMEOUT_MS = 30_000;
 
-export interface RestoredMemory extends ProcessMemory {
+export interface GuestProcessMemory extends ProcessMemory {
   /** Of memory that the guest has given back; it may have taken some of it again. */
   readonly removedBytes: number;
 }
@@ -20,16 +20,20 @@ export interface RestoredMemory extends ProcessMemory {
  * Where the process has it. Throws SnapshotError, SyscallError, or VmmError if its pager does not
  * answer.
  */
-export async function findRestoredMemory(
+export async function findProcessMemory(
   kernel: Kernel,
   capsule: LiveCapsule,
   memory: Exclude<LiveMemory, { kind: "file" }>,
-): Promise<RestoredMemory> {
+): Promise<GuestProcessMemory> {
   const { runDir, process, shape } = capsule;
   const { pid } = process;
   const totalBytes = shape.memoryMib * MIB;
   if (memory.kind === "map") {
     const { address } = await kernel.memory.findMapping(pid, memory.file);
+    return { pid, address, totalBytes, removed: "", removedBytes: 0 };
+  }
+  if (memory.kind === "anonymous") {
+    const address = await kernel.memory.findAnonymous(pid, totalBytes);
     return { pid, address, totalBytes, removed: "", removedBytes: 0 };
   }
   const [region] = await readRegions(runDir, PAGER_TIMEOUT_MS);

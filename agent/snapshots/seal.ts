@@ -15,7 +15,7 @@ import { linkFiles } from "./durable-files.ts";
 import { DEVICE_STATE, type Generation, type Generations, MEMORY_HEADER } from "./generations.ts";
 import type { LiveCapsule } from "./live.ts";
 import type { PauseNote } from "./pause-note.ts";
-import { findRestoredMemory } from "./process-memory.ts";
+import { findProcessMemory } from "./process-memory.ts";
 
 const MIB = 1024 * 1024;
 const PAGER_TIMEOUT_MS = 30_000;
@@ -99,10 +99,15 @@ async function sealMemory(
     await memory.sealFile(place.path, capsule.shape.memoryMib * MIB, target);
     return;
   }
-  const source = await findRestoredMemory(kernel, capsule, place);
+  const source = await findProcessMemory(kernel, capsule, place);
   if (place.kind === "uffd") {
     await savePageList(runDir, { list: WORKING_SET, timeoutMs: PAGER_TIMEOUT_MS });
     await copyFile(join(runDir, PAGER_DIR, WORKING_SET), join(directory, WORKING_SET));
+  }
+  if (place.kind === "anonymous") {
+    const target: PagesTarget = { directory, parentHeader: "", layerDirectories: [], id };
+    await memory.sealProcess(source, target);
+    return;
   }
   const layerDirectories = parentDirectories(parts);
   // What was given back since would be the draft's.

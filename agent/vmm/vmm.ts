@@ -5,16 +5,16 @@
  * composes its command line and speaks its control protocol, nothing else: processes, logs, jail and
  * adoption are the same for all (start-keeper.ts, kept-process.ts).
  *
- * What each answers, since the other two are to fit here (API documents of Firecracker 1.12 and Cloud
- * Hypervisor 50):
+ * What each answers (API documents of Firecracker 1.12 and Cloud Hypervisor 50; QEMU and Firecracker
+ * have drivers):
  *
  * - name, accel. "qemu" with kvm or tcg; "firecracker" and "cloud-hypervisor" with kvm only.
  * - pause, resume. QEMU: stop, cont. Firecracker: PATCH /vm. Cloud Hypervisor: PUT vm.pause, vm.resume.
- * - pauseAndSave. QEMU (migrate with x-ignore-shared) and Cloud Hypervisor (vm.snapshot with shared memory
- *   zones) leave RAM where it is and answer what memoryOf does. Firecracker (PUT /snapshot/create)
- *   writes it beside its state, and answers that file.
+ * - pauseAndSave. None writes RAM: QEMU (migrate with x-ignore-shared) and Cloud Hypervisor (vm.snapshot
+ *   with shared memory zones) leave out what they share, Firecracker (PUT /snapshot/create) writes its
+ *   state first and has nowhere to write memory. All answer what memoryOf does.
  * - memoryOf, booted. QEMU and Cloud Hypervisor: the RAM file in the run directory, which they share.
- *   Firecracker: anonymous memory of its process, for which LiveMemory has no kind yet.
+ *   Firecracker shares none: `anonymous`.
  * - memoryOf, restored by `map`. QEMU and Firecracker map the file privately: `map`. Cloud Hypervisor
  *   goes on writing to the file that it is given: `file`, a clone of the flat one.
  * - memoryOf, restored by `uffd`. QEMU (with the preload shim) and Firecracker: `uffd`. Cloud Hypervisor
@@ -23,9 +23,9 @@
  * restore takes the place of boot: -incoming, PUT /snapshot/load, --restore. The jail shows every file
  * under a fixed name (/vm/disk, /vm/ram), so paths that a VMM records in its state hold on any host.
  *
- * The control socket is in the run directory and accepts one connection at a time, so a driver
- * connects for each operation and keeps no state between them: that is what makes `adopt` enough
- * after a restart of the agent.
+ * The control socket is in the run directory, or in the VMM's own directory there, and may accept one
+ * connection at a time, so a driver connects for each operation and keeps no state between them: that
+ * is what makes `adopt` enough after a restart of the agent.
  */
 import type { CapsuleCgroup, CgroupLimits } from "../cgroups/cgroups.ts";
 
@@ -75,7 +75,9 @@ export type LiveMemory =
   /** The VMM's process: what the guest wrote is its own, over the file that it maps privately. */
   | { readonly kind: "map"; readonly file: string }
   /** The same over what a pager brings, which knows where the process has it. */
-  | { readonly kind: "uffd" };
+  | { readonly kind: "uffd" }
+  /** The VMM's process, and no file: all that it has there is the guest's. */
+  | { readonly kind: "anonymous" };
 
 export interface SavedGuest {
   /** What saveState wrote. */

@@ -135,6 +135,42 @@ static void a_mapping_is_found_by_its_file(void) {
   end_guest(&guest);
 }
 
+static void *map_between_guards(size_t size) {
+  uint8_t *whole = mmap(NULL, size + 2 * PAGE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  assert(whole != MAP_FAILED);
+  assert(mprotect(whole + PAGE, size, PROT_READ | PROT_WRITE) == 0);
+  return whole + PAGE;
+}
+
+/* As a VMM has it that shares no file: 5 pages of 37 were written, two of them with zeros. */
+static void memory_in_no_file_is_found_by_its_size_and_saved_whole(void) {
+  enum { SIZE = 37 * PAGE };
+  struct snapshot snapshot = {.directory = "/tmp/wrenn-anonymous-XXXXXX", .total_bytes = SIZE};
+  char text[256];
+  uint64_t address[1];
+  uint64_t counts[WRENN_PAGES_COUNTS];
+  uint8_t *memory = map_between_guards(SIZE);
+  memset(memory + 3 * PAGE, 7, 2 * PAGE);
+  memset(memory + 20 * PAGE, 0, 2 * PAGE);
+  memory[SIZE - 1] = 1;
+  assert(mkdtemp(snapshot.directory) != NULL);
+  struct wrenn_pages_target target = {.directory = snapshot.directory, .id = {9}};
+
+  assert(wrenn_pages_find_anonymous(getpid(), SIZE, address) == 0);
+  assert(address[0] == (uintptr_t)memory);
+  assert(wrenn_pages_seal_process(getpid(), address[0], SIZE, "", &target, counts, text,
+                                  sizeof text) == 0);
+
+  assert(counts[WRENN_PAGES_READ] == 5 * PAGE && counts[WRENN_PAGES_DATA] == 3 * PAGE);
+  snapshot_expect(snapshot.directory, &snapshot, memory);
+  assert(wrenn_pages_find_anonymous(getpid(), SIZE + PAGE, address) == -ENXIO);
+  uint8_t *second = map_between_guards(SIZE);
+  assert(wrenn_pages_find_anonymous(getpid(), SIZE, address) == -ENOTUNIQ);
+  assert(munmap(second - PAGE, SIZE + 2 * PAGE) == 0);
+  assert(munmap(memory - PAGE, SIZE + 2 * PAGE) == 0);
+  snapshot_remove(&snapshot);
+}
+
 /* Pages that a guest zeroed came back in the next resume when zeros were taken for "unchanged". */
 static void a_second_pause_stores_what_changed_and_zeroed_pages_stay_zero(void) {
   struct guest guest;
@@ -299,6 +335,7 @@ static void a_full_disk_is_reported_and_nothing_is_left_behind(void) {
 int main(void) {
   RUN(only_pages_that_were_written_are_private);
   RUN(a_mapping_is_found_by_its_file);
+  RUN(memory_in_no_file_is_found_by_its_size_and_saved_whole);
   RUN(a_second_pause_stores_what_changed_and_zeroed_pages_stay_zero);
   RUN(pages_given_back_are_saved_as_zeros_unless_touched_again);
   RUN(a_guest_that_runs_on_stands_still_for_what_it_writes_meanwhile_only);
