@@ -88,7 +88,7 @@ async function testFiles(chosen: readonly string[]): Promise<Record<Kind, string
   const empty = chosen.find((path) => !all.some((file) => isBelow(file, path)));
   if (empty !== undefined) throw new Error(`no test files: ${empty}`);
   const wanted = all.filter((file) => chosen.length === 0 || chosen.some((p) => isBelow(file, p)));
-  const kindOf = (file: string) => /\.(db|host|vm|e2e|dm)\.test\.ts$/.exec(file)?.[1] ?? "unit";
+  const kindOf = (file: string) => /\.(db|host|vm|e2e|dm|kvm)\.test\.ts$/.exec(file)?.[1] ?? "unit";
   const ofKind = (kind: Kind) => wanted.filter((file) => kindOf(file) === kind);
   return {
     unit: ofKind("unit"),

@@ -89,7 +89,10 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
       room("vmm", "vmm"),
       room("keeper", "connect-in-directory", "kept-process", "process-identity", "start-keeper"),
       room("memory", "guest-ram", "memory-source", "pager", "pager-verdict", "run-dir"),
+      room("drivers/guest", "guest-cmdline"),
+      room("drivers/api", "vmm-api"),
       room("drivers/qemu", "probe-accel", "qemu"),
+      room("drivers/firecracker", "firecracker"),
       room("drivers", "open-vmm"),
       room(
         "rootfs",

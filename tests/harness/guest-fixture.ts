@@ -4,7 +4,7 @@
 import { chown, mkdir, mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { Cgroups } from "../../agent/cgroups/cgroups.ts";
-import { chooseVmm, openVmm } from "../../agent/drivers/open-vmm.ts";
+import { type ChooseVmmOptions, chooseVmm, openVmm } from "../../agent/drivers/open-vmm.ts";
 import { exec } from "../../agent/guest/exec.ts";
 import { Guest } from "../../agent/guest/guest.ts";
 import { StreamBudget } from "../../agent/guest/stream-budget.ts";
@@ -54,7 +54,10 @@ export class TestGuest {
 }
 
 /** `tag`: four characters that no other test uses. */
-export async function openGuestFixture(tag: string): Promise<GuestFixture> {
+export async function openGuestFixture(
+  tag: string,
+  wanted: ChooseVmmOptions["vmm"] = chosenVmm(),
+): Promise<GuestFixture> {
   // What was made before a step failed goes at once.
   await using stack = new AsyncDisposableStack();
   const kernel = stack.use(await Kernel.open(NATIVE_DIR));
@@ -74,7 +77,12 @@ export async function openGuestFixture(tag: string): Promise<GuestFixture> {
     await network.removeAll();
   });
   const tscKhz = await kernel.tscKhz();
-  const choice = await chooseVmm({ vmm: "auto", nativeDir: NATIVE_DIR, cacheDir: dir });
+  const choice = await chooseVmm({
+    vmm: wanted,
+    firecrackerBin: process.env.WRENN_FIRECRACKER_BIN || null,
+    nativeDir: NATIVE_DIR,
+    cacheDir: dir,
+  });
   const vmm = openVmm(choice, { nativeDir: NATIVE_DIR, tscKhz });
   const guestKernel = await findGuestKernel(KERNELS_DIR);
   const baseDisk = join(dir, "base.ext4");
@@ -125,6 +133,13 @@ export async function openGuestFixture(tag: string): Promise<GuestFixture> {
     ...{ kernel, vmm, dir, makeSpec, awaitGuest, clear },
     [Symbol.asyncDispose]: () => kept.disposeAsync(),
   };
+}
+
+/** Another VMM than the host's best, as the agent is told, too. */
+function chosenVmm(): ChooseVmmOptions["vmm"] {
+  const wanted = process.env.WRENN_VMM || "auto";
+  if (wanted === "auto" || wanted === "qemu" || wanted === "firecracker") return wanted;
+  throw new Error(`WRENN_VMM: there is no ${wanted}`);
 }
 
 // As a host for production has it; whatever this machine's own disk can do.

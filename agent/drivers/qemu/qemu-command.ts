@@ -16,6 +16,7 @@
 import { VMM_FD } from "../../keeper/start-keeper.ts";
 import type { GuestKernel } from "../../vmm/vmm.ts";
 import { type CapsuleShape, VmmError } from "../../vmm/vmm.ts";
+import { GUEST_MAC, guestCmdline } from "../guest/guest-cmdline.ts";
 
 /** Where the jail shows the capsule's files. */
 export const JAIL_FILE = {
@@ -33,14 +34,6 @@ export const JAIL_FILE = {
  * away and translated again; 128 MiB leave room for what the guest runs then.
  */
 export const TCG_BUFFER_MIB = 128;
-
-/** The guest's only network device; the same in every capsule so that snapshots restore anywhere. */
-const GUEST_MAC = "02:FC:00:00:00:05";
-
-// COMMAND_LINE_SIZE of x86; the kernel cuts what is longer without a word.
-const CMDLINE_BYTES_MAX = 2047;
-// No "--" either: what follows it would become arguments of init.
-const CMDLINE_WORD = /^[A-Za-z0-9_][A-Za-z0-9_.-]*(=[A-Za-z0-9_.,:/@+-]*)?$/;
 
 export interface QemuCommandOptions extends CapsuleShape {
   readonly program: string;
@@ -98,26 +91,8 @@ export function qemuCommand(options: QemuCommandOptions): string[] {
 export function kernelCmdline(
   options: Pick<QemuCommandOptions, "accel" | "tscKhz" | "cmdlineExtra">,
 ): string {
-  for (const word of options.cmdlineExtra) {
-    if (!CMDLINE_WORD.test(word)) throw new VmmError(`cmdlineExtra: bad word ${word}`);
-  }
-  const cmdline = [...KERNEL_FLAGS, ...clockFlags(options), ...options.cmdlineExtra].join(" ");
-  if (cmdline.length > CMDLINE_BYTES_MAX) throw new VmmError("cmdlineExtra: too long");
-  return cmdline;
+  return guestCmdline(clockFlags(options), options.cmdlineExtra);
 }
-
-// panic=-1 with -no-reboot: a guest that panics or reboots ends its VMM at once, and the agent
-// hears of it. cryptomgr.notests: the self tests of the kernel's ciphers take 0.3 s of a TCG boot of 1.9 s.
-const KERNEL_FLAGS = [
-  "console=ttyS0",
-  "quiet",
-  "loglevel=1",
-  "panic=-1",
-  "root=/dev/vda",
-  "rw",
-  "init=/usr/local/bin/wrenn-init",
-  "cryptomgr.notests",
-];
 
 /**
  * Under TCG the kernel's own calibration fails on a busy host and one boot in five hangs. And having

@@ -1,0 +1,53 @@
+// Which Firecracker is taken, with small programs in its place that only say a version.
+import { afterAll, beforeAll, expect, test } from "bun:test";
+import { mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { NATIVE_DIR } from "../../tests/harness/vmm-fixture.ts";
+import { chooseVmm } from "./open-vmm.ts";
+import { probeAccel } from "./qemu/probe-accel.ts";
+
+let dir = "";
+
+beforeAll(async () => {
+  dir = await mkdtemp(join(tmpdir(), "wrenn-open-vmm-"));
+});
+afterAll(() => rm(dir, { recursive: true }));
+
+async function program(says: string): Promise<string> {
+  const path = join(dir, crypto.randomUUID());
+  await writeFile(path, `#!/bin/sh\necho '${says}'\n`, { mode: 0o755 });
+  return path;
+}
+
+const open = (firecrackerBin: string) =>
+  chooseVmm({ vmm: "firecracker", firecrackerBin, nativeDir: NATIVE_DIR, cacheDir: dir });
+
+test("a Firecracker that is not there, is none, or is too old is refused by name", async () => {
+  const none = join(dir, "none");
+
+  await expect(open(none)).rejects.toThrow(`Firecracker is not at ${none}`);
+  await expect(open(dir)).rejects.toThrow("cannot be run");
+  await expect(open(await program("hello"))).rejects.toThrow("does not say that it is");
+  const old = await program("Firecracker v1.11.0");
+  await expect(open(old)).rejects.toThrow("Firecracker 1.11.0 is older than 1.12.0");
+});
+
+test("one from which guests are known to escape is refused", async () => {
+  const known = await program("Firecracker v1.14.3");
+
+  await expect(open(known)).rejects.toThrow("firecracker 1.14.3 has CVE-2026-5747");
+});
+
+test("one is taken only where KVM runs guests, under the name that is no link", async () => {
+  const good = await program("Firecracker v1.16.1\n\nand more");
+  const link = join(dir, "link");
+  await symlink(good, link);
+  const qemu = { program: "/usr/bin/qemu-system-x86_64", version: "any", nativeDir: NATIVE_DIR };
+  const { accel } = await probeAccel({ ...qemu, cacheDir: dir });
+
+  const opened = open(link);
+
+  if (accel === "tcg") await expect(opened).rejects.toThrow(/needs KVM|needs \/dev/);
+  else expect(await opened).toMatchObject({ name: "firecracker", program: good, accel: "kvm" });
+});
