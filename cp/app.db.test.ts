@@ -36,6 +36,16 @@ test("health tells the version and needs no credentials", async () => {
   expect<unknown>(await response.json()).toEqual({ status: "ok", version: "0.0.0-test" });
 });
 
+test.each(["a", "cp", "api:80", "a.b", "[::1]", "localhost", "api.example.com:8080"])(
+  "a request to the host %s finds its route",
+  async (host) => {
+    for (const path of ["/health", "/v1/capsules/cl-x?a=/b"]) {
+      const response = await platform.app.handle(new Request(`http://${host}${path}`));
+      expect([path, response.status]).toEqual([path, path === "/health" ? 200 : 401]);
+    }
+  },
+);
+
 describe("every request", () => {
   test("is one line in the log, without its query", async () => {
     await fetch(`${base}/health?token=secret`);

@@ -71,9 +71,10 @@ export function createApp(services: Services) {
   };
   // Every request goes through `fetch`, so that what wraps it sees them all: Bun's own router, which
   // Elysia would fill, bypasses that. `normalize` (Elysia's default) drops unknown body fields, as
-  // our clients expect, and keeps columns that no response schema names out of answers.
+  // our clients expect, and keeps columns that no response schema names out of answers. With Elysia's idea of
+  // a standard host name, one of less than four characters, as services have within a cluster, finds no route.
   return (
-    new Elysia({ systemRouter: false, normalize: true })
+    new Elysia({ systemRouter: false, normalize: true, handler: { standardHostname: false } })
       .wrap(observeRequests({ ...requestLog, routes, metrics }))
       .onTransform({ as: "global" }, noteRoute)
       .onTransform({ as: "global" }, bodySchemas.require)
