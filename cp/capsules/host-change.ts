@@ -35,6 +35,8 @@ export interface Ending {
 /** What the host says of a capsule; undefined when it does not have it. */
 export interface Reported {
   readonly reported: SandboxInfo | undefined;
+  /** It has had more than its time: a host that is at it still is not waited for. */
+  readonly isOverdue: boolean;
   readonly ending: Ending;
 }
 
@@ -43,6 +45,8 @@ export interface HostChange<Answer> {
   readonly verb: "pause" | "resume";
   readonly from: CapsuleState;
   readonly to: "paused" | "running";
+  /** What the capsule is on record while nobody can say what became of it. */
+  readonly unheard: "missing" | "paused";
   readonly timeoutMs: number;
   /** Repeated calls of the row's operation are joined by the host. */
   ask(agent: AgentClient, row: CapsuleRow, options: CallOptions): Promise<Answer>;
@@ -127,6 +131,7 @@ async function afterFailure<Answer>(
     const reported = await askHost(deps, agent, row.id);
     const settled = await change.settle(row, {
       reported,
+      isOverdue: false,
       ending: { actor, error: failure.message },
     });
     if (settled?.status === change.to && reported?.status === change.to) return settled;

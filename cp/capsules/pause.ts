@@ -55,6 +55,7 @@ export function pauseChange(deps: CapsuleDeps): HostChange<unknown> {
     verb: "pause",
     from: "running",
     to: "paused",
+    unheard: "missing",
     timeoutMs: PAUSE_TIMEOUT_MS,
     ask: async (agent, { id, operationId }, options) =>
       await agent.pauseSandbox({ sandboxId: encodeId("capsule", id), operationId }, options),
@@ -72,32 +73,30 @@ export function durableAt(reported: SandboxInfo | undefined): Date | null {
 async function settlePausing(
   deps: CapsuleDeps,
   row: CapsuleRow,
-  { reported, ending }: Reported,
+  { reported, isOverdue, ending }: Reported,
 ): Promise<CapsuleRow | undefined> {
   const { id, operationId, status: from } = row;
-  switch (reported?.status) {
-    case "paused":
-    // Its VMM ended: what is left of it rests, too.
-    case "error":
-      return await recordPaused(deps, row, ending, reported);
-    case "running": {
-      // The host pauses it when that has ended.
-      if (await hasSnapshotUnderWay(deps.db, id)) break;
-      const event = toldAs({ type: "capsule.pause", outcome: "error" }, ending);
-      return await moveCapsule(deps.db, { id, from, to: "running", operationId, event });
-    }
-    case undefined: {
-      const reason = "its host lost the capsule while it was paused";
-      const event: MoveEvent = {
-        type: "capsule.destroy",
-        outcome: "success",
-        actor: ending.actor,
-        reason: "orphaned",
-        isInferred: true,
-      };
-      const set = { reason };
-      return await moveCapsule(deps.db, { id, from, to: "stopped", operationId, set, event });
-    }
+  if (reported === undefined) {
+    const reason = "its host lost the capsule while it was paused";
+    const event: MoveEvent = {
+      type: "capsule.destroy",
+      outcome: "success",
+      actor: ending.actor,
+      reason: "orphaned",
+      isInferred: true,
+    };
+    const set = { reason };
+    return await moveCapsule(deps.db, { id, from, to: "stopped", operationId, set, event });
+  }
+  // One whose VMM ended rests, too, with what is left of it.
+  if (reported.status === "paused" || reported.status === "error") {
+    return await recordPaused(deps, row, ending, reported);
+  }
+  // The host lets it wait for the end of a snapshot.
+  const isOver = reported.status === "running" && !(await hasSnapshotUnderWay(deps.db, id));
+  if (isOver || isOverdue) {
+    const event = toldAs({ type: "capsule.pause", outcome: "error" }, ending);
+    return await moveCapsule(deps.db, { id, from, to: "running", operationId, event });
   }
   await lookAgain(deps, row);
   return undefined;

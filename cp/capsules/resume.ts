@@ -57,6 +57,7 @@ export function resumeChange(
     verb: "resume",
     from: "paused",
     to: "running",
+    unheard: "paused",
     timeoutMs: RESUME_TIMEOUT_MS,
     ask: async (agent, row, options) =>
       await agent.resumeSandbox({ ...toAgent(deps, row), from: from ?? "" }, options),
@@ -68,24 +69,22 @@ export function resumeChange(
 async function settleResuming(
   deps: CapsuleDeps,
   row: CapsuleRow,
-  { reported, ending }: Reported,
+  { reported, isOverdue, ending }: Reported,
 ): Promise<CapsuleRow | undefined> {
-  const { id, operationId } = row;
-  switch (reported?.status) {
-    case "running":
-      return await recordRunning(deps, row, { reported, ending });
-    case undefined:
-    case "error":
-    case "paused": {
-      const event = toldAs({ type: "capsule.resume", outcome: "error" }, ending);
-      const set = { reason: reported?.reason ?? "" };
-      const move = { id, from: "resuming", to: "paused", operationId, set, event } as const;
-      return await moveCapsule(deps.db, move);
-    }
-    default:
-      await lookAgain(deps, row);
-      return undefined;
+  if (reported?.status === "running") return await recordRunning(deps, row, { reported, ending });
+  const isAtIt = reported !== undefined && !["error", "paused"].includes(reported.status);
+  if (isAtIt && !isOverdue) {
+    await lookAgain(deps, row);
+    return undefined;
   }
+  const { id, operationId } = row;
+  const event = toldAs({ type: "capsule.resume", outcome: "error" }, ending);
+  const set = { reason: reported?.reason ?? "" };
+  return await moveCapsule(deps.db, {
+    ...{ id, operationId, set, event },
+    from: "resuming",
+    to: "paused",
+  });
 }
 
 async function beginResuming(

@@ -76,16 +76,15 @@ async function settleStarting(deps: CapsuleDeps, row: CapsuleRow): Promise<boole
   try {
     const found = await askHost(deps, agent, row.id);
     if (found?.status === "running") return await finish(deps, row, found);
-    if (found?.status === "starting" && !(await isOverdue(deps, row))) {
+    if (found?.status === "starting" && !(await isOverdue(deps, row, CREATE_TIMEOUT_MS))) {
       return await waitForIt(deps, row);
     }
 
     await agent.destroySandbox({ sandboxId }, { timeoutMs: DESTROY_TIMEOUT_MS, signal });
     return await fail(deps, row, found?.reason || "the capsule did not start on its host");
   } catch (error) {
-    // The monitor makes the capsule `missing` if the host stays silent.
     deps.log.warn("a start cannot be settled yet", { capsule: sandboxId, error });
-    return await waitForIt(deps, row);
+    return await waitForHost(deps, row, { lateMs: CREATE_TIMEOUT_MS, to: "missing" });
   }
 }
 
@@ -105,6 +104,8 @@ async function settleSnapshotting(deps: CapsuleDeps, row: CapsuleRow): Promise<b
 async function settlePauseOrResume(deps: CapsuleDeps, row: CapsuleRow): Promise<boolean> {
   const host = await selectHost(deps.db, row.hostId);
   const change = row.status === "pausing" ? pauseChange(deps) : resumeChange(deps, { from: null });
+  // It may yet end a moment after nobody waited for it any more.
+  const lateMs = 2 * change.timeoutMs;
   try {
     // A host that was deleted took its capsules with it.
     const reported =
@@ -112,6 +113,7 @@ async function settlePauseOrResume(deps: CapsuleDeps, row: CapsuleRow): Promise<
     const isDone = reported?.status === change.to;
     const settled = await change.settle(row, {
       reported,
+      isOverdue: await isOverdue(deps, row, lateMs),
       ending: {
         actor: SYSTEM_ACTOR,
         reason: isDone ? "transient_timeout_inferred" : "transient_timeout",
@@ -121,10 +123,9 @@ async function settlePauseOrResume(deps: CapsuleDeps, row: CapsuleRow): Promise<
     });
     return settled !== undefined;
   } catch (error) {
-    // The monitor decides what becomes of it if the host stays silent.
     const capsule = encodeId("capsule", row.id);
     deps.log.warn(`a ${change.verb} cannot be settled yet`, { capsule, error });
-    return await waitForIt(deps, row);
+    return await waitForHost(deps, row, { lateMs, to: change.unheard });
   }
 }
 
@@ -161,7 +162,29 @@ async function waitForIt(deps: CapsuleDeps, row: CapsuleRow): Promise<boolean> {
   return false;
 }
 
+/**
+ * A host that does not answer, though it may tell that it lives: what its capsule is meanwhile the monitor
+ * would say, too, if it were silent, and it takes the capsule from there when the host can be asked.
+ */
+async function waitForHost(
+  deps: CapsuleDeps,
+  row: CapsuleRow,
+  { lateMs, to }: { lateMs: number; to: "missing" | "paused" },
+): Promise<boolean> {
+  if (!(await isOverdue(deps, row, lateMs))) return await waitForIt(deps, row);
+  const { id, operationId, status: from } = row;
+  const reason = "host_unreachable";
+  const event = {
+    type: "capsule.state.changed",
+    outcome: "",
+    actor: SYSTEM_ACTOR,
+    reason,
+  } as const;
+  await moveCapsule(deps.db, { id, from, to, operationId, event });
+  return true;
+}
+
 /** A host that is at it for this long will not get there. */
-async function isOverdue({ db }: CapsuleDeps, row: CapsuleRow): Promise<boolean> {
-  return (await msSince(db, row.lastUpdated)) > CREATE_TIMEOUT_MS;
+async function isOverdue({ db }: CapsuleDeps, row: CapsuleRow, lateMs: number): Promise<boolean> {
+  return (await msSince(db, row.lastUpdated)) > lateMs;
 }
