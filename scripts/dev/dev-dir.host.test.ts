@@ -1,7 +1,7 @@
 // The directory of a platform and its mounts, in the states that crashes and people leave them in.
 
 import { afterEach, beforeEach, expect, test } from "bun:test";
-import { mkdir, mkdtemp, rename, rm, stat, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, rename, rm, stat, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import {
@@ -107,6 +107,32 @@ test("a directory that holds other files is refused, and nothing of it is delete
   expect(checkHome(home)).rejects.toThrow("holds other files (thesis.tex)");
   expect(deletePlatform(home)).rejects.toThrow("holds other files (thesis.tex)");
   expect((await stat(join(home, "mail"))).isDirectory()).toBe(true);
+});
+
+test("what is behind a link is deleted, and the link leads to where the next one can be", async () => {
+  const elsewhere = `${home}-elsewhere`;
+  await mkdir(elsewhere);
+  await symlink(elsewhere, home);
+  await writeFile(join(home, "secrets.json"), "{}");
+
+  await deletePlatform(home);
+
+  expect(await readdir(home)).toEqual([]);
+  expect(await readdir(elsewhere)).toEqual([]);
+});
+
+test("a file system that is mounted there is emptied", async () => {
+  await mkdir(home);
+  await Bun.$`mount -t tmpfs tmpfs ${home}`;
+  await mkdir(join(home, "mail"));
+
+  await deletePlatform(home);
+
+  const left = await readdir(home);
+  await Bun.$`umount ${home}`;
+  expect(left).toEqual([]);
+  await deletePlatform(home);
+  expect(await stat(home).catch(() => null)).toBeNull();
 });
 
 test("a file is no directory for a platform", async () => {

@@ -1,7 +1,8 @@
 // Stops a platform from whatever state it is in: whole, half started, with any of its programs killed, with
 // files of it gone. What can't be done is said, and does not keep the rest from being done.
 
-import { rm } from "node:fs/promises";
+import { readdir, rm, rmdir } from "node:fs/promises";
+import { join } from "node:path";
 import { createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-web";
 import { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
@@ -49,10 +50,17 @@ export async function stopPlatform(home: string, fate: Fate = "destroy"): Promis
   return await closeDevDir(dir);
 }
 
-/** Deletes all data of a stopped platform. Throws when there are files that are not a platform's. */
+/**
+ * Deletes all data of a stopped platform, and its directory unless that is a link to another one or a mount
+ * of its own. Throws when there are files that are not a platform's.
+ */
 export async function deletePlatform(home: string): Promise<void> {
   await checkHome(home);
-  await rm(home, { recursive: true, force: true });
+  const names = await readdir(home).catch(() => []);
+  for (const name of names) await rm(join(home, name), { recursive: true, force: true });
+  await rmdir(home).catch((error: NodeJS.ErrnoException) => {
+    if (!["ENOENT", "ENOTDIR", "EBUSY"].includes(error.code ?? "")) throw error;
+  });
 }
 
 /** Ends what would start others again. */
