@@ -1,7 +1,7 @@
 // Listening, and stopping without dropping anybody.
 //
-// The application answers on a socket of its own behind the front, which takes every connection, sends
-// requests for ports of capsules to the agents and the rest there. So one address serves both, and what
+// The application answers behind the front, which takes every connection, sends requests for ports of
+// capsules to the agents and the rest there. So one address serves both, and what
 // passes through to a guest is not touched by a web framework.
 
 import { listenFailure } from "../proto/address-failure.ts";
@@ -55,7 +55,7 @@ export async function serveUntilSignal(app: App, options: ServeOptions): Promise
   app.listen({ unix, maxRequestBodySize, websocket, development: false, ...idle });
   const { server } = app;
   if (server === null) throw new Error("unreachable: listen makes a server");
-  await using front = openFront(options, unix);
+  await using front = openFront(app, unix, options);
   const tls = options.tls === null ? null : await TlsListener.open(front, options.tls);
   const port = await listened("WRENN_CP_LISTEN_ADDR", options, (at) => front.listen(at));
   const tlsPort =
@@ -94,14 +94,18 @@ function urlOf(scheme: string, hostname: string, port: number): string {
   return `${scheme}://${hostname.includes(":") ? `[${hostname}]` : hostname}:${port}/`;
 }
 
-function openFront({ proxy, proxies, sweep, log }: ServeOptions, unix: string): Front {
+function openFront(
+  { fetch }: Pick<App, "fetch">,
+  unix: string,
+  { proxy, proxies, sweep, log }: ServeOptions,
+): Front {
   const limits = frontLimits(openFilesMax());
   const { connectionsMax } = limits;
-  const api = new ApiUpstream({ unix, connectionsMax, proxies });
+  const api = new ApiUpstream({ unix, connectionsMax, fetch, proxies });
   const clients = new ForwardedClients(proxies, limits);
   return new Front({
     router: clients.limit((request, peer) => {
-      return proxy.route(request, peer) ?? api.forward(request, peer);
+      return proxy.route(request, peer) ?? api.route(request, peer);
     }),
     limits,
     refuse: refuseRequest,

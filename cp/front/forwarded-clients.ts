@@ -3,7 +3,13 @@
 import { Admission } from "../../proto/http1/admission.ts";
 import type { RequestHead } from "../../proto/http1/head.ts";
 import type { FrontLimits } from "../../proto/http1/listener.ts";
-import { isForward, type Peer, type Router, type Verdict } from "../../proto/http1/verdict.ts";
+import {
+  isForward,
+  isServe,
+  type Peer,
+  type Router,
+  type Routing,
+} from "../../proto/http1/verdict.ts";
 import type { TrustedProxies } from "../client-address.ts";
 import { forwardedClient } from "../proxy/forwarded.ts";
 import { refuseRequest } from "./refusals.ts";
@@ -32,7 +38,7 @@ export class ForwardedClients {
     request: RequestHead,
     peer: Peer,
     client: string,
-  ): Verdict | Promise<Verdict> {
+  ): Routing | Promise<Routing> {
     const entry = this.#admission.admit(client);
     if (typeof entry === "string") return refuseRequest(429, TOO_MANY, request);
     return hold(entry, () => router(request, peer));
@@ -42,20 +48,22 @@ export class ForwardedClients {
 /** What is asked for; the entry is held until the request is over. */
 function hold(
   entry: Disposable,
-  ask: () => Verdict | Promise<Verdict>,
-): Verdict | Promise<Verdict> {
-  const done = (verdict: Verdict): Verdict => {
-    if (isForward(verdict)) return { ...verdict, lease: both(entry, verdict.lease) };
+  ask: () => Routing | Promise<Routing>,
+): Routing | Promise<Routing> {
+  const done = (routing: Routing): Routing => {
+    if (isForward(routing) || isServe(routing)) {
+      return { ...routing, lease: both(entry, routing.lease) };
+    }
     entry[Symbol.dispose]();
-    return verdict;
+    return routing;
   };
   const failed = (error: unknown): never => {
     entry[Symbol.dispose]();
     throw error;
   };
   try {
-    const verdict = ask();
-    return verdict instanceof Promise ? verdict.then(done, failed) : done(verdict);
+    const routing = ask();
+    return routing instanceof Promise ? routing.then(done, failed) : done(routing);
   } catch (error) {
     return failed(error);
   }

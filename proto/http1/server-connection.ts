@@ -15,14 +15,16 @@ import {
   type RequestHead,
 } from "./head.ts";
 import type { IdleClock, Ticking } from "./idle-clock.ts";
+import { ServedExchange } from "./served-exchange.ts";
 import {
   type Answer,
   type Forward,
   isForward,
+  isServe,
   type Peer,
   type Refuse,
   type Router,
-  type Verdict,
+  type Routing,
 } from "./verdict.ts";
 import type { Wire, WireEvents } from "./wire.ts";
 
@@ -73,7 +75,7 @@ export class ServerConnection implements WireEvents, Ticking {
   /** Of answering what came at once. */
   #slice = new TimeSlice();
   #request: RequestHead | null = null;
-  #exchange: Exchange | null = null;
+  #exchange: Exchange | ServedExchange | null = null;
   #movedAt: number;
   #isReading = false;
   #isBehind = false;
@@ -295,19 +297,19 @@ export class ServerConnection implements WireEvents, Ticking {
     this.#request = request;
     this.#hadRequest = true;
     this.#state = "routing";
-    let verdict: Verdict | Promise<Verdict>;
+    let routing: Routing | Promise<Routing>;
     try {
-      verdict = this.#options.router(request, this.#peer);
+      routing = this.#options.router(request, this.#peer);
     } catch (error) {
       this.fail(error);
       return;
     }
-    if (verdict instanceof Promise) {
-      verdict.then(
+    if (routing instanceof Promise) {
+      routing.then(
         (settled) => this.#follow(request, settled),
         (error) => this.fail(error),
       );
-    } else this.#follow(request, verdict);
+    } else this.#follow(request, routing);
   }
 
   /** What a router threw is for the log. */
@@ -316,14 +318,16 @@ export class ServerConnection implements WireEvents, Ticking {
     this.answer(this.#options.refuse(500, "internal error", this.#request));
   }
 
-  #follow(request: RequestHead, verdict: Verdict): void {
-    if (this.#state === "closed") {
-      if (isForward(verdict)) verdict.lease?.[Symbol.dispose]();
-    } else if (isForward(verdict)) {
+  #follow(request: RequestHead, routing: Routing): void {
+    if (!isForward(routing) && !isServe(routing)) this.answer(routing);
+    else if (this.#state === "closed") routing.lease?.[Symbol.dispose]();
+    else {
       this.#state = "exchange";
-      this.#exchange = new Exchange(this, request, verdict);
+      this.#exchange = isServe(routing)
+        ? new ServedExchange(this, request, routing)
+        : new Exchange(this, request, routing);
       this.#exchange.start();
-    } else this.answer(verdict);
+    }
   }
 
   /** Answers, whatever was asked, and ends the connection. */

@@ -1,4 +1,4 @@
-// What becomes of a request: it is answered here, or forwarded.
+// What becomes of a request: it is answered here, forwarded, or served by this process.
 
 import type { Header, RequestHead, ResponseHead } from "./head.ts";
 import type { UpstreamPool } from "./upstream-pool.ts";
@@ -46,9 +46,23 @@ export type Verdict = Forward | Answer;
 /** What is answered when nothing came of a request: null when it could not be read, or was not. */
 export type Refuse = (status: number, why: string, request: RequestHead | null) => Answer;
 
-/** Decides on one request. What it throws is answered 500. */
-export type Router = (request: RequestHead, peer: Peer) => Verdict | Promise<Verdict>;
+/** Only for a request by HTTP/1.1 that has no body and changes no protocol. */
+export interface Serve {
+  /** The signal aborts when the client goes away. What it throws is told as what a router throws. */
+  readonly serve: (gone: AbortSignal) => Promise<Response>;
+  /** Held until the exchange is over. */
+  readonly lease?: Disposable;
+}
 
-export function isForward(verdict: Verdict): verdict is Forward {
-  return "pool" in verdict;
+export type Routing = Verdict | Serve;
+
+/** Decides on one request. What it throws is answered 500. */
+export type Router = (request: RequestHead, peer: Peer) => Routing | Promise<Routing>;
+
+export function isForward(routing: Routing): routing is Forward {
+  return "pool" in routing;
+}
+
+export function isServe(routing: Routing): routing is Serve {
+  return "serve" in routing;
 }
