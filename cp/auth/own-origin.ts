@@ -6,9 +6,15 @@ import { AppError } from "../errors.ts";
 /** Names of our cookies, with the prefixes that bind a cookie to its host (RFC 6265bis, 4.1.3). */
 const OWN_COOKIE = /^(?:__host-|__secure-)?wrenn_(?:sid|csrf|port)$/i;
 
-/** Whether `pair` of a Cookie or Set-Cookie header, `name=value…`, is about a cookie of ours. */
+/** What stands before the first `=`, and before another one where that is nothing. */
+const NAME = /^[\s=]*([^=;]*)/;
+
+/**
+ * Whether `pair` of a Cookie or Set-Cookie header, `name=value…`, is about a cookie of ours. A cookie without a
+ * name counts by its value, since browsers send that alone (RFC 6265bis, 5.8.3).
+ */
 export function isOwnCookie(pair: string): boolean {
-  return OWN_COOKIE.test(pair.split("=", 1)[0]?.trim() ?? "");
+  return OWN_COOKIE.test(NAME.exec(pair)?.[1]?.trim() ?? "");
 }
 
 export function isUpgrade({ headers }: Request): boolean {

@@ -56,8 +56,15 @@ test("envd gets its own token", () => {
   expect(strip("X-Access-Token", ENVD_TOKEN, null)).toEqual([ENVD_TOKEN]);
 });
 
-test("a response's cookie of ours is told from others", () => {
-  const sets = (value: string) => setsOwnCookie(header("Set-Cookie", value));
-
-  expect([sets("wrenn_sid=x; Path=/"), sets("session=wrenn_sid=1")]).toEqual([true, false]);
+test.each([
+  ["wrenn_sid=x; Path=/", true],
+  ["__Host-Wrenn_CSRF = x; Secure; Path=/", true],
+  // Without a name: browsers send what stands behind the first equals sign.
+  ["=wrenn_port=x; Domain=example.com", true],
+  [" = = wrenn_sid=x", true],
+  ["sid=wrenn_sid=1", false],
+  ["a=1; wrenn_sid=1", false],
+  ["=; wrenn_sid=1", false],
+])("a response's cookie %p is of ours: %p", (value, isOurs) => {
+  expect(setsOwnCookie(header("Set-Cookie", value))).toBe(isOurs);
 });
