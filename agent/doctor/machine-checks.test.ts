@@ -23,6 +23,7 @@ const GOOD: Readonly<Record<string, string>> = {
   "etc/passwd": "root:x:0:0:root:/root:/bin/bash\n",
   "etc/subuid": "ann:100000:65536\n",
   "sys/kernel/mm/ksm/run": "0\n",
+  "dev/userfaultfd": "",
   "proc/swaps": "Filename Type Size Used Priority\n/dev/zram0 partition 1 0 -2\n",
   "sys/devices/system/cpu/smt/active": "0\n",
 };
@@ -36,13 +37,18 @@ beforeAll(async () => {
 });
 afterAll(() => rm(base, { recursive: true }));
 
-/** What the checks find that is not in order. */
-async function troubles(files: Record<string, string>, options: Partial<typeof OPTIONS> = {}) {
+/** What the checks find that is not in order; `missing`: a file that is not there. */
+async function troubles(
+  files: Record<string, string>,
+  options: Partial<typeof OPTIONS> = {},
+  missing?: string,
+) {
   const root = join(base, String(machines++));
   for (const [path, text] of Object.entries({ ...GOOD, ...files })) {
     await mkdir(dirname(join(root, path)), { recursive: true });
     await writeFile(join(root, path), text);
   }
+  if (missing !== undefined) await rm(join(root, missing));
   const findings = await checkMachine({ ...OPTIONS, ...options }, root);
   return findings.filter(({ status }) => status !== "ok");
 }
@@ -92,6 +98,12 @@ test.each(CASES)("%s: %s, with something to do, for %p", async (check, status, f
   expect([trouble?.check, trouble?.status]).toEqual([check, status]);
   expect(trouble?.found).toMatch(found);
   expect(trouble?.remedy?.length).toBeGreaterThan(10);
+});
+
+test("a kernel without /dev/userfaultfd is found", async () => {
+  expect((await troubles({}, {}, "dev/userfaultfd")).map(({ check }) => check)).toEqual([
+    "userfaultfd",
+  ]);
 });
 
 test("a user that is not root, and few files, are found", async () => {

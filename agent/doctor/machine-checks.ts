@@ -1,5 +1,6 @@
 // What the kernel says of itself in its files. `root` is `/` but for tests.
 
+import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { findHierarchies } from "../cgroups/hierarchies.ts";
@@ -31,6 +32,7 @@ export function checkMachine(
     checkPids(root),
     checkNamespaces(root),
     checkUids(options.uidBase, root),
+    checkUserfault(root),
     checkSharedMemory(root),
     checkSwap(root),
     checkThreads(root),
@@ -111,6 +113,14 @@ async function checkUids(base: number, root: string): Promise<Finding> {
     const remedy = "set WRENN_UID_BASE to the first of 65,536 ids that nobody has";
     return failed("user ids", sentence(error), remedy);
   }
+}
+
+/** Its descriptor comes from the device, since VMMs have no right to the system call. */
+async function checkUserfault(root: string): Promise<Finding> {
+  const path = "/dev/userfaultfd";
+  if (existsSync(join(root, path))) return ok("userfaultfd", `${path} is there`);
+  const found = `there is no ${path}: paused capsules cannot be resumed page by page`;
+  return failed("userfaultfd", found, "take a kernel of 6.1 or later with CONFIG_USERFAULTFD");
 }
 
 /** A guest can tell what another has in memory by how long a write to an equal page takes. */
