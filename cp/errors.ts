@@ -77,6 +77,7 @@ export const REASONS = {
   file_not_found: "not_found",
   host_deleted: "not_found",
   host_not_found: "not_found",
+  metrics_not_found: "not_found",
   process_not_found: "not_found",
   route_not_found: "not_found",
   sandbox_not_found: "not_found",

@@ -6,42 +6,7 @@ import { Value } from "@sinclair/typebox/value";
 import { encodeId, newId } from "../proto/ids.ts";
 import { AccountsPlatform } from "../tests/harness/accounts-platform.ts";
 import { forThisFile } from "../tests/harness/for-this-file.ts";
-
-/** One that is right, for each route that takes a body. */
-const BODIES: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
-  "POST /v1/auth/signup": { email: "ada@example.com", password: "12345678", name: "Ada" },
-  "POST /v1/auth/activate": { token: "t" },
-  "POST /v1/auth/login": { email: "ada@example.com", password: "12345678" },
-  "POST /v1/auth/switch-team": { team_id: encodeId("team", newId("team")) },
-  "POST /v1/teams": { name: "Team" },
-  "POST /v1/api-keys": { name: "key" },
-  "POST /v1/hosts": { type: "regular", team_id: "t", provider: "p", availability_zone: "a" },
-  "POST /v1/hosts/register": {
-    ...{ token: "t", arch: "x86_64", cpu_cores: 1, memory_mb: 1, disk_gb: 1 },
-    address: "127.0.0.1:9090",
-  },
-  "POST /v1/hosts/auth/refresh": { refresh_token: "t" },
-  "POST /v1/capsules": {
-    ...{ template: "minimal", vcpus: 1, memory_mb: 512, timeout_sec: 1 },
-    private_ports: true,
-    metadata: { a: "b" },
-    volume_ids: [],
-  },
-  "POST /v1/capsules/:id/resume": { from: "disk", memory: true },
-  "POST /v1/capsules/:id/fork": { count: 1, timeout_sec: 1 },
-  "POST /v1/capsules/:id/exec": {
-    ...{ cmd: "true", args: ["a"], timeout_sec: 1, background: true, tag: "tag" },
-    ...{ envs: { A: "b" }, cwd: "/", user: "root" },
-  },
-  "POST /v1/capsules/:id/files/read": { path: "/a" },
-  "POST /v1/capsules/:id/files/list": { path: "/a", depth: 1 },
-  "POST /v1/capsules/:id/files/mkdir": { path: "/a" },
-  "POST /v1/capsules/:id/files/remove": { path: "/a" },
-  "POST /v1/capsules/:id/files/stream/read": { path: "/a" },
-  "POST /v1/snapshots": { sandbox_id: encodeId("capsule", newId("capsule")), name: "n" },
-  "PATCH /v1/snapshots/:name": { new_name: "n" },
-  "PATCH /v1/snapshots/:name/visibility": { public: true },
-};
+import { RIGHT_BODIES } from "../tests/harness/right-bodies.ts";
 
 /** One of each kind that JSON has. */
 const KINDS: readonly unknown[] = [null, true, 7, "\u0000", [1], { a: 1 }];
@@ -88,9 +53,12 @@ test("each route that takes a body has one here that is right, and each field of
     taking()
       .map(({ name }) => name)
       .toSorted(),
-  ).toEqual(Object.keys(BODIES).toSorted());
+  ).toEqual(Object.keys(RIGHT_BODIES).toSorted());
   for (const { name, body } of taking()) {
-    expect([name, fieldsOf(body)]).toEqual([name, Object.keys(BODIES[name] ?? {}).toSorted()]);
+    expect([name, fieldsOf(body)]).toEqual([
+      name,
+      Object.keys(RIGHT_BODIES[name] ?? {}).toSorted(),
+    ]);
   }
 });
 
@@ -117,7 +85,7 @@ describe("a body", () => {
     for (const { name, path, body } of taking()) {
       for (const field of fieldsOf(body)) {
         for (const value of KINDS.filter((kind) => !isTaken(body, field, kind))) {
-          const wrong = JSON.stringify({ ...BODIES[name], [field]: value });
+          const wrong = JSON.stringify({ ...RIGHT_BODIES[name], [field]: value });
           const { status, code, message } = await send(name, path, wrong);
           const told = [name, field, value, status, code, message.split(/[.:]/)[0]];
           expect(told).toEqual([name, field, value, 400, "invalid_request", field]);
@@ -129,7 +97,7 @@ describe("a body", () => {
   test("whose text is half a character is refused, naming the field", async () => {
     for (const { name, path, body } of taking()) {
       for (const field of fieldsOf(body).filter((each) => isTaken(body, each, "a"))) {
-        const json = JSON.stringify({ ...BODIES[name], [field]: "\ud800" });
+        const json = JSON.stringify({ ...RIGHT_BODIES[name], [field]: "\ud800" });
         const { status, message } = await send(name, path, json);
         expect([name, status, message]).toEqual([name, 400, `${field}: is not well-formed text`]);
       }
@@ -189,7 +157,7 @@ describe("text that cannot be what it names", () => {
   ])("%s refuses such a %s", async (name, field, texts) => {
     const path = withIds(name.split(" ")[1] ?? "");
     for (const text of texts) {
-      const wrong = JSON.stringify({ ...BODIES[name], [field]: text });
+      const wrong = JSON.stringify({ ...RIGHT_BODIES[name], [field]: text });
       const { status, code, message } = await send(name, path, wrong);
       expect([text, status, code, message.split(":")[0]]).toEqual([
         ...[text, 400, "invalid_request", field],
@@ -208,7 +176,7 @@ describe("text that cannot be what it names", () => {
   );
 
   test.each(["é", "\u007f", "k".repeat(256)])("the header idempotency-key of %j", async (key) => {
-    const body = JSON.stringify(BODIES["POST /v1/capsules"]);
+    const body = JSON.stringify(RIGHT_BODIES["POST /v1/capsules"]);
     const header = { "idempotency-key": key };
     const { status, message } = await send("POST", "/v1/capsules", body, header);
 

@@ -43,7 +43,8 @@ export class CapsuleMetricsService {
       if (error.code !== "invalid_state") throw error;
       const id = encodeId("capsule", ids.id);
       const message = `capsule "${id}" has no metrics: it neither runs nor rests`;
-      throw new AppError("not_found", message, { cause: error });
+      const reason = "metrics_not_found";
+      throw new AppError("not_found", message, { cause: error, reason });
     }
   }
 

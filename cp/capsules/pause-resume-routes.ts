@@ -4,15 +4,22 @@ import { Elysia, t } from "elysia";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
 import { namedFor } from "../compat.ts";
 import { AppError } from "../errors.ts";
-import { IdempotencyHeaders } from "../idempotency/schema.ts";
 import { keyed } from "../idempotency/service.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { parseId } from "../wire.ts";
 import type { ForkResult } from "./capsule.ts";
 import { ACCEPTED, type HeldDeps, heldCapsule, heldEnd, lookAt } from "./held-routes.ts";
 import type { ResumeSource } from "./lifecycle.ts";
-import { RUNNING_ERRORS } from "./route-errors.ts";
-import { Capsule, CapsuleParams, ForkCapsule, ForkList, ResumeCapsule, toFork } from "./schema.ts";
+import { CHANGE_ERRORS } from "./route-errors.ts";
+import {
+  Capsule,
+  CapsuleParams,
+  ForkCapsule,
+  ForkList,
+  KeyedHeldHeaders,
+  ResumeCapsule,
+  toFork,
+} from "./schema.ts";
 
 /** Below the prefix of capsules. */
 export function pauseResumeRoutes(deps: AuthDeps & HeldDeps) {
@@ -40,11 +47,11 @@ export function pauseResumeRoutes(deps: AuthDeps & HeldDeps) {
       {
         team: true,
         params: CapsuleParams,
-        headers: IdempotencyHeaders,
+        headers: KeyedHeldHeaders,
         response: {
           200: Capsule,
           202: Capsule,
-          ...errors(...RUNNING_ERRORS, "conflict", "no_hosts_available"),
+          ...errors(...CHANGE_ERRORS, "conflict", "no_hosts_available"),
         },
         detail: {
           summary: "Pause a running capsule: memory and disk stay as they are",
@@ -68,12 +75,12 @@ export function pauseResumeRoutes(deps: AuthDeps & HeldDeps) {
       {
         team: true,
         params: CapsuleParams,
-        headers: IdempotencyHeaders,
+        headers: KeyedHeldHeaders,
         body: t.Optional(t.Nullable(ResumeCapsule)),
         response: {
           200: Capsule,
           202: Capsule,
-          ...errors(...RUNNING_ERRORS, "conflict", "too_large", "no_hosts_available"),
+          ...errors(...CHANGE_ERRORS, "conflict", "too_large", "no_hosts_available"),
         },
         detail: {
           summary: "Resume a paused capsule",
@@ -105,12 +112,12 @@ export function pauseResumeRoutes(deps: AuthDeps & HeldDeps) {
       {
         team: true,
         params: CapsuleParams,
-        headers: IdempotencyHeaders,
+        headers: KeyedHeldHeaders,
         body: t.Optional(t.Nullable(ForkCapsule)),
         response: {
           201: ForkList,
           202: ForkList,
-          ...errors(...RUNNING_ERRORS, "conflict", "too_large", "no_hosts_available"),
+          ...errors(...CHANGE_ERRORS, "conflict", "too_large", "no_hosts_available"),
         },
         detail: {
           summary: "Make capsules that go on from where a running one is",

@@ -3,7 +3,6 @@
 import { Elysia, t } from "elysia";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
 import { isCompat, namedFor } from "../compat.ts";
-import { IdempotencyHeaders } from "../idempotency/schema.ts";
 import { keyed } from "../idempotency/service.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { parseId } from "../wire.ts";
@@ -15,6 +14,8 @@ import {
   CapsuleList,
   CapsuleParams,
   CreateCapsule,
+  HeldHeaders,
+  KeyedHeldHeaders,
   ListQuery,
   toCapsule,
   toCapsuleInFull,
@@ -42,7 +43,7 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
       {
         team: true,
         body: CreateCapsule,
-        headers: IdempotencyHeaders,
+        headers: KeyedHeldHeaders,
         response: {
           201: Capsule,
           202: Capsule,
@@ -105,6 +106,7 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
       {
         team: true,
         params: CapsuleParams,
+        headers: HeldHeaders,
         response: { 202: Capsule, 204: t.Void(), ...errors(...CAPSULE_ERRORS) },
         detail: {
           summary: "Destroy a capsule in whatever state it is",

@@ -11,6 +11,7 @@ import {
 import { encodeId } from "../../proto/ids.ts";
 import { CAPSULE_STATES } from "../capsule-states.ts";
 import { AppError } from "../errors.ts";
+import { IdempotencyHeaders } from "../idempotency/schema.ts";
 import { timestamp } from "../wire.ts";
 import type { CapsuleRow, ForkResult, Labels, NewCapsule } from "./capsule.ts";
 import { RESUME_SOURCES } from "./lifecycle.ts";
@@ -124,6 +125,20 @@ export const ListQuery = t.Object({
     }),
   ),
 });
+
+/** Of a route whose work may go on behind its answer. */
+export const HeldHeaders = t.Object({
+  prefer: t.Optional(
+    t.String({
+      description:
+        "RFC 7240: `respond-async` is answered at once, `wait=N` after at most N seconds; " +
+        "what else it says is ignored.",
+    }),
+  ),
+});
+
+/** The same of one that may be asked twice. */
+export const KeyedHeldHeaders = t.Composite([IdempotencyHeaders, HeldHeaders]);
 
 export const CapsuleParams = t.Object({
   id: t.String({ maxLength: 64, description: "`cl-` and 25 characters." }),

@@ -2,7 +2,7 @@
 
 import { Elysia, t } from "elysia";
 import { type AuthDeps, authPlugin, credentialsOf } from "../auth/plugin.ts";
-import { errors } from "../openapi/error-schema.ts";
+import { describedErrors, errors } from "../openapi/error-schema.ts";
 import { EVENT_FRAMES } from "./schema.ts";
 import type { EventStreams } from "./service.ts";
 
@@ -28,6 +28,7 @@ const DETAIL = {
       description: "Events until either side ends.",
       content: { "text/event-stream": { schema: { type: "string" as const } } },
     },
+    ...describedErrors("rate_limited", "service_unavailable"),
   },
 };
 

@@ -71,7 +71,7 @@ export function execRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
       {
         team: true,
         params: CapsuleParams,
-        response: { 200: ProcessList, ...errors(...RUNNING_ERRORS) },
+        response: { 200: ProcessList, ...errors(...RUNNING_ERRORS, "too_large") },
         detail: { summary: "List processes that were started through the API" },
       },
     )

@@ -7,7 +7,7 @@ import { CapsuleParams } from "../capsules/schema.ts";
 import type { Capsules } from "../capsules/service.ts";
 import { impliedUser } from "../compat.ts";
 import { AppError } from "../errors.ts";
-import { errors } from "../openapi/error-schema.ts";
+import { describedErrors, errors } from "../openapi/error-schema.ts";
 import { parseId } from "../wire.ts";
 import { FileList, ListRequest, MadeDirectory, PathRequest, toFileEntry } from "./schema.ts";
 import { type FilePath, listDirectory, makeDirectory, readFile, removePath } from "./service.ts";
@@ -82,6 +82,7 @@ export function fileRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
                 "application/octet-stream": { schema: { type: "string", format: "binary" } },
               },
             },
+            ...describedErrors(...RUNNING_ERRORS),
           },
         },
       },

@@ -5,7 +5,7 @@ import { Elysia, t } from "elysia";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
 import { RUNNING_ERRORS, WRITING_ERRORS } from "../capsules/route-errors.ts";
 import type { Capsules } from "../capsules/service.ts";
-import { errors } from "../openapi/error-schema.ts";
+import { describedErrors, errors } from "../openapi/error-schema.ts";
 import { CapsuleParams } from "../streams/schema.ts";
 import { parseId } from "../wire.ts";
 import { toFilePath, toUpload } from "./routes.ts";
@@ -42,6 +42,7 @@ const DOWNLOAD_DETAIL = {
       description: "The file's bytes.",
       content: { "application/octet-stream": { schema: BYTES } },
     },
+    ...describedErrors(...RUNNING_ERRORS),
   },
 };
 

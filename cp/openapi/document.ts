@@ -2,6 +2,7 @@
 
 import { swagger } from "@elysiajs/swagger";
 import { type AnyElysia, Elysia } from "elysia";
+import { describeCommon } from "./common-answers.ts";
 import { mendDocument } from "./mend.ts";
 
 const SPEC_PATH = "/openapi.json";
@@ -9,7 +10,8 @@ const SPEC_PATH = "/openapi.json";
 const DESCRIPTION = `Runs untrusted code in microVMs.
 
 Programs send an API key in \`X-API-Key\`; people log in and send the token they get as bearer.
-Errors are \`{"error": {"code", "message"}}\`. A path may be prefixed with \`/api\`.`;
+Errors are \`{"error": {"code", "reason", "message", "retryable", "request_id"}}\`.
+A path may be prefixed with \`/api\`.`;
 
 const SECURITY_SCHEMES = {
   apiKey: { type: "apiKey", in: "header", name: "X-API-Key" },
@@ -34,5 +36,5 @@ export async function describeApi(
   });
   const described = new Elysia().use(generator).use(routes);
   const response = await described.handle(new Request(`http://localhost${SPEC_PATH}`));
-  return mendDocument(JSON.parse(await response.text()));
+  return describeCommon(mendDocument(JSON.parse(await response.text())));
 }

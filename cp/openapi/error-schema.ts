@@ -1,5 +1,6 @@
 // What a failed request answers, for the `response` of a route.
 
+import { STATUS_CODES } from "node:http";
 import { Type } from "@sinclair/typebox";
 import { type ErrorCode, HTTP_STATUS } from "../errors.ts";
 
@@ -34,4 +35,15 @@ type ErrorResponses<C extends ErrorCode> = {
 export function errors<C extends ErrorCode>(...codes: readonly C[]): ErrorResponses<C> {
   const statuses = codes.map((code) => [HTTP_STATUS[code], ErrorBody] as const);
   return Object.fromEntries(statuses) as ErrorResponses<C>;
+}
+
+/** The same for a route that describes its answers itself, in `detail`. */
+export function describedErrors(...codes: readonly ErrorCode[]) {
+  return Object.fromEntries(codes.map((code) => describedError(HTTP_STATUS[code])));
+}
+
+/** A status with what it answers. */
+export function describedError(status: number) {
+  const content = { "application/json": { schema: { $ref: "#/components/schemas/Error" } } };
+  return [status, { description: STATUS_CODES[status] ?? "", content }] as const;
 }

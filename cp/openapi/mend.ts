@@ -1,9 +1,7 @@
 // What @elysiajs/swagger 1.3.1 gets wrong, set right: each step says what and why.
 
 import { STATUS_CODES } from "node:http";
-
-type Json = null | boolean | number | string | Json[] | JsonObject;
-type JsonObject = { [key: string]: Json };
+import { isObject, type Json, type JsonObject, objectsIn } from "./json.ts";
 
 const RESPONSE_FIELDS = new Set(["description", "headers", "content", "links"]);
 /** Deep enough for every schema of ours; a document that nests deeper has a loop. */
@@ -125,14 +123,6 @@ function mendUnion(schema: JsonObject): void {
   } else {
     schema.anyOf = values;
   }
-}
-
-function isObject(value: Json | undefined): value is JsonObject {
-  return typeof value === "object" && value !== null && !Array.isArray(value);
-}
-
-function objectsIn(value: Json | undefined): JsonObject[] {
-  return isObject(value) ? Object.values(value).filter(isObject) : [];
 }
 
 function withoutRepeats(values: Json[]): Json[] {

@@ -3,9 +3,8 @@
 import { Elysia, t } from "elysia";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
 import { ACCEPTED, acceptedCapsule, type HeldDeps, heldEnd } from "../capsules/held-routes.ts";
-import { Capsule } from "../capsules/schema.ts";
+import { Capsule, KeyedHeldHeaders } from "../capsules/schema.ts";
 import { isCompat } from "../compat.ts";
-import { IdempotencyHeaders } from "../idempotency/schema.ts";
 import { keyed } from "../idempotency/service.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { parseId } from "../wire.ts";
@@ -58,7 +57,7 @@ export function snapshotRoutes(deps: SnapshotRouteDeps) {
         team: true,
         body: CreateSnapshot,
         query: CreateSnapshotQuery,
-        headers: IdempotencyHeaders,
+        headers: KeyedHeldHeaders,
         response: {
           201: Template,
           202: t.Union([Capsule, Template]),

@@ -30,7 +30,7 @@ export function usageRoutes(deps: UsageRouteDeps) {
       {
         team: true,
         query: StatsQuery,
-        response: { 200: CapsuleStats, ...errors() },
+        response: { 200: CapsuleStats, ...errors("invalid_request") },
         detail: { summary: "Tell what the team's capsules hold: now, at most, and over time" },
       },
     )
@@ -40,7 +40,7 @@ export function usageRoutes(deps: UsageRouteDeps) {
       {
         team: true,
         query: UsageQuery,
-        response: { 200: CapsuleUsage, ...errors() },
+        response: { 200: CapsuleUsage, ...errors("invalid_request") },
         detail: {
           summary: "Tell what the team's capsules used by day, of at most 92 days",
           description:

@@ -8,14 +8,16 @@ import { errors } from "../openapi/error-schema.ts";
 
 const NAME_LENGTH_MAX = 64;
 const VolumeParams = t.Object({ name: t.String({ maxLength: NAME_LENGTH_MAX }) });
-const response = errors("unauthorized", "forbidden", "invalid_request", "not_implemented");
+const response = errors("unauthorized", "forbidden", "not_implemented");
+/** A body that is none of ours is refused before. */
+const withBody = { ...response, ...errors("invalid_request") };
 
 export function volumeRoutes(deps: AuthDeps) {
   return new Elysia({ prefix: "/v1/volumes", tags: ["volumes"] })
     .use(authPlugin(deps))
     .post("", refuse, {
       team: true,
-      response,
+      response: withBody,
       detail: { summary: "Create a volume (to come)" },
     })
     .get("", refuse, {
@@ -32,7 +34,7 @@ export function volumeRoutes(deps: AuthDeps) {
     .delete("/:name", refuse, {
       team: true,
       params: VolumeParams,
-      response,
+      response: withBody,
       detail: { summary: "Delete a volume (to come)" },
     });
 }

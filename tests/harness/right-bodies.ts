@@ -1,0 +1,39 @@
+// A body that is right, for each route of the API that takes one.
+
+import { encodeId, newId } from "../../proto/ids.ts";
+
+/** By `METHOD path` of the route. */
+export const RIGHT_BODIES: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
+  "POST /v1/auth/signup": { email: "ada@example.com", password: "12345678", name: "Ada" },
+  "POST /v1/auth/activate": { token: "t" },
+  "POST /v1/auth/login": { email: "ada@example.com", password: "12345678" },
+  "POST /v1/auth/switch-team": { team_id: encodeId("team", newId("team")) },
+  "POST /v1/teams": { name: "Team" },
+  "POST /v1/api-keys": { name: "key" },
+  "POST /v1/hosts": { type: "regular", team_id: "t", provider: "p", availability_zone: "a" },
+  "POST /v1/hosts/register": {
+    ...{ token: "t", arch: "x86_64", cpu_cores: 1, memory_mb: 1, disk_gb: 1 },
+    address: "127.0.0.1:9090",
+  },
+  "POST /v1/hosts/auth/refresh": { refresh_token: "t" },
+  "POST /v1/capsules": {
+    ...{ template: "minimal", vcpus: 1, memory_mb: 512, timeout_sec: 1 },
+    private_ports: true,
+    metadata: { a: "b" },
+    volume_ids: [],
+  },
+  "POST /v1/capsules/:id/resume": { from: "disk", memory: true },
+  "POST /v1/capsules/:id/fork": { count: 1, timeout_sec: 1 },
+  "POST /v1/capsules/:id/exec": {
+    ...{ cmd: "true", args: ["a"], timeout_sec: 1, background: true, tag: "tag" },
+    ...{ envs: { A: "b" }, cwd: "/", user: "root" },
+  },
+  "POST /v1/capsules/:id/files/read": { path: "/a" },
+  "POST /v1/capsules/:id/files/list": { path: "/a", depth: 1 },
+  "POST /v1/capsules/:id/files/mkdir": { path: "/a" },
+  "POST /v1/capsules/:id/files/remove": { path: "/a" },
+  "POST /v1/capsules/:id/files/stream/read": { path: "/a" },
+  "POST /v1/snapshots": { sandbox_id: encodeId("capsule", newId("capsule")), name: "n" },
+  "PATCH /v1/snapshots/:name": { new_name: "n" },
+  "PATCH /v1/snapshots/:name/visibility": { public: true },
+};
