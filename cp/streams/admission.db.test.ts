@@ -11,10 +11,11 @@ import {
   TestPlatform,
 } from "../../tests/harness/simulated-agent-platform.ts";
 import { StreamClient } from "../../tests/harness/stream-client.ts";
+import { waitFor } from "../../tests/harness/wait-for.ts";
 import { createTokens } from "../auth/tokens.ts";
 import { systemClock } from "../clock.ts";
 import { users, usersTeams } from "../db/tables.ts";
-import { MESSAGE_BYTES_MAX } from "./limits.ts";
+import { MESSAGE_BYTES_MAX, STRANGERS_PER_ADDRESS_MAX } from "./limits.ts";
 
 const ROUTES = ["exec/stream", "processes/x/stream", "pty"];
 
@@ -76,6 +77,30 @@ describe("a client without headers", () => {
     expect(end).toEqual(["error", "unauthorized", 0, 1008]);
     expect(performance.now() - startedAt).toBeGreaterThan(4900);
   }, 10_000);
+
+  // Of each the beginning of a message may be held, up to a mebibyte.
+  test("is one of few of its address, and in all, until it has said so", async () => {
+    const from = (address: string) => ({ "x-forwarded-for": address });
+    const open = (headers: Record<string, string>) =>
+      RawWebSocket.open(base, pathTo("pty"), headers).catch(({ message }) => String(message));
+    const all = await Promise.all(
+      Array.from({ length: STRANGERS_PER_ADDRESS_MAX }, () => open(from("192.0.2.1"))),
+    );
+    const refused = await open(from("192.0.2.1"));
+    const [other, known] = [
+      await open(from("192.0.2.2")),
+      await open({ ...key(), ...from("192.0.2.1") }),
+    ];
+    const taken = [...all, other, known].filter((socket) => typeof socket !== "string");
+    for (const socket of taken) await socket[Symbol.asyncDispose]();
+    const again = await waitFor("a place", () => open(from("192.0.2.1")), {
+      holds: (socket) => typeof socket !== "string",
+    });
+
+    expect(taken).toHaveLength(STRANGERS_PER_ADDRESS_MAX + 2);
+    expect(String(refused)).toStartWith("HTTP/1.1 503");
+    if (typeof again !== "string") await again[Symbol.asyncDispose]();
+  });
 
   test("and without an upgrade is a stranger like on any route", async () => {
     const answers = await Promise.all(

@@ -25,6 +25,13 @@ export const PEER_SILENCE_MS_MAX = 100_000;
 /** The same while it is known to be behind, for then it sees no ping either. */
 export const PEER_STALL_MS_MAX = 600_000;
 
+/**
+ * WebSockets of clients that have not said yet who they are, in all and of one address: each may hold most of a
+ * message for as long as it may take for that.
+ */
+export const STRANGERS_MAX = 512;
+export const STRANGERS_PER_ADDRESS_MAX = 64;
+
 /** WebSockets of one control plane. */
 export const SOCKETS_MAX = 10_000;
 

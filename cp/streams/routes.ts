@@ -2,8 +2,10 @@
 // browser, says who it is in its first message. Anything but an upgrade needs credentials like any
 // other route.
 
+import type { Server } from "bun";
 import { Elysia, t } from "elysia";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
+import { clientAddress } from "../client-address.ts";
 import { impliedUser, isCompat } from "../compat.ts";
 import { AppError } from "../errors.ts";
 import { errors } from "../openapi/error-schema.ts";
@@ -27,13 +29,13 @@ const RESPONSES = {
 
 export function streamRoutes(deps: StreamRouteDeps) {
   const { streams } = deps;
-  const upgrade = (context: UpgradeContext, request: StreamRequest) => {
+  const upgrade = (context: UpgradeContext, request: Omit<StreamRequest, "address">) => {
     const { server, request: http } = context;
     const version = http.headers.get("sec-websocket-version");
     if (version !== null && version !== WEBSOCKET_VERSION) {
       throw new AppError("invalid_request", `sec-websocket-version: must be ${WEBSOCKET_VERSION}`);
     }
-    const socket = streams.accept(request);
+    const socket = streams.accept({ ...request, address: clientAddress(http, server) });
     if (server?.upgrade(http, { data: socket }) === true) return;
     streams.drop(socket);
     throw new AppError("invalid_request", "this route takes a WebSocket upgrade only");
@@ -106,7 +108,7 @@ export function streamRoutes(deps: StreamRouteDeps) {
 }
 
 interface UpgradeContext {
-  readonly server: { upgrade(request: Request, options: { data: StreamSocket }): boolean } | null;
+  readonly server: Pick<Server<StreamSocket>, "upgrade" | "requestIP"> | null;
   readonly request: Request;
 }
 

@@ -1,12 +1,18 @@
 // The WebSockets that are open: how many, for whom, and their end with the control plane's.
 
+import { Admission } from "../../proto/http1/admission.ts";
 import type { Authenticator, TeamCaller } from "../auth/authenticator.ts";
 import type { RunningCapsule } from "../capsules/find-on-host.ts";
 import type { Capsules } from "../capsules/service.ts";
 import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { parseId } from "../wire.ts";
-import { AUTH_TIMEOUT_MS, SOCKETS_MAX } from "./limits.ts";
+import {
+  AUTH_TIMEOUT_MS,
+  SOCKETS_MAX,
+  STRANGERS_MAX,
+  STRANGERS_PER_ADDRESS_MAX,
+} from "./limits.ts";
 import { AuthMessage, messageReader } from "./schema.ts";
 import { CLOSE, type ServerMessage, StreamSocket } from "./socket.ts";
 
@@ -21,6 +27,8 @@ export interface StreamsDeps {
 export interface StreamRequest {
   /** Whom the request's headers showed; null when the client is to say so in its first message. */
   readonly caller: TeamCaller | null;
+  /** Of the client. */
+  readonly address: string;
   /** Of the capsule, as the path has it. */
   readonly id: string;
   readonly serve: (socket: StreamSocket, running: RunningCapsule) => Promise<void>;
@@ -32,6 +40,10 @@ export interface StreamRequest {
 export class Streams {
   readonly #deps: StreamsDeps;
   readonly #open = new Set<StreamSocket>();
+  readonly #strangers = new Admission({
+    connectionsMax: STRANGERS_MAX,
+    connectionsPerAddressMax: STRANGERS_PER_ADDRESS_MAX,
+  });
 
   constructor(deps: StreamsDeps) {
     this.#deps = deps;
@@ -39,18 +51,26 @@ export class Streams {
 
   /**
    * The socket to upgrade the request with. Who the client is and whether the capsule runs is looked
-   * into once it is open. Throws `service_unavailable` when there are too many.
+   * into once it is open. Throws `service_unavailable` when there are too many, also of those that have not
+   * said yet who they are.
    */
   accept(request: StreamRequest): StreamSocket {
     if (this.#open.size >= SOCKETS_MAX) {
       throw new AppError("service_unavailable", "too many streams are open: try again");
     }
+    const entry = request.caller === null ? this.#strangers.admit(request.address) : null;
+    if (typeof entry === "string") {
+      throw new AppError("service_unavailable", "too many streams wait for credentials: try again");
+    }
     const { takesBinary = false, pingMessage, errorFields } = request;
     const socket = new StreamSocket({
-      serve: (open) => this.#serve(open, request),
+      serve: (open) => this.#serve(open, request, entry),
       takesBinary,
       log: this.#deps.log,
-      ended: (ended) => this.#open.delete(ended),
+      ended: (ended) => {
+        this.#open.delete(ended);
+        entry?.[Symbol.dispose]();
+      },
       ...(pingMessage === undefined ? {} : { pingMessage }),
       ...(errorFields === undefined ? {} : { errorFields }),
     });
@@ -65,11 +85,16 @@ export class Streams {
 
   /** A request that was no upgrade after all. */
   drop(socket: StreamSocket): void {
-    this.#open.delete(socket);
+    socket.end(CLOSE.failure, "no upgrade");
   }
 
-  async #serve(socket: StreamSocket, request: StreamRequest): Promise<void> {
+  async #serve(
+    socket: StreamSocket,
+    request: StreamRequest,
+    entry: Disposable | null,
+  ): Promise<void> {
     const { teamId } = request.caller ?? (await this.#authenticate(socket));
+    entry?.[Symbol.dispose]();
     const id = parseId("capsule", request.id, "id");
     const ids = { id, teamId, isActivity: true };
     await this.#deps.capsules.use(ids, (running) => request.serve(socket, running));
