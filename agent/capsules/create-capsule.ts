@@ -122,7 +122,9 @@ async function buildWarm(
     const { slot, vmm } = progress;
     await takeDown(parts, { id: spec.id, slot, vmm }, () => parts.journal.setSlot(spec.id, null));
     capsule.progress = newProgress({ slot: null, envdVersion: "" });
-    if (isGenerationUnusable(error)) await warm.discard(generation.directory, error);
+    // A guest that does not come up would not for the next create either, which would wait for it, too.
+    const isGuest = error instanceof AgentError && error.subject === "guest";
+    if (isGuest || isGenerationUnusable(error)) await warm.setAside(generation.directory, error);
     return false;
   }
 }

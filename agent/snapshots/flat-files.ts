@@ -3,13 +3,14 @@
 // them anew, so no file is ever mapped that was not checked since the host started, and no resume
 // waits for a check. All of them can be made again, so what is too much is removed, oldest use first.
 
-import { existsSync } from "node:fs";
+import { statSync } from "node:fs";
 import { chmod, mkdir, readdir, rename, rm, stat, utimes } from "node:fs/promises";
 import { join } from "node:path";
 import type { Kernel } from "../native/kernel.ts";
 import { hasCode } from "../native/syscall-error.ts";
 import { type Generation, MEMORY_HEADER } from "./generations.ts";
 
+const MIB = 1024 ** 2;
 const GIB = 1024 ** 3;
 /** What all flat files may take: some hundred templates of an idle guest, a few of busy ones. */
 const FLAT_BYTES_MAX = 16 * GIB;
@@ -42,9 +43,11 @@ export class FlatFiles {
     return new FlatFiles(dir, options.kernel);
   }
 
-  /** Whether the generation's flat file is there already. */
+  /** Whether the generation's flat file is there already. One that was cut is as good as none. */
   async has(generation: Generation): Promise<boolean> {
-    return existsSync(besidePath(generation)) || existsSync(this.#path(generation));
+    return (
+      isWhole(besidePath(generation), generation) || isWhole(this.#path(generation), generation)
+    );
   }
 
   /**
@@ -53,12 +56,12 @@ export class FlatFiles {
    */
   async obtain(generation: Generation): Promise<string> {
     const beside = besidePath(generation);
-    if (existsSync(beside)) return beside;
+    if (isWhole(beside, generation)) return beside;
     const path = this.#path(generation);
     try {
       const now = new Date();
       await utimes(path, now, now);
-      return path;
+      if (isWhole(path, generation)) return path;
     } catch (error) {
       if (!hasCode(error, "ENOENT")) throw error;
     }
@@ -106,6 +109,12 @@ export class FlatFiles {
       if (total > FLAT_BYTES_MAX) await rm(path, { force: true });
     }
   }
+}
+
+/** Bytes were checked when it was made; what a VMM maps beyond its end would kill it. */
+function isWhole(path: string, { manifest: { shape } }: Generation): boolean {
+  const size = statSync(path, { throwIfNoEntry: false })?.size;
+  return size === shape.memoryMib * MIB;
 }
 
 function besidePath({ directory }: Generation): string {

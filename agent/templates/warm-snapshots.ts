@@ -5,8 +5,8 @@
 // They are a cache: bounded in number and bytes, the longest unused go first, and whatever is wrong with
 // one costs a boot. Each is a generation in a directory that its key names; a crash leaves it whole or not.
 
-import { mkdir, readdir, stat, utimes } from "node:fs/promises";
-import { join } from "node:path";
+import { mkdir, readdir, rename, stat, utimes } from "node:fs/promises";
+import { basename, join } from "node:path";
 import type { CapsuleSpec } from "../journal/capsule-spec.ts";
 import { WARM_BYTES_MAX, WARM_QUEUED_MAX, WARM_RETRY_MS, WARM_SNAPSHOTS_MAX } from "../limits.ts";
 import type { HostParts } from "../machine/host-parts.ts";
@@ -18,6 +18,9 @@ import { makeWarm } from "./make-warm.ts";
 
 const KEY = /^[0-9a-f]{64}$/;
 const BLOCK_BYTES = 512;
+/** Where those are that did not work, by the time at which that was found. */
+const ASIDE = "aside";
+const ASIDE_MAX = 2;
 
 /** Since the agent started. */
 export interface WarmCounts {
@@ -79,15 +82,28 @@ export class WarmSnapshots {
       return generation;
     } catch (error) {
       this.counts.misses += 1;
-      if (!hasCode(error, "not_found")) await this.discard(directory, error);
+      // Want of memory or of descriptors says nothing about it.
+      const isUnusable = hasCode(error, "damaged", "incompatible", "not_found");
+      if (isUnusable && (await exists(directory))) await this.setAside(directory, error);
       return null;
     }
   }
 
-  /** It did not work: it is removed, to be made anew by the next create. */
-  async discard(directory: string, error: unknown): Promise<void> {
-    this.#parts.log.warn("warm.discarded", { directory, error });
-    await this.#parts.snapshots.remove(directory);
+  /** It did not work: the next create makes another one, and somebody may look at what became of this one. */
+  async setAside(directory: string, error: unknown): Promise<void> {
+    const { log, now, snapshots } = this.#parts;
+    log.warn("warm.set-aside", { directory, error });
+    const dir = join(this.#dir, ASIDE);
+    await mkdir(dir, { recursive: true, mode: 0o700 });
+    const name = `${now().getTime()}-${basename(directory)}`;
+    try {
+      await rename(directory, join(dir, name));
+    } catch (cause) {
+      // Another create found the same.
+      if (!hasCode(cause, "ENOENT")) throw cause;
+    }
+    const names = (await readdir(dir)).sort();
+    for (const old of names.slice(0, -ASIDE_MAX)) await snapshots.remove(join(dir, old));
   }
 
   /** Has the snapshot made behind, if there is none. */
