@@ -44,6 +44,8 @@ async function serve(): Promise<void> {
     level: config.logLevel,
     write: (line) => process.stderr.write(`${line}\n`),
   });
+  // A disk that is full, or a reader of the log that is gone, costs lines.
+  process.stderr.on("error", () => {});
   const failpoints = new Failpoints(config.failpoint);
   // A promise that nobody awaits must not let one guest end the agent of all the others.
   process.on("unhandledRejection", (error) => log.error("agent.unhandled", { error }));

@@ -79,6 +79,8 @@ async function runMigrations(): Promise<void> {
 async function serve(): Promise<void> {
   const config = loadConfig(process.env);
   const log = createLog(config.logLevel, (line) => process.stderr.write(`${line}\n`));
+  // A disk that is full, or a reader of the log that is gone, costs lines.
+  process.stderr.on("error", () => {});
   // The driver leaves one behind when the database goes away: that must not end everybody's requests.
   process.on("unhandledRejection", (error) => log.error("unhandled rejection", { error }));
   process.on("uncaughtException", (error) => {

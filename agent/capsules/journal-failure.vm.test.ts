@@ -68,6 +68,21 @@ test("while it cannot be written nothing begins, and the agent lives", async () 
   expect(await agent.sh(id, "echo on")).toBe("on\n");
 });
 
+// What a file on a full disk says to each write.
+test("an agent whose log cannot be written lives, and does all that it did", async () => {
+  await agent.kill();
+  await agent.restart({ logPath: "/dev/full" });
+
+  expect(await agent.sh(id, "echo on")).toBe("on\n");
+  {
+    using _held = holdJournal();
+    expect(await codeOf(agent.client.pauseSandbox(agent.operation(id)))).toBe("Unavailable");
+  }
+  expect(await agent.sh(id, "echo on")).toBe("on\n");
+  await agent.kill("SIGTERM");
+  await agent.restart();
+});
+
 test("a destroy removes what it can, and ends when it can be written down", async () => {
   {
     using _held = holdJournal();

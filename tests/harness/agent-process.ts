@@ -75,9 +75,11 @@ export class AgentProcess implements AsyncDisposable {
   }
 
   /** Starts the program and waits until it answers. */
-  async restart(options: { failpoint?: string; warm?: "on" } = {}): Promise<void> {
+  async restart(
+    options: { failpoint?: string; warm?: "on"; logPath?: string } = {},
+  ): Promise<void> {
     // Appended to: the log tells of all the agents that ran here.
-    const log = openSync(join(this.dir, "agent.log"), "a");
+    const log = openSync(options.logPath ?? join(this.dir, "agent.log"), "a");
     this.#child = Bun.spawn(
       [process.execPath, join(REPOSITORY, "agent/main.ts"), "--address", this.address],
       {
