@@ -17,6 +17,7 @@ const TARGET = /^[!-~\x80-\xff]+$/;
 /** Control characters: they could end a line. */
 const BAD_VALUE = /[^\t -~\x80-\xff]/;
 const DIGITS = /^[0-9]{1,15}$/;
+const HOST = /^[a-z0-9._\-[\]:]*$/;
 
 /** The message breaks the protocol; the text is one sentence that a client may see. */
 export class MalformedHttp extends Error {
@@ -74,19 +75,25 @@ export class HeadFinder {
 /** Reads a whole head with its empty line. Throws MalformedHttp. */
 export function parseRequestHead(bytes: Buffer): RequestHead {
   const lines = bytes.toString("latin1", 0, bytes.length - 4).split("\r\n");
-  const [method = "", target = "", version, ...rest] = (lines[0] ?? "").split(" ");
-  const minor = version === "HTTP/1.1" ? 1 : 0;
-  if (rest.length > 0 || (minor === 0 && version !== "HTTP/1.0") || !TOKEN.test(method)) {
+  const words = (lines[0] ?? "").split(" ");
+  const method = words[0] ?? "";
+  const minor = words[2] === "HTTP/1.1" ? 1 : 0;
+  if (words.length > 3 || (minor === 0 && words[2] !== "HTTP/1.0") || !TOKEN.test(method)) {
     throw new MalformedHttp("The request line is malformed");
   }
   const headers = parseHeaders(lines);
-  const form = originForm(target, method);
+  const form = originForm(words[1] ?? "", method);
   const authority = form.authority ?? hostOf(headers, minor);
   const bodyLength = requestBodyLength(headers, minor);
   const tokens = connectionTokens(headers);
   const upgrade = tokens.has("upgrade") && bodyLength === 0 ? headerOf(headers, "upgrade") : null;
   return {
-    ...{ method, target: form.target, minor, headers, authority, bodyLength },
+    method,
+    target: form.target,
+    minor,
+    headers,
+    authority,
+    bodyLength,
     isKeptAlive: minor === 1 && !tokens.has("close"),
     upgrade: minor === 1 ? upgrade : null,
   };
@@ -134,6 +141,7 @@ export function formatHead(startLine: string, headers: readonly Header[]): Buffe
 export function connectionTokens(headers: readonly Header[]): ReadonlySet<string> {
   const value = headerOf(headers, "connection");
   if (value === null) return NO_TOKENS;
+  if (value === "keep-alive") return KEEP_ALIVE;
   const options = value.toLowerCase().split(",", CONNECTION_OPTIONS_MAX + 1);
   if (options.length > CONNECTION_OPTIONS_MAX) {
     throw new MalformedHttp("The Connection header has too many options");
@@ -142,6 +150,28 @@ export function connectionTokens(headers: readonly Header[]): ReadonlySet<string
 }
 
 const NO_TOKENS: ReadonlySet<string> = new Set();
+/** What most clients say. */
+const KEEP_ALIVE: ReadonlySet<string> = new Set(["keep-alive"]);
+
+/**
+ * Names of headers that were looked at before, with their keys: a program sends the same ones with every
+ * message. Whoever sends others fills it, and then it begins anew.
+ */
+const knownNames = new Map<string, string>();
+const KNOWN_NAMES_MAX = 512;
+const KNOWN_NAME_LENGTH_MAX = 64;
+
+/** The name in lower case. Throws when it is none. */
+function keyOf(name: string): string {
+  const known = knownNames.get(name);
+  if (known !== undefined) return known;
+  if (!TOKEN.test(name)) throw new MalformedHttp("A header is malformed");
+  const key = name.toLowerCase();
+  if (name.length > KNOWN_NAME_LENGTH_MAX) return key;
+  if (knownNames.size >= KNOWN_NAMES_MAX) knownNames.clear();
+  knownNames.set(name, key);
+  return key;
+}
 
 function parseHeaders(lines: readonly string[]): Header[] {
   if (lines.length - 1 > HEADERS_MAX) throw new MalformedHttp("There are too many headers");
@@ -151,10 +181,9 @@ function parseHeaders(lines: readonly string[]): Header[] {
     const colon = line.indexOf(":");
     const name = line.slice(0, Math.max(0, colon));
     const value = withoutBlanks(line.slice(colon + 1));
-    if (!TOKEN.test(name) || BAD_VALUE.test(value)) {
-      throw new MalformedHttp("A header is malformed");
-    }
-    headers.push({ name, key: name.toLowerCase(), value });
+    const key = keyOf(name);
+    if (BAD_VALUE.test(value)) throw new MalformedHttp("A header is malformed");
+    headers.push({ name, key, value });
   }
   return headers;
 }
@@ -169,7 +198,8 @@ function withoutBlanks(text: string): string {
 }
 
 function isBlank(text: string, at: number): boolean {
-  return text[at] === " " || text[at] === "\t";
+  const code = text.charCodeAt(at);
+  return code === 0x20 || code === 0x09;
 }
 
 /** Path and query; an absolute target also names the host, which then counts instead of Host. */
@@ -189,10 +219,10 @@ function originForm(target: string, method: string): { target: string; authority
 }
 
 function hostOf(headers: readonly Header[], minor: 0 | 1): string {
-  const hosts = headers.filter(({ key }) => key === "host");
-  const host = hosts[0]?.value.toLowerCase() ?? "";
-  const isRight = hosts.length === 1 && /^[a-z0-9._\-[\]:]*$/.test(host);
-  if (!isRight && !(hosts.length === 0 && minor === 0)) {
+  // Two of them are joined by a comma, which no host has.
+  const value = headerOf(headers, "host");
+  const host = value?.toLowerCase() ?? "";
+  if (value === null ? minor === 1 : !HOST.test(host)) {
     throw new MalformedHttp("The Host header is missing or malformed");
   }
   return host;
