@@ -6,8 +6,8 @@ import type { Db } from "../db/client.ts";
 import type { TEAM_ROLES } from "../db/tables.ts";
 import { sha256Hex } from "../digest.ts";
 import { AppError } from "../errors.ts";
+import { SharedLookups } from "../shared-lookups.ts";
 import { type AuthQueries, prepareAuthQueries, touchApiKey } from "./queries.ts";
-import { SharedLookups } from "./shared-lookups.ts";
 import type { Tokens } from "./tokens.ts";
 
 /** `last_used` is for people: a minute is exact enough, and a busy key writes once in it. */
@@ -53,7 +53,7 @@ export class Authenticator {
   readonly ownOrigins: ReadonlySet<string>;
   readonly #db: Db;
   readonly #queries: AuthQueries;
-  readonly #apiKeys: SharedLookups<Awaited<ReturnType<AuthQueries["apiKeyByHash"]>>>;
+  readonly #apiKeys: SharedLookups<string, Awaited<ReturnType<AuthQueries["apiKeyByHash"]>>>;
   readonly #tokens: Tokens;
   readonly #clock: Clock;
 
@@ -61,7 +61,7 @@ export class Authenticator {
     this.ownOrigins = deps.ownOrigins;
     this.#db = deps.db;
     this.#queries = prepareAuthQueries(deps.db);
-    this.#apiKeys = new SharedLookups(this.#queries.apiKeyByHash);
+    this.#apiKeys = new SharedLookups(this.#queries.apiKeyByHash, (hash) => hash);
     this.#tokens = deps.tokens;
     this.#clock = deps.clock;
   }

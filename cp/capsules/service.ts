@@ -11,6 +11,7 @@ import { toActor } from "../events/actor.ts";
 import { answerOnce, type Claim } from "../idempotency/answer-once.ts";
 import type { KeyedRequest } from "../idempotency/service.ts";
 import { UnderWay } from "../operations/under-way.ts";
+import { SharedLookups } from "../shared-lookups.ts";
 import { ActivityMarks } from "./activity-marks.ts";
 import type { CapsuleOfTeam, CapsuleRow, ForkResult, Labels, NewCapsule } from "./capsule.ts";
 import { createCapsule } from "./create.ts";
@@ -38,12 +39,15 @@ export type Changing = Begun<Id<"capsule">, CapsuleRow>;
 export class Capsules implements AsyncDisposable {
   readonly #deps: CapsuleDeps;
   readonly #queries: CapsuleQueries;
+  /** Many clients that wait for one capsule ask for it again and again. */
+  readonly #rows: SharedLookups<CapsuleOfTeam, CapsuleRow | undefined>;
   readonly #underWay = new UnderWay();
   readonly #activity = new ActivityMarks(() => performance.now());
 
   constructor(deps: CapsuleStarter) {
     this.#deps = { ...deps, ending: this.#underWay.ending };
     this.#queries = prepareCapsuleQueries(deps.db);
+    this.#rows = new SharedLookups(this.#queries.one, ({ id, teamId }) => `${id} ${teamId}`);
   }
 
   /** See `createCapsule`. A `key` makes a repeated request safe, here and below. */
@@ -59,7 +63,7 @@ export class Capsules implements AsyncDisposable {
 
   /** The capsule in whatever state. Throws `not_found`. */
   async get(ids: CapsuleOfTeam): Promise<CapsuleRow> {
-    const row = await this.#queries.one(ids);
+    const row = await this.#rows.of(ids);
     if (row === undefined) throw capsuleNotFound(ids.id);
     return row;
   }

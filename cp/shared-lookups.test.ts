@@ -4,11 +4,12 @@ import { SharedLookups } from "./shared-lookups.ts";
 /** A look-up whose answers a test gives one by one. */
 function stepped() {
   const asked: { key: string; answer: PromiseWithResolvers<string> }[] = [];
-  const lookups = new SharedLookups<string>((key) => {
+  const look = (key: string) => {
     const answer = Promise.withResolvers<string>();
     asked.push({ key, answer });
     return answer.promise;
-  });
+  };
+  const lookups = new SharedLookups(look, (key) => key);
   return { lookups, asked };
 }
 
