@@ -229,6 +229,9 @@ test("what has happened is so although it cannot be written down, and is written
   states.catchUp();
 
   expect(journalled()).toBe("resuming");
+  // It is not written again and again.
+  using _held = holdJournal();
+  states.catchUp();
 });
 
 test("what is gone meanwhile is not written down again", () => {

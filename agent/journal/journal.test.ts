@@ -124,6 +124,16 @@ test("outcomes are forgotten once they are old", () => {
   expect(journal.outcome(SPEC)).toBeNull();
 });
 
+test("a capsule that is destroyed again is remembered from then on", () => {
+  using journal = new Journal(path);
+  journal.finishDestroy(SPEC.id, NOW);
+  journal.finishDestroy(SPEC.id, LATER);
+
+  journal.forgetOutcomes(LATER);
+
+  expect(journal.outcome(SPEC)).not.toBeNull();
+});
+
 test("a pause is kept with everything that a resume needs", () => {
   using journal = new Journal(path);
   const pause = { ...newPause("ttl_expired"), generation: 3, durableAtMs: 5 };

@@ -2,7 +2,7 @@
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readdirSync } from "node:fs";
-import { mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, readdir, readFile, rename, rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { connect, serve, startGuest } from "../../tests/harness/stand-in-guest.ts";
 import { waitFor } from "../../tests/harness/wait-for.ts";
@@ -295,6 +295,25 @@ test("two agents cannot share a tag or a slot", async () => {
     `Tag tpg0 belongs to the agent at ${owners[0]}`,
     `Network slot ${index} belongs to the agent at ${owners[0]}`,
   ]);
+});
+
+// Its capsules may still run there, whatever became of its directory.
+test("a number whose namespace is there is not free when its agent's directory is gone", async () => {
+  await using own = new AsyncDisposableStack();
+  const [gone, heir] = [await newOwner(own), await newOwner(own)];
+  const open = (tag: string, owner: string, keep: number[]) =>
+    NetworkPool.open({ kernel, log, tag, owner, ready: 0, keep });
+  const pool = await open("tpn0", gone, []);
+  own.defer(async () => {
+    await mkdir(gone);
+    await (await open("tpn0", gone, [])).removeAll();
+    await rm("/run/wrenn/agents/tpn1", { force: true });
+  });
+  const { index } = await pool.acquire();
+  await pool.close();
+  await rm(gone, { recursive: true });
+
+  expect(await failureOf(open("tpn1", heir, [index]))).toContain("belongs to the agent at");
 });
 
 test("whatever an agent killed at any moment leaves behind, the next one removes", async () => {

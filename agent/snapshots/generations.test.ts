@@ -2,6 +2,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { existsSync } from "node:fs";
 import {
+  copyFile,
   mkdir,
   mkdtemp,
   open,
@@ -163,6 +164,17 @@ describe("a generation", () => {
     const later = new Generations(kernel, { ...HOST, vmm: { ...HOST.vmm, version: "8.0" } });
 
     expect(await failureOf(later.load(directory))).toMatchObject({ code: "incompatible" });
+    // It is whole: who removes what is damaged leaves it.
+    expect(await later.isDamaged(directory)).toBe(false);
+  });
+
+  test("with the whole memory of another one is damaged", async () => {
+    const [{ directory }, other] = [await make(), await make()];
+    for (const name of [MEMORY_HEADER, ...other.manifest.layers]) {
+      await copyFile(join(other.directory, name), join(directory, name));
+    }
+
+    expect(await failureOf(generations.load(directory))).toMatchObject({ code: "damaged" });
   });
 
   test("has copies that share its layers and outlive it", async () => {
@@ -257,6 +269,7 @@ describe("a capsule's directory", () => {
     const own = new CapsuleDir(dir, "cl-sweep");
     await own.begin();
     await mkdir(join(own.path, "3.removed"));
+    await mkdir(own.draft);
 
     await own.sweep();
 
