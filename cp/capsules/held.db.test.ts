@@ -66,6 +66,27 @@ test("a create that takes longer than the client waits is 202, and a repeated on
   expect(again).toMatchObject({ status: 201, body: { id: late.body.id, status: "running" } });
 });
 
+test("a create that is not waited for is shown as what it is, alone and in the list", async () => {
+  const hold = Promise.withResolvers<void>();
+  platform.agent.faultBefore("createSandbox", () => hold.promise);
+
+  const { body } = await ask("POST", "/v1/capsules");
+  await reaches(body.id, "starting");
+  const [seen, listed] = [
+    await platform.call("GET", `/v1/capsules/${body.id}`),
+    await platform.call("GET", "/v1/capsules"),
+  ];
+  hold.resolve();
+  await reaches(body.id, "running");
+
+  // Whether its host was asked yet.
+  expect(["pending", "starting"]).toContain(String(body.status));
+  expect(Object.values(listed.body)).toMatchObject([{ id: body.id, status: "starting" }]);
+  // Nothing of it runs.
+  expect(seen.body).toMatchObject({ status: "starting", disk_size_mb: 0 });
+  expect("started_at" in seen.body).toBe(false);
+});
+
 test("a create that fails after its 202 is found as what it came to", async () => {
   const hold = Promise.withResolvers<void>();
   platform.agent.faultBefore("createSandbox", async () => {

@@ -50,20 +50,22 @@ export class ControlPlaneProgram {
     return new ControlPlaneProgram({ process: started, url, platform });
   }
 
-  /** The answer, or null when the program died before it answered. */
+  /** The answer, or null when the program died, or the signal came, before it answered. */
   async call(
     method: string,
     path: string,
-    options: { key?: string; body?: unknown } = {},
+    options: { key?: string; body?: unknown; prefer?: string; signal?: AbortSignal } = {},
   ): Promise<Answer | null> {
-    const { key, body } = options;
+    const { key, body, prefer, signal } = options;
     try {
       const response = await fetch(new URL(path, this.url), {
         method,
         headers: {
           "x-api-key": this.#apiKey,
           ...(key === undefined ? {} : { "idempotency-key": key }),
+          ...(prefer === undefined ? {} : { prefer }),
         },
+        signal: signal ?? null,
         ...(method === "POST" ? { body: JSON.stringify(body ?? {}) } : {}),
       });
       return await toAnswer(response);
