@@ -25,7 +25,8 @@ export type ErrorSubject =
   /** What a command printed, with that of others: it was ended for it. */
   | "output"
   | "process"
-  | "request";
+  | "request"
+  | "template";
 
 /** The message goes to the control plane: one sentence, without paths of the host. */
 export class AgentError extends Error {
@@ -52,6 +53,12 @@ export function invalidField(field: string, rule: string): AgentError {
 /** The capsule is not on this host. */
 export function unknownCapsule(id: string): AgentError {
   return new AgentError("not_found", `Capsule "${id}" is not on this host`, { subject: "capsule" });
+}
+
+/** What the capsule was to be made of is not on this host, or not any more. */
+export function unknownTemplate(cause?: unknown): AgentError {
+  const message = "The host does not have the template";
+  return new AgentError("not_found", message, { subject: "template", cause });
 }
 
 /** What went wrong with all its causes, for the log. */

@@ -80,7 +80,7 @@ export class Capsules {
   /**
    * Makes the capsule and answers once its guest is up; the same operation again joins the first. Throws
    * AgentError: already_exists (another operation has the id), resource_exhausted, aborted (destroyed
-   * meanwhile), unavailable (the guest did not come up), failed_precondition (no image), internal. On
+   * meanwhile), unavailable (the guest did not come up), not_found (no such template), internal. On
    * failure nothing is left on the host.
    */
   async create(spec: CapsuleSpec, source: CapsuleSource | null = null): Promise<CapsuleView> {
@@ -280,7 +280,10 @@ export class Capsules {
     const { journal, failpoints } = this.#parts;
     if (this.#isClosing) throw agentStopping();
     const outcome = journal.outcome(spec);
-    if (outcome) throw new AgentError(outcome.code, outcome.message, { subject: "capsule" });
+    if (outcome) {
+      const subject = outcome.code === "not_found" ? "template" : "capsule";
+      throw new AgentError(outcome.code, outcome.message, { subject });
+    }
     assertMemory(spec.memoryMib);
 
     const createdAt = this.#parts.now();

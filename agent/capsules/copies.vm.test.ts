@@ -4,6 +4,7 @@ import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import { encodeId, newId } from "../../proto/ids.ts";
+import { failureOf } from "../../tests/contract/rpc-failure.ts";
 import { codeOf, destroyAll, untilDurable, untilStatus } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING, PLATFORM_TEAM } from "../../tests/harness/agent-process.ts";
 
@@ -121,7 +122,27 @@ test("a snapshot of a running or paused capsule starts others until it is delete
   const { sandboxes } = await agent.client.listSandboxes({});
   expect(sandboxes).toMatchObject([{ vcpus: 1, memoryMb: 256 }]);
   const late = { ...agent.createRequest(), templateId };
-  expect(await codeOf(agent.client.createSandbox(late))).toBe("FailedPrecondition");
+  const missing = { code: "NotFound", reason: "template" };
+  expect(await failureOf(agent.client.createSandbox(late))).toEqual(missing);
+  expect(await failureOf(agent.client.createSandbox(late))).toEqual(missing);
+  await destroyAll(agent);
+  expect(await agent.leftovers()).toEqual(NOTHING);
+});
+
+// Whatever they were about to read of it.
+test("a template that is deleted while capsules start from it is what they miss, if they fail", async () => {
+  const id = await sourceCapsule();
+  for (const delayMs of [0, 10, 40]) {
+    const template = { teamId: PLATFORM_TEAM, templateId: crypto.randomUUID() };
+    await agent.client.createSnapshot({ ...agent.operation(id), ...template });
+    const { templateId } = template;
+    const started = failureOf(agent.client.createSandbox({ ...agent.createRequest(), templateId }));
+    await Bun.sleep(delayMs);
+    await agent.client.deleteSnapshot(template);
+
+    const { code, reason } = await started;
+    expect(["none null", "NotFound template"]).toContain(`${code} ${reason}`);
+  }
   await destroyAll(agent);
   expect(await agent.leftovers()).toEqual(NOTHING);
 });

@@ -1,6 +1,7 @@
 // A create from its place in the queue to the running capsule, or back to nothing.
 
-import { AgentError } from "../errors.ts";
+import { AgentError, unknownTemplate } from "../errors.ts";
+import type { CapsuleSpec } from "../journal/capsule-spec.ts";
 import { CONSOLE_TAIL_BYTES } from "../limits.ts";
 import { buildCapsule, type CapsuleSource, newProgress } from "../machine/build-capsule.ts";
 import { consoleLogPath } from "../machine/capsule-paths.ts";
@@ -77,7 +78,13 @@ async function build(
   if (memory === null && (await buildWarm(parts, capsule, { warm, signal }))) return "warm";
   const { spec, progress } = capsule;
   const from = memory ?? ({ kind: "image" } as const);
-  await buildCapsule(parts, spec, { verb: "create", source: from, progress, signal });
+  try {
+    await buildCapsule(parts, spec, { verb: "create", source: from, progress, signal });
+  } catch (error) {
+    // Its files may have gone in the middle: each of them is missed in another way.
+    const isOfTemplate = source === null && memory !== null && !signal.aborted;
+    throw isOfTemplate && (await isGone(templates, spec)) ? unknownTemplate(error) : error;
+  }
   if (memory !== null) return "memory";
   warm.makeLater(spec);
   return "image";
@@ -96,6 +103,12 @@ async function templateSource(
   const shape = { vcpus, memoryMib, diskMib: Math.max(diskMib, facts.diskMib) };
   capsule.spec = { ...capsule.spec, ...shape };
   return { kind: "memory", generation, isDiskKept: false, savedToken };
+}
+
+async function isGone(templates: MemoryTemplates, spec: CapsuleSpec): Promise<boolean> {
+  const { templateTeamId: teamId, templateId } = spec;
+  // One that is there and damaged is another matter.
+  return (await templates.find({ teamId, templateId }).catch(() => undefined)) === null;
 }
 
 /** Whether a warm snapshot became the capsule. If not, nothing of it is left, as before. */

@@ -2,7 +2,7 @@
 // takeDown or freeHost: all of it carries the capsule's id, but for the network slot, which the journal knows.
 
 import { mkdir } from "node:fs/promises";
-import { AgentError } from "../errors.ts";
+import { unknownTemplate } from "../errors.ts";
 import { Guest, type GuestIdentity } from "../guest/guest.ts";
 import type { CapsuleSpec } from "../journal/capsule-spec.ts";
 import { BOOT_POLL_MS } from "../limits.ts";
@@ -139,9 +139,7 @@ async function baseImage(parts: HostParts, spec: CapsuleSpec) {
   const ids = { teamId: spec.templateTeamId, templateId: spec.templateId };
   const base = await parts.images.resolve(ids);
   if (base !== null) return base;
-  throw new AgentError("failed_precondition", "The host does not have the template's image", {
-    subject: "host",
-  });
+  throw unknownTemplate();
 }
 
 async function startVmm(

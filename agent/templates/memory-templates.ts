@@ -135,10 +135,13 @@ export class MemoryTemplates {
   /** Null if that template holds no memory here. Throws SnapshotError: damaged, incompatible. */
   async find(ids: TemplateIds): Promise<MemoryTemplate | null> {
     const dir = this.#dir(ids);
+    const directory = join(dir, "memory");
     try {
-      const generation = await this.#snapshots.load(join(dir, "memory"));
+      const generation = await this.#snapshots.load(directory);
       const facts = await this.#facts(dir);
       if (facts !== null) return { generation, facts };
+      // A removal takes the memory first.
+      await this.#snapshots.load(directory);
       throw new SnapshotError("damaged", `${dir} has no ${FACTS}`);
     } catch (error) {
       if (error instanceof SnapshotError && error.code === "not_found") return null;

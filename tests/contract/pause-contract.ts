@@ -180,7 +180,11 @@ export function testPauseContract(subject: () => PausesUnderTest): void {
     await client.deleteSnapshot({ teamId, templateId });
     const { content } = await client.readFile({ sandboxId: child, path: "/root/kept" });
     await client.destroySandbox({ sandboxId: child });
+    const late = encodeId("capsule", newId("capsule"));
+    const failure = await failureOf(client.createSandbox({ ...createRequest(late), ...template }));
 
+    expect(failure).toEqual({ code: "NotFound", reason: "template" });
+    expect(await listed(late)).toBeUndefined();
     expect(made).toMatchObject({ vcpus: 1, memoryMb: 256 });
     expect(Number(made.sizeBytes)).toBeGreaterThan(0);
     expect(again).toMatchObject({ vcpus: 1, memoryMb: 256 });
@@ -200,9 +204,9 @@ export function testPauseContract(subject: () => PausesUnderTest): void {
     await client.deleteSnapshot({ teamId, templateId });
     const child = encodeId("capsule", newId("capsule"));
     const template = { teamId, templateId, templateTeamId: teamId };
-    const started = await codeOf(client.createSandbox({ ...createRequest(child), ...template }));
+    const started = await failureOf(client.createSandbox({ ...createRequest(child), ...template }));
 
-    expect(started).not.toBe("none");
+    expect(started).toEqual({ code: "NotFound", reason: "template" });
     expect(await listed(child)).toBeUndefined();
   });
 
