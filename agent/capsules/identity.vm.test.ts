@@ -31,6 +31,8 @@ print("ssl", ssl.RAND_bytes(16).hex())
   console.log("node-math", Math.random());
 '
 `;
+/** What of it every guest has. */
+const DRAWN = ["uuid", "openssl", "random", "secrets", "uuid4", "ssl"];
 
 setDefaultTimeout(isSoak ? 7_200_000 : 300_000);
 
@@ -71,6 +73,8 @@ async function restore(templateId: string): Promise<Restored> {
   const drawn = (await witness.ask(id, "draw")) as Drawn;
   const lines = (await agent.sh(id, DRAW)).trim().split("\n");
   const started = Object.fromEntries(lines.map((line) => line.split(" ")));
+  // What two of them lack would pass for what they share.
+  expect(Object.keys(started)).toEqual(expect.arrayContaining(DRAWN));
   await agent.client.destroySandbox({ sandboxId: id });
   return { id, ...drawn, started, clock };
 }

@@ -171,10 +171,14 @@ export class AgentProcess implements AsyncDisposable {
     return (await this.client.createSandbox(this.createRequest())).sandboxId;
   }
 
-  /** What a shell script in the capsule prints. */
+  /** What a shell script in the capsule prints, whatever its exit code. Throws if it does not end. */
   async sh(sandboxId: string, script: string): Promise<string> {
-    const command = { sandboxId, cmd: "/bin/sh", args: ["-c", script] };
-    return new TextDecoder().decode((await this.client.exec(command)).stdout);
+    const timeoutSec = GUEST_MS / 1000;
+    const command = { sandboxId, cmd: "/bin/sh", args: ["-c", script], timeoutSec };
+    const { stdout, timedOut } = await this.client.exec(command);
+    // The half that it had printed would pass for all of it.
+    if (timedOut) throw new Error(`${sandboxId}: did not end in ${timeoutSec} s: ${script}`);
+    return new TextDecoder().decode(stdout);
   }
 
   async statuses(): Promise<Record<string, string>> {
