@@ -29,12 +29,23 @@ export class ByteWindow {
 
   /** Counted from the first byte, looked for behind `seen` bytes; -1: it is not there. */
   indexOf(mark: Buffer, seen = 0): number {
-    return this.#store.subarray(this.#start, this.#end).indexOf(mark, seen);
+    const { length } = this.#store;
+    const store = this.#end === length ? this.#store : this.#store.subarray(0, this.#end);
+    const at = store.indexOf(mark, this.#start + seen);
+    return at < 0 ? -1 : at - this.#start;
   }
 
   /** The first bytes, which stay. */
   peek(bytes: number): Buffer {
-    return this.#store.subarray(this.#start, Math.min(this.#end, this.#start + bytes));
+    const end = Math.min(this.#end, this.#start + bytes);
+    const isAll = this.#start === 0 && end === this.#store.length;
+    return isAll ? this.#store : this.#store.subarray(this.#start, end);
+  }
+
+  startsWith(mark: Buffer): boolean {
+    return (
+      this.length > 0 && this.#store[this.#start] === mark[0] && this.peek(mark.length).equals(mark)
+    );
   }
 
   /** The first bytes, which are used then. */

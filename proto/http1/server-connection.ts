@@ -276,7 +276,7 @@ export class ServerConnection implements WireEvents, Ticking {
   /** Null when it is not whole yet, or malformed, which ends the connection. */
   #readHead(): RequestHead | null {
     try {
-      while (this.#early.peek(CRLF.length).equals(CRLF)) {
+      while (this.#early.startsWith(CRLF)) {
         if (++this.#emptyLines > EMPTY_LINES_MAX) {
           throw new MalformedHttp("There are too many empty lines before the request");
         }
