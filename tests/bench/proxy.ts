@@ -89,6 +89,7 @@ async function oneHop(): Promise<Row[]> {
   try {
     await using ours = await program("proxy-front.ts", port);
     await using nginx = await Nginx.open(`127.0.0.1:${port}`);
+    await using bare = await program("bare-hop.ts", port);
     const against = async (origin: string, baselineIs: string): Promise<Row> => ({
       name: `requests over one hop, ${CONNECTIONS} connections`,
       unit: "req/s",
@@ -101,6 +102,7 @@ async function oneHop(): Promise<Row[]> {
     });
     return [
       await against(nginx.origin, "nginx, one worker"),
+      await against(bare.origin, "bytes from socket to socket in Bun, unread"),
       await against(`http://127.0.0.1:${port}`, "no proxy"),
     ];
   } finally {
