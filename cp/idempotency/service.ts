@@ -42,10 +42,18 @@ export interface KeyedRequest extends KeyOfTeam {
 
 /** The same for bodies that mean the same, however their fields are ordered. */
 function hashRequest(body: Readonly<Record<string, unknown>>): string {
-  const fields = Object.entries(body)
-    .filter(([, value]) => value !== undefined)
-    .toSorted(([a], [b]) => (a < b ? -1 : 1));
-  return new Bun.CryptoHasher("sha256").update(JSON.stringify(fields)).digest("hex");
+  const fields = inOrder(body).filter(([, value]) => value !== undefined);
+  return new Bun.CryptoHasher("sha256").update(JSON.stringify(fields, withOrder)).digest("hex");
+}
+
+/** For JSON.stringify: objects with their fields in order. */
+function withOrder(_: string, value: unknown): unknown {
+  if (typeof value !== "object" || value === null || Array.isArray(value)) return value;
+  return Object.fromEntries(inOrder(value));
+}
+
+function inOrder(object: object): [string, unknown][] {
+  return Object.entries(object).toSorted(([a], [b]) => (a < b ? -1 : 1));
 }
 
 /**
