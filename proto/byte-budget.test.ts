@@ -56,6 +56,18 @@ test("what a large answer holds is given back with its last piece", async () => 
   expect([bytes, during, budgets.heldFor("a")]).toEqual([size, size, 0]);
 });
 
+test("after its end a call holds nothing, whatever becomes of what it held", () => {
+  const budgets = new ByteBudgets();
+  const held = budgets.hold([payer("a", 10)]);
+  held.take(5);
+  held[Symbol.dispose]();
+
+  held.become(7);
+  held.take(1);
+
+  expect([held.bytes, budgets.heldFor("a")]).toEqual([0, 0]);
+});
+
 test.each(["the client leaves", "reading is given up", "serving fails", "the answer is small"])(
   "what is held is given back when %s",
   async (how) => {

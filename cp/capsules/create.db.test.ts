@@ -358,6 +358,19 @@ test("a create goes on when its client goes away", async () => {
   platform.agent.bootMs = 0;
 });
 
+test("a create whose host fell silent for the monitor runs when the host answers", async () => {
+  const held = Promise.withResolvers<void>();
+  platform.agent.faultAfter("createSandbox", () => held.promise);
+  const creating = platform.call("POST", "/v1/capsules", { body: {} });
+  await waitFor("the capsule on the host", () => platform.agent.capsules.size, {
+    holds: (count) => count === 1,
+  });
+  await platform.database.db.update(capsules).set({ status: "missing" });
+  held.resolve();
+
+  expect(await creating).toMatchObject({ status: 201, body: { status: "running" } });
+});
+
 test("every move of a capsule has its event, with who did it", async () => {
   const id = await platform.create();
   await platform.call("DELETE", `/v1/capsules/${id}`);

@@ -122,6 +122,24 @@ describe("seeing hosts", () => {
     expect(await one(admin, "host-1")).toEqual([400, "invalid_request"]);
   });
 
+  test("one who has left the team sees and manages nothing of it", async () => {
+    const leaver = await byocTeam("Leaver");
+    const own = (await create(leaver.token, { type: "byoc", team_id: leaver.teamId })).body.host.id;
+    await platform.database.sql`delete from users_teams where user_id = (
+      select id from users where email = ${leaver.email})`;
+    const { token } = leaver;
+
+    const listed = await platform.call("GET", "/v1/hosts", { token });
+    const shown = await outcome(platform.call("GET", `/v1/hosts/${own}`, { token }));
+    const managed = await outcome(platform.call("POST", `/v1/hosts/${own}/token`, { token }));
+
+    expect<unknown>([listed.body, shown, managed]).toEqual([
+      [],
+      [404, "not_found"],
+      [404, "not_found"],
+    ]);
+  });
+
   test("a team's host names the team", async () => {
     const owner = await byocTeam("Named");
     const { body } = await create(owner.token, { type: "byoc", team_id: owner.teamId });

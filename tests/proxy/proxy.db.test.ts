@@ -46,6 +46,8 @@ beforeEach(async () => {
     hostname: "127.0.0.1",
     fetch(request) {
       seen = request.headers;
+      const location = seen.get("x-redirect");
+      if (location !== null) return new Response(null, { status: 302, headers: { location } });
       return new Response(request.url);
     },
   });
@@ -142,6 +144,17 @@ test("a request reaches the server in the guest, and the rest is the API's", asy
 
   expect(await ask()).toEqual({ status: 200, body: `http://127.0.0.1:${guestPort}/x?y` });
   expect(await ask({ host: `api.${DOMAIN}` })).toEqual({ status: 404, body: "the API" });
+});
+
+test("a redirect to a port whose number begins alike is left as it is", async () => {
+  run(0);
+  const location = `/proxy/${text}/${guestPort}1/x`;
+  const response = await fetch(`http://127.0.0.1:${cpPort}/x`, {
+    headers: { host: `${guestPort}-${text}.${DOMAIN}`, "x-redirect": location },
+    redirect: "manual",
+  });
+
+  expect([response.status, response.headers.get("location")]).toEqual([302, location]);
 });
 
 test("a capsule that ended answers 502 at once, whatever is remembered", async () => {
