@@ -2,7 +2,9 @@ import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { cloneDatabase, type TestDatabase } from "../tests/harness/database.ts";
 import { RawWebSocket } from "../tests/harness/raw-websocket.ts";
 import { SeverableLink } from "../tests/harness/severable-link.ts";
+import { addTeam } from "../tests/harness/simulated-agent-platform.ts";
 import { waitFor } from "../tests/harness/wait-for.ts";
+import { recordEvents, SYSTEM_ACTOR } from "./events/outbox.ts";
 
 const MAIN = `${import.meta.dir}/main.ts`;
 const SETTINGS = {
@@ -211,6 +213,32 @@ describe("a running control plane", () => {
     expect(await settles(withKey, [401, "unauthorized"])).toEqual([401, "unauthorized"]);
   });
 
+  /** What a client hears that stays until the program ends. */
+  let told = "";
+  let toldAll: Promise<void> | undefined;
+
+  test("tells events through its front as they happen", async () => {
+    const { id: teamId, apiKey } = await addTeam(database);
+    const headers = { "x-api-key": apiKey };
+    const response = await fetch(`${base}v1/events/stream`, { headers });
+    toldAll = (async () => {
+      const decoder = new TextDecoder();
+      for await (const chunk of response.body ?? []) told += decoder.decode(chunk);
+    })();
+    const hears = (words: string) => settles(async () => [told.includes(words)], [true]);
+    await hears("event: connected\n");
+
+    const subject = { type: "snapshot", id: "first" };
+    const event = {
+      type: "template.snapshot.create",
+      outcome: "success",
+      actor: SYSTEM_ACTOR,
+    } as const;
+    await recordEvents(database.db, [{ ...event, teamId, subject }]);
+
+    expect(await hears('"id":"first"')).toEqual([true]);
+  });
+
   test("stops at SIGTERM after answering what is under way, and says so", async () => {
     const { promise: released, resolve: release } = Promise.withResolvers<void>();
     const locked = Promise.withResolvers<void>();
@@ -230,6 +258,8 @@ describe("a running control plane", () => {
     expect(await underWay).toEqual([401, "unauthorized"]);
     const status = await program.exited;
     await ended;
+    // Its stream was ended, not cut off.
+    await toldAll;
     const [last = ""] = lines.slice(-1);
     // A program that fails says why in the lines before its last.
     if (status !== 0) throw new Error(`it ended with ${status}:\n${lines.slice(-20).join("\n")}`);
