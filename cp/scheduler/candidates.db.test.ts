@@ -16,6 +16,8 @@ afterEach(async () => {
 });
 
 test("a host that has told no address is none to ask, however much it has", async () => {
+  // The other host is less empty, and so would come second.
+  await create({});
   const id = await addHost(platform.database, "", { memoryMb: 1_048_576, cpuCores: 256 });
 
   const { status } = await create({});
@@ -25,7 +27,7 @@ test("a host that has told no address is none to ask, however much it has", asyn
 });
 
 test("a hibernated capsule holds nothing of the host that it was on", async () => {
-  const large = { memory_mb: 8000 };
+  const large = { memory_mb: 12_000 };
   await db.update(hosts).set({ memoryMb: 16_000 });
   await create(large);
   const meanwhile = await create(large);

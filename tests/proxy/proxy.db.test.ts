@@ -146,7 +146,7 @@ test("a request reaches the server in the guest, and the rest is the API's", asy
   expect(await ask({ host: `api.${DOMAIN}` })).toEqual({ status: 404, body: "the API" });
 });
 
-test("a redirect to a port whose number begins alike is left as it is", async () => {
+test("a redirect to a path that looks like one of the agents is left as it is", async () => {
   run(0);
   const location = `/proxy/${text}/${guestPort}1/x`;
   const response = await fetch(`http://127.0.0.1:${cpPort}/x`, {
