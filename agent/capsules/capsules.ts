@@ -351,6 +351,8 @@ export class Capsules {
   #watch(capsule: Capsule, vmm: VmmProcess): void {
     void vmm.exited.then(async (exit) => {
       this.#parts.log.info("vmm.exited", { capsule: capsule.spec.id, ...exit });
+      // Whoever asks its guest at this moment would wait in vain until the time is up.
+      if (capsule.progress.vmm === vmm) capsule.progress.guest?.close();
       // What it is in the middle of may find out by itself, or have just missed it.
       await untilSettled(capsule);
       const { state, progress } = capsule;
