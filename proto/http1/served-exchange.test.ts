@@ -59,6 +59,24 @@ test.each([204, 304])("%p has neither a body nor a length", async (status) => {
   expect(text).toEndWith("\r\n\r\n");
 });
 
+test("the length of a body in many pieces is told when they are all there", async () => {
+  const port = frontOf(() => new Response("x".repeat(200_000)));
+
+  const { text } = await rawExchange(port, get("/", LAST));
+
+  expect(text).toMatch(/^Content-Length: 200000\r$/m);
+  expect(chunked(text)).toBe("x".repeat(200_000));
+});
+
+test("a body that is too large to be taken at once goes out in chunks, whole", async () => {
+  const port = frontOf(() => new Response("x".repeat(2_000_000)));
+
+  const response = await fetch(`http://127.0.0.1:${port}/`);
+
+  expect(response.headers.get("transfer-encoding")).toBe("chunked");
+  expect(await response.text()).toBe("x".repeat(2_000_000));
+});
+
 test("a body that is still being made goes out in chunks as it comes", async () => {
   const second = Promise.withResolvers<string>();
   async function* pieces() {
@@ -75,6 +93,26 @@ test("a body that is still being made goes out in chunks as it comes", async () 
 
   await waitFor("the end", () => chunked(text) === "3\r\none\r\n5\r\nthree\r\n0\r\n\r\n");
   socket.destroy();
+});
+
+test("an empty piece is not the end", async () => {
+  const pieces = ["one", "", "three"].map((piece) => Buffer.from(piece));
+  const body = new ReadableStream<Uint8Array>(
+    {
+      async pull(controller) {
+        await Bun.sleep(5);
+        const piece = pieces.shift();
+        if (piece === undefined) controller.close();
+        else controller.enqueue(piece);
+      },
+    },
+    { highWaterMark: 0 },
+  );
+  const port = frontOf(() => new Response(body));
+
+  const { text } = await rawExchange(port, get("/", LAST));
+
+  expect(chunked(text)).toBe("3\r\none\r\n5\r\nthree\r\n0\r\n\r\n");
 });
 
 test("a client that does not read stops whoever makes the body, and going away ends it", async () => {

@@ -7,9 +7,10 @@ import { endToEnd } from "./hop.ts";
 import type { IdleClock } from "./idle-clock.ts";
 import type { Serve } from "./verdict.ts";
 
-const EMPTY = Buffer.alloc(0);
 const CRLF = Buffer.from("\r\n");
 const LAST_CHUNK = Buffer.from("0\r\n\r\n");
+/** Of a body that is there: up to so much of it goes out in one piece. */
+const READY_BYTES_MAX = 256 * 1024;
 const WITHOUT_BODY = new Set([204, 304]);
 
 /** The connection that the request came by. */
@@ -97,17 +98,18 @@ export class ServedExchange {
 
   /** Of a body that is there already the length is told; another one goes out in chunks. */
   async #answer(response: Response, body: Body): Promise<void> {
-    const first = await body.next();
-    if (await body.hasEnded()) {
-      this.#write(this.#head(response, first?.length ?? 0), first ?? EMPTY);
+    const { bytes, isAll } = await body.ready();
+    if (isAll) {
+      this.#write(this.#head(response, bytes.length), bytes);
       return;
     }
     this.#write(this.#head(response, "chunked"));
     const slice = new TimeSlice();
-    for (let piece = first; piece !== null && !this.#isOver; piece = await body.next()) {
+    for (let piece: Buffer | null = bytes; piece !== null && !this.#isOver; ) {
       await slice.step();
       this.#write(Buffer.from(`${piece.length.toString(16)}\r\n`), piece, CRLF);
       await this.#untilTaken();
+      piece = await body.next();
     }
     this.#write(LAST_CHUNK);
   }
@@ -173,25 +175,41 @@ class Body {
     return await following;
   }
 
-  /** Whether it is known that nothing more comes; one that has all says so with its last piece. */
-  async hasEnded(): Promise<boolean> {
+  /** Waits for the first piece and takes with it what is there, up to a bound; whether that is all. */
+  async ready(): Promise<{ bytes: Buffer; isAll: boolean }> {
+    const pieces: Buffer[] = [];
+    for (let bytes = 0; bytes < READY_BYTES_MAX; ) {
+      const piece = await this.next();
+      if (piece === null) return { bytes: Buffer.concat(pieces), isAll: true };
+      pieces.push(piece);
+      bytes += piece.length;
+      if (!(await this.#hasNext())) break;
+    }
+    return { bytes: Buffer.concat(pieces), isAll: false };
+  }
+
+  /** Whether what comes next, a piece or the end, is known without waiting. */
+  async #hasNext(): Promise<boolean> {
     const following = this.#read();
     this.#following = following;
     // Whoever asks for it hears of its failure.
     following.catch(() => {});
     await null;
-    return Bun.peek.status(following) === "fulfilled" && (await following) === null;
+    return Bun.peek.status(following) === "fulfilled";
   }
 
   cancel(): void {
     this.#reader?.cancel().catch(() => {});
   }
 
+  /** An empty piece is none: in chunks it would be the end. */
   async #read(): Promise<Buffer | null> {
-    const read = await this.#reader?.read();
-    if (read === undefined || read.done) return null;
-    const { buffer, byteOffset, byteLength } = read.value;
-    return Buffer.from(buffer, byteOffset, byteLength);
+    for (;;) {
+      const read = await this.#reader?.read();
+      if (read === undefined || read.done) return null;
+      const { buffer, byteOffset, byteLength } = read.value;
+      if (byteLength > 0) return Buffer.from(buffer, byteOffset, byteLength);
+    }
   }
 }
 
