@@ -194,10 +194,10 @@ static void sigterm_to_the_keeper_ends_a_vmm_that_does_not_listen(void) {
   await_end("\"reason\":\"signaled\",\"status\":9,\"wasAsked\":true");
 }
 
-static void a_vmm_may_end_itself_when_told(void) {
+static void a_vmm_may_end_itself_when_told_and_a_hang_up_tells_nothing(void) {
   assert(start("trap 'exit 3' TERM; while :; do sleep 0.05; done") == 0);
   (void)usleep(100000);
-  assert(kill(keeper_pid(), SIGTERM) == 0);
+  assert(kill(keeper_pid(), SIGHUP) == 0 && kill(keeper_pid(), SIGTERM) == 0);
   await_end("\"reason\":\"exited\",\"status\":3,\"wasAsked\":true");
 }
 
@@ -383,7 +383,7 @@ int main(int argc, char *argv[]) {
   RUN_IN_DIR(a_signal_is_recorded);
   RUN_IN_DIR(the_vmm_dies_with_a_killed_keeper);
   RUN_IN_DIR(sigterm_to_the_keeper_ends_a_vmm_that_does_not_listen);
-  RUN_IN_DIR(a_vmm_may_end_itself_when_told);
+  RUN_IN_DIR(a_vmm_may_end_itself_when_told_and_a_hang_up_tells_nothing);
   RUN_IN_DIR(the_socket_takes_the_order_and_closes_at_the_end);
   RUN_IN_DIR(nothing_a_vmm_started_outlives_it);
   RUN_IN_DIR(a_flood_neither_grows_the_log_nor_stalls_the_vmm);

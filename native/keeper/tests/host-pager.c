@@ -5,12 +5,15 @@
 #include "../../tests/run.h"
 #include "../keeper.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -186,6 +189,35 @@ static void a_pager_that_cannot_serve_is_why_there_is_no_vmm(void) {
   assert(!exists("vmm.json"));
 }
 
+static int count_descriptors(pid_t pid) {
+  char path[64];
+  int count = 0;
+  (void)snprintf(path, sizeof(path), "/proc/%d/fd", (int)pid);
+  DIR *directory = opendir(path);
+  assert(directory != NULL);
+  while (readdir(directory) != NULL) count++;
+  (void)closedir(directory);
+  return count;
+}
+
+/* An agent connects again after each of its restarts, for as long as a capsule lives. */
+static void whoever_watched_and_left_leaves_no_descriptor(void) {
+  struct sockaddr_un address = {.sun_family = AF_UNIX};
+  assert(start(SERVES "sleep 1000 & wait", "exec sleep 1000") == 0);
+  (void)snprintf(address.sun_path, sizeof(address.sun_path), "%s/keeper.sock", run_dir);
+  WAIT_FOR(exists("keeper.sock"));
+  int before = count_descriptors(keeper_pid());
+  for (int i = 0; i < 50; i++) {
+    int link = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert(link >= 0 && connect(link, (const struct sockaddr *)&address, sizeof(address)) == 0);
+    (void)close(link);
+  }
+  (void)usleep(100000);
+  WAIT_FOR(count_descriptors(keeper_pid()) <= before);
+  assert(kill(keeper_pid(), SIGTERM) == 0);
+  await_end("\"wasAsked\":true", "");
+}
+
 static void remove_run_dir(void) {
   static const char *const names[] = {
       "keeper.json", "vmm.json",    "exit.json",     "keeper.sock",   "vmm.log", "vmm.log.1",
@@ -216,6 +248,7 @@ int main(int argc, char *argv[]) {
   RUN_IN_DIR(a_pager_is_told_that_its_vmm_has_ended);
   RUN_IN_DIR(a_pager_that_does_not_finish_is_killed);
   RUN_IN_DIR(neither_sees_the_hosts_processes_nor_the_others);
+  RUN_IN_DIR(whoever_watched_and_left_leaves_no_descriptor);
   RUN_IN_DIR(both_die_with_a_killed_keeper);
   RUN_IN_DIR(a_pager_that_cannot_serve_is_why_there_is_no_vmm);
   return 0;
