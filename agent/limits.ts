@@ -23,6 +23,8 @@ export const BOOT_PERMIT_MS = { kvm: 5_000, tcg: 20_000 } as const;
 export const BOOTS_QUEUED_MAX = 256;
 /** Capsules removed at once: bounded by netlink and the disk. */
 export const REMOVALS_AT_ONCE_MAX = 8;
+/** What the agent has to remove by itself, and cannot: the journal may be writable again by then. */
+export const REMOVAL_RETRY_MS = 5_000;
 /** MemAvailable that a new capsule must leave, so that the host itself never swaps or kills. */
 export const HOST_MEMORY_RESERVE_MIB = 512;
 

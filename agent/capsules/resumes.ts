@@ -233,14 +233,24 @@ export class Resumes {
     log.warn("capsule.resume-failed", { capsule: spec.id, error, ...progress.timings });
     // A destroy removes what there is.
     if (capsule.state !== state) return;
-    try {
-      await this.#seals.free(capsule);
-      await disks.putBack(spec.id);
-    } catch (cause) {
-      log.error("capsule.stuck", { capsule: spec.id, error: cause });
-    }
+    const isFreed = await this.#attempt(spec.id, () => this.#seals.free(capsule));
+    // Whatever became of the rest: the next resume would take the older disk for the capsule's own.
+    await this.#attempt(spec.id, () => disks.putBack(spec.id));
     if (capsule.state !== state) return;
     this.#states.concede(capsule, { from: state, to: state.before });
+    // It would keep its slot for as long as it rests.
+    if (!isFreed) this.#seals.start(capsule);
+  }
+
+  /** Whether it could be done. */
+  async #attempt(id: string, step: () => Promise<void>): Promise<boolean> {
+    try {
+      await step();
+      return true;
+    } catch (error) {
+      this.#parts.log.error("capsule.stuck", { capsule: id, error });
+      return false;
+    }
   }
 
   #moveToRunning({ capsule, spec, state }: Attempt, from: ResumedFrom): void {

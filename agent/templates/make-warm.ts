@@ -1,16 +1,22 @@
 // Boots a guest that nobody asked for, lets it run a first command, and keeps it as a warm snapshot.
 
 import { randomBytes } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
 import { encodeId, newId } from "../../proto/ids.ts";
 import { exec } from "../guest/exec.ts";
 import type { Guest } from "../guest/guest.ts";
 import { badAnswer, readText } from "../guest/guest-http.ts";
 import type { CapsuleSpec } from "../journal/capsule-spec.ts";
-import { ENTROPY_BYTES, GUEST_CALL_TIMEOUT_MS, SMALL_ANSWER_BYTES_MAX } from "../limits.ts";
+import {
+  ENTROPY_BYTES,
+  GUEST_CALL_TIMEOUT_MS,
+  REMOVAL_RETRY_MS,
+  SMALL_ANSWER_BYTES_MAX,
+} from "../limits.ts";
 import { buildCapsule, newProgress } from "../machine/build-capsule.ts";
 import type { HostParts } from "../machine/host-parts.ts";
 import { liveCapsule } from "../machine/live-capsule.ts";
-import { takeDown } from "../machine/take-down.ts";
+import { type CapsuleRemains, takeDown } from "../machine/take-down.ts";
 
 /** What a first command needs is then in memory: envd's code, its launcher, the shell. */
 const FIRST_COMMAND = { cmd: "/bin/sh", args: ["-c", "true"], envs: {}, cwd: "", user: "root" };
@@ -49,11 +55,30 @@ export async function makeWarm(
     await snapshots.prepareMap(published);
   } finally {
     progress.guest?.close();
-    const { slot, vmm } = progress;
-    await takeDown(parts, { id: spec.id, slot, vmm }, () => journal.forget(spec.id));
+    await remove(parts, { id: spec.id, slot: progress.slot, vmm: progress.vmm }, signal);
   }
   const total_ms = Math.round(performance.now() - startedAt);
   log.info("warm.made", { directory, ...progress.timings, total_ms });
+}
+
+/**
+ * Nobody else knows of the guest, so what cannot be removed is tried again until the agent ends; the next one
+ * finds it in the journal. Throws the last failure then.
+ */
+async function remove(
+  parts: HostParts,
+  remains: CapsuleRemains,
+  signal: AbortSignal,
+): Promise<void> {
+  for (;;) {
+    try {
+      return await takeDown(parts, remains, () => parts.journal.forget(remains.id));
+    } catch (error) {
+      parts.log.error("warm.stuck", { capsule: remains.id, error });
+      await sleep(REMOVAL_RETRY_MS, undefined, { signal }).catch(() => {});
+      if (signal.aborted) throw error;
+    }
+  }
 }
 
 /**
