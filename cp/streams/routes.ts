@@ -121,7 +121,7 @@ Client: \`{"type":"start","cmd","args"?,"envs"?,"cwd"?,"user"?,"timeout_sec"?}\`
 \`{"type":"stop"}\`, which kills the command's process group. A client that goes away leaves it running.
 
 Server: \`{"type":"start","pid"}\`, \`{"type":"stdout","data"}\`, \`{"type":"stderr","data"}\`,
-\`{"type":"exit","exit_code"}\`, \`{"type":"error","data","code"}\`.`;
+\`{"type":"exit","exit_code"}\`, \`{"type":"error","data","code","reason","retryable"}\`.`;
 
 const PROCESS = `WebSocket with JSON messages. ${AUTH}
 
@@ -136,5 +136,6 @@ Client: first \`{"type":"start","cmd"?,"args"?,"cols"?,"rows"?,"envs"?,"cwd"?,"u
 Server: \`{"type":"started","tag","pid"}\`, then what the terminal prints, after \`connect\` with
 \`"scrollback":true\` what it printed before first (below \`/compat/0.1\` as
 \`{"type":"output","data":"<base64>"}\`), \`{"type":"exit","exit_code"}\`,
-\`{"type":"error","data","code","fatal"?}\`, and \`{"type":"ping"}\` every 30 s. A client that goes away
+\`{"type":"error","data","code","reason","retryable","fatal"?}\`,
+and \`{"type":"ping"}\` every 30 s. A client that goes away
 leaves the terminal running.`;

@@ -111,7 +111,7 @@ export class StreamSocket {
   async refuse(error: AppError): Promise<void> {
     this.#badMessages += 1;
     if (this.#badMessages >= BAD_MESSAGES_MAX) this.#fail(error);
-    else await this.send({ type: "error", data: error.message, code: error.code });
+    else await this.send(errorMessage(error));
   }
 
   /** Says goodbye. What was sent before still goes out. */
@@ -174,9 +174,8 @@ export class StreamSocket {
     if (isOurs) {
       this.#options.log.error("stream failed", { code: known.code, error: known.cause ?? known });
     }
-    const { code, message } = known;
-    this.#post({ type: "error", data: message, code, ...this.#options.errorFields });
-    this.end(isOurs ? CLOSE.failure : CLOSE.policy, code);
+    this.#post({ ...errorMessage(known), ...this.#options.errorFields });
+    this.end(isOurs ? CLOSE.failure : CLOSE.policy, known.code);
   }
 
   #post(message: ServerMessage | Uint8Array): "sent" | "behind" | "gone" {
@@ -257,4 +256,10 @@ function isClientMessage(value: unknown): value is ClientMessage {
 
 function internal(cause: unknown): AppError {
   return new AppError("internal_error", "internal error", { cause });
+}
+
+/** As the API's errors, but for the name of the text, which clients know. */
+function errorMessage(error: AppError): ServerMessage {
+  const { code, reason, message, retryable } = error.toBody().error;
+  return { type: "error", data: message, code, reason, retryable };
 }

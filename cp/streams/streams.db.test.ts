@@ -126,6 +126,8 @@ describe("a process that runs", () => {
         type: "error",
         code: "not_found",
         data: "process with tag 'nobody' does not exist",
+        reason: "process_not_found",
+        retryable: false,
       },
     ]);
     expect(await client.closed).toBe(1008);

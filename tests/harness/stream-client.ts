@@ -11,6 +11,8 @@ export interface StreamMessage {
   readonly tag?: string;
   readonly exit_code?: number;
   readonly code?: string;
+  readonly reason?: string;
+  readonly retryable?: boolean;
   readonly fatal?: boolean;
 }
 
