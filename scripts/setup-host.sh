@@ -72,7 +72,6 @@ record() {
   [ -z "$dry" ] || return 0
   mkdir -p "$root$STATE"
   printf '%s\n' "$line" >>"$root$STATE/done"
-  sync "$root$STATE/done"
 }
 
 recorded() { # kind, name: the values, newest last
@@ -171,7 +170,7 @@ put() { # mode, source, path
 
 put_now() {
   install -m "$1" "$2" "$3.new"
-  sync "$3.new"
+  sync "$3.new" "$root$STATE/done"
   mv -f "$3.new" "$3"
 }
 
