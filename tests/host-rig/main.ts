@@ -5,6 +5,9 @@
 //   bun tests/host-rig/main.ts native [files]    the same on this machine, which must have the devices
 //   bun tests/host-rig/main.ts short <files>     these only
 //
+// WRENN_VMM chooses the VMM of the tests. Those of Firecracker (kvm) need WRENN_FIRECRACKER_BIN; without it they
+// are named as skipped.
+//
 // A file whose host's kernel panicked is begun again, since that says nothing about it. What comes back is in
 // build/host-rig/results: a JUnit report and the output of each file, and the host's console. The exit status is
 // 1 if a test failed, 2 if the rig could not do its part.
@@ -15,7 +18,7 @@ import { join, resolve } from "node:path";
 import { Kernel } from "../../agent/native/kernel.ts";
 import { buildHostDisk } from "./disk.ts";
 import { HostRestarted, RigError, RigMachine } from "./machine.ts";
-import { buildPayload } from "./payload.ts";
+import { buildPayload, PAYLOAD_FIRECRACKER } from "./payload.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
 const DIR = join(ROOT, "build/host-rig");
@@ -29,6 +32,22 @@ const ATTEMPTS = 3;
 
 /** What the agent is told there: a guest takes twenty times what it takes on hardware. */
 const PATIENCE = "WRENN_COW=dm WRENN_BOOT_TIMEOUT_SEC=600";
+
+const FIRECRACKER = process.env.WRENN_FIRECRACKER_BIN || null;
+const VMM = process.env.WRENN_VMM || "auto";
+
+/** The repository, where reports go, and Firecracker if there is one. */
+interface Place {
+  readonly root: string;
+  readonly home: string;
+  readonly firecracker: string;
+}
+const HERE: Place = { root: ROOT, home: DIR, firecracker: FIRECRACKER ?? "" };
+const THERE: Place = {
+  root: "/wrenn",
+  home: "/root",
+  firecracker: FIRECRACKER === null ? "" : `/wrenn/${PAYLOAD_FIRECRACKER}`,
+};
 
 type Outcome = "passed" | "failed" | "rig";
 
@@ -50,7 +69,7 @@ async function main(): Promise<number> {
 
   const disk = await buildHostDisk(DIR);
   const payload = join(DIR, "payload.ext4");
-  await buildPayload(ROOT, payload);
+  await buildPayload(ROOT, { image: payload, firecracker: FIRECRACKER });
   await using kernel = await Kernel.open(join(ROOT, "build/native"));
   const started = performance.now();
   await using machine = await RigMachine.start({
@@ -65,10 +84,14 @@ async function main(): Promise<number> {
 
 async function testFiles(): Promise<string[]> {
   const glob = new Bun.Glob("{agent,rootfs,tests}/**/*.test.ts");
-  const all = (await Array.fromAsync(glob.scan({ cwd: ROOT }))).sort();
+  const found = (await Array.fromAsync(glob.scan({ cwd: ROOT }))).sort();
+  const all = found.filter((file) => FIRECRACKER !== null || !/\.kvm\.test\.ts$/.test(file));
+  for (const file of found) {
+    if (!all.includes(file)) console.log(`    ${file}: skipped, without WRENN_FIRECRACKER_BIN`);
+  }
   if (chosen.length > 0) return all.filter((file) => chosen.some((path) => file.startsWith(path)));
   const dm = all.filter((file) => /\.dm\.test\.ts$/.test(file));
-  const others = all.filter((file) => /^agent\/.*\.(host|vm)\.test\.ts$/.test(file));
+  const others = all.filter((file) => /^agent\/.*\.(host|vm|kvm)\.test\.ts$/.test(file));
   return mode === "short" ? dm : [...dm, ...others];
 }
 
@@ -84,7 +107,7 @@ async function runThere(machine: RigMachine, file: string): Promise<Outcome> {
     const startedAt = performance.now();
     try {
       const output = Bun.file(join(RESULTS, `${nameOf(file)}.log`)).writer();
-      const { status } = await machine.run(commandOf(file, "/wrenn", "/root"), {
+      const { status } = await machine.run(commandOf(file, THERE), {
         timeoutMs: FILE_TIMEOUT_MS,
         print: (text) => void output.write(text),
       });
@@ -106,7 +129,7 @@ async function runHere(files: readonly string[]): Promise<number> {
   const missing = DEVICES.filter((path) => !existsSync(path));
   if (missing.length > 0) throw new RigError(`This machine has no ${missing.join(", ")}`);
   const outcomes = files.map((file): Outcome => {
-    const command = commandOf(file, ROOT, DIR);
+    const command = commandOf(file, HERE);
     const { success } = Bun.spawnSync(["bash", "-c", command], {
       stdio: ["ignore", "inherit", "inherit"],
     });
@@ -115,12 +138,13 @@ async function runHere(files: readonly string[]): Promise<number> {
   return close(files, outcomes);
 }
 
-/** A line of bash that tests one file, in the repository at `root`; its report goes below `home`. */
-function commandOf(file: string, root: string, home: string): string {
+/** A line of bash that tests one file. */
+function commandOf(file: string, { root, home, firecracker }: Place): string {
   const report = join(home, "results", `${nameOf(file)}.xml`);
   return [
     `cd ${root} && mkdir -p ${join(home, "results")}`,
     `export PATH=$PWD/build/tools/node_modules/.bin:$PATH ${PATIENCE}`,
+    `export WRENN_VMM=${VMM} WRENN_FIRECRACKER_BIN=${firecracker}`,
     `bun test --timeout=${TEST_TIMEOUT_MS} --reporter=junit --reporter-outfile=${report} ./${file}`,
   ].join(" && ");
 }

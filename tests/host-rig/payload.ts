@@ -18,8 +18,18 @@ const BUILT = [
   "build/tools",
 ];
 
-/** @throws BuildError; the file is then unfinished. */
-export async function buildPayload(root: string, image: string): Promise<void> {
+/** Where a Firecracker of this machine is found there, from the root. */
+export const PAYLOAD_FIRECRACKER = "build/vmm/firecracker";
+
+/**
+ * `firecracker`: a program of this machine, or null.
+ * @throws BuildError; the file is then unfinished.
+ */
+export async function buildPayload(
+  root: string,
+  options: { image: string; firecracker: string | null },
+): Promise<void> {
+  const { image, firecracker } = options;
   const tree = `${image}.tree`;
   await rm(tree, { recursive: true, force: true });
   await mkdir(tree, { recursive: true });
@@ -35,6 +45,9 @@ export async function buildPayload(root: string, image: string): Promise<void> {
     // Names only: a copy of a gigabyte takes a minute on a busy disk.
     await run(["cp", "-al", "--parents", "-t", tree, ...built], { cwd: root });
     await run(["find", join(tree, "build/rootfs"), "-name", "*.tar", "-delete"]);
+    if (firecracker !== null) {
+      await run(["install", "-D", "-m", "0755", firecracker, join(tree, PAYLOAD_FIRECRACKER)]);
+    }
     await rm(image, { force: true });
     await Bun.write(image, "");
     await truncate(image, SIZE_GIB * 1024 ** 3);
