@@ -140,11 +140,11 @@ export class MemoryTemplates {
       const generation = await this.#snapshots.load(directory);
       const facts = await this.#facts(dir);
       if (facts !== null) return { generation, facts };
-      // A removal takes the memory first.
-      await this.#snapshots.load(directory);
       throw new SnapshotError("damaged", `${dir} has no ${FACTS}`);
     } catch (error) {
-      if (error instanceof SnapshotError && error.code === "not_found") return null;
+      if (!(error instanceof SnapshotError)) throw error;
+      // One that was removed while it was read misses whatever was to be read next.
+      if (error.code === "not_found" || !(await exists(directory))) return null;
       throw error;
     }
   }
