@@ -1,8 +1,10 @@
 // Files of any size through a real listener.
 
-import { beforeAll, expect, test } from "bun:test";
+import { beforeAll, describe, expect, test } from "bun:test";
+import { connect } from "node:net";
 import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { TestPlatform, toAnswer } from "../../tests/harness/simulated-agent-platform.ts";
+import { waitFor } from "../../tests/harness/wait-for.ts";
 
 const BINARY = new Uint8Array(3_000_000).map((_, index) => (index * 7) % 251);
 const BOUNDARY = "----a-boundary";
@@ -64,6 +66,82 @@ test.each([
   expect<unknown>(answer).toMatchObject({
     status: 400,
     body: { error: { code: "invalid_request", message } },
+  });
+});
+
+const whole = (path: string, content: string) =>
+  `${part("path")}${path}\r\n${file}${content}\r\n--${BOUNDARY}--\r\n`;
+
+/** Sends a request as it is; the connection stays until the server, or the test, ends it. */
+function send(route: string, head: string, body: string) {
+  const { promise: answer, resolve } = Promise.withResolvers<string>();
+  let text = "";
+  const socket = connect(Number(new URL(base).port), new URL(base).hostname);
+  socket.on("data", (bytes) => {
+    text += bytes;
+  });
+  socket.on("error", () => {});
+  socket.on("close", () => resolve(text));
+  const lines = [
+    `POST /v1/capsules/${id}/files/${route} HTTP/1.1`,
+    ...["Host: localhost", "Connection: close", `X-API-Key: ${platform.team.apiKey}`],
+    `Content-Type: multipart/form-data; boundary=${BOUNDARY}`,
+  ];
+  socket.write(`${[...lines, head].join("\r\n")}\r\n\r\n${body}`);
+  return { answer, hangUp: () => socket.end() };
+}
+
+/** Sends what looks like all of it to the agent, and hangs up. */
+async function sendCut(route: string, head: string, body: string): Promise<void> {
+  const calls = platform.agent.calls.length;
+  const { answer, hangUp } = send(route, head, body);
+  await waitFor("a call of the agent", () => platform.agent.calls.length, {
+    holds: (length) => length > calls,
+  });
+  hangUp();
+  await answer;
+  await waitFor("the end of all calls at the agent", () => platform.agent.underWay, {
+    holds: (underWay) => underWay === 0,
+  });
+}
+
+const chunk = (text: string) => `${text.length.toString(16)}\r\n${text}\r\n`;
+
+// The file itself is whole in all of them.
+describe.each(["write", "stream/write"])("files/%s", (route) => {
+  const path = `/root/kept-${route.replace("/", "-")}`;
+  const kept = () => String(platform.agent.capsules.get(id)?.files.read(path));
+  beforeAll(() => platform.agent.capsules.get(id)?.files.write(path, Buffer.from("old")));
+
+  test.each([
+    ["ends behind the file", (body: string) => body.slice(0, -4)],
+    ["ends with half of the last delimiter", (body: string) => body.slice(0, -3)],
+    ["goes on with half of a part", (body: string) => `${body.slice(0, -4)}\r\nContent-`],
+    ["has a second file", (body: string) => `${body.slice(0, -4)}\r\n${body.split("\r\n", 3)}`],
+  ])("leaves the old file when the body %s", async (_, cut) => {
+    const body = cut(whole(path, "new"));
+    const declared = await send(route, `Content-Length: ${body.length}`, body).answer;
+    const chunks = `${chunk(body)}0\r\n\r\n`;
+    const chunked = await send(route, "Transfer-Encoding: chunked", chunks).answer;
+
+    expect([declared.slice(9, 12), chunked.slice(9, 12)]).toEqual(["400", "400"]);
+    expect(kept()).toBe("old");
+  });
+
+  test("leaves the old file when the connection is cut before the body's end", async () => {
+    const body = whole(path, "new");
+    await sendCut(route, `Content-Length: ${body.length + 10}`, body);
+    await sendCut(route, "Transfer-Encoding: chunked", chunk(body));
+    await sendCut(route, "Transfer-Encoding: chunked", chunk(body).slice(0, -8));
+
+    expect(kept()).toBe("old");
+  });
+
+  test("replaces the file when all of the body came", async () => {
+    const body = `${whole(path, "new")}epilogue`;
+    const answer = await send(route, `Content-Length: ${body.length}`, body).answer;
+
+    expect([answer.slice(9, 12), kept()]).toEqual(["204", "new"]);
   });
 });
 

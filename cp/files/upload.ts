@@ -38,7 +38,8 @@ export async function writeUpload(running: RunningCapsule, upload: Upload): Prom
   using memory = running.hold();
   let held: Uint8Array[] | undefined;
   let isWritten = false;
-  for await (const { name, content } of partsOf(bounded(upload.body, bytesMax), upload)) {
+  const parts = partsOf(bounded(upload.body, bytesMax), upload);
+  for await (const { name, content } of parts) {
     if (name === "path") {
       if (path !== undefined) throw new AppError("invalid_request", "path: given twice");
       path = await readPath(content);
@@ -51,7 +52,7 @@ export async function writeUpload(running: RunningCapsule, upload: Upload): Prom
       } else {
         await sendFile(running, {
           path,
-          content: bounded(content, FILE_WRITE_BYTES_MAX),
+          content: toBodyEnd(bounded(content, FILE_WRITE_BYTES_MAX), parts),
           ...limits,
         });
         isWritten = true;
@@ -73,7 +74,8 @@ export async function writeUpload(running: RunningCapsule, upload: Upload): Prom
 export async function writeStreamedUpload(running: RunningCapsule, upload: Upload): Promise<void> {
   let path: string | undefined;
   let isWritten = false;
-  for await (const { name, content } of partsOf(moving(upload.body), upload)) {
+  const parts = partsOf(moving(upload.body), upload);
+  for await (const { name, content } of parts) {
     if (name === "path") {
       if (path !== undefined) throw new AppError("invalid_request", "path: given twice");
       path = await readPath(content);
@@ -81,7 +83,8 @@ export async function writeStreamedUpload(running: RunningCapsule, upload: Uploa
       if (isWritten) throw new AppError("invalid_request", "file: given twice");
       if (path === undefined) throw new AppError("invalid_request", "path: must come before file");
       const { user, signal } = upload;
-      await sendFile(running, { path, user, content, signal, timeoutMs: null });
+      const whole = toBodyEnd(content, parts);
+      await sendFile(running, { path, user, content: whole, signal, timeoutMs: null });
       isWritten = true;
     }
   }
@@ -91,11 +94,27 @@ export async function writeStreamedUpload(running: RunningCapsule, upload: Uploa
 function partsOf(
   body: AsyncIterable<Uint8Array>,
   { contentType }: Pick<Upload, "contentType">,
-): AsyncIterable<Part> {
+): AsyncGenerator<Part> {
   return readMultipart(body, contentType, {
     partsMax: MULTIPART_PARTS_MAX,
     malformed: (why, cause) => new AppError("invalid_request", `multipart body: ${why}`, { cause }),
   });
+}
+
+/**
+ * The file's bytes, ending when all of the body was read: what it is sent to puts it in the place of an
+ * older file then, which must stay when the client was cut off, or sends another file or path.
+ */
+async function* toBodyEnd(
+  content: AsyncIterable<Uint8Array>,
+  parts: AsyncGenerator<Part>,
+): AsyncGenerator<Uint8Array> {
+  yield* content;
+  for await (const { name } of parts) {
+    if (name === "path" || name === "file") {
+      throw new AppError("invalid_request", `${name}: given twice`);
+    }
+  }
 }
 
 /** The same bytes; fails when none comes for so long that the client must be gone. */

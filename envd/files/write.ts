@@ -77,7 +77,7 @@ interface Upload {
   readonly deps: FilesDeps;
 }
 
-function partsOf(body: AsyncIterable<Uint8Array>, contentType: string): AsyncIterable<Part> {
+function partsOf(body: AsyncIterable<Uint8Array>, contentType: string): AsyncGenerator<Part> {
   return readMultipart(body, contentType, {
     partsMax: MULTIPART_PARTS_MAX,
     malformed: (why, cause) =>
@@ -85,25 +85,44 @@ function partsOf(body: AsyncIterable<Uint8Array>, contentType: string): AsyncIte
   });
 }
 
-async function writeParts(parts: AsyncIterable<Part>, upload: Upload): Promise<WrittenFile[]> {
+/** A file takes its place when what follows it was read: the head of the next part, or the body's end. */
+async function writeParts(parts: AsyncGenerator<Part>, upload: Upload): Promise<WrittenFile[]> {
   const written = new Map<string, WrittenFile>();
-  for await (const part of parts) {
-    if (part.name !== "file") continue;
-    const given = upload.path || part.fileName;
-    if (!given) throw new EnvdError("invalid_argument", "file: has neither path nor file name");
-    const path = resolvePath(given, upload.user, upload.deps.settings.defaultWorkdir);
-    if (written.has(path)) {
-      throw new EnvdError(
-        "invalid_argument",
-        `you cannot upload multiple files to the same path '${path}' in one upload request`,
-      );
+  let next = await parts.next();
+  while (next.done !== true) {
+    const part = next.value;
+    if (part.name !== "file") {
+      next = await parts.next();
+      continue;
     }
-    if (written.size === UPLOAD_FILES_MAX) {
-      throw new EnvdError("too_large", `file: more than ${UPLOAD_FILES_MAX} in one request`);
-    }
-    written.set(path, await writeUpload(path, part.content, upload));
+    const path = placeOf(part, { written, upload });
+    const content = (async function* () {
+      yield* part.content;
+      next = await parts.next();
+    })();
+    written.set(path, await writeUpload(path, content, upload));
   }
   return [...written.values()];
+}
+
+/** Where the file goes. Throws for one without a name or too much, and for a second one there. */
+function placeOf(
+  { fileName }: Part,
+  { written, upload }: { written: ReadonlyMap<string, WrittenFile>; upload: Upload },
+): string {
+  const given = upload.path || fileName;
+  if (!given) throw new EnvdError("invalid_argument", "file: has neither path nor file name");
+  const path = resolvePath(given, upload.user, upload.deps.settings.defaultWorkdir);
+  if (written.has(path)) {
+    throw new EnvdError(
+      "invalid_argument",
+      `you cannot upload multiple files to the same path '${path}' in one upload request`,
+    );
+  }
+  if (written.size === UPLOAD_FILES_MAX) {
+    throw new EnvdError("too_large", `file: more than ${UPLOAD_FILES_MAX} in one request`);
+  }
+  return path;
 }
 
 function writeStream(body: AsyncIterable<Uint8Array>, upload: Upload): Promise<WrittenFile> {

@@ -45,7 +45,8 @@ export interface Part {
 /**
  * The parts in the order of the body, each only while it is the current one; what is left of a part is
  * skipped. A piece of content is a window on memory of the reader's, to be copied by whoever keeps it.
- * Throws what `malformed` makes when the body breaks the format or a bound, or ends too early.
+ * Throws what `malformed` makes when the body breaks the format or a bound, or ends too early, which may
+ * come out behind the last part only: whoever keeps one waits for the end of all of them.
  */
 export async function* readMultipart(
   body: AsyncIterable<Uint8Array>,
@@ -65,6 +66,8 @@ export async function* readMultipart(
     yield { name, fileName, content };
     for await (const _rest of content);
   }
+  // What its sender's protocol says about the body's end comes after that, too.
+  await input.skipRest();
 }
 
 /** After a delimiter: a line end and a part, or two dashes and the end. */
@@ -210,6 +213,14 @@ class Input {
   async peek(bytes: number): Promise<string> {
     while (this.#window.length < bytes) await this.#fill();
     return this.#window.peek(bytes).toString("latin1");
+  }
+
+  /** Up to the end of the source, which fails when the source was cut off. */
+  async skipRest(): Promise<void> {
+    for (;;) {
+      await this.#slice.step();
+      if ((await this.#source.next()).done === true) return;
+    }
   }
 
   async #fill(): Promise<void> {

@@ -161,6 +161,24 @@ describe("a form", () => {
     );
     await shell("rm -f /tmp/envd-cut");
   });
+
+  test.each([
+    ["behind a file", "\r\n--x"],
+    ["in the head of the next part", "\r\n--x\r\nContent-Disp"],
+    ["in its last delimiter", "\r\n--x-"],
+  ])("that is cut off %s leaves the old file", async (_, end) => {
+    const path = `${dir}/form-kept`;
+    await upload(path, Buffer.from("old"));
+    const head = `--x\r\nContent-Disposition: form-data; name="file"; filename="${path}"\r\n\r\n`;
+    const response = await fetch(url({}), {
+      method: "POST",
+      body: `${head}new${end}`,
+      headers: { ...access(), "content-type": "multipart/form-data; boundary=x" },
+    });
+
+    expect(response.status).toBe(400);
+    expect(await shell(`cat ${path}`)).toBe("old");
+  });
 });
 
 describe("a download", () => {
