@@ -97,11 +97,15 @@ describe("a cookie", () => {
       ask("/socket", [cookie, ...upgrade, evil]),
       ask("/form", [cookie, evil, "Sec-Fetch-Mode: navigate"], "POST"),
       ask("/form", [cookie, "Origin: null", "Sec-Fetch-Mode: navigate"], "POST"),
+      // A client that hides where it comes from says nothing of its page, but that it is another one.
+      ask("/form", [cookie, "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: navigate"], "POST"),
+      ask("/form", [cookie, "Sec-Fetch-Site: same-site", "Sec-Fetch-Mode: navigate"], "PUT"),
+      ask("/socket", [cookie, ...upgrade, "Sec-Fetch-Site: same-site", "Sec-Fetch-Mode: navigate"]),
       ask("/api", [cookie, "Sec-Fetch-Site: same-site", "Sec-Fetch-Mode: no-cors"]),
       ask("/api", [cookie, "Sec-Fetch-Site: cross-site", "Sec-Fetch-Mode: cors", evil]),
     ];
 
-    expect(refused.map((request) => accessTo(request, PORT))).toEqual(Array(5).fill("missing"));
+    expect(refused.map((request) => accessTo(request, PORT))).toEqual(Array(8).fill("missing"));
   });
 
   test("is of one port, and over TLS of that host for sure", () => {

@@ -101,12 +101,15 @@ function isPreflight({ method, headers, bodyLength, upgrade }: RequestHead): boo
 }
 
 /** Not what another page makes the browser ask, unless that is to open a page. */
-function isFromItself({ headers }: RequestHead, port: PrivatePort): boolean {
+function isFromItself(request: RequestHead, port: PrivatePort): boolean {
+  const { headers } = request;
   const origin = headerOf(headers, "origin");
   if (origin !== null && origin !== port.origin) return false;
   const site = headerOf(headers, "sec-fetch-site");
-  const isNavigation = headerOf(headers, "sec-fetch-mode") === "navigate";
-  return isNavigation || site === null || site === "same-origin" || site === "none";
+  const mode = headerOf(headers, "sec-fetch-mode");
+  // A form that is sent navigates, too, and what it sends may do something.
+  const opensPage = mode === "navigate" && isPageRequest(request);
+  return opensPage || site === null || site === "same-origin" || site === "none";
 }
 
 function hasCookie(headers: readonly Header[], port: PrivatePort): boolean {

@@ -23,6 +23,7 @@ import type { EnvdTokens } from "../capsules/envd-tokens.ts";
 import type { TrustedProxies } from "../client-address.ts";
 import { isOutage } from "../outage.ts";
 import type { AgentPools } from "./agent-pools.ts";
+import { withinHost } from "./cookie-domain.ts";
 import { isSame, type OwnCredentials, setsOwnCookie } from "./credentials.ts";
 import { forwardedHeaders, outsideOrigin, withoutForwarded } from "./forwarded.ts";
 import type { Placement, Placements } from "./placements.ts";
@@ -104,7 +105,9 @@ export class ProxyRouter {
       idleTimeoutMs: SILENCE_MS,
       respond: (head, isKept) => {
         const error = errorOf(head);
-        return error === undefined ? worldHeaders(head, prefix) : explain(error, isKept);
+        if (error !== undefined) return explain(error, isKept);
+        const host = () => outsideOrigin(request, peer, proxies).replace(/^.*:\/\/|:\d*$/g, "");
+        return worldHeaders(head, { prefix, host });
       },
       explain: (failure, isKept) =>
         explain(FAILURES[failure] ?? "not-running", isKept && failure === "refused"),
@@ -167,9 +170,13 @@ function errorOf(head: ResponseHead): ProxyError | undefined {
   return PROXY_ERRORS.find((known) => known === reported);
 }
 
-function worldHeaders(head: ResponseHead, prefix: string): Header[] {
+function worldHeaders(
+  head: ResponseHead,
+  { prefix, host }: { prefix: string; host: () => string },
+): Header[] {
   return endToEnd(head.headers)
     .filter((line) => !setsOwnCookie(line))
+    .map((line) => withinHost(line, host))
     .map((line) => {
       const isOurs = line.key === "location" && line.value.startsWith(`${prefix}/`);
       return isOurs ? { ...line, value: line.value.slice(prefix.length) } : line;
