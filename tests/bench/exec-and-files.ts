@@ -25,7 +25,7 @@ export async function benchFiles(client: Client, capsule: Capsule): Promise<Row[
   const host = await hostIpOf(capsule);
   await client.exec(capsule.id, {
     cmd: "python3",
-    args: ["-c", RAW_TCP_PROGRAM, String(FILE_BYTES), "/root/raw"],
+    args: ["-c", RAW_TCP_PROGRAM, String(FILE_BYTES), "/home/wrenn-user/raw"],
     background: true,
     tag: "raw-tcp",
   });
