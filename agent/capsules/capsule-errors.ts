@@ -22,6 +22,11 @@ export function capsuleFailed(what: string, cause: unknown): AgentError {
   return new AgentError("internal", `The capsule failed: ${what}`, { subject: "capsule", cause });
 }
 
+/** Its VMM did, while it was asked to do something. */
+export function capsuleEnded(cause: unknown): AgentError {
+  return new AgentError("failed_precondition", "The capsule ended", { subject: "capsule", cause });
+}
+
 /** What was thrown by a pause or resume, as its caller gets it. */
 export function snapshotFailure(error: unknown): AgentError {
   if (!(error instanceof SnapshotError)) return createFailure(error);

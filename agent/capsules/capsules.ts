@@ -197,7 +197,7 @@ export class Capsules {
     if (vmm !== null && row.slot !== null) {
       capsule.progress.vmm = vmm;
       const slot = this.#parts.network.slot(row.slot);
-      capsule.progress.guest = connectGuest(this.#parts, row.spec, slot);
+      capsule.progress.guest = connectGuest(this.#parts, row.spec, { slot, vmm });
       this.#watch(capsule, vmm);
     }
     // Their failures are logged where they happen, and stand in the list of capsules.
@@ -351,14 +351,11 @@ export class Capsules {
   #watch(capsule: Capsule, vmm: VmmProcess): void {
     void vmm.exited.then(async (exit) => {
       this.#parts.log.info("vmm.exited", { capsule: capsule.spec.id, ...exit });
-      // Whoever asks its guest at this moment would wait in vain until the time is up.
-      if (capsule.progress.vmm === vmm) capsule.progress.guest?.close();
       // What it is in the middle of may find out by itself, or have just missed it.
       await untilSettled(capsule);
       const { state, progress } = capsule;
       // One that is paused is looked after by its sealing.
       if (state.status !== "running" || progress.vmm !== vmm) return;
-      progress.guest?.close();
       const reason = `its VMM ended (${exit.reason}, ${exit.status})`;
       this.#states.concede(capsule, {
         from: state,

@@ -6,8 +6,9 @@ import { newPause, type PauseReason } from "../journal/pause-record.ts";
 import { identityOf } from "../machine/build-capsule.ts";
 import type { HostParts } from "../machine/host-parts.ts";
 import { type LiveParts, liveCapsule } from "../machine/live-capsule.ts";
+import { exitOf } from "../vmm/vmm.ts";
 import type { Capsule } from "./capsule.ts";
-import { snapshotFailure } from "./capsule-errors.ts";
+import { capsuleEnded, snapshotFailure } from "./capsule-errors.ts";
 import type { Seals } from "./seals.ts";
 import {
   type CapsuleStates,
@@ -86,12 +87,13 @@ export class Pauses {
       await this.wake(capsule);
     } catch (cause) {
       log.error("capsule.stuck", { capsule: spec.id, error: cause });
+      const exit = progress.vmm && (await exitOf(progress.vmm));
       const reason = "it could not go on after a pause that failed";
       if (capsule.state === from) {
         const to = { status: "error", reason, isDoomed: false } as const;
         this.#states.concede(capsule, { from, to });
       }
-      return snapshotFailure(error);
+      return exit ? capsuleEnded(error) : snapshotFailure(error);
     }
     if (capsule.state === from) this.#states.concede(capsule, { from, to: from.before });
     return snapshotFailure(error);

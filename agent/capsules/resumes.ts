@@ -1,6 +1,7 @@
-// Resuming: the VMM that is still there runs on if its memory was not yet sealed; otherwise a new one starts
-// from whatever is newest, or from what was asked for. The guest gets fresh entropy, the time, its names and
-// token before its user's processes run. A failure leaves the capsule as it was, with the disk that it had.
+// Resuming: the VMM that is still there runs on if its memory was not yet sealed; otherwise, also if that turns
+// out to be lost, a new one starts from whatever is newest, or from what was asked for. The guest gets fresh
+// entropy, the time, its names and token before its user's processes run. A failure leaves the capsule as it
+// was, with the disk that it had.
 
 import type { CapsuleSpec } from "../journal/capsule-spec.ts";
 import { isHeldByVmm, type PauseRecord } from "../journal/pause-record.ts";
@@ -16,8 +17,14 @@ import type { HostParts } from "../machine/host-parts.ts";
 import { liveCapsule } from "../machine/live-capsule.ts";
 import { isMemoryDamaged } from "../memory/pager-verdict.ts";
 import type { Semaphore } from "../semaphore.ts";
+import { exitOf } from "../vmm/vmm.ts";
 import type { Capsule } from "./capsule.ts";
-import { isGenerationUnusable, noGeneration, snapshotFailure } from "./capsule-errors.ts";
+import {
+  capsuleEnded,
+  isGenerationUnusable,
+  noGeneration,
+  snapshotFailure,
+} from "./capsule-errors.ts";
 import { type ResumeSource, resumeSources } from "./resume-sources.ts";
 import type { Seals } from "./seals.ts";
 import {
@@ -77,9 +84,10 @@ export class Resumes {
     const spec = { ...capsule.spec, ...request.settings };
     const attempt: Attempt = { capsule, spec, state };
     const isLive = isHeld(before);
-    const from = await operation.run(() =>
-      isLive ? this.#runOn(attempt) : this.#restart(attempt, request.from),
-    );
+    const from = await operation.run(async () => {
+      if (isLive && (await this.#runOn(attempt))) return "memory";
+      return await this.#restart(attempt, request.from);
+    });
     this.#parts.log.info("capsule.resumed", {
       capsule: spec.id,
       from,
@@ -91,23 +99,33 @@ export class Resumes {
     return from;
   }
 
-  /** Goes on with a resume whose VMM was stopped, or was about to run on, when an agent ended. */
-  async finishLive(capsule: Capsule, state: Resuming): Promise<ResumedFrom> {
-    return await this.#runOn({ capsule, spec: capsule.spec, state });
+  /**
+   * Goes on with a resume whose VMM was stopped, or was about to run on, when an agent ended. Throws
+   * AgentError; the capsule is paused then, also if its VMM is lost: what was asked for is not known any more.
+   */
+  async finishLive(capsule: Capsule, state: Resuming): Promise<void> {
+    const attempt: Attempt = { capsule, spec: capsule.spec, state };
+    if (await this.#runOn(attempt)) return;
+    const error = capsuleEnded(null);
+    await this.#undo(attempt, error);
+    throw error;
   }
 
-  async #runOn(attempt: Attempt): Promise<ResumedFrom> {
+  /** False: its VMM is lost, and what it held with it. Throws AgentError; the capsule is paused again then. */
+  async #runOn(attempt: Attempt): Promise<boolean> {
     const { capsule, spec, state } = attempt;
     const { failpoints, snapshots } = this.#parts;
     const { progress } = capsule;
+    const { vmm } = progress;
     const { signal } = state.operation;
     const stopped = this.#seals.stop(capsule);
     try {
       failpoints.reach("resume.after-mark");
-      await snapshots.resumeLive(liveCapsule(this.#parts, capsule.spec, progress.vmm));
+      await snapshots.resumeLive(liveCapsule(this.#parts, capsule.spec, vmm));
       await stopped;
-      if (progress.slot === null) throw new Error(`unreachable: ${spec.id} has no slot`);
-      progress.guest = connectGuest(this.#parts, spec, this.#parts.network.slot(progress.slot));
+      if (vmm === null || progress.slot === null) throw new Error(`unreachable: ${spec.id} rests`);
+      const slot = this.#parts.network.slot(progress.slot);
+      progress.guest = connectGuest(this.#parts, spec, { slot, vmm });
       const renewal = { savedToken: capsule.spec.accessToken };
       await progress.guest.init(identityOf(spec), this.#parts.now(), renewal);
       failpoints.reach("resume.after-guest");
@@ -115,10 +133,24 @@ export class Resumes {
       this.#moveToRunning(attempt, "memory");
     } catch (error) {
       signal.throwIfAborted();
+      if (vmm === null || (await exitOf(vmm))) {
+        await stopped;
+        this.#noteLost(attempt, error);
+        return false;
+      }
       await this.#stopAgain(attempt, error);
       throw snapshotFailure(error);
     }
-    return "memory";
+    return true;
+  }
+
+  /** Its guest may have run on before the end, so its disk is no generation's any more. */
+  #noteLost(attempt: Attempt, error: unknown): void {
+    const { capsule, state } = attempt;
+    this.#parts.log.error("capsule.memory-lost", { capsule: capsule.spec.id, error });
+    state.operation.signal.throwIfAborted();
+    const to = withPause(state, { isLost: true, diskGeneration: null });
+    attempt.state = this.#states.concede(capsule, { from: state, to });
   }
 
   /** A guest that ran on but did not answer goes back to where it was. */
@@ -201,11 +233,9 @@ export class Resumes {
   /** What is not as it was before the resume any more. */
   #note(attempt: Attempt, change: Partial<Paused["pause"]>): void {
     const { capsule, state } = attempt;
-    const { before } = state;
-    if (before.status !== "paused") return;
-    const to: Resuming = { ...state, before: { ...before, pause: { ...before.pause, ...change } } };
+    if (state.before.status !== "paused") return;
     state.operation.signal.throwIfAborted();
-    attempt.state = this.#states.move(capsule, { from: state, to });
+    attempt.state = this.#states.move(capsule, { from: state, to: withPause(state, change) });
   }
 
   /** A disk in whose place an older one runs is the newer of them. */
@@ -263,6 +293,12 @@ export class Resumes {
 /** Its memory is with its VMM and nowhere else. */
 function isHeld(state: Paused | Failed): state is Paused {
   return state.status === "paused" && isHeldByVmm(state.pause);
+}
+
+function withPause(state: Resuming, change: Partial<PauseRecord>): Resuming {
+  const { before } = state;
+  if (before.status !== "paused") return state;
+  return { ...state, before: { ...before, pause: { ...before.pause, ...change } } };
 }
 
 /** Null: the capsule was not paused. */

@@ -13,12 +13,10 @@ import { freeHost, type HeldParts } from "../machine/take-down.ts";
 import { Semaphore } from "../semaphore.ts";
 import { SnapshotError } from "../snapshots/snapshot-error.ts";
 import type { Generation, LiveCapsule } from "../snapshots/snapshots.ts";
-import type { VmmProcess } from "../vmm/vmm.ts";
+import { exitOf } from "../vmm/vmm.ts";
 import type { Capsule, Sealing } from "./capsule.ts";
 import type { CapsuleState, CapsuleStates, Paused } from "./states.ts";
 
-/** For the end of a VMM to be seen, after what was asked of it failed. */
-const EXIT_NOTICE_MS = 1_000;
 /** What a caller who wants a paused capsule's memory on the disk waits for it. */
 const DURABLE_WAIT_MS = 60_000;
 /** Then a resume looks again: what could not be freed is tried again for ever. */
@@ -110,7 +108,8 @@ export class Seals {
       }
       // A resume need not wait for the next attempt.
       sealing.isFreeing = false;
-      const hasVmm = !(await hasEnded(capsule.progress.vmm));
+      const { vmm } = capsule.progress;
+      const hasVmm = vmm !== null && (await exitOf(vmm)) === null;
       // Cut off, it rejects: the loop ends then.
       if (hasVmm || wasFreeing) await sleep(SEAL_RETRY_MS, undefined, { signal }).catch(() => {});
       sealing.isFreeing = !hasVmm && !signal.aborted;
@@ -201,11 +200,6 @@ export class Seals {
 /** Its memory is with its VMM and nowhere else. */
 function isHeld(state: CapsuleState): state is Paused {
   return state.status === "paused" && isHeldByVmm(state.pause);
-}
-
-async function hasEnded(vmm: VmmProcess | null): Promise<boolean> {
-  const ended = vmm?.exited.then(() => true);
-  return await Promise.race([ended ?? true, Bun.sleep(EXIT_NOTICE_MS).then(() => false)]);
 }
 
 /** Waits for the work, at most for so long. */

@@ -2,7 +2,7 @@
 // takeDown or freeHost: all of it carries the capsule's id, but for the network slot, which the journal knows.
 
 import { mkdir } from "node:fs/promises";
-import { unknownTemplate } from "../errors.ts";
+import { AgentError, unknownTemplate } from "../errors.ts";
 import { Guest, type GuestIdentity } from "../guest/guest.ts";
 import type { CapsuleSpec } from "../journal/capsule-spec.ts";
 import { BOOT_POLL_MS } from "../limits.ts";
@@ -10,10 +10,10 @@ import { isMemoryDamaged } from "../memory/pager-verdict.ts";
 import type { NetworkSlot } from "../network/network-pool.ts";
 import { SnapshotError } from "../snapshots/snapshot-error.ts";
 import type { Generation } from "../snapshots/snapshots.ts";
-import type { VmmProcess, VmmSpec } from "../vmm/vmm.ts";
+import { exitOf, type VmmProcess, type VmmSpec } from "../vmm/vmm.ts";
 import { capsuleRunDir, consoleLogPath } from "./capsule-paths.ts";
 import type { HostParts } from "./host-parts.ts";
-import { waitForGuest } from "./wait-for-guest.ts";
+import { vmmEnded, waitForGuest } from "./wait-for-guest.ts";
 
 /** What a capsule starts from. */
 export type CapsuleSource =
@@ -84,21 +84,30 @@ export async function buildCapsule(
     try {
       await meetGuest(parts, spec, { slot, vmm, source, progress, signal });
     } catch (error) {
-      throw (await damageOf(parts, spec, vmm)) ?? error;
+      if (signal.aborted) throw error;
+      throw (await damageOf(parts, spec, vmm)) ?? (await endOf(vmm, error)) ?? error;
     }
   });
   failpoints.reach(`${verb}.after-guest`);
 }
 
-/** The connection to the guest of a capsule, new or adopted. */
-export function connectGuest(parts: HostParts, spec: CapsuleSpec, slot: NetworkSlot): Guest {
-  return new Guest({
+/** The connection to the guest of a capsule, new or adopted, which ends with its VMM at the latest. */
+export function connectGuest(
+  parts: HostParts,
+  spec: CapsuleSpec,
+  { slot, vmm }: { slot: NetworkSlot; vmm: VmmProcess },
+): Guest {
+  const guest = new Guest({
     hostIp: slot.hostIp,
     accessToken: spec.accessToken,
     teamId: spec.teamId,
     budget: parts.streamBudget,
     observe: (outcome) => parts.metrics.observeGuestCall(outcome),
   });
+  // A VMM that is paused and resumed again and again has many of them in turn.
+  const held = new WeakRef(guest);
+  void vmm.exited.then(() => held.deref()?.close());
+  return guest;
 }
 
 async function takeSlot(
@@ -193,7 +202,7 @@ async function meetGuest(
   },
 ): Promise<void> {
   const { slot, vmm, source, progress, signal } = made;
-  const guest = connectGuest(parts, spec, slot);
+  const guest = connectGuest(parts, spec, { slot, vmm });
   progress.guest = guest;
   progress.envdVersion = await waitForGuest(guest, {
     start: source.kind === "memory" ? "restore" : "boot",
@@ -216,6 +225,13 @@ async function damageOf(
   if (!(await isMemoryDamaged(capsuleRunDir(parts.runDir, id)))) return null;
   const { detail } = await vmm.exited;
   return new SnapshotError("damaged", `The memory of ${id} is damaged: ${detail}`);
+}
+
+/** However it was noticed: a call that was cut off says nothing of it. A refusal of the guest's is none. */
+async function endOf(vmm: VmmProcess, error: unknown): Promise<AgentError | null> {
+  if (error instanceof AgentError && error.code === "invalid_argument") return null;
+  const exit = await exitOf(vmm);
+  return exit && vmmEnded(exit);
 }
 
 /** What envd of the capsule is to know. */

@@ -2,7 +2,7 @@
 
 import { AgentError } from "../errors.ts";
 import type { Guest } from "../guest/guest.ts";
-import type { VmmProcess } from "../vmm/vmm.ts";
+import type { VmmExit, VmmProcess } from "../vmm/vmm.ts";
 
 /**
  * A packet to a guest whose interface is not up yet is lost, and TCP repeats it only after 1 s. The
@@ -28,11 +28,7 @@ export async function waitForGuest(
   },
 ): Promise<string> {
   const ended = new AbortController();
-  void options.vmm.exited.then((exit) =>
-    ended.abort(
-      guestFailure(`The VMM ended during the boot (${exit.reason}, ${exit.status})`, exit.detail),
-    ),
-  );
+  void options.vmm.exited.then((exit) => ended.abort(vmmEnded(exit)));
   const deadline = AbortSignal.timeout(options.timeoutMs);
   const over = AbortSignal.any([options.signal, ended.signal]);
   let tryMs: number = FIRST_TRY_MS[options.start];
@@ -49,6 +45,11 @@ export async function waitForGuest(
   }
   over.throwIfAborted();
   throw guestFailure(`The guest was not up after ${options.timeoutMs / 1000} s`, lastError);
+}
+
+/** Before its guest was up. */
+export function vmmEnded({ reason, status, detail }: VmmExit): AgentError {
+  return guestFailure(`The VMM ended during the start (${reason}, ${status})`, detail);
 }
 
 function guestFailure(message: string, cause?: unknown): AgentError {

@@ -152,6 +152,14 @@ export interface Vmm {
   adopt(runDir: string): Promise<VmmProcess | null>;
 }
 
+/** From the end of a VMM to when its keeper has ended, too, on a host that does much else. */
+const EXIT_NOTICE_MS = 1_000;
+
+/** How it ended; null: it lives. For whoever was just let down by it or its guest. */
+export async function exitOf({ exited }: VmmProcess): Promise<VmmExit | null> {
+  return await Promise.race([exited, Bun.sleep(EXIT_NOTICE_MS).then(() => null)]);
+}
+
 /** A VMM did not do what was asked. The message may name host paths: it is for the log. */
 export class VmmError extends Error {
   override readonly name = "VmmError";
