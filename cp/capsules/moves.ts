@@ -38,6 +38,8 @@ export async function moveCapsuleIn(tx: Tx, move: Move): Promise<CapsuleRow | un
 
 /** `moveCapsuleIn` of a capsule that is `from`, whatever snapshots are made of it meanwhile. */
 export async function moveBesidesSnapshots(tx: Tx, move: Move): Promise<CapsuleRow | undefined> {
+  const moved = await moveCapsuleIn(tx, move);
+  if (moved !== undefined) return moved;
   const row = await lockCapsule(tx, move.id);
   if (row === undefined || besidesSnapshots(row) !== move.from) return undefined;
   return await moveCapsuleIn(tx, { ...move, from: row.status });
