@@ -122,9 +122,9 @@ export class WarmSnapshots {
 
   async #makeLater(spec: CapsuleSpec): Promise<void> {
     const key = await this.#key(spec);
-    const nowMs = this.#parts.now().getTime();
     if (key === null || this.#making.has(key)) return;
-    if (nowMs < (this.#retryAtMs.get(key) ?? 0) || (await exists(join(this.#dir, key)))) return;
+    const isTooEarly = performance.now() < (this.#retryAtMs.get(key) ?? 0);
+    if (isTooEarly || (await exists(join(this.#dir, key)))) return;
     if (this.#making.has(key) || this.#stop.signal.aborted) return;
     const making = this.#make(key, spec).finally(() => this.#making.delete(key));
     this.#making.set(key, making);
@@ -141,7 +141,7 @@ export class WarmSnapshots {
       this.counts.made += 1;
     } catch (error) {
       this.counts.failed += 1;
-      this.#retryAtMs.set(key, this.#parts.now().getTime() + WARM_RETRY_MS);
+      this.#retryAtMs.set(key, performance.now() + WARM_RETRY_MS);
       throw error;
     }
   }

@@ -46,8 +46,8 @@ export async function settledChange(
 }
 
 async function waitUntilSettled(db: Db, id: Id<"capsule">): Promise<CapsuleRow> {
-  const endsAt = Date.now() + WAIT_MS;
-  while (Date.now() < endsAt) {
+  const endsAtMs = performance.now() + WAIT_MS;
+  while (performance.now() < endsAtMs) {
     const row = await recordedCapsule(db, id);
     if (isOver(row)) return row;
     await Bun.sleep(POLL_MS);

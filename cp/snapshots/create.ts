@@ -206,9 +206,9 @@ export async function settledTemplate(
   templateId: string,
   waitMs: number,
 ): Promise<TemplateRow> {
-  const endsAt = Date.now() + waitMs;
+  const endsAtMs = performance.now() + waitMs;
   while ((await selectCreate(deps.db, templateId)) !== undefined) {
-    if (Date.now() > endsAt) {
+    if (performance.now() > endsAtMs) {
       throw new AppError("service_unavailable", "the snapshot is still being made: try again");
     }
     await Bun.sleep(SETTLED_POLL_MS);
