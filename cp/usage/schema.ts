@@ -67,8 +67,9 @@ export function toCapsuleStats({ range, current, peaks, series }: Stats): Capsul
   };
 }
 
-const date = (description: string) =>
-  t.Optional(t.String({ pattern: "^\\d{4}-\\d{2}-\\d{2}$", description }));
+/** PostgreSQL has no year 0, in which the 30 days before the first ones of year 1 are. */
+const DATE = "^[1-9]\\d{3}-\\d{2}-\\d{2}$";
+const date = (description: string) => t.Optional(t.String({ pattern: DATE, description }));
 
 export const UsageQuery = t.Object({
   from: date("The first day, of UTC; by default 30 days before the last."),

@@ -203,6 +203,8 @@ test.each([
   ["usage?from=2026-03-02&to=2026-03-01", "from"],
   ["usage?from=2026-01-01&to=2026-04-04", "from"],
   ["usage?from=2126-01-01", "from"],
+  ["usage?from=0000-01-01&to=0000-01-02", "from"],
+  ["usage?to=0001-01-10", "to"],
 ])("%s is refused, naming the field", async (path, field) => {
   const { status, body } = await platform.call("GET", `/v1/capsules/${path}`);
 
