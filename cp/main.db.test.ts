@@ -189,6 +189,30 @@ describe("a running control plane", () => {
     expect(await settles(withKey, [401, "unauthorized"])).toEqual([401, "unauthorized"]);
   });
 
+  const within = async (limitMs: number, attempts: (() => Promise<unknown[]>)[]) => {
+    const startedAt = performance.now();
+    const answers = await Promise.all(attempts.map((attempt) => attempt()));
+    expect(performance.now() - startedAt).toBeLessThan(limitMs);
+    expect(answers).toEqual(answers.map(() => [503, "service_unavailable"]));
+  };
+
+  test("answers 503 while PostgreSQL hangs, within seconds, and serves when it goes on", async () => {
+    expect(await withKey()).toEqual([401, "unauthorized"]);
+
+    toDatabase.hold();
+    // More than there are connections.
+    await within(10_000, Array(60).fill(withKey));
+    await within(3000, Array(60).fill(withKey));
+    toDatabase.release();
+
+    expect(await settles(withKey, [401, "unauthorized"])).toEqual([401, "unauthorized"]);
+    const all = await Promise.all(Array.from({ length: 60 }, withKey));
+    expect(all).toEqual(all.map(() => [401, "unauthorized"]));
+    const told = lines.map((line) => JSON.parse(line).message);
+    expect(told).toContain("the database does not answer");
+    expect(told).toContain("the database answers again");
+  });
+
   test("answers 503 while Redis is away, quickly, and serves when it is back", async () => {
     expect(await logIn()).toEqual([401, "unauthorized"]);
 

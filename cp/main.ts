@@ -89,7 +89,10 @@ async function serve(): Promise<void> {
   });
   await using resources = new AsyncDisposableStack();
 
-  const { db, sql, close } = openDatabase(config.databaseUrl);
+  const { db, sql, close } = openDatabase(config.databaseUrl, {
+    told: (isSilent) =>
+      isSilent ? log.warn("the database does not answer") : log.info("the database answers again"),
+  });
   resources.defer(close);
   const pending = await pendingMigrations(sql).catch((error) => {
     throw databaseFailure(config.databaseUrl, error);

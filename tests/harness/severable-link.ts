@@ -1,4 +1,5 @@
-// A way to a TCP server that a test can cut and mend, as when that server is restarted.
+// A way to a TCP server that a test can cut and mend, as when that server is restarted, or hold, as when
+// it is stopped.
 
 import type { Socket, TCPSocketListener } from "bun";
 
@@ -12,6 +13,8 @@ export class SeverableLink implements AsyncDisposable {
   readonly #target: { hostname: string; port: number };
   readonly #open = new Set<Socket<Peer>>();
   #listener: TCPSocketListener<Peer>;
+  /** What waits while the link is held, in its order; null while it is not. */
+  #held: (() => void)[] | null = null;
 
   constructor(target: { hostname: string; port: number }) {
     this.#target = target;
@@ -37,6 +40,23 @@ export class SeverableLink implements AsyncDisposable {
     this.cut();
   }
 
+  /** Connections stay and new ones are taken, but nothing passes: as when the server is stopped. */
+  hold(): void {
+    this.#held ??= [];
+  }
+
+  /** Lets everything through that was held, and what comes then. */
+  release(): void {
+    const held = this.#held ?? [];
+    this.#held = null;
+    for (const pass of held) pass();
+  }
+
+  #pass(step: () => void): void {
+    if (this.#held === null) step();
+    else this.#held.push(step);
+  }
+
   #listen(port: number): TCPSocketListener<Peer> {
     const open = this.#open;
     return Bun.listen<Peer>({
@@ -47,15 +67,16 @@ export class SeverableLink implements AsyncDisposable {
         open: (socket) => {
           socket.data = { socket: null, early: [] };
           open.add(socket);
-          void this.#connect(socket);
+          this.#pass(() => void this.#connect(socket));
         },
         data: (socket, bytes) => {
-          if (socket.data.socket === null) socket.data.early.push(new Uint8Array(bytes));
-          else socket.data.socket.write(bytes);
+          const copy = new Uint8Array(bytes);
+          if (socket.data.socket === null) socket.data.early.push(copy);
+          else this.#pass(() => socket.data.socket?.write(copy));
         },
         close: (socket) => {
           open.delete(socket);
-          socket.data.socket?.end();
+          this.#pass(() => socket.data.socket?.end());
         },
       },
     });
@@ -68,16 +89,19 @@ export class SeverableLink implements AsyncDisposable {
       data: { socket: client, early: [] },
       socket: {
         data: (_socket, bytes) => {
-          client.write(bytes);
+          const copy = new Uint8Array(bytes);
+          this.#pass(() => void client.write(copy));
         },
         close: (socket) => {
           open.delete(socket);
-          client.end();
+          this.#pass(() => void client.end());
         },
       },
     });
     open.add(server);
     for (const bytes of client.data.early) server.write(bytes);
     client.data.socket = server;
+    // It may have left while it was held.
+    if (!open.has(client)) server.end();
   }
 }
