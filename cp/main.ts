@@ -110,11 +110,11 @@ async function serve(): Promise<void> {
   const tokens = createTokens({ secret: config.jwtSecret, clock });
   const oneTimeTokens = new OneTimeTokens({ redis });
   const rateLimiter = new RateLimiter({ redis });
-  const authenticator = new Authenticator({ db, tokens, clock, ownOrigins: config.ownOrigins });
+  const authenticator = new Authenticator({ db, tokens, ownOrigins: config.ownOrigins });
   const teams = new Teams({ db, clock, mailer });
   const users = new Users({ db });
   const { publicUrl } = config;
-  const accountsDeps = { db, clock, mailer, teams, tokens, oneTimeTokens, rateLimiter, publicUrl };
+  const accountsDeps = { db, mailer, teams, tokens, oneTimeTokens, rateLimiter, publicUrl };
   const accounts = new Accounts(accountsDeps);
   const apiKeys = new ApiKeys({ db, clock });
   const hosts = new Hosts({ db, clock, tokens, oneTimeTokens, teams });

@@ -1,9 +1,10 @@
 // SQL of accounts.
 
-import { and, eq, exists, ne, not, sql } from "drizzle-orm";
+import { and, eq, exists, lte, ne, not, sql } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
 import type { Queryable } from "../db/client.ts";
 import { users } from "../db/tables.ts";
+import { secondsFromNow } from "../db/time.ts";
 
 /** Any constant: it names the lock under which the first active user is told apart. */
 const FIRST_USER_LOCK = 7_221_503;
@@ -23,11 +24,11 @@ export async function findUser(q: Queryable, id: Id<"user">): Promise<UserRow | 
 /** False when the address has an account already, also one made a moment ago. */
 export async function insertInactiveUser(
   q: Queryable,
-  user: { id: Id<"user">; email: string; name: string; passwordHash: string; createdAt: Date },
+  user: { id: Id<"user">; email: string; name: string; passwordHash: string },
 ): Promise<boolean> {
   const rows = await q
     .insert(users)
-    .values({ ...user, status: "inactive", updatedAt: user.createdAt })
+    .values({ ...user, status: "inactive" })
     .onConflictDoNothing({ target: users.email })
     .returning({ id: users.id });
   return rows.length === 1;
@@ -38,20 +39,26 @@ export async function deleteInactiveUser(q: Queryable, id: Id<"user">): Promise<
   await q.delete(users).where(and(eq(users.id, id), eq(users.status, "inactive")));
 }
 
+/** Removes the account with the address if it was made that long ago and never activated. */
+export async function deleteAbandonedUser(
+  q: Queryable,
+  { email, ageSec }: { email: string; ageSec: number },
+): Promise<void> {
+  const isOld = lte(users.createdAt, secondsFromNow(-ageSec));
+  await q.delete(users).where(and(eq(users.email, email), eq(users.status, "inactive"), isOld));
+}
+
 /**
  * Moves the account from inactive to active; undefined when it isn't inactive. The first account
  * ever to become active makes its owner the platform's administrator; the lock makes two concurrent
  * activations see each other.
  */
-export async function activateUser(
-  q: Queryable,
-  { id, now }: { id: Id<"user">; now: Date },
-): Promise<UserRow | undefined> {
+export async function activateUser(q: Queryable, id: Id<"user">): Promise<UserRow | undefined> {
   await q.execute(sql`select pg_advisory_xact_lock(${FIRST_USER_LOCK})`);
   const everActive = q.select({ one: sql`1` }).from(users).where(ne(users.status, "inactive"));
   const [row] = await q
     .update(users)
-    .set({ status: "active", isAdmin: not(exists(everActive)), updatedAt: now })
+    .set({ status: "active", isAdmin: not(exists(everActive)), updatedAt: sql`now()` })
     .where(and(eq(users.id, id), eq(users.status, "inactive")))
     .returning();
   return row;

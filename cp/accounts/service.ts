@@ -4,7 +4,6 @@ import isEmail from "validator/es/lib/isEmail.js";
 import { type Id, idFromUuid, newId } from "../../proto/ids.ts";
 import type { UserCaller } from "../auth/authenticator.ts";
 import type { Tokens } from "../auth/tokens.ts";
-import type { Clock } from "../clock.ts";
 import type { Db } from "../db/client.ts";
 import { AppError } from "../errors.ts";
 import type { Mailer } from "../mail/mailer.ts";
@@ -21,6 +20,7 @@ import type { NewAccount, SignedIn, SignIn } from "./account.ts";
 import { hashPassword, verifyPassword } from "./password.ts";
 import {
   activateUser,
+  deleteAbandonedUser,
   deleteInactiveUser,
   findUser,
   findUserByEmail,
@@ -29,12 +29,11 @@ import {
 } from "./queries.ts";
 
 /** An account that wasn't activated keeps its address this long: as long as its token lives. */
-const SIGNUP_COOLDOWN_MS = ACTIVATION.ttlSec * 1000;
+const SIGNUP_COOLDOWN_SEC = ACTIVATION.ttlSec;
 const NAME_BYTES_MAX = 100;
 
 export interface AccountsDeps {
   readonly db: Db;
-  readonly clock: Clock;
   readonly mailer: Mailer;
   readonly teams: Teams;
   readonly tokens: Tokens;
@@ -57,7 +56,7 @@ export class Accounts {
    * sent, the account is gone again and the error is thrown on.
    */
   async signUp(request: NewAccount): Promise<void> {
-    const { db, clock, rateLimiter, oneTimeTokens, publicUrl, mailer } = this.#deps;
+    const { db, rateLimiter, oneTimeTokens, publicUrl, mailer } = this.#deps;
     const email = parseEmail(request.email);
     const name = parseName(request.name);
     await rateLimiter.attempt(SIGNUP_PER_ADDRESS, request.address);
@@ -67,13 +66,10 @@ export class Accounts {
       email,
       name,
       passwordHash: await hashPassword(request.password),
-      createdAt: clock.now(),
     };
     const token = await oneTimeTokens.issue(ACTIVATION, user.id);
     await db.transaction(async (tx) => {
-      const holder = await findUserByEmail(tx, email);
-      if (holder !== undefined && this.#isAbandoned(holder))
-        await deleteInactiveUser(tx, holder.id);
+      await deleteAbandonedUser(tx, { email, ageSec: SIGNUP_COOLDOWN_SEC });
       if (await insertInactiveUser(tx, user)) return;
       throw addressTaken(await findUserByEmail(tx, email));
     });
@@ -92,11 +88,11 @@ export class Accounts {
    * active account becomes its administrator. Throws `invalid_token` or `already_activated`.
    */
   async activate(token: string): Promise<SignedIn> {
-    const { db, clock, oneTimeTokens, teams } = this.#deps;
+    const { db, oneTimeTokens, teams } = this.#deps;
     const signedIn = await oneTimeTokens.redeem(ACTIVATION, token, async (subject) => {
       const id = idFromUuid("user", subject);
       const { user, membership } = await db.transaction(async (tx) => {
-        const user = await activateUser(tx, { id, now: clock.now() });
+        const user = await activateUser(tx, id);
         if (user === undefined) throw notActivatable(await findUser(tx, id));
         return { user, membership: await teams.teamToSignInto(tx, user) };
       });
@@ -151,11 +147,6 @@ export class Accounts {
     const teamId = team.id;
     const subject = { userId, teamId, role, email, name, isAdmin };
     return { token: await this.#deps.tokens.signUser(subject), userId, teamId, email, name };
-  }
-
-  #isAbandoned(user: UserRow): boolean {
-    const ageMs = this.#deps.clock.now().getTime() - user.createdAt.getTime();
-    return user.status === "inactive" && ageMs >= SIGNUP_COOLDOWN_MS;
   }
 }
 

@@ -1,7 +1,6 @@
 // Who is calling: credentials of a request to a caller, or a refusal.
 
 import type { Id } from "../../proto/ids.ts";
-import type { Clock } from "../clock.ts";
 import type { Db } from "../db/client.ts";
 import type { TEAM_ROLES } from "../db/tables.ts";
 import { sha256Hex } from "../digest.ts";
@@ -10,8 +9,6 @@ import { SharedLookups } from "../shared-lookups.ts";
 import { type AuthQueries, prepareAuthQueries, touchApiKey } from "./queries.ts";
 import type { Tokens } from "./tokens.ts";
 
-/** `last_used` is for people: a minute is exact enough, and a busy key writes once in it. */
-const LAST_USED_RESOLUTION_MS = 60_000;
 const API_KEY_PATTERN = /^wrn_[0-9a-f]{32}$/;
 
 /** The credentials of a request as its headers carry them. */
@@ -55,15 +52,13 @@ export class Authenticator {
   readonly #queries: AuthQueries;
   readonly #apiKeys: SharedLookups<string, Awaited<ReturnType<AuthQueries["apiKeyByHash"]>>>;
   readonly #tokens: Tokens;
-  readonly #clock: Clock;
 
-  constructor(deps: { db: Db; tokens: Tokens; clock: Clock; ownOrigins: ReadonlySet<string> }) {
+  constructor(deps: { db: Db; tokens: Tokens; ownOrigins: ReadonlySet<string> }) {
     this.ownOrigins = deps.ownOrigins;
     this.#db = deps.db;
     this.#queries = prepareAuthQueries(deps.db);
     this.#apiKeys = new SharedLookups(this.#queries.apiKeyByHash, (hash) => hash);
     this.#tokens = deps.tokens;
-    this.#clock = deps.clock;
   }
 
   /** An API key if there is one, good or bad; otherwise a user's token and a live membership. */
@@ -120,11 +115,7 @@ export class Authenticator {
       });
     }
 
-    const now = this.#clock.now();
-    const before = new Date(now.getTime() - LAST_USED_RESOLUTION_MS);
-    if (row.lastUsed === null || row.lastUsed < before) {
-      await touchApiKey(this.#db, { id: row.id, now, before });
-    }
+    if (row.isStampDue) await touchApiKey(this.#db, row.id);
     return { teamId: row.teamId, actor: { type: "api_key", id: row.id, name: row.name } };
   }
 }

@@ -1,9 +1,15 @@
 // SQL of credentials and of the accounts they belong to.
 
-import { and, eq, isNull, lt, or, sql } from "drizzle-orm";
+import { and, eq, isNull, sql } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
 import type { Db } from "../db/client.ts";
 import { teamApiKeys, teams, users, usersTeams } from "../db/tables.ts";
+
+/** How exactly the last use of a key is kept: a write for each request would cost more than it. */
+const LAST_USED_RESOLUTION_SEC = 60;
+
+const isStampDue = sql<boolean>`(${teamApiKeys.lastUsed} is null
+  or ${teamApiKeys.lastUsed} < now() - make_interval(secs => ${LAST_USED_RESOLUTION_SEC}))`;
 
 /** The statements of the hot path, built once: building them per request halves its rate. */
 export function prepareAuthQueries(db: Db) {
@@ -12,7 +18,8 @@ export function prepareAuthQueries(db: Db) {
       id: teamApiKeys.id,
       name: teamApiKeys.name,
       teamId: teamApiKeys.teamId,
-      lastUsed: teamApiKeys.lastUsed,
+      /** Whether its last use was so long ago, by the database's clock, that this one is to be kept. */
+      isStampDue,
     })
     .from(teamApiKeys)
     .innerJoin(teams, eq(teams.id, teamApiKeys.teamId))
@@ -47,18 +54,10 @@ export function prepareAuthQueries(db: Db) {
 
 export type AuthQueries = ReturnType<typeof prepareAuthQueries>;
 
-/** Stamps the key unless another request did so after `before`. */
-export async function touchApiKey(
-  db: Db,
-  { id, now, before }: { id: Id<"apiKey">; now: Date; before: Date },
-): Promise<void> {
+/** Stamps the key unless another request just did. */
+export async function touchApiKey(db: Db, id: Id<"apiKey">): Promise<void> {
   await db
     .update(teamApiKeys)
-    .set({ lastUsed: now })
-    .where(
-      and(
-        eq(teamApiKeys.id, id),
-        or(isNull(teamApiKeys.lastUsed), lt(teamApiKeys.lastUsed, before)),
-      ),
-    );
+    .set({ lastUsed: sql`now()` })
+    .where(and(eq(teamApiKeys.id, id), isStampDue));
 }

@@ -245,11 +245,16 @@ describe("refreshing credentials", () => {
 
     const second = await refresh(first);
     const retried = await refresh(first);
+    // It is the database's five minutes, whatever the clock of this control plane says.
     platform.clock.advance(6 * 60_000);
+    const other = await refresh(first);
+    platform.clock.advance(-6 * 60_000);
+    await platform.database.sql`update host_refresh_tokens
+      set revoked_at = revoked_at - interval '6 minutes'`;
     const late = await outcome(refresh(first));
 
     expect<unknown>(second).toMatchObject({ status: 200, body: { host: { id: host.id } } });
-    expect(retried.status).toBe(200);
+    expect([retried.status, other.status]).toEqual([200, 200]);
     expect(late).toEqual([401, "unauthorized"]);
     expect(await outcome(refresh(second.body.refresh_token))).toEqual([200, undefined]);
     expect(await outcome(heartbeat(host.id, second.body.token))).toEqual([204, undefined]);
@@ -265,12 +270,14 @@ describe("refreshing credentials", () => {
       fresh.call("POST", "/v1/hosts/auth/refresh", { body: { refresh_token: refreshToken } });
 
     for (let day = 0; day < 5; day++) {
-      fresh.clock.advance(24 * 3600_000);
+      await fresh.database
+        .sql`update host_refresh_tokens set revoked_at = revoked_at - interval '1 day'`;
       credentials = (await next(credentials.refresh_token)).body;
     }
     const [row] = await fresh.database.sql<{ kept: number }[]>`
       select count(*)::int as kept from host_refresh_tokens`;
-    fresh.clock.advance(60 * 24 * 3600_000 + 1000);
+    await fresh.database.sql`update host_refresh_tokens
+      set expires_at = expires_at - interval '60 days 1 second'`;
 
     expect(row).toEqual({ kept: 2 });
     expect(await outcome(next(credentials.refresh_token))).toEqual([401, "unauthorized"]);

@@ -4,6 +4,7 @@ import { and, asc, desc, eq, gt, isNull, lt, or, sql } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
 import type { Db, Queryable } from "../db/client.ts";
 import { deletedHosts, hostRefreshTokens, hosts, hostTokens, teams } from "../db/tables.ts";
+import { secondsFromNow } from "../db/time.ts";
 import type { HostFacts, HostRow } from "./host.ts";
 
 /** Hosts are machines one registers by hand or by a fleet tool; the list needs an end. */
@@ -98,28 +99,31 @@ export async function markHostReachable(
 
 export async function insertRefreshToken(
   q: Queryable,
-  token: typeof hostRefreshTokens.$inferInsert,
+  {
+    ttlSec,
+    ...token
+  }: { id: Id<"hostRefreshToken">; hostId: Id<"host">; tokenHash: string; ttlSec: number },
 ): Promise<void> {
-  await q.insert(hostRefreshTokens).values(token);
+  await q.insert(hostRefreshTokens).values({ ...token, expiresAt: secondsFromNow(ttlSec) });
 }
 
 /**
  * Revokes the refresh token and returns its host; undefined when it is unknown, expired, or was
- * revoked before `graceStart`. One revoked since then keeps the moment of its first use.
+ * revoked longer ago than the grace. One revoked since then keeps the moment of its first use.
  */
 export async function useRefreshToken(
   q: Queryable,
-  token: { hash: string; now: Date; graceStart: Date },
+  { hash, graceSec }: { hash: string; graceSec: number },
 ): Promise<Id<"host"> | undefined> {
   const { revokedAt, hostId, tokenHash, expiresAt } = hostRefreshTokens;
   const [row] = await q
     .update(hostRefreshTokens)
-    .set({ revokedAt: sql`coalesce(${revokedAt}, ${token.now.toISOString()}::timestamptz)` })
+    .set({ revokedAt: sql`coalesce(${revokedAt}, now())` })
     .where(
       and(
-        eq(tokenHash, token.hash),
-        gt(expiresAt, token.now),
-        or(isNull(revokedAt), gt(revokedAt, token.graceStart)),
+        eq(tokenHash, hash),
+        gt(expiresAt, sql`now()`),
+        or(isNull(revokedAt), gt(revokedAt, secondsFromNow(-graceSec))),
       ),
     )
     .returning({ hostId });
@@ -129,9 +133,9 @@ export async function useRefreshToken(
 /** Forgets the host's refresh tokens that can't be used again. */
 export async function deleteDeadRefreshTokens(
   q: Queryable,
-  options: { hostId: Id<"host">; now: Date; graceStart: Date },
+  options: { hostId: Id<"host">; graceSec: number },
 ): Promise<void> {
   const { hostId, revokedAt, expiresAt } = hostRefreshTokens;
-  const isDead = or(lt(expiresAt, options.now), lt(revokedAt, options.graceStart));
+  const isDead = or(lt(expiresAt, sql`now()`), lt(revokedAt, secondsFromNow(-options.graceSec)));
   await q.delete(hostRefreshTokens).where(and(eq(hostId, options.hostId), isDead));
 }

@@ -29,12 +29,12 @@ import {
 } from "./queries.ts";
 
 const REFRESH_TOKEN_BYTES = 32;
-const REFRESH_TOKEN_TTL_MS = 60 * 24 * 3600 * 1000;
+const REFRESH_TOKEN_TTL_SEC = 60 * 24 * 3600;
 /**
  * A refresh token works again this long after its first use: an agent that lost the answer, or died
  * before it saved it, would otherwise be locked out for good.
  */
-const REFRESH_GRACE_MS = 5 * 60 * 1000;
+const REFRESH_GRACE_SEC = 5 * 60;
 
 export interface HostsDeps {
   readonly db: Db;
@@ -139,15 +139,14 @@ export class Hosts {
 
   /** The next pair of credentials; the old refresh token is void soon after. `unauthorized` if bad. */
   async refresh(refreshToken: string): Promise<HostCredentials> {
-    const now = this.#deps.clock.now();
-    const graceStart = new Date(now.getTime() - REFRESH_GRACE_MS);
+    const graceSec = REFRESH_GRACE_SEC;
     return await this.#deps.db.transaction(async (tx) => {
       const hash = sha256Hex(refreshToken);
-      const hostId = await useRefreshToken(tx, { hash, now, graceStart });
+      const hostId = await useRefreshToken(tx, { hash, graceSec });
       if (hostId === undefined) {
         throw new AppError("unauthorized", "refresh_token: unknown, used or expired");
       }
-      await deleteDeadRefreshTokens(tx, { hostId, now, graceStart });
+      await deleteDeadRefreshTokens(tx, { hostId, graceSec });
       return await this.#issueCredentials(tx, hostId);
     });
   }
@@ -175,13 +174,11 @@ export class Hosts {
     const found = await findHost(q, hostId);
     if (found === undefined) throw new Error("unreachable: the host's row is locked");
     const refreshToken = randomHex(REFRESH_TOKEN_BYTES);
-    const createdAt = this.#deps.clock.now();
     await insertRefreshToken(q, {
       id: newId("hostRefreshToken"),
       hostId,
       tokenHash: sha256Hex(refreshToken),
-      createdAt,
-      expiresAt: new Date(createdAt.getTime() + REFRESH_TOKEN_TTL_MS),
+      ttlSec: REFRESH_TOKEN_TTL_SEC,
     });
     return { ...found, token: await this.#deps.tokens.signHost(hostId), refreshToken };
   }

@@ -107,7 +107,7 @@ export class AccountsPlatform implements AsyncDisposable {
     this.tokens = tokens;
     this.mailDir = mailDir;
     this.#resources = resources;
-    const authenticator = new Authenticator({ db, tokens, clock, ownOrigins: new Set() });
+    const authenticator = new Authenticator({ db, tokens, ownOrigins: new Set() });
     const capsules = resources.use(new Capsules(capsuleDeps));
     const version = "0.0.0-test";
     const loops = () => [];
@@ -124,7 +124,6 @@ export class AccountsPlatform implements AsyncDisposable {
       authenticator,
       accounts: new Accounts({
         db,
-        clock,
         mailer,
         teams,
         tokens,

@@ -69,7 +69,6 @@ export class TestControlPlane implements AsyncDisposable {
     const authenticator = new Authenticator({
       db: deps.db,
       tokens,
-      clock: systemClock,
       ownOrigins: OWN_ORIGINS,
     });
     const capsuleMetrics = new CapsuleMetricsService({ db: deps.db, capsules: this.capsules });
