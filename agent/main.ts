@@ -63,7 +63,8 @@ async function serve(): Promise<void> {
   const server = await startRpcServer(config.listen, {
     ...{ capsules, templates, snapshots, failpoints, capsuleMetrics, metrics, log },
     metricsToken: config.metricsToken,
-    socketDir: dir.cacheDir,
+    // In memory: an agent must be able to listen on a host whose disk is full.
+    socketDir: dir.runDir,
     metadata: {
       agent_version: AGENT_VERSION,
       kernel_version: guestKernel.version,

@@ -19,6 +19,9 @@ const START_TIMEOUT_MS = 180_000;
 export const PLATFORM_TEAM = "00000000-0000-0000-0000-000000000000";
 export const MINIMAL_DEBIAN = "00000000-0000-0000-0000-000000000004";
 
+/** Of the agent itself, for as long as it runs. */
+const AGENT_SOCKET = "run/rpc.sock";
+
 export interface Leftovers {
   readonly netns: string[];
   readonly links: string[];
@@ -204,7 +207,7 @@ export class AgentProcess implements AsyncDisposable {
       links: (await names("/sys/class/net")).filter((name) => name.startsWith(`wv-${tag}-`)),
       cgroups: await this.#cgroups(tag),
       processes: await this.#processes(tag),
-      files: [...files.flat(), ...(await this.#templateFiles())],
+      files: [...files.flat(), ...(await this.#templateFiles())].filter((f) => f !== AGENT_SOCKET),
       claims: await this.#claims(),
       devices: [
         ...(await lines(["dmsetup", "ls"], `wrenn-${tag}-`)),
