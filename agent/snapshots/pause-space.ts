@@ -21,6 +21,12 @@ export async function assertPauseSpace(dir: string, vmmPid: number): Promise<voi
   throw new SnapshotError("no_space", message);
 }
 
+/** Whether the disk has no room for what a VMM writes when it is saved. */
+export async function isFull(dir: string): Promise<boolean> {
+  const { bavail, bsize } = await statfs(dir);
+  return bavail * bsize < MIB;
+}
+
 /** 0 if the process has ended. */
 async function residentBytes(pid: number): Promise<number> {
   const status = await readFile(`/proc/${pid}/status`, "latin1").catch((error: unknown) => {

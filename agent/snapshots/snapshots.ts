@@ -20,6 +20,7 @@ import type { Vmm, VmmProcess, VmmSpec } from "../vmm/vmm.ts";
 import { CapsuleDir, isCapsuleId } from "./capsule-dir.ts";
 import { type Draft, draftMemory } from "./draft.ts";
 import { makeAnew, removeDirectory, sweepUnfinished } from "./durable-files.ts";
+import { explainFailure } from "./explain-failure.ts";
 import { FlatFiles } from "./flat-files.ts";
 import { type Generation, Generations } from "./generations.ts";
 import { readHostFacts } from "./host-facts.ts";
@@ -35,8 +36,6 @@ export type { LiveCapsule } from "./live.ts";
 
 /** The one that a crash falls back to while the newest is in use, and the newest. */
 const GENERATIONS_KEPT = 2;
-/** A VMM that ended is known as such once its keeper has ended, too. */
-const EXIT_NOTICE_MS = 100;
 /** Of generations that somebody reads, whatever becomes of their capsule. */
 const HELD_PREFIX = "held.";
 
@@ -366,14 +365,8 @@ export class Snapshots {
     return generation.manifest.pausedAt === pause.pausedAt ? generation : null;
   }
 
-  /** After a failure that may have come from the VMM's end. */
-  async #explain(capsule: LiveCapsule, what: string, error: unknown): Promise<SnapshotError> {
-    const exit = await Promise.race([capsule.process.exited, Bun.sleep(EXIT_NOTICE_MS)]);
-    const message = `Cannot ${what} ${capsule.capsuleId}`;
-    if (exit === undefined) return toSnapshotError(message, error);
-    return new SnapshotError("vmm_lost", `${message}: its VMM ended: ${exit.detail}`, {
-      cause: error,
-    });
+  #explain(capsule: LiveCapsule, what: string, error: unknown): Promise<SnapshotError> {
+    return explainFailure(capsule, { what, error, dir: this.#dir });
   }
 
   async #undoPause(capsule: LiveCapsule, cause: unknown): Promise<void> {
