@@ -105,6 +105,14 @@ export const EXPIRY_CHECK_MS = 2_000;
 /** A pause at the end of a timeout that failed is not tried again for so long. */
 export const EXPIRY_RETRY_MS = 30_000;
 
+// A full disk.
+/** Between looks at the disk's room. */
+export const STALL_CHECK_MS = 2_000;
+/** With less, a guest's write may have found none since the last look. */
+export const STALL_SHORT_BYTES = 512 * MIB;
+/** With less, a guest that is let run on would stop again at once. */
+export const STALL_ROOM_BYTES_MIN = 16 * MIB;
+
 // Warm snapshots: of 256 MiB of an idle guest some 100 MiB are stored, and its image once more where the
 // disk cannot share extents.
 export const WARM_SNAPSHOTS_MAX = 16;

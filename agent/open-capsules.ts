@@ -5,6 +5,7 @@ import { Capsules } from "./capsules/capsules.ts";
 import { ExpiryTimer } from "./capsules/expiry-timer.ts";
 import { FlushTimer } from "./capsules/flush-timer.ts";
 import { recover } from "./capsules/recover.ts";
+import { StallTimer } from "./capsules/stall-timer.ts";
 import type { Config } from "./config.ts";
 import type { Failpoints } from "./failpoints.ts";
 import { StreamBudget } from "./guest/stream-budget.ts";
@@ -78,6 +79,7 @@ export async function openCapsules(
   resources.defer(() => warm.close());
   resources.use(new FlushTimer(capsules));
   resources.use(new ExpiryTimer(capsules, log));
+  resources.use(new StallTimer(capsules));
   await recover(parts, capsules);
   const capsuleMetrics = resources.use(
     new CapsuleMetrics({

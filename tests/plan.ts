@@ -135,7 +135,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
           "flush-timer",
           "recover",
         ],
-        "resumes",
+        ...["resumes", "stall-timer"],
       ),
       room("proxy", "guest-router"),
       room("registration", "control-plane", "heartbeat", "host-credentials", "register"),

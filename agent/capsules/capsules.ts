@@ -159,6 +159,11 @@ export class Capsules {
     await Promise.all(expired.map((capsule) => this.#lifecycle.expire(capsule)));
   }
 
+  /** Lets run on what stood still since the disk was full. Never throws. */
+  async endStalls(): Promise<void> {
+    await this.#lifecycle.stalls.pass([...this.#capsules.values()]);
+  }
+
   list(): CapsuleView[] {
     return [...this.#capsules.values()].map((capsule) => this.#view(capsule));
   }

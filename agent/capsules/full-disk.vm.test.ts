@@ -2,8 +2,7 @@
 // can be resumed, and becomes durable once there is room.
 
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { mkdir, mkdtemp, readdir, rm, statfs } from "node:fs/promises";
-import { tmpdir } from "node:os";
+import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import {
   arm,
@@ -14,9 +13,9 @@ import {
   untilDurable,
 } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING } from "../../tests/harness/agent-process.ts";
+import { SmallDisk } from "../../tests/harness/small-disk.ts";
 import { GUEST_MS, waitFor } from "../../tests/harness/wait-for.ts";
 
-const MIB = 1024 * 1024;
 /** Less than a pause wants to see free or memory takes, and enough for a journal. */
 const NEARLY_FULL_MIB = 24;
 const STATE = "cat /proc/sys/kernel/random/boot_id /dev/shm/nonce";
@@ -24,42 +23,20 @@ const STATE = "cat /proc/sys/kernel/random/boot_id /dev/shm/nonce";
 setDefaultTimeout(240_000);
 
 const stack = new AsyncDisposableStack();
-let place: string;
+let disk: SmallDisk;
 let agent: AgentProcess;
 let id: string;
 let state: string;
 
 beforeAll(async () => {
-  const home = await mkdtemp(join(tmpdir(), "wrenn-full-"));
-  stack.defer(() => rm(home, { recursive: true }));
-  place = join(home, "xfs");
-  await mkdir(place);
-  await run(["truncate", "--size", "4G", join(home, "image")]);
-  await run(["mkfs.xfs", "-q", "-m", "reflink=1", join(home, "image")]);
-  await run(["mount", "-o", "loop,discard", join(home, "image"), place]);
-  stack.defer(() => run(["umount", place]));
-  agent = stack.use(await AgentProcess.start(place));
+  disk = stack.use(await SmallDisk.mount("4G"));
+  agent = stack.use(await AgentProcess.start(disk.path));
   id = await agent.create();
   await agent.sh(id, "head -c 16 /dev/urandom | base64 > /dev/shm/nonce");
   state = await agent.sh(id, STATE);
 });
 
 afterAll(() => stack.disposeAsync());
-
-async function run(command: string[]): Promise<void> {
-  const child = Bun.spawn(command, { stdio: ["ignore", "ignore", "inherit"] });
-  if ((await child.exited) !== 0) throw new Error(`${command.join(" ")} failed`);
-}
-
-async function fill(): Promise<void> {
-  const { bavail, bsize } = await statfs(place);
-  const bytes = bavail * bsize - NEARLY_FULL_MIB * MIB;
-  await run(["fallocate", "--length", String(bytes), join(place, "filler")]);
-}
-
-async function makeRoom(): Promise<void> {
-  await rm(join(place, "filler"), { force: true });
-}
 
 async function failedSeals(): Promise<number> {
   return (await agent.log()).split('"capsule.seal-failed"').length - 1;
@@ -71,7 +48,7 @@ async function pauseWithoutRoom(): Promise<void> {
   const before = await failedSeals();
   const pausing = agent.client.pauseSandbox(agent.operation(id));
   await agent.stopped();
-  await fill();
+  await disk.fill(NEARLY_FULL_MIB);
   agent.goOn();
   await pausing;
   await waitFor("a seal that failed", failedSeals, {
@@ -81,13 +58,13 @@ async function pauseWithoutRoom(): Promise<void> {
 }
 
 test("a pause without room is refused, and the capsule runs on", async () => {
-  await fill();
+  await disk.fill(NEARLY_FULL_MIB);
 
   expect(await codeOf(agent.client.pauseSandbox(agent.operation(id)))).toBe("ResourceExhausted");
 
   expect(await agent.statuses()).toEqual({ [id]: "running" });
   expect(await agent.sh(id, STATE)).toBe(state);
-  await makeRoom();
+  await disk.makeRoom();
 });
 
 test("sealing without room leaves the capsule paused; it can be resumed, or becomes durable later", async () => {
@@ -99,9 +76,9 @@ test("sealing without room leaves the capsule paused; it can be resumed, or beco
   expect(await resume(agent, id)).toBe("memory");
   expect(await agent.sh(id, STATE)).toBe(state);
 
-  await makeRoom();
+  await disk.makeRoom();
   await pauseWithoutRoom();
-  await makeRoom();
+  await disk.makeRoom();
   await untilDurable(agent, id);
   expect(await readdir(join(agent.dir, "snapshots", id))).not.toContain("paused.partial");
   expect(await resume(agent, id)).toBe("memory");

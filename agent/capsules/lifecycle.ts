@@ -14,6 +14,7 @@ import { Pauses } from "./pauses.ts";
 import type { Decision } from "./recovery-plan.ts";
 import { type ResumeRequest, Resumes } from "./resumes.ts";
 import { Seals } from "./seals.ts";
+import { Stalls } from "./stalls.ts";
 import { type CapsuleStates, type CapsuleStatus, operationOf, untilSettled } from "./states.ts";
 
 export class Lifecycle {
@@ -22,6 +23,7 @@ export class Lifecycle {
   readonly seals: Seals;
   readonly pauses: Pauses;
   readonly resumes: Resumes;
+  readonly stalls: Stalls;
   readonly #captures: Captures;
   #isClosing = false;
 
@@ -32,6 +34,7 @@ export class Lifecycle {
     this.seals = new Seals(parts, states);
     const { seals } = this;
     this.pauses = new Pauses(parts, { states, seals });
+    this.stalls = new Stalls(parts, this.pauses);
     this.resumes = new Resumes(parts, { states, seals, boots });
     this.#captures = new Captures(parts, { states, seals, pauses: this.pauses });
   }

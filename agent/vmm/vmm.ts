@@ -134,6 +134,12 @@ export interface Vmm {
   resume(runDir: string): Promise<void>;
   isRunning(runDir: string): Promise<boolean>;
   /**
+   * Lets a guest run on that the VMM stopped by itself, since the host had no room for what it wrote: that is
+   * written then. False, and nothing happens, if it stands still for another reason, or not at all. Throws
+   * VmmError.
+   */
+  endStall(runDir: string): Promise<boolean>;
+  /**
    * Gets ready meanwhile, stops the vCPUs once `isReady` is fulfilled, and writes what the VMM holds
    * besides guest RAM into `dir`, replacing what an earlier call wrote. The disk is flushed into its
    * file. Returns where the guest's RAM is until the vCPUs run again. Throws VmmError, or what

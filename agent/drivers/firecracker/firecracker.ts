@@ -138,6 +138,11 @@ export class Firecracker implements Vmm {
     return (await api.ask(DESCRIBE_REQUEST, asked)).state === "Running";
   }
 
+  /** It tells the guest, and stops nothing. */
+  async endStall(): Promise<boolean> {
+    return false;
+  }
+
   async pauseAndSave(
     runDir: string,
     { dir, isReady }: { dir: string; isReady: Promise<unknown> },

@@ -118,6 +118,14 @@ export class Qemu implements Vmm {
     return (await readStatus(qmp)).running;
   }
 
+  /** The connection, of which there is one at a time, keeps a pause from coming between look and act. */
+  async endStall(runDir: string): Promise<boolean> {
+    await using qmp = await connect(runDir, QMP_TIMEOUT_MS);
+    if ((await readStatus(qmp)).status !== "io-error") return false;
+    await continueGuest(qmp);
+    return true;
+  }
+
   async pauseAndSave(
     runDir: string,
     { dir, isReady }: { dir: string; isReady: Promise<unknown> },
