@@ -226,7 +226,7 @@ test(
 );
 
 test(
-  "an image that is damaged is refused, and programs that are missing are named",
+  "an image that is damaged is refused, and programs and files that are missing are named",
   async () => {
     const image = join(from, "build/rootfs/minimal-debian.ext4");
     await writeFile(image, "another image");
@@ -235,8 +235,10 @@ test(
     const pager = join(from, "builds/pager");
     const kept = await readFile(pager);
     await rm(pager);
+    await rm(image);
     const missing = await setUp();
     await writeFile(pager, kept);
+    await writeFile(image, IMAGE);
 
     expect([damaged.status, damaged.error]).toEqual([
       1,
@@ -247,7 +249,7 @@ test(
     ).toBe(null);
     expect([missing.status, missing.error]).toEqual([
       1,
-      `Cannot set up: ${from} lacks builds/pager; run make artifacts build there.\n`,
+      `Cannot set up: ${from} lacks builds/pager build/rootfs/minimal-debian.ext4; run make artifacts build there.\n`,
     ]);
   },
   TIMEOUT_MS,

@@ -6,7 +6,7 @@
 #
 #   scripts/setup-host.sh              set up, or bring up to date
 #   scripts/setup-host.sh --remove     undo what it did; what capsules are made of stays
-#   scripts/setup-host.sh --dry-run    say what either would do
+#   scripts/setup-host.sh --dry-run    say what it would do, with --remove what that would
 #   scripts/setup-host.sh --root DIR   the same for a tree that will be a machine's, such as that of an image
 #
 # What it did is written down in /var/lib/wrenn-setup/done before it does it. Files that somebody changed since
@@ -112,7 +112,7 @@ setup() {
 
 check_sources() {
   local path missing=()
-  for path in "${PROGRAMS[@]/#/builds/}" deploy/$UNIT build/rootfs/minimal-debian.sha256; do
+  for path in "${PROGRAMS[@]/#/builds/}" deploy/$UNIT build/rootfs/minimal-debian.{sha256,ext4}; do
     [ -e "$here/$path" ] || missing+=("$path")
   done
   compgen -G "$here/build/kernel/vmlinux*" >/dev/null || missing+=(build/kernel/vmlinux)
