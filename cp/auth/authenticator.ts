@@ -64,6 +64,9 @@ export class Authenticator {
   /** An API key if there is one, good or bad; otherwise a user's token and a live membership. */
   async team(credentials: Credentials): Promise<TeamCaller> {
     if (credentials.apiKey !== null) return await this.#apiKey(credentials.apiKey);
+    if (credentials.authorization === null) {
+      throw new AppError("unauthorized", "an API key or a bearer token is required");
+    }
     const { teamId, id, email } = await this.member(credentials);
     return { teamId, actor: { type: "user", id, name: email } };
   }

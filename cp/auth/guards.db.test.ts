@@ -40,6 +40,13 @@ test("every route but the public ones answers 401 to a stranger, whatever is sen
   expect(answers).toEqual(answers.map(([method, path]) => [method, path, 401, "unauthorized"]));
 });
 
+test("who shows nothing is told of both kinds of credentials", async () => {
+  const response = await platform.app.handle(new Request("http://localhost/v1/capsules"));
+
+  const { error } = JSON.parse(await response.text());
+  expect(error.message).toBe("an API key or a bearer token is required");
+});
+
 test("every public route is one of the app's", () => {
   const routes = new Set(platform.app.routes.map(({ method, path }) => `${method} ${path}`));
 
