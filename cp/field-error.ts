@@ -9,6 +9,8 @@ interface SchemaError {
   /** A JSON pointer. */
   readonly path?: string;
   readonly message?: string;
+  /** What the field should have been. */
+  readonly schema?: unknown;
 }
 
 /**
@@ -18,8 +20,21 @@ interface SchemaError {
 export function fieldError(error: SchemaError | undefined, whole: string): AppError {
   const path = fieldName((error?.path ?? "").slice(1).split("/"));
   const message = error?.message ?? "is not valid";
-  const expected = message.charAt(0).toLowerCase() + message.slice(1);
+  const choices = choicesOf(error?.schema);
+  const expected =
+    choices === null
+      ? message.charAt(0).toLowerCase() + message.slice(1)
+      : `expected one of ${choices.join(", ")}`;
   return new AppError("invalid_request", `${path || whole}: ${expected}`);
+}
+
+/** The values of a schema that lists them; null of another one. The library names their kind instead. */
+function choicesOf(schema: unknown): readonly unknown[] | null {
+  if (typeof schema !== "object" || schema === null) return null;
+  if ("enum" in schema && Array.isArray(schema.enum)) return schema.enum;
+  if (!("anyOf" in schema) || !Array.isArray(schema.anyOf)) return null;
+  const values = schema.anyOf.map((one: { const?: unknown }) => one.const);
+  return values.includes(undefined) ? null : values;
 }
 
 /** The names on the way to a field, as an error says them: in bounds, and text. Empty without any. */
