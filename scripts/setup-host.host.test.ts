@@ -201,6 +201,7 @@ test(
 
     expect([status, untouched]).toEqual([0, before]);
     expect(lines).toContain("==> would put /etc/wrenn/agent.env");
+    expect(lines).toEqual([...new Set(lines)]);
     expect(removal.lines).toContain("==> would remove /etc/wrenn/agent.env");
     expect(await look()).toEqual(whole);
   },

@@ -141,8 +141,12 @@ apt_install() {
   apt-get install -q -y --no-install-recommends "$@" >/dev/null || fail "apt-get could not install $*."
 }
 
+# Directories that a dry run has told of.
+declare -A told=()
+
 make_dir() { # mode, path
-  [ ! -d "$root$2" ] || return 0
+  [ ! -d "$root$2" ] && [ -z "${told[$2]:-}" ] || return 0
+  [ -z "$dry" ] || told[$2]=1
   make_parent "$2"
   record dir "$2"
   act "make $2" install -d -m "$1" "$root$2"
