@@ -18,6 +18,6 @@ test("a field with few values is told which", () => {
 test("another field is told what kind of value it takes", () => {
   const either = t.Object({ at: t.Union([t.String(), t.Number()]) });
 
-  expect(messageOf(either, { at: true })).toBe("at: expected union value");
+  expect(messageOf(either, { at: true })).toBe("at: expected one of string, number");
   expect(messageOf(t.Object({ n: Type.Integer() }), { n: "x" })).toBe("n: expected integer");
 });

@@ -28,12 +28,14 @@ export function fieldError(error: SchemaError | undefined, whole: string): AppEr
   return new AppError("invalid_request", `${path || whole}: ${expected}`);
 }
 
-/** The values of a schema that lists them; null of another one. The library names their kind instead. */
+/** The values, or kinds, of a schema that lists them; null of another one. The library tells only that. */
 function choicesOf(schema: unknown): readonly unknown[] | null {
   if (typeof schema !== "object" || schema === null) return null;
   if ("enum" in schema && Array.isArray(schema.enum)) return schema.enum;
   if (!("anyOf" in schema) || !Array.isArray(schema.anyOf)) return null;
-  const values = schema.anyOf.map((one: { const?: unknown }) => one.const);
+  const values = schema.anyOf.map(
+    (one: { const?: unknown; type?: unknown }) => one.const ?? one.type,
+  );
   return values.includes(undefined) ? null : values;
 }
 

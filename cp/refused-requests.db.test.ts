@@ -89,6 +89,7 @@ describe("a body", () => {
           const { status, code, message } = await send(name, path, wrong);
           const told = [name, field, value, status, code, message.split(/[.:]/)[0]];
           expect(told).toEqual([name, field, value, 400, "invalid_request", field]);
+          expect(message).not.toMatch(/expected (?:union|kind)/i);
         }
       }
     }
@@ -131,6 +132,86 @@ describe("a body", () => {
       expect((await send("POST", path, `{"cmd":"${cmd}"}`)).status).toBe(404);
     }
   });
+});
+
+/** As the description of the API has it. */
+interface Parameter {
+  readonly name: string;
+  readonly in: "path" | "query" | "header";
+  readonly schema: {
+    readonly type?: string;
+    readonly enum?: readonly string[];
+    readonly pattern?: string;
+    readonly maxLength?: number;
+    readonly minimum?: number;
+    readonly maximum?: number;
+  };
+}
+
+const TEXTS = ["0", "-1", "1.5", "1y", "é", "1000001", "nonsense", "x".repeat(300)];
+
+function isWrong({ schema }: Parameter, text: string): boolean {
+  const { type, enum: values, pattern, maxLength, minimum = 0, maximum = 0 } = schema;
+  if (values !== undefined) return !values.includes(text);
+  if (type === "integer") return !/^\d+$/.test(text) || +text < minimum || +text > maximum;
+  if (maxLength !== undefined && text.length > maxLength) return true;
+  return pattern !== undefined && !new RegExp(pattern).test(text);
+}
+
+describe("a parameter", () => {
+  test("of any route that is wrong is refused in plain words, naming it", async () => {
+    const document = await platform.app.handle(new Request("http://localhost/openapi.json"));
+    const { paths } = (await document.json()) as {
+      paths: Record<string, Record<string, { parameters?: Parameter[] }>>;
+    };
+    const told: unknown[] = [];
+    for (const [path, methods] of Object.entries(paths)) {
+      for (const [method, { parameters = [] }] of Object.entries(methods)) {
+        const name = `${method.toUpperCase()} ${path.replaceAll(/\{(\w+)\}/g, ":$1")}`;
+        for (const parameter of parameters.filter(({ schema }) => schema !== undefined)) {
+          for (const text of TEXTS.filter((each) => isWrong(parameter, each))) {
+            told.push([name, parameter.name, text, await refusal(name, parameter, text)]);
+          }
+        }
+      }
+    }
+
+    expect(told.length).toBeGreaterThan(100);
+    expect(told.filter((each) => !Bun.deepEquals((each as unknown[])[3], "refused"))).toEqual([]);
+  });
+
+  async function refusal(name: string, parameter: Parameter, text: string): Promise<string> {
+    const [method = "", pattern = ""] = name.split(" ");
+    const isIn = (place: string) => parameter.in === place;
+    const filled = isIn("path") ? pattern.replace(`:${parameter.name}`, text) : pattern;
+    const query = isIn("query") ? `?${parameter.name}=${text}` : "";
+    const body = JSON.stringify(RIGHT_BODIES[name]);
+    const init = {
+      method,
+      headers: { ...headers, ...(isIn("header") ? { [parameter.name]: text } : {}) },
+      ...(body === undefined ? {} : { body }),
+    };
+    const url = `http://localhost${withIds(filled)}${query}`;
+    const response = await platform.app.handle(new Request(url, init));
+    const answer = await response.text();
+    if (response.status !== 400) return `${response.status} ${answer}`;
+    const { error } = JSON.parse(answer);
+    const isNamed = error.details?.field === parameter.name;
+    const isPlain = !/property|union|expected kind/i.test(error.message);
+    return isNamed && isPlain ? "refused" : error.message;
+  }
+});
+
+test.each([
+  ["/v1/snapshots?page=0", "page: must be a whole number from 1 to 1000000"],
+  ["/v1/snapshots?per_page=x", "per_page: must be a whole number from 1 to 200"],
+  ["/v1/snapshots?type=x", "type: expected one of base, snapshot"],
+  ["/v1/capsules/stats?range=1y", "range: expected one of 5m, 1h, 6h, 24h, 30d"],
+])("%s is told what it may be", async (path, expected) => {
+  const response = await platform.app.handle(new Request(`http://localhost${path}`, { headers }));
+  const { error } = JSON.parse(await response.text());
+
+  expect([response.status, error.message]).toEqual([400, expected]);
 });
 
 describe("text that cannot be what it names", () => {

@@ -6,6 +6,7 @@ import type { Id } from "../../proto/ids.ts";
 import { TEMPLATE_NAME_PATTERN } from "../capsules/limits.ts";
 import { TEMPLATE_TYPES } from "../db/tables.ts";
 import { isBuiltIn, PLATFORM_TEAM } from "../templates/template.ts";
+import { parseWholeNumber, wholeNumber } from "../whole-number.ts";
 import { ID_LENGTH_MAX, timestamp } from "../wire.ts";
 import {
   PAGE_MAX,
@@ -40,6 +41,9 @@ export const CreateSnapshotQuery = t.Object({
   ),
 });
 
+const PAGE = { minimum: 1, maximum: PAGE_MAX };
+const PER_PAGE = { minimum: 1, maximum: PER_PAGE_MAX };
+
 export const ListQuery = t.Object({
   type: t.Optional(t.Union([t.Literal("base"), t.Literal("snapshot")])),
   q: t.Optional(
@@ -49,14 +53,8 @@ export const ListQuery = t.Object({
       description: "Part of a template's name or of its team's slug.",
     }),
   ),
-  page: t.Optional(t.Integer({ minimum: 1, maximum: PAGE_MAX, description: "From 1." })),
-  per_page: t.Optional(
-    t.Integer({
-      minimum: 1,
-      maximum: PER_PAGE_MAX,
-      description: `Default ${PER_PAGE_DEFAULT}.`,
-    }),
-  ),
+  page: t.Optional(wholeNumber({ ...PAGE, description: "From 1." })),
+  per_page: t.Optional(wholeNumber({ ...PER_PAGE, description: `Default ${PER_PAGE_DEFAULT}.` })),
 });
 export type ListQuery = Static<typeof ListQuery>;
 
@@ -140,5 +138,11 @@ export function toTemplatePage(
 }
 
 export function toPageRequest({ type, q, page, per_page: perPage }: ListQuery) {
-  return { type, text: q ?? "", page: page ?? 1, perPage: perPage ?? PER_PAGE_DEFAULT };
+  return {
+    type,
+    text: q ?? "",
+    page: page === undefined ? 1 : parseWholeNumber(page, "page", PAGE),
+    perPage:
+      perPage === undefined ? PER_PAGE_DEFAULT : parseWholeNumber(perPage, "per_page", PER_PAGE),
+  };
 }
