@@ -5,7 +5,8 @@ import { expect, test } from "bun:test";
 import { isTest, loadSources, type SourceFile } from "./sources.ts";
 
 /** Each does one thing that cannot fail: it settles a promise, or lets something go. */
-const HARMLESS = /^(resolve|\(\) => resolve\((null|false)\)|\(\) => [\w#.]+\.(abort|destroy)\(.*\))$/s;
+const HARMLESS =
+  /^(resolve|\(\) => resolve\((null|false)\)|\(\) => [\w#.]+\.(abort|destroy)\(.*\))$/s;
 
 /** By file, the functions that the others call, of each timer. */
 const GUARDED: Readonly<Record<string, string[]>> = {
