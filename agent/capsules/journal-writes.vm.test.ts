@@ -42,7 +42,7 @@ const OPERATIONS: Readonly<Record<string, Walked>> = {
   create: {
     from: "nothing",
     done: "running",
-    some: [2],
+    some: [],
     run: (id) => agent.client.createSandbox(agent.createRequest(id)),
   },
   pause: {
@@ -67,7 +67,7 @@ const OPERATIONS: Readonly<Record<string, Walked>> = {
   snapshot: {
     from: "running",
     done: null,
-    some: [1],
+    some: [],
     run: (id) => {
       const names = { teamId: PLATFORM_TEAM, templateId: crypto.randomUUID() };
       return agent.client.createSnapshot({ ...agent.operation(id), ...names });
