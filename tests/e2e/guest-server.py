@@ -170,7 +170,7 @@ async def respond(reader, writer, number):
         place = query["to"][0].replace("{host}", host)
         answer(writer, b"", "302 Found", f"Location: {place}\r\n")
     elif url.path == "/cookies":
-        extra = "Set-Cookie: wrenn_session=evil; Domain=localhost\r\nSet-Cookie: a=1\r\n"
+        extra = "Set-Cookie: wrenn_sid=evil; Domain=localhost\r\nSet-Cookie: a=1\r\n"
         answer(writer, b"", extra=extra + "Set-Cookie: b=2\r\n")
     else:
         echo = {"method": method, "target": target, "headers": lines, "connection": number}
