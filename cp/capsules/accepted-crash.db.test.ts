@@ -2,15 +2,13 @@
 // middle or the client hangs up, it is finished or undone, and nothing is left on its way.
 
 import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { ne } from "drizzle-orm";
 import { encodeId } from "../../proto/ids.ts";
 import type { Method } from "../../tests/harness/simulated-agent.ts";
 import { type Answer, TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
 import { ControlPlaneProgram } from "../../tests/harness/simulated-agent-program.ts";
 import { waitFor } from "../../tests/harness/wait-for.ts";
 import { ENDED_STATES, OPERATION_STATES } from "../capsule-states.ts";
-import { capsules, events, templateOperations, templates } from "../db/tables.ts";
-import { PLATFORM_TEAM } from "../templates/template.ts";
+import { capsules, events, templateOperations } from "../db/tables.ts";
 
 setDefaultTimeout(60_000);
 
@@ -70,15 +68,7 @@ afterAll(async () => {
   await platform[Symbol.asyncDispose]();
 });
 
-afterEach(async () => {
-  const { db } = platform.database;
-  await db.delete(capsules);
-  await db.delete(events);
-  await db.delete(templateOperations);
-  await db.delete(templates).where(ne(templates.teamId, PLATFORM_TEAM));
-  platform.agent.capsules.clear();
-  platform.agent.pauses.templates.clear();
-});
+afterEach(() => platform.forgetCapsules());
 
 async function sourceOf({ source }: Work): Promise<string> {
   if (source === "none") return "";

@@ -11,21 +11,14 @@ import {
   toAnswer,
 } from "../../tests/harness/simulated-agent-platform.ts";
 import { waitFor } from "../../tests/harness/wait-for.ts";
-import { capsules, events, hosts, templateOperations, templates } from "../db/tables.ts";
+import { capsules, events, hosts, templateOperations } from "../db/tables.ts";
 import { settleTemplatesLoop } from "../loops/settle-templates.ts";
 import { Operations } from "../operations/operations.ts";
-import { PLATFORM_TEAM } from "../templates/template.ts";
 
 const platform = await forThisFile(TestPlatform.start());
 
 afterEach(async () => {
-  const { db } = platform.database;
-  await db.delete(capsules);
-  await db.delete(events);
-  await db.delete(templateOperations);
-  await db.delete(templates).where(ne(templates.teamId, PLATFORM_TEAM));
-  platform.agent.capsules.clear();
-  platform.agent.pauses.templates.clear();
+  await platform.forgetCapsules();
   platform.agent.pauses.takesMs = 0;
 });
 

@@ -1,8 +1,9 @@
 // What is told of a capsule while snapshots of it are made, and what may be done to it meanwhile.
 
-import { afterAll, afterEach, beforeAll, expect, test } from "bun:test";
+import { afterEach, expect, test } from "bun:test";
 import { Code, ConnectError } from "@connectrpc/connect";
-import { ne, sql } from "drizzle-orm";
+import { sql } from "drizzle-orm";
+import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import {
   type Answer,
   TestControlPlane,
@@ -11,35 +12,18 @@ import {
 } from "../../tests/harness/simulated-agent-platform.ts";
 import { waitFor } from "../../tests/harness/wait-for.ts";
 import { settleOperations } from "../capsules/settle.ts";
-import { capsules, events, hosts, templateOperations, templates } from "../db/tables.ts";
+import { capsules, events, hosts, templateOperations } from "../db/tables.ts";
 import { settleTemplatesLoop } from "../loops/settle-templates.ts";
 import { markSilentHosts } from "../monitor/silence.ts";
 import { Operations } from "../operations/operations.ts";
 import { Placements } from "../proxy/placements.ts";
 import { lockHost } from "../scheduler/host-loads.ts";
-import { PLATFORM_TEAM } from "../templates/template.ts";
 
 const SOURCES = ["running", "paused"] as const;
 
-let platform: TestPlatform;
+const platform = await forThisFile(TestPlatform.start());
 
-beforeAll(async () => {
-  platform = await TestPlatform.start();
-});
-
-afterAll(async () => {
-  await platform[Symbol.asyncDispose]();
-});
-
-afterEach(async () => {
-  const { db } = platform.database;
-  await db.delete(capsules);
-  await db.delete(events);
-  await db.delete(templateOperations);
-  await db.delete(templates).where(ne(templates.teamId, PLATFORM_TEAM));
-  platform.agent.capsules.clear();
-  platform.agent.pauses.templates.clear();
-});
+afterEach(() => platform.forgetCapsules());
 
 const post = (path: string, body: unknown = {}) => platform.call("POST", path, { body });
 const code = ({ status, body }: Answer) => [status, body.error?.code];

@@ -22,7 +22,7 @@ const PART = { tests: [BASIC, ...QUICK.map((group) => `${ADVANCED}::${group}`)],
 const WHOLE = { tests: [BASIC, ADVANCED, CODE_RUNNER], count: 140 };
 const RUN = process.env.WRENN_SOAK === "1" ? WHOLE : PART;
 
-/** They clone from github.com and install from deb.debian.org, which a capsule here may not reach; else they pass. */
+/** They clone from GitHub and install Debian packages, which a capsule without the internet cannot; else they pass. */
 const OF_INTERNET = [
   ...[
     "test_branches_lists_main",

@@ -1,5 +1,6 @@
 // A control plane in this process with a database of its own, in front of simulated agents.
 
+import { ne } from "drizzle-orm";
 import { Elysia } from "elysia";
 import { AgentClients } from "../../cp/agents/agent-clients.ts";
 import { Authenticator } from "../../cp/auth/authenticator.ts";
@@ -12,7 +13,15 @@ import { EnvdTokens } from "../../cp/capsules/envd-tokens.ts";
 import { capsuleRoutes } from "../../cp/capsules/routes.ts";
 import { Capsules } from "../../cp/capsules/service.ts";
 import { systemClock } from "../../cp/clock.ts";
-import { capsules, hosts, teamApiKeys, teams } from "../../cp/db/tables.ts";
+import {
+  capsules,
+  events,
+  hosts,
+  teamApiKeys,
+  teams,
+  templateOperations,
+  templates,
+} from "../../cp/db/tables.ts";
 import { randomHex, sha256Hex } from "../../cp/digest.ts";
 import { createErrorHandler } from "../../cp/error-response.ts";
 import { eventStreamRoutes } from "../../cp/event-streams/routes.ts";
@@ -27,6 +36,7 @@ import { snapshotRoutes } from "../../cp/snapshots/routes.ts";
 import { Snapshots } from "../../cp/snapshots/service.ts";
 import { streamRoutes } from "../../cp/streams/routes.ts";
 import { Streams } from "../../cp/streams/service.ts";
+import { PLATFORM_TEAM } from "../../cp/templates/template.ts";
 import { usageRoutes } from "../../cp/usage/routes.ts";
 import { TeamUsage } from "../../cp/usage/service.ts";
 import { type Id, newId } from "../../proto/ids.ts";
@@ -169,6 +179,17 @@ export class TestPlatform implements AsyncDisposable {
     const hostId = await addHost(database, agent.address);
     const team = await addTeam(database);
     return new TestPlatform({ database, controlPlane, agent, team, hostId });
+  }
+
+  /** Between two tests: all capsules, what was made of them, and what was told of them. */
+  async forgetCapsules(): Promise<void> {
+    const { db } = this.database;
+    await db.delete(capsules);
+    await db.delete(events);
+    await db.delete(templateOperations);
+    await db.delete(templates).where(ne(templates.teamId, PLATFORM_TEAM));
+    this.agent.capsules.clear();
+    this.agent.pauses.templates.clear();
   }
 
   /** A call by the team, or by another one. */
