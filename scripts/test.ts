@@ -9,7 +9,7 @@
 //   bun scripts/test.ts cp/capsules tests/e2e/warm.e2e.test.ts
 
 import { relative, resolve } from "node:path";
-import { bunTest, type Counts, NOTHING, sum } from "./test/bun-test.ts";
+import { bunTest, type Counts, failure, NOTHING, sum } from "./test/bun-test.ts";
 import { withPlatform, withReflinks, withServices } from "./test/surroundings.ts";
 import { secondsSince, Totals } from "./test/totals.ts";
 
@@ -124,14 +124,14 @@ async function nativeTests(target: string): Promise<Counts> {
   });
   const output = await new Response(child.stdout).text();
   const passed = output.split("\n").filter((line) => line.startsWith("ok ")).length;
-  const failed = (await child.exited) === 0 ? 0 : 1;
-  if (failed > 0) console.log(output);
-  return { ...NOTHING, passed, failed };
+  if ((await child.exited) === 0) return { ...NOTHING, passed };
+  console.log(output);
+  const lines = output.split("\n").filter((line) => line !== "" && !line.startsWith("ok "));
+  return { ...failure(`make ${target}: ${lines.slice(-3).join(" ")}`), passed };
 }
 
 /** A check that is one program: it counts as one test. */
 async function command(words: string[]): Promise<Counts> {
   const child = Bun.spawn(words, { cwd: ROOT, stdio: ["ignore", "inherit", "inherit"] });
-  const ok = (await child.exited) === 0;
-  return { ...NOTHING, [ok ? "passed" : "failed"]: 1 };
+  return (await child.exited) === 0 ? { ...NOTHING, passed: 1 } : failure(words.join(" "));
 }

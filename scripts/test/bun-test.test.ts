@@ -34,6 +34,10 @@ test("a test that passes at its second attempt only is flaky, by name, and fails
       failed: 2,
       skipped: 1,
       flaky: [`${dir}/once.test.ts > a > group > once (not in tests/may-be-flaky.json: failed)`],
+      failing: [
+        `${dir}/once.test.ts > a > group > once: expect(received).toBe(expected) Expected: true Received: false`,
+        `${dir}/once.test.ts > never: expect(received).toBe(expected) Expected: 2 Received: 1`,
+      ],
     });
   } finally {
     await rm(join(ROOT, dir), { recursive: true });
@@ -103,7 +107,11 @@ test("a test that failed counts as failed when a hook keeps it from a second att
     new Map(),
   );
 
-  expect(counts).toEqual({ ...NOTHING, failed: 2 });
+  expect(counts).toEqual({
+    ...NOTHING,
+    failed: 2,
+    failing: ["a.test.ts > one", "a.test.ts > (unnamed)"],
+  });
 });
 
 test("every test that may be flaky is there, and says why", async () => {

@@ -17,9 +17,14 @@ export interface Counts {
   readonly skipped: number;
   /** Tests whose attempts differ: `<file> > <name>`, with the reason of the list or the lack of one. */
   readonly flaky: readonly string[];
+  /** What failed: `<file> > <name>`, of `bunTest` with the message in one line. */
+  readonly failing: readonly string[];
 }
 
-export const NOTHING: Counts = { passed: 0, failed: 0, skipped: 0, flaky: [] };
+export const NOTHING: Counts = { passed: 0, failed: 0, skipped: 0, flaky: [], failing: [] };
+
+/** Of one message in the last lines; the whole of it stands where the test ran. */
+const MESSAGE_CHARS = 300;
 
 export function sum(all: readonly Counts[]): Counts {
   return all.reduce(
@@ -28,6 +33,7 @@ export function sum(all: readonly Counts[]): Counts {
       failed: total.failed + counts.failed,
       skipped: total.skipped + counts.skipped,
       flaky: [...total.flaky, ...counts.flaky],
+      failing: [...total.failing, ...counts.failing],
     }),
     NOTHING,
   );
@@ -49,7 +55,7 @@ export async function bunTest(
   if (files.length === 0) throw new Error("no test files");
   const allowed = await mayBeFlaky();
   const first = await attempt(files, options);
-  const counts: Counts[] = [{ ...NOTHING, failed: first.isExplained ? 0 : 1 }];
+  const counts: Counts[] = [first.isExplained ? NOTHING : failure(`bun test ${files.join(" ")}`)];
   for (const file of files) {
     const before = first.reports.get(file) ?? BROKEN;
     let after = before;
@@ -57,13 +63,28 @@ export async function bunTest(
       console.log(`    ${file}: a second attempt`);
       after = (await attempt([file], options)).reports.get(file) ?? BROKEN;
     }
-    counts.push(compare(file, before.tests, after.tests, allowed));
+    const { failing, ...rest } = compare(file, before.tests, after.tests, allowed);
+    const messageOf = (test: string) => {
+      const name = test.slice(`${file} > `.length);
+      const message = before.messages.get(name) ?? after.messages.get(name) ?? "";
+      return `${test}: ${message.replace(/\s+/g, " ").trim().slice(0, MESSAGE_CHARS)}`;
+    };
+    counts.push({ ...rest, failing: failing.map(messageOf) });
   }
   return sum(counts);
 }
 
+/** The counts of one thing that failed and is no test. */
+export function failure(what: string): Counts {
+  return { ...NOTHING, failed: 1, failing: [what] };
+}
+
 /** A file that the report does not name: it could not be loaded, has no tests, or took the process with it. */
-const BROKEN: FileReport = { tests: new Map([["(the file)", "failed"]]), seconds: 0 };
+const BROKEN: FileReport = {
+  tests: new Map([["(the file)", "failed"]]),
+  messages: new Map(),
+  seconds: 0,
+};
 
 /** A test counts by what its attempts agree on; where they differ it passes only if it may be flaky. */
 export function compare(
@@ -79,11 +100,12 @@ export function compare(
       const missing = name.endsWith("(unnamed)") ? "passed" : first.get(name);
       const outcome = second.get(name) ?? missing ?? "failed";
       const isSame = (first.get(name) ?? outcome) === outcome;
-      if (isSame) return { ...NOTHING, [outcome]: 1 };
       const test = `${file} > ${name}`;
+      if (isSame && outcome === "failed") return failure(test);
+      if (isSame) return { ...NOTHING, [outcome]: 1 };
       const reason = allowed.get(test);
       return reason === undefined
-        ? { ...NOTHING, failed: 1, flaky: [`${test} (not in ${LIST}: failed)`] }
+        ? { ...failure(test), flaky: [`${test} (not in ${LIST}: failed)`] }
         : { ...NOTHING, passed: 1, flaky: [`${test} (${reason})`] };
     }),
   );

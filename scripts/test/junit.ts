@@ -6,6 +6,8 @@ export type Outcome = "passed" | "failed" | "skipped";
 export interface FileReport {
   /** Outcomes by the test's full name, groups first; a hook that failed has the name Bun gives it. */
   readonly tests: ReadonlyMap<string, Outcome>;
+  /** What those that failed said, by the same names. */
+  readonly messages: ReadonlyMap<string, string>;
   readonly seconds: number;
 }
 
@@ -13,7 +15,10 @@ const TAGS = /<(\/?)(testsuite|testcase|failure|skipped)((?:\s+[\w-]+="[^"]*")*)
 
 /** The files of a report by their path, as Bun was given it. */
 export function readJunit(xml: string): Map<string, FileReport> {
-  const files = new Map<string, { tests: Map<string, Outcome>; seconds: number }>();
+  const files = new Map<
+    string,
+    FileReport & { tests: Map<string, Outcome>; messages: Map<string, string> }
+  >();
   const groups: string[] = [];
   let file = "";
   let test = "";
@@ -24,7 +29,8 @@ export function readJunit(xml: string): Map<string, FileReport> {
       // The outermost is the file itself.
       if (groups.length === 0) {
         file = attribute(text, "file");
-        files.set(file, { tests: new Map(), seconds: Number(attribute(text, "time")) });
+        const seconds = Number(attribute(text, "time"));
+        files.set(file, { tests: new Map(), messages: new Map(), seconds });
       }
       groups.push(attribute(text, "name"));
     } else if (tag === "testcase" && !isEnd) {
@@ -32,6 +38,7 @@ export function readJunit(xml: string): Map<string, FileReport> {
       files.get(file)?.tests.set(test, "passed");
     } else if (!isEnd) {
       files.get(file)?.tests.set(test, tag === "failure" ? "failed" : "skipped");
+      if (tag === "failure") files.get(file)?.messages.set(test, attribute(text, "message"));
     }
   }
   return files;

@@ -1,6 +1,6 @@
 // Suites print what they are and how they went; what all of them counted closes the run.
 
-import { type Counts, NOTHING, sum } from "./bun-test.ts";
+import { type Counts, failure, NOTHING, sum } from "./bun-test.ts";
 
 export class Totals {
   #counts: Counts = NOTHING;
@@ -11,7 +11,7 @@ export class Totals {
     const startedAtMs = performance.now();
     const counts = await body().catch((error): Counts => {
       console.error(error);
-      return { ...NOTHING, failed: 1 };
+      return failure(`${name}: ${error instanceof Error ? error.message : String(error)}`);
     });
     this.#counts = sum([this.#counts, counts]);
     console.log(`    ${name}: ${countsLine(counts)} (${secondsSince(startedAtMs)} s)`);
@@ -19,9 +19,10 @@ export class Totals {
 
   /** Prints the last lines. Returns whether all that was tested passed, and something was. */
   close(): boolean {
-    const { flaky, failed, passed } = this.#counts;
+    const { flaky, failing, failed, passed } = this.#counts;
     console.log(`\n${flaky.length} flaky`);
     for (const test of flaky) console.log(`    ${test}`);
+    for (const what of failing) console.log(`failed: ${what}`);
     // Read by others: nothing else stands on the last line.
     console.log(countsLine(this.#counts));
     return failed === 0 && passed > 0;
