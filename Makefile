@@ -10,7 +10,7 @@ export WRENN_STARTED_AT_MS := $(shell date +%s%3N)
 export PATH := $(CURDIR)/build/tools/node_modules/.bin:$(CURDIR)/node_modules/.bin:$(PATH)
 
 # Programs that touch the kernel run as root; given settings of the caller reach them.
-CHOICES := DATABASE_URL,REDIS_URL,WRENN_COW,WRENN_VMM,WRENN_WARM,WRENN_UID_BASE,LOG_LEVEL
+CHOICES := DATABASE_URL,REDIS_URL,WRENN_COW,WRENN_VMM,WRENN_WARM,WRENN_UID_BASE,WRENN_SOAK,LOG_LEVEL
 SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,DEV_DIR,WRENN_STARTED_AT_MS,$(CHOICES))
 DEV = $(SUDO) bun scripts/dev/main.ts
 # Made by the caller, whose it stays. What is wrong with it is said better by the program.
@@ -79,7 +79,7 @@ bench: artifacts ## Measure, each figure beside its baseline in the same run (BE
 	@$(SUDO) bun tests/bench/main.ts $(BENCH)
 
 .PHONY: test-host
-test-host: artifacts ## On a nested host with KVM and device-mapper (MODE=short or full, FILES=...; NATIVE=1: on this machine)
+test-host: artifacts ## On a nested host with KVM and device-mapper (MODE=short or full, FILES=...; NATIVE=1: on this machine; WRENN_SOAK=1: full counts)
 	@$(SUDO) bun tests/host-rig/main.ts $(if $(NATIVE),native,$(or $(MODE),full)) $(FILES)
 
 .PHONY: build kernel proto migrate-up clean

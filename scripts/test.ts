@@ -2,7 +2,8 @@
 //
 //   bun scripts/test.ts unit    what needs neither root nor services nor microVMs
 //   bun scripts/test.ts all     everything, with counts and sizes that fit the time
-//   bun scripts/test.ts soak    everything, with the full counts and sizes (WRENN_SOAK=1)
+//   bun scripts/test.ts soak    everything, with the full counts and sizes (WRENN_SOAK=1), and device-mapper's
+//                               on a nested host (tests/host-rig)
 //
 // Files or folders behind that (`all` may be left out) are the only ones tested, each with what its kind needs:
 //
@@ -24,7 +25,7 @@ const GUEST_TESTS = { attempts: MODE === "soak" ? 1 : 2 };
 /** Files of tests with guests at once: a guest's processor is a thread, and half of a test is waiting. */
 const GUEST_TEST_LANES = MODE === "soak" ? 1 : 2;
 
-type Kind = "unit" | "db" | "host" | "vm" | "e2e";
+type Kind = "unit" | "db" | "host" | "vm" | "e2e" | "dm";
 
 if (MODE === "soak") process.env.WRENN_SOAK = "1";
 const totals = new Totals();
@@ -67,6 +68,9 @@ if (MODE !== "unit") {
     }),
   );
 }
+if (MODE === "soak") {
+  await some("dm", () => totals.suite("device-mapper, on a nested host", () => nested(files.dm)));
+}
 
 process.exit(totals.close() ? 0 : 1);
 
@@ -96,6 +100,7 @@ async function testFiles(chosen: readonly string[]): Promise<Record<Kind, string
     host: ofKind("host"),
     vm: ofKind("vm"),
     e2e: ofKind("e2e"),
+    dm: ofKind("dm"),
   };
 }
 
@@ -128,6 +133,17 @@ async function nativeTests(target: string): Promise<Counts> {
   console.log(output);
   const lines = output.split("\n").filter((line) => line !== "" && !line.startsWith("ok "));
   return { ...failure(`make ${target}: ${lines.slice(-3).join(" ")}`), passed };
+}
+
+/** Each file counts as one test, and so does a rig that could not do its part. */
+async function nested(files: readonly string[]): Promise<Counts> {
+  const child = Bun.spawn([process.execPath, "tests/host-rig/main.ts", "short", ...files], {
+    cwd: ROOT,
+    stdio: ["ignore", "inherit", "inherit"],
+  });
+  const isPassed = (await child.exited) === 0;
+  if (!isPassed) return failure("tests/host-rig/main.ts: see build/host-rig/results");
+  return { ...NOTHING, passed: files.length };
 }
 
 /** A check that is one program: it counts as one test. */

@@ -14,7 +14,7 @@ import { rawExchange } from "../harness/raw-http.ts";
 const BOOT_TIMEOUT_MS = 120_000;
 const SLOW_TIMEOUT_MS = 240_000;
 const SOAK_TIMEOUT_MS = 3_600_000;
-const isSoak = process.env.WRENN_SOAK !== undefined;
+const isSoak = Boolean(process.env.WRENN_SOAK);
 const BULK_BYTES = isSoak ? 4 * 1024 ** 3 : 100 * 1024 ** 2;
 const BLOCK = Uint8Array.from({ length: 65_536 }, (_, i) => i % 256);
 

@@ -5,8 +5,8 @@
 //   bun tests/host-rig/main.ts native [files]    the same on this machine, which must have the devices
 //   bun tests/host-rig/main.ts short <files>     these only
 //
-// WRENN_VMM chooses the VMM of the tests. Those of Firecracker (kvm) need WRENN_FIRECRACKER_BIN; without it they
-// are named as skipped.
+// WRENN_VMM chooses the VMM of the tests, and WRENN_SOAK the full counts and sizes. Those of Firecracker (kvm) need
+// WRENN_FIRECRACKER_BIN; without it they are named as skipped.
 //
 // A file whose host's kernel panicked is begun again, since that says nothing about it. What comes back is in
 // build/host-rig/results: a JUnit report and the output of each file, and the host's console. The exit status is
@@ -24,8 +24,9 @@ const ROOT = resolve(import.meta.dirname, "../..");
 const DIR = join(ROOT, "build/host-rig");
 const RESULTS = join(DIR, "results");
 const DEVICES = ["/dev/kvm", "/dev/mapper/control", "/dev/net/tun", "/dev/loop-control"];
+const SOAK = process.env.WRENN_SOAK || "";
 /** Of a file, in a guest of a guest that may have half a processor. */
-const FILE_TIMEOUT_MS = 900_000;
+const FILE_TIMEOUT_MS = SOAK === "" ? 900_000 : 7_200_000;
 const TEST_TIMEOUT_MS = 300_000;
 /** A host that panics more often than this over one file is no host. */
 const ATTEMPTS = 3;
@@ -144,7 +145,8 @@ function commandOf(file: string, { root, home, firecracker }: Place): string {
   return [
     `cd ${root} && mkdir -p ${join(home, "results")}`,
     `export PATH=$PWD/build/tools/node_modules/.bin:$PATH ${PATIENCE}`,
-    `export WRENN_VMM=${VMM} WRENN_FIRECRACKER_BIN=${firecracker}`,
+    // Empty is as good as unset to whoever reads them.
+    `export WRENN_VMM=${VMM} WRENN_FIRECRACKER_BIN=${firecracker} WRENN_SOAK=${SOAK}`,
     `bun test --timeout=${TEST_TIMEOUT_MS} --reporter=junit --reporter-outfile=${report} ./${file}`,
   ].join(" && ");
 }
