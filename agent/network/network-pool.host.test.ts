@@ -28,6 +28,9 @@ const [tag, owner] = process.argv.slice(3);
 await NetworkPool.open({ kernel, log, tag, owner, ready: 256, keep: [] });
 `;
 
+/** A directory that is there, and no agent's. */
+const FOREIGN_OWNER = "/proc";
+
 const stack = new AsyncDisposableStack();
 const lines: string[] = [];
 const log = new Log({ level: "info", write: (line) => void lines.push(line) });
@@ -59,6 +62,13 @@ async function objectsOf(tag: string, owner: string) {
     claims: claims.sort(),
     agents: (await readdir("/run/wrenn/agents")).filter((name) => name.startsWith(tag)),
   };
+}
+
+/** A number that was given back may be another agent's by now: only the claim that this file made goes. */
+async function removeForeignClaim(index: number): Promise<void> {
+  const path = `/run/wrenn/slots/${index}`;
+  const owner = await readFile(path, "utf8").catch(() => "");
+  if (owner === FOREIGN_OWNER) await rm(path, { force: true });
 }
 
 // Without waiting, so that the kill comes at once.
@@ -141,7 +151,7 @@ const DAMAGES: Readonly<Record<string, (slot: NetworkSlot, tag: string) => Promi
   "a device that is up": ({ netns, tap }) => ip(netns, `link set ${tap} down`),
   // The claims of an agent are one file: not by writing to it.
   "its claim, which somebody else has now": async ({ index }) => {
-    await writeFile(`/run/wrenn/slots/${index}.other`, "/proc");
+    await writeFile(`/run/wrenn/slots/${index}.other`, FOREIGN_OWNER);
     await rename(`/run/wrenn/slots/${index}.other`, `/run/wrenn/slots/${index}`);
   },
 };
@@ -155,8 +165,7 @@ test.each(Object.keys(DAMAGES))("a ready slot that lost %s is set aside", async 
   await waitFor("three slots in stock", () => pool.stock, { holds: isFull });
   const [first] = (await objectsOf("tpi0", owner)).claims.map(Number).sort((a, b) => a - b);
   const broken = pool.slot(first ?? 0);
-  // The one that is somebody else's then.
-  own.defer(() => rm(`/run/wrenn/slots/${broken.index}`, { force: true }));
+  own.defer(() => removeForeignClaim(broken.index));
   await DAMAGES[name]?.(broken, "tpi0");
 
   const slots = [await pool.acquire(), await pool.acquire(), await pool.acquire()];
