@@ -87,6 +87,25 @@ test(
   TIMEOUT_MS,
 );
 
+test("what a killed doctor left and nobody can remove is a failure of namespaces alone", async () => {
+  await mkdir("/run/netns", { recursive: true });
+  // No process has that id: it is above what the kernel gives.
+  const stuck = "/run/netns/wrenn-doctor-4194305";
+  await mkdir(stuck);
+  await using _ = { [Symbol.asyncDispose]: () => rm(stuck, { recursive: true }) };
+
+  const findings = find((await ask(["--json"], { WRENN_DIR: base })).stdout);
+
+  expect(findings.get("network namespaces")).toMatchObject({
+    status: "failed",
+    found: expect.stringContaining("delete netns wrenn-doctor-4194305"),
+  });
+  for (const check of ["nftables", "tap devices", "native library"]) {
+    expect(findings.get(check)?.status).toBe("ok");
+  }
+  expect(await leftovers()).toEqual(["wrenn-doctor-4194305"]);
+});
+
 test("a library that is missing is one failure among the other findings", async () => {
   const empty = join(base, "empty");
   await mkdir(empty);

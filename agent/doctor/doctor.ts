@@ -8,7 +8,7 @@ import { chooseVmm, describeChoice, type VmmChoice } from "../drivers/open-vmm.t
 import { Kernel } from "../native/kernel.ts";
 import { Images } from "../rootfs/images.ts";
 import { AGENT_VERSION } from "../version.ts";
-import { checkGuestKernel, checkImages, judgeSpace, readSpace } from "./file-checks.ts";
+import { checkGuestKernel, checkImages, checkSpace } from "./file-checks.ts";
 import { type Finding, failed, ok, sentence } from "./finding.ts";
 import { probeDisks, probeNetwork } from "./kernel-probes.ts";
 import { checkMachine } from "./machine-checks.ts";
@@ -21,8 +21,8 @@ export async function examine(config: MachineConfig & { nativeDir: string }): Pr
   const uid = process.getuid?.() ?? -1;
   return [
     ...(await checkVmm(config)),
-    ...(await checkMachine({ uidBase, uid, openFilesMax: openFilesMax() })),
-    judgeSpace(dir, await readSpace(dir)),
+    ...(await checkMachine({ uidBase, uid, openFilesMax })),
+    await checkSpace(dir),
     await checkGuestKernel(join(dir, "kernels")),
     ...(await checkWithLibrary(config)),
   ];

@@ -22,6 +22,18 @@ export function failed(check: string, found: string, remedy: string): Finding {
   return { check, status: "failed", found, remedy };
 }
 
+/** What a probe finds; that it throws is a finding, too, under the name of what was to be tested. */
+export async function attempt(
+  check: string,
+  { remedy, probe }: { remedy: string; probe: () => Promise<Finding> },
+): Promise<Finding> {
+  try {
+    return await probe();
+  } catch (error) {
+    return failed(check, sentence(error), remedy);
+  }
+}
+
 /** The words of an error, without its kind. */
 export function sentence(error: unknown): string {
   return error instanceof Error ? error.message : String(error);

@@ -1,14 +1,14 @@
 // What the doctor makes of what its probes saw.
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
-import { mkdir, mkdtemp, rm, symlink, truncate, writeFile } from "node:fs/promises";
+import { mkdir, mkdtemp, rm, statfs, symlink, truncate, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { NATIVE_DIR } from "../../tests/harness/vmm-fixture.ts";
 import { Kernel } from "../native/kernel.ts";
 import { Images } from "../rootfs/images.ts";
 import { judgeVmm, report, statusOf } from "./doctor.ts";
-import { checkGuestKernel, checkImages, judgeSpace } from "./file-checks.ts";
+import { checkGuestKernel, checkImages, checkSpace, judgeSpace } from "./file-checks.ts";
 import type { Finding } from "./finding.ts";
 import { judgeCow, judgeMapper, judgeReflinks } from "./kernel-probes.ts";
 
@@ -90,6 +90,26 @@ test.each([
   [{ freeBytes: 500 * GIB, totalBytes: 1000 * GIB, freeInodes: 12 }, "failed"],
 ] as const)("space %p: %s", (space, status) => {
   expect(judgeSpace("/var/lib/wrenn", space).status).toBe(status);
+});
+
+test("a file system that does not tell its space is a finding about space", async () => {
+  // What a directory is that goes between the look and the question.
+  const finding = await checkSpace(base, () => statfs(join(base, "gone")));
+
+  expect([finding.check, finding.status]).toEqual(["disk space", "failed"]);
+  expect(finding.found).toContain("ENOENT");
+});
+
+test("a kernel's file that cannot be read is a finding about the kernel", async () => {
+  const dir = join(base, "unreadable");
+  await mkdir(join(dir, "initrd-6.1.0"), { recursive: true });
+  await writeFile(join(dir, "vmlinux-6.1.0"), "\x7fELF");
+  await writeFile(join(dir, "initrd-6.1.0.sha256"), "0");
+
+  const finding = await checkGuestKernel(dir);
+
+  expect([finding.check, finding.status]).toEqual(["guest kernel", "failed"]);
+  expect(finding.found).toContain("EISDIR");
 });
 
 test("a guest kernel is missing, whole, without a hash, or damaged", async () => {

@@ -2,52 +2,68 @@
 // them carry the doctor's process id, so that the next one removes what a killed one left.
 
 import { existsSync } from "node:fs";
-import { dirname } from "node:path";
 import type { MachineConfig } from "../config.ts";
 import type { Kernel } from "../native/kernel.ts";
 import { hostRules } from "../network/rules.ts";
 import { mappedNode } from "../rootfs/mapped-tables.ts";
 import { canReflink } from "../rootfs/probe-reflink.ts";
-import { type Finding, failed, ok, sentence, warning } from "./finding.ts";
+import { nearestDirectory } from "./file-checks.ts";
+import { attempt, type Finding, failed, ok, sentence, warning } from "./finding.ts";
 
 const PREFIX = "wrenn-doctor-";
+const NETNS_DIR = "/run/netns";
+const NAMESPACES = "network namespaces";
 const TAP = "tap0";
 const SECTORS = 2048;
 
 type Cow = MachineConfig["cow"];
 
 /** The firewall and the devices of a capsule, in a network namespace of the doctor's own. */
-export async function probeNetwork(kernel: Kernel): Promise<Finding[]> {
-  const { network } = kernel;
-  const wasThere = existsSync("/run/netns");
-  for (const name of await network.listNetns(PREFIX)) {
-    if (isAbandoned(name)) await network.deleteNetns(name);
-  }
+export async function probeNetwork({ network }: Pick<Kernel, "network">): Promise<Finding[]> {
   const netns = `${PREFIX}${process.pid}`;
-  try {
-    await network.createNetns(netns);
-  } catch (error) {
-    const remedy = "run it as root, outside of a container; the kernel needs CONFIG_NET_NS";
-    return [failed("network namespaces", sentence(error), remedy)];
-  }
-  try {
-    return [
-      ok("network namespaces", "can be made"),
-      await attempt("nftables", {
-        act: () => network.runNft(netns, hostRules("doct")),
-        found: "takes the rules of capsules",
-        remedy: "modprobe nf_tables; the kernel needs CONFIG_NF_TABLES, NFT_CT, NFT_FIB, NFT_MASQ",
-      }),
-      await attempt("tap devices", {
-        act: () => network.createTap({ netns, name: TAP }, 0),
-        found: "can be made",
-        remedy: "modprobe tun; /dev/net/tun must be there",
-      }),
-    ];
-  } finally {
-    await network.deleteNetns(netns);
-    if (!wasThere) await network.unshareNetnsDirectory();
-  }
+  const wasThere = existsSync(NETNS_DIR);
+  const made = await attempt(NAMESPACES, {
+    remedy: "run it as root, outside of a container; the kernel needs CONFIG_NET_NS",
+    probe: async () => {
+      // Of a killed doctor that had this process id.
+      await network.deleteNetns(netns);
+      await network.createNetns(netns);
+      return ok(NAMESPACES, "can be made");
+    },
+  });
+  if (made.status !== "ok") return [made];
+  const nftables = await attempt("nftables", {
+    remedy: "modprobe nf_tables; the kernel needs CONFIG_NF_TABLES, NFT_CT, NFT_FIB, NFT_MASQ",
+    probe: async () => {
+      await network.runNft(netns, hostRules("doct"));
+      return ok("nftables", "takes the rules of capsules");
+    },
+  });
+  const taps = await attempt("tap devices", {
+    remedy: "modprobe tun; /dev/net/tun must be there",
+    probe: async () => {
+      await network.createTap({ netns, name: TAP }, 0);
+      return ok("tap devices", "can be made");
+    },
+  });
+  const removed = await attempt(NAMESPACES, {
+    remedy: `see what holds it, and remove what ${NETNS_DIR}/${PREFIX}* names`,
+    probe: async () => {
+      await removeNetns(network, netns);
+      if (!wasThere) await network.unshareNetnsDirectory();
+      return made;
+    },
+  });
+  return [removed, nftables, taps];
+}
+
+/** The doctor's own, and what killed ones left. One that stays keeps no other from it. */
+async function removeNetns(network: Kernel["network"], own: string): Promise<void> {
+  const names = await network.listNetns(PREFIX);
+  const gone = names.filter((name) => name === own || isAbandoned(name));
+  const results = await Promise.allSettled(gone.map((name) => network.deleteNetns(name)));
+  const failures = results.flatMap((r) => (r.status === "rejected" ? sentence(r.reason) : []));
+  if (failures.length > 0) throw new Error(failures.join("; "));
 }
 
 /** How root disks share their base image here: WRENN_COW, what it comes to, and what it needs. */
@@ -97,14 +113,17 @@ export function judgeMapper(cow: Cow, failure: string | null): Finding {
   return failed("device-mapper", failure, "modprobe dm_snapshot; or set WRENN_COW=auto");
 }
 
-/** Null if a snapshot device can be made, else why not. Nothing is left of it. */
-async function probeMapper(kernel: Kernel): Promise<string | null> {
-  const { storage } = kernel;
+/** Null if a snapshot device can be made and removed, else why not. */
+async function probeMapper(kernel: Pick<Kernel, "storage">): Promise<string | null> {
   try {
-    await storage.deviceMapperVersion();
+    await kernel.storage.deviceMapperVersion();
   } catch {
     return "this kernel has no device-mapper (/dev/mapper/control)";
   }
+  return await tryMapper(kernel).then(() => null, sentence);
+}
+
+async function tryMapper({ storage }: Pick<Kernel, "storage">): Promise<void> {
   for (const name of (await storage.listMapped(PREFIX)).sort().reverse()) {
     if (isAbandoned(name)) await storage.removeMapped(name);
   }
@@ -112,26 +131,21 @@ async function probeMapper(kernel: Kernel): Promise<string | null> {
   const make = async (suffix: string, table: string) => {
     const name = `${PREFIX}${process.pid}-${suffix}`;
     const device = await storage.createMapped(name);
-    stack.defer(() => removePatiently(kernel, name));
+    stack.defer(() => removePatiently(storage, name));
     await storage.loadMapped(name, [table]);
     await storage.resumeMapped(name);
     return mappedNode(device);
   };
-  try {
-    const origin = await make("a", `0 ${SECTORS} zero`);
-    const store = await make("b", `0 ${SECTORS} zero`);
-    await make("c", `0 ${SECTORS} snapshot ${origin} ${store} N 8`);
-    return null;
-  } catch (error) {
-    return sentence(error);
-  }
+  const origin = await make("a", `0 ${SECTORS} zero`);
+  const store = await make("b", `0 ${SECTORS} zero`);
+  await make("c", `0 ${SECTORS} snapshot ${origin} ${store} N 8`);
 }
 
 /** udev looks at a device that has just been made, and keeps it busy meanwhile. */
-async function removePatiently(kernel: Kernel, name: string): Promise<void> {
+async function removePatiently(storage: Kernel["storage"], name: string): Promise<void> {
   for (let tries = 1; ; tries++) {
     try {
-      return await kernel.storage.removeMapped(name);
+      return await storage.removeMapped(name);
     } catch (error) {
       if (!/EBUSY/.test(sentence(error)) || tries === 100) throw error;
     }
@@ -139,24 +153,8 @@ async function removePatiently(kernel: Kernel, name: string): Promise<void> {
   }
 }
 
-async function attempt(
-  check: string,
-  probe: { act: () => Promise<unknown>; found: string; remedy: string },
-): Promise<Finding> {
-  try {
-    await probe.act();
-    return ok(check, probe.found);
-  } catch (error) {
-    return failed(check, sentence(error), probe.remedy);
-  }
-}
-
 /** Of a doctor that was killed. */
 function isAbandoned(name: string): boolean {
   const pid = Number.parseInt(name.slice(PREFIX.length), 10);
   return !existsSync(`/proc/${pid}`);
-}
-
-function nearestDirectory(path: string): string {
-  return existsSync(path) ? path : nearestDirectory(dirname(path));
 }

@@ -27,7 +27,7 @@ const GOOD: Readonly<Record<string, string>> = {
   "proc/swaps": "Filename Type Size Used Priority\n/dev/zram0 partition 1 0 -2\n",
   "sys/devices/system/cpu/smt/active": "0\n",
 };
-const OPTIONS = { uidBase: 2_100_000_000, openFilesMax: 1_048_576, uid: 0 };
+const OPTIONS = { uidBase: 2_100_000_000, openFilesMax: () => 1_048_576, uid: 0 };
 
 let base: string;
 let machines = 0;
@@ -68,7 +68,7 @@ const CASES: [string, string, Record<string, string>, RegExp][] = [
   ],
   ["cgroups", "failed", { "proc/self/mounts": "" }, /memory, cpu, pids$/],
   ["processes", "warning", { "proc/sys/kernel/pid_max": "32768" }, /^32768 process ids/],
-  ["processes", "warning", { "proc/sys/kernel/threads-max": "900" }, /900 threads/],
+  ["processes", "warning", { "proc/sys/kernel/threads-max": "32768" }, /32768 threads/],
   [
     "namespaces",
     "failed",
@@ -107,10 +107,22 @@ test("a kernel without /dev/userfaultfd is found", async () => {
 });
 
 test("a user that is not root, and few files, are found", async () => {
-  const found = await troubles({}, { uid: 1000, openFilesMax: 1024 });
+  const found = await troubles({}, { uid: 1000, openFilesMax: () => 1024 });
 
   expect(found.map(({ check, status }) => [check, status])).toEqual([
     ["root", "failed"],
     ["open files", "warning"],
+  ]);
+});
+
+test("a limit that cannot be read is a finding about that limit", async () => {
+  const openFilesMax = () => {
+    throw new Error("/proc/self/limits does not tell the open files");
+  };
+
+  const found = await troubles({}, { openFilesMax });
+
+  expect(found.map(({ check, status, found }) => [check, status, found])).toEqual([
+    ["open files", "failed", "/proc/self/limits does not tell the open files"],
   ]);
 });

@@ -5,14 +5,17 @@ import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import { findHierarchies } from "../cgroups/hierarchies.ts";
 import { checkUidRange } from "../uid-range.ts";
-import { type Finding, failed, ok, sentence, warning } from "./finding.ts";
+import { attempt, type Finding, failed, ok, sentence, warning } from "./finding.ts";
 
 const SETUP = "run scripts/setup-host.sh";
 /** A capsule is in one of each kind, its pager in another of some; a host has room for some hundreds. */
 const NAMESPACES_MIN = 4096;
 const NAMESPACES = ["net", "mnt", "pid", "ipc", "uts"] as const;
-/** A capsule has up to 80 threads beside its processors; the kernel's old default of 32,768 is 400 of them. */
-const PIDS_MIN = 131_072;
+/**
+ * A capsule has up to 80 threads beside its processors, each with a process id; the kernel's old default of
+ * 32,768 is 400 of them.
+ */
+const THREADS_MIN = 131_072;
 /** Four for each of a thousand connections of control planes, and some for each capsule. */
 const OPEN_FILES_MIN = 16_384;
 /** One neighbour for each capsule; above this many of all interfaces the kernel forgets and refuses. */
@@ -20,7 +23,7 @@ const NEIGHBOURS_MIN = 4096;
 
 /** The checks that only read. */
 export function checkMachine(
-  options: { uidBase: number; openFilesMax: number; uid: number },
+  options: { uidBase: number; openFilesMax: () => number; uid: number },
   root = "/",
 ): Promise<Finding[]> {
   return Promise.all([
@@ -74,11 +77,16 @@ async function checkCgroups(root: string): Promise<Finding> {
   }
 }
 
-async function checkOpenFiles(max: number): Promise<Finding> {
-  const found = `${max === Number.MAX_SAFE_INTEGER ? "any number of" : max} files may be open`;
-  if (max >= OPEN_FILES_MIN) return ok("open files", found);
+function checkOpenFiles(readMax: () => number): Promise<Finding> {
+  const check = "open files";
   const remedy = "ulimit -n 1048576 in this shell; LimitNOFILE=1048576 in the agent's unit";
-  return warning("open files", `${found}, fewer than ${OPEN_FILES_MIN}`, remedy);
+  const probe = async () => {
+    const max = readMax();
+    const found = `${max === Number.MAX_SAFE_INTEGER ? "any number of" : max} files may be open`;
+    if (max >= OPEN_FILES_MIN) return ok(check, found);
+    return warning(check, `${found}, fewer than ${OPEN_FILES_MIN}`, remedy);
+  };
+  return attempt(check, { remedy, probe });
 }
 
 async function checkPids(root: string): Promise<Finding> {
@@ -87,7 +95,7 @@ async function checkPids(root: string): Promise<Finding> {
     await readSetting(root, "kernel/threads-max"),
   ];
   const found = `${pids} process ids, ${threads} threads`;
-  if (pids >= PIDS_MIN && threads >= NAMESPACES_MIN) return ok("processes", found);
+  if (pids >= THREADS_MIN && threads >= THREADS_MIN) return ok("processes", found);
   const remedy = `sysctl -w kernel.pid_max=4194304 kernel.threads-max=1000000, for good: ${SETUP}`;
   return warning("processes", `${found}: too few for hundreds of capsules`, remedy);
 }
