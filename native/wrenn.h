@@ -105,6 +105,14 @@ WRENN_API int32_t wrenn_tap_create(const char *netns, const char *name, uint32_t
  */
 WRENN_API int32_t wrenn_sysctl_write(const char *netns, const char *key, const char *value);
 
+/*
+ * Reads the settings `keys`, with '\n' between them, as `netns` sees them. ret_text gets what the
+ * kernel shows of each, a line ended by '\n' (an empty one: it has no such setting), and a final
+ * NUL. Returns the length without the NUL. -EINVAL as above; -ENOSPC: the buffer is too small.
+ */
+WRENN_API int32_t wrenn_sysctl_read(const char *netns, const char *keys, char *ret_text,
+                                    uint32_t size);
+
 /* ---- nft.c: nftables by libnftables. ---- */
 
 /*

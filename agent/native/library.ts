@@ -20,6 +20,7 @@ const SIGNATURES = {
   wrenn_addressing_list: ["text", "text", "answer"],
   wrenn_tap_create: ["text", "text", "u32"],
   wrenn_sysctl_write: ["text", "text", "text"],
+  wrenn_sysctl_read: ["text", "text", "answer"],
   wrenn_nft_run: ["text", "text", "answer"],
   wrenn_file_reflink: ["text", "text"],
   wrenn_file_copy_sparse: ["text", "text"],

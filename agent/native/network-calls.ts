@@ -134,6 +134,13 @@ export class NetworkCalls {
     );
   }
 
+  /** What the kernel shows of the settings as the namespace sees them, a line each; "": it has no such key. */
+  async readSysctls(netns: string | null, keys: readonly string[]): Promise<string> {
+    const args = [netnsPath(netns), keys.join("\n")];
+    const { text } = await this.#call(`read ${keys.join(", ")}`, "wrenn_sysctl_read", args);
+    return text;
+  }
+
   /** Runs nft commands as one transaction and returns what they print. EINVAL explains itself. */
   async runNft(netns: string | null, commands: string): Promise<string> {
     const { text } = await this.#call("run nft", "wrenn_nft_run", [netnsPath(netns), commands]);

@@ -12,6 +12,14 @@ import {
   UPLINK,
 } from "./slot.ts";
 
+/** Of all devices and of those to come; false where the kernel has no IPv6, which is as good. */
+const NO_IPV6 = ["net/ipv6/conf/all/disable_ipv6", "net/ipv6/conf/default/disable_ipv6"];
+const FORWARDING = "net/ipv4/ip_forward";
+const SETTINGS_INSIDE = [
+  ...NO_IPV6,
+  FORWARDING,
+  ...[UPLINK, TAP].flatMap((name) => [noIpv6(name), `net/ipv4/conf/${name}/forwarding`]),
+];
 /** Packets that wait for the guest to take them from its TAP. */
 const TAP_QUEUE_LENGTH = 5000;
 
@@ -27,15 +35,21 @@ export interface SlotMake {
   readonly inside: string;
   readonly outside: string;
   readonly rules: string;
+  /** The kernel's settings that we make, and what they made of those of each device. */
+  readonly settings: string;
 }
 
 /** For checkSlot. Throws if a part of the slot is missing. */
 export async function readSlot(kernel: Kernel, tag: string, slot: NetworkSlot): Promise<SlotMake> {
   const { network } = kernel;
+  const { veth } = describeLinks(tag, slot.index);
   return {
     inside: await network.listAddressing(slot.netns),
-    outside: await network.listAddressing(null, describeLinks(tag, slot.index).veth),
+    outside: await network.listAddressing(null, veth),
     rules: await network.runNft(slot.netns, `list table ${SLOT_TABLE}`),
+    settings:
+      (await network.readSysctls(slot.netns, SETTINGS_INSIDE)) +
+      (await network.readSysctls(null, [noIpv6(veth)])),
   };
 }
 
@@ -44,11 +58,12 @@ export async function checkSlot(
   kernel: Kernel,
   { tag, slot, make }: { tag: string; slot: NetworkSlot; make: SlotMake },
 ): Promise<void> {
-  const { inside, outside, rules } = await readSlot(kernel, tag, slot);
+  const { inside, outside, rules, settings } = await readSlot(kernel, tag, slot);
   if (inside !== make.inside || outside !== make.outside) {
     throw new Error(`Addresses or routes of ${slot.netns} were changed`);
   }
   if (rules !== make.rules) throw new Error(`The firewall of ${slot.netns} was changed`);
+  if (settings !== make.settings) throw new Error(`Settings of ${slot.netns} were changed`);
 }
 
 /** Removes the slot's objects, as many as there are. */
@@ -65,9 +80,7 @@ async function buildNetns(kernel: Kernel, tag: string, slot: NetworkSlot): Promi
   const { netns } = slot;
 
   await network.createNetns(netns);
-  // False where the kernel has no IPv6, which is as good.
-  await network.writeSysctl(netns, "net/ipv6/conf/all/disable_ipv6", "1");
-  await network.writeSysctl(netns, "net/ipv6/conf/default/disable_ipv6", "1");
+  for (const key of NO_IPV6) await network.writeSysctl(netns, key, "1");
   // Rules before devices: no packet passes without them.
   await network.runNft(netns, slotRules(slot, links));
   await network.createVeth({ name: links.veth, peer: UPLINK, netns });
@@ -82,7 +95,7 @@ async function buildNetns(kernel: Kernel, tag: string, slot: NetworkSlot): Promi
     { netns, name: UPLINK },
     { destination: "0.0.0.0", prefixLength: 0, gateway },
   );
-  await network.writeSysctl(netns, "net/ipv4/ip_forward", "1");
+  await network.writeSysctl(netns, FORWARDING, "1");
 }
 
 async function connectToHost(kernel: Kernel, tag: string, slot: NetworkSlot): Promise<void> {
@@ -90,7 +103,7 @@ async function connectToHost(kernel: Kernel, tag: string, slot: NetworkSlot): Pr
   const { veth, vethAddress, uplinkAddress } = describeLinks(tag, slot.index);
   const device = { netns: null, name: veth };
 
-  await network.writeSysctl(null, `net/ipv6/conf/${veth}/disable_ipv6`, "1");
+  await network.writeSysctl(null, noIpv6(veth), "1");
   await network.addAddress(device, at(vethAddress, 31));
   await network.bringUp(device);
   await network.addRoute(device, {
@@ -98,6 +111,10 @@ async function connectToHost(kernel: Kernel, tag: string, slot: NetworkSlot): Pr
     prefixLength: 32,
     gateway: uplinkAddress,
   });
+}
+
+function noIpv6(device: string): string {
+  return `net/ipv6/conf/${device}/disable_ipv6`;
 }
 
 function at(address: string, prefixLength: number) {

@@ -149,6 +149,13 @@ const DAMAGES: Readonly<Record<string, (slot: NetworkSlot, tag: string) => Promi
     ip(null, `address flush dev ${vethPrefix(tag)}${index}`),
   "the address of its TAP": ({ netns, tap }) => ip(netns, `address flush dev ${tap}`),
   "a device that is up": ({ netns, tap }) => ip(netns, `link set ${tap} down`),
+  "its forwarding": ({ netns }) => kernel.network.writeSysctl(netns, "net/ipv4/ip_forward", "0"),
+  "the forwarding of its TAP": ({ netns, tap }) =>
+    kernel.network.writeSysctl(netns, `net/ipv4/conf/${tap}/forwarding`, "0"),
+  "being without IPv6": ({ netns }) =>
+    kernel.network.writeSysctl(netns, "net/ipv6/conf/all/disable_ipv6", "0"),
+  "being without IPv6 on the host": ({ index }, tag) =>
+    kernel.network.writeSysctl(null, `net/ipv6/conf/${vethPrefix(tag)}${index}/disable_ipv6`, "0"),
   // The claims of an agent are one file: not by writing to it.
   "its claim, which somebody else has now": async ({ index }) => {
     await writeFile(`/run/wrenn/slots/${index}.other`, FOREIGN_OWNER);

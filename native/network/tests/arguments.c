@@ -25,6 +25,19 @@ static void a_setting_outside_proc_sys_is_refused(void) {
   assert(wrenn_sysctl_write(NULL, "../self/oom_score_adj", "0") == -EINVAL);
   assert(wrenn_sysctl_write(NULL, "/etc/passwd", "0") == -EINVAL);
   assert(wrenn_sysctl_write(NULL, "net/no_such_setting", "0") == -ENOENT);
+
+  char text[64] = "before";
+  assert(wrenn_sysctl_read(NULL, "kernel/ostype\n../self/comm", text, sizeof text) == -EINVAL);
+  assert(text[0] == '\0');
+  assert(wrenn_sysctl_read(NULL, "/etc/passwd", text, sizeof text) == -EINVAL);
+}
+
+static void settings_are_read_a_line_each(void) {
+  char text[16];
+  const char *keys = "kernel/ostype\nnet/no_such_setting\nkernel/ostype";
+  assert(wrenn_sysctl_read(NULL, keys, text, sizeof text) == 13);
+  assert(strcmp(text, "Linux\n\nLinux\n") == 0);
+  assert(wrenn_sysctl_read(NULL, "", text, sizeof text) == 0 && text[0] == '\0');
 }
 
 static void a_namespace_that_does_not_exist_is_named_by_enoent(void) {
@@ -41,6 +54,10 @@ static void an_answer_that_does_not_fit_is_refused(void) {
   assert(wrenn_link_list("lo", names, 3) == -ENOSPC);
   assert(wrenn_link_list("lo", names, 4) == 3);
   assert(strcmp(names, "lo\n") == 0);
+  char text[8];
+  assert(wrenn_sysctl_read(NULL, "kernel/ostype", text, 0) == -ENOSPC);
+  assert(wrenn_sysctl_read(NULL, "kernel/ostype", text, 6) == -ENOSPC);
+  assert(wrenn_sysctl_read(NULL, "kernel/ostype", text, sizeof text) == 6);
 }
 
 static void a_nest_covers_its_attributes_and_keeps_alignment(void) {
@@ -76,6 +93,7 @@ static void the_time_stamp_counter_gives_the_same_frequency_twice(void) {
 int main(void) {
   RUN(device_names_over_15_characters_are_refused);
   RUN(a_setting_outside_proc_sys_is_refused);
+  RUN(settings_are_read_a_line_each);
   RUN(a_namespace_that_does_not_exist_is_named_by_enoent);
   RUN(an_answer_that_does_not_fit_is_refused);
   RUN(a_nest_covers_its_attributes_and_keeps_alignment);

@@ -100,6 +100,8 @@ static void a_setting_changes_in_the_namespace_alone(void) {
   assert(pread(fd, after, sizeof after - 1, 0) > 0);
   assert(strcmp(before, after) == 0);
   assert(close(fd) == 0);
+  assert(wrenn_sysctl_read(netns, "net/ipv4/conf/all/log_martians", text, sizeof text) == 2);
+  assert(text[0] == (before[0] == '0' ? '1' : '0') && text[1] == '\n');
 }
 
 static void nft_runs_in_the_namespace_and_explains_what_it_refuses(void) {
