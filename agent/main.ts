@@ -5,6 +5,7 @@ import { raiseFetchLimit } from "../proto/fetch-limit.ts";
 import { loadConfig, loadMachineConfig } from "./config.ts";
 import { examine, report, statusOf } from "./doctor/doctor.ts";
 import { Failpoints } from "./failpoints.ts";
+import { answerHelp } from "./help.ts";
 import { STOP_GRACE_MS } from "./limits.ts";
 import { Log } from "./log.ts";
 import { openCapsules } from "./open-capsules.ts";
@@ -17,6 +18,11 @@ import { startRpcServer } from "./rpc/rpc-server.ts";
 import { Shutdown } from "./shutdown.ts";
 import { AGENT_VERSION } from "./version.ts";
 
+const help = answerHelp(process.argv.slice(2));
+if (help !== null) {
+  writeSync(1, help);
+  process.exit(0);
+}
 try {
   if (process.argv[2] === "doctor") await examineHost(process.argv.slice(3));
   raiseFetchLimit(process.env);

@@ -1,5 +1,6 @@
 // The control plane's program: `migrate` brings the database up to date, no argument serves.
 
+import { writeSync } from "node:fs";
 import packageJson from "../package.json" with { type: "json" };
 import { raiseFetchLimit } from "../proto/fetch-limit.ts";
 import { Accounts } from "./accounts/service.ts";
@@ -18,6 +19,7 @@ import { openDatabase } from "./db/client.ts";
 import { isLostWrite } from "./db/lost-write.ts";
 import { migrate, pendingMigrations } from "./db/migrate.ts";
 import { EventStreams } from "./event-streams/service.ts";
+import { answerHelp } from "./help.ts";
 import { Hosts } from "./hosts/service.ts";
 import { createLog, type Log } from "./log.ts";
 import { deliverEventsLoop } from "./loops/deliver-events.ts";
@@ -53,6 +55,11 @@ import { TeamUsage } from "./usage/service.ts";
 import { Users } from "./users/service.ts";
 
 const [command, ...rest] = process.argv.slice(2);
+const help = answerHelp(process.argv.slice(2));
+if (help !== null) {
+  writeSync(1, help);
+  process.exit(0);
+}
 try {
   if (command === "migrate" && rest.length === 0) await runMigrations();
   else if (command === undefined) {

@@ -3,6 +3,7 @@ import { dirname, resolve } from "node:path";
 import { parseArgs } from "node:util";
 
 export interface Config {
+  readonly isHelpAsked: boolean;
   readonly isVersionAsked: boolean;
   readonly hostname: string;
   readonly port: number;
@@ -36,6 +37,7 @@ export function loadConfig(options: {
   const { values } = parseArgs({
     args: [...options.argv],
     options: {
+      help: { type: "boolean", short: "h", default: false },
       version: { type: "boolean", default: false },
       hostname: { type: "string", default: "0.0.0.0" },
       port: { type: "string", default: "49983" },
@@ -49,6 +51,7 @@ export function loadConfig(options: {
     },
   });
   return {
+    isHelpAsked: values.help,
     isVersionAsked: values.version,
     hostname: values.hostname,
     port: parsePort(values.port),

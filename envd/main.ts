@@ -1,9 +1,11 @@
 // envd: the agent inside a capsule. It runs processes and serves files on one port.
+import { writeSync } from "node:fs";
 import { loadConfig } from "./config.ts";
 import { FileCalls } from "./files/file-calls.ts";
 import { MetadataStore } from "./files/metadata.ts";
 import { Watches } from "./filesystem/directory-watch.ts";
 import { WatchBudget } from "./filesystem/watch-budget.ts";
+import { HELP } from "./help.ts";
 import { writeIdentityFiles } from "./identity.ts";
 import { MessageProgram } from "./message-program.ts";
 import { MetricsSampler } from "./metrics/sampler.ts";
@@ -22,8 +24,8 @@ const config = loadConfig({
   env: process.env,
   executable: process.execPath,
 });
-if (config.isVersionAsked) {
-  console.log(ENVD_VERSION);
+if (config.isHelpAsked || config.isVersionAsked) {
+  writeSync(1, config.isHelpAsked ? HELP : `${ENVD_VERSION}\n`);
   process.exit(0);
 }
 

@@ -1,0 +1,5 @@
+// .env.example, imported as text.
+declare module "*.example" {
+  const text: string;
+  export default text;
+}
