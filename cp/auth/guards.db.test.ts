@@ -20,10 +20,12 @@ function subjectOf({ token, teamId }: Person) {
   return { claims, subject: { userId, teamId: team, role, email, name, isAdmin: false } };
 }
 
+function guardedRoutes() {
+  return platform.app.routes.filter(({ method, path }) => !PUBLIC_ROUTES.has(`${method} ${path}`));
+}
+
 test("every route but the public ones answers 401 to a stranger, whatever is sent", async () => {
-  const guarded = platform.app.routes.filter(
-    ({ method, path }) => !PUBLIC_ROUTES.has(`${method} ${path}`),
-  );
+  const guarded = guardedRoutes();
   const answers = await Promise.all(
     guarded.flatMap(({ method, path }) =>
       [undefined, "{bad", "x".repeat(2_000_000)].map(async (body) => {
@@ -38,6 +40,39 @@ test("every route but the public ones answers 401 to a stranger, whatever is sen
 
   expect(guarded.length).toBeGreaterThan(15);
   expect(answers).toEqual(answers.map(([method, path]) => [method, path, 401, "unauthorized"]));
+});
+
+// Nothing is authenticated by a cookie that a page of somebody else's made the browser send: not a read, not a
+// change, not a WebSocket, not a stream of events.
+test("no guarded route lets another page use our cookies; keys and tokens need none", async () => {
+  const [own = ""] = platform.ownOrigins;
+  const foreign = { cookie: "wrenn_sid=s3cret", origin: "https://evil.example" };
+  const upgrade = { upgrade: "websocket" };
+  // The others are the operator's, who shows a token of no session.
+  const apiRoutes = guardedRoutes().filter(({ path }) => path.startsWith("/v1/"));
+  const cases: [headers: Record<string, string>, status: number][] = [
+    [foreign, 403],
+    [{ ...foreign, accept: "text/event-stream" }, 403],
+    [{ ...foreign, ...upgrade }, 403],
+    [{ ...foreign, authorization: "Basic YTpi" }, 403],
+    [{ cookie: "__Host-wrenn_sid=s3cret", "sec-fetch-site": "same-site" }, 403],
+    [{ ...foreign, origin: own }, 401],
+    [{ ...foreign, "x-api-key": "wrn_0" }, 401],
+    [{ ...foreign, authorization: "Bearer a.b.c" }, 401],
+  ];
+  const answers = await Promise.all(
+    apiRoutes.flatMap(({ method, path }) =>
+      cases.map(async ([headers, status]) => {
+        const url = `http://localhost${path.replaceAll(/:\w+/g, "x")}`;
+        const response = await platform.app.handle(new Request(url, { method, headers }));
+        const { error } = JSON.parse(await response.text());
+        const isForeign = error.reason === "origin_not_allowed";
+        return [method, path, headers, [response.status, isForeign], [status, status === 403]];
+      }),
+    ),
+  );
+
+  expect(answers.filter(([, , , told, expected]) => !Bun.deepEquals(told, expected))).toEqual([]);
 });
 
 test("who shows nothing is told of both kinds of credentials", async () => {

@@ -1,5 +1,6 @@
-// Browsers send cookies with every WebSocket, whoever's page opens it, and no rule of theirs keeps the
-// page from reading what comes back. So an upgrade with a cookie of ours must come from a page of ours.
+// Browsers send cookies with what any page asks, so who shows a cookie of ours, and nothing that browsers do not
+// send by themselves, must come from a page of ours. Of a WebSocket a foreign page would read all that comes;
+// of others it reads nothing, but what is asked for would be done, and a stream of events would stay open.
 
 import { AppError } from "../errors.ts";
 
@@ -17,21 +18,38 @@ export function isOwnCookie(pair: string): boolean {
   return OWN_COOKIE.test(NAME.exec(pair)?.[1]?.trim() ?? "");
 }
 
+/** Credentials that no page can have a browser send; Basic ones it may remember. */
+const SHOWN_BY_PROGRAMS: readonly (readonly [name: string, pattern: RegExp])[] = [
+  ["x-api-key", /./],
+  ["x-host-token", /./],
+  ["authorization", /^bearer +\S/i],
+];
+
 export function isUpgrade({ headers }: Request): boolean {
   return headers.get("upgrade")?.toLowerCase() === "websocket";
 }
 
 /**
- * Throws `forbidden` for an upgrade that carries a cookie of ours and no Origin out of `origins`. One
- * without such a cookie may come from anywhere: it says itself who it is.
+ * Throws `forbidden` for a request that shows a cookie of ours, but no key or token, and is of another page than
+ * one of `origins`. Browsers leave the Origin out of what a page reads of its own site: there
+ * `Sec-Fetch-Site` tells. What shows no cookie of ours may come from anywhere: it says itself who it is.
  */
 export function assertOwnOrigin(request: Request, origins: ReadonlySet<string>): void {
-  if (!isUpgrade(request)) return;
-  const cookies = request.headers.get("cookie") ?? "";
+  const { headers } = request;
   // Cookies of several headers are joined by a comma.
-  if (!cookies.split(/[;,]/).some(isOwnCookie)) return;
-  if (origins.has(request.headers.get("origin") ?? "")) return;
-  throw new AppError("forbidden", "Origin: a WebSocket with our cookies must come from our pages", {
+  if (!(headers.get("cookie") ?? "").split(/[;,]/).some(isOwnCookie)) return;
+  if (SHOWN_BY_PROGRAMS.some(([name, pattern]) => pattern.test(headers.get(name) ?? ""))) return;
+  const origin = headers.get("origin");
+  const isOwn = origin === null ? isReadOfOwnSite(request) : origins.has(origin);
+  if (isOwn) return;
+  throw new AppError("forbidden", "Origin: a request with our cookies must come from our pages", {
     reason: "origin_not_allowed",
   });
+}
+
+function isReadOfOwnSite(request: Request): boolean {
+  const site = request.headers.get("sec-fetch-site") ?? "none";
+  const isRead = request.method === "GET" || request.method === "HEAD";
+  // Pages of capsules may be of the same site.
+  return isRead && !isUpgrade(request) && (site === "none" || site === "same-origin");
 }

@@ -7,7 +7,7 @@
 // resolve; parse doesn't run for GET, nor where a route reads its body itself (`parse: "none"`).
 // Hence the check runs in the first of parse and transform, and resolve only hands out its result.
 //
-// Every guard looks at the Origin of upgrades before it looks at credentials, those of cookies included.
+// Every guard looks at where a request with a cookie of ours comes from before it looks at credentials.
 
 import { Elysia } from "elysia";
 import { AppError } from "../errors.ts";

@@ -76,6 +76,7 @@ export class AccountsPlatform implements AsyncDisposable {
   readonly database: TestDatabase;
   readonly redis: Redis;
   readonly tokens: Tokens;
+  readonly ownOrigins: ReadonlySet<string> = new Set(["https://app.wrenn.test"]);
   readonly logged: string[] = [];
   readonly mailDir: string;
   readonly #resources: AsyncDisposableStack;
@@ -107,7 +108,8 @@ export class AccountsPlatform implements AsyncDisposable {
     this.tokens = tokens;
     this.mailDir = mailDir;
     this.#resources = resources;
-    const authenticator = new Authenticator({ db, tokens, ownOrigins: new Set() });
+    const { ownOrigins } = this;
+    const authenticator = new Authenticator({ db, tokens, ownOrigins });
     const capsules = resources.use(new Capsules(capsuleDeps));
     const version = "0.0.0-test";
     const loops = () => [];
