@@ -6,6 +6,7 @@ import { encodeId, newId } from "../../proto/ids.ts";
 import { rawExchange } from "../../tests/harness/raw-http.ts";
 import { TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
 import { ControlPlaneProgram } from "../../tests/harness/simulated-agent-program.ts";
+import { waitFor } from "../../tests/harness/wait-for.ts";
 import { AppError, type ErrorCode } from "../errors.ts";
 
 setDefaultTimeout(60_000);
@@ -35,6 +36,19 @@ const toPort = (...headers: string[]) => {
   return request("GET /", ...headers).replace("localhost", `3000-${id}.wrenn.localhost`);
 };
 const KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==";
+
+/** The one line of the request log about the request of that id. */
+async function lineOf(requestId: string | null): Promise<Record<string, unknown>> {
+  const find = async () =>
+    program.logged
+      .split("\n")
+      .filter((line) => line.endsWith("}"))
+      .map((line): Record<string, unknown> => JSON.parse(line))
+      .filter((line) => line.message === "request" && line.requestId === requestId);
+  const lines = await waitFor("the request's line", find, { holds: ({ length }) => length > 0 });
+  expect(lines.length).toBe(1);
+  return lines[0] ?? {};
+}
 
 async function ask(bytes: string) {
   const isWhole = (text: string) => {
@@ -123,6 +137,7 @@ test.each<[what: string, bytes: string, status: number, code: ErrorCode]>([
   expect(error).toMatchObject({ retryable, request_id: answer.headers.get("x-request-id") });
   expect([reason, "route_not_found", "origin_not_allowed"]).toContain(error.reason);
   expect(error.request_id).toMatch(/^req_[0-9a-f]{16}$/);
+  expect(await lineOf(error.request_id)).toMatchObject({ level: "info", status });
 });
 
 test.each([
@@ -155,11 +170,11 @@ test("a client's own name of a request is kept if it is harmless", async () => {
 });
 
 test("a port of no capsule is an error for programs, and a page for people", async () => {
-  const program = await ask(toPort());
+  const script = await ask(toPort());
   const browser = await ask(toPort("Sec-Fetch-Mode: navigate", "Accept: text/html"));
 
-  const id = program.headers.get("x-request-id");
-  expect([program.status, JSON.parse(program.body)]).toEqual([
+  const id = script.headers.get("x-request-id");
+  expect([script.status, JSON.parse(script.body)]).toEqual([
     502,
     {
       sandboxId: expect.stringMatching(/^cl-/),
@@ -169,6 +184,27 @@ test("a port of no capsule is an error for programs, and a page for people", asy
     },
   ]);
   expect(id).toMatch(/^req_/);
+  const [about, why] = ["wrenn.localhost", "The sandbox was not found"];
+  for (const { headers } of [script, browser]) {
+    const line = await lineOf(headers.get("x-request-id"));
+    expect(line).toMatchObject({ method: "GET", path: "/", status: 502, why });
+    expect(line.host).toEndWith(about);
+  }
   expect(browser.headers.get("content-type")).toBe("text/html; charset=utf-8");
   expect(browser.body).toContain(`<small>${browser.headers.get("x-request-id")}</small>`);
+});
+
+test("a line about what was refused tells no query, and not more than a client may make it tell", async () => {
+  const long = "p".repeat(5000);
+  const secret = toPort().replace("GET /", `GET /${long}?wrenn_traffic_token=s3cret`);
+  const unread = request("GET /", "A\x00: s3cret");
+  const ids = [];
+  for (const bytes of [secret, unread]) ids.push((await ask(bytes)).headers.get("x-request-id"));
+  const [refused, malformed] = [await lineOf(ids[0] ?? ""), await lineOf(ids[1] ?? "")];
+
+  expect(refused.path).toBe(`/${"p".repeat(199)}`);
+  expect(Object.keys(malformed)).toEqual([
+    ...["time", "level", "message", "requestId", "status", "why"],
+  ]);
+  expect(program.logged).not.toContain("s3cret");
 });

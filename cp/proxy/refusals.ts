@@ -59,6 +59,7 @@ export function refusalAnswer(request: RequestHead | null, texts: RefusalTexts):
       ...(retryAfterSec === undefined ? [] : [header("Retry-After", String(retryAfterSec))]),
     ],
     body: isPage ? page(texts) : JSON.stringify(texts.body),
+    why: texts.message,
   };
 }
 

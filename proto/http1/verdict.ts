@@ -14,6 +14,8 @@ export interface Answer {
   readonly status: number;
   readonly headers: readonly Header[];
   readonly body: string;
+  /** What it says is wrong, for logs. */
+  readonly why?: string;
 }
 
 /**

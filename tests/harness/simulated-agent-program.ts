@@ -17,6 +17,8 @@ type Started = Bun.Subprocess<"ignore", "ignore", "pipe">;
 export class ControlPlaneProgram {
   readonly #process: Started;
   readonly url: string;
+  /** What it has written to its log since it listens. */
+  logged = "";
 
   readonly #apiKey: string;
 
@@ -46,8 +48,9 @@ export class ControlPlaneProgram {
     });
     const lines = started.stderr.getReader();
     const url = await waitFor("the control plane's address", () => addressIn(lines));
-    void drain(lines);
-    return new ControlPlaneProgram({ process: started, url, platform });
+    const program = new ControlPlaneProgram({ process: started, url, platform });
+    void program.#follow(lines);
+    return program;
   }
 
   /** The answer, or null when the program died, or the signal came, before it answered. */
@@ -74,6 +77,15 @@ export class ControlPlaneProgram {
     }
   }
 
+  async #follow(lines: Lines): Promise<void> {
+    const decoder = new TextDecoder();
+    for (;;) {
+      const { done, value } = await lines.read();
+      if (done) return;
+      this.logged += decoder.decode(value, { stream: true });
+    }
+  }
+
   async end(signal: "SIGKILL" | "SIGTERM"): Promise<void> {
     this.#process.kill(signal);
     await this.#process.exited;
@@ -93,8 +105,4 @@ async function addressIn(lines: Lines): Promise<string> {
     const url = /"url":"([^"]+)"/.exec(text)?.[1];
     if (url !== undefined) return url;
   }
-}
-
-async function drain(lines: Lines): Promise<void> {
-  while (!(await lines.read()).done);
 }
