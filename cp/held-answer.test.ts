@@ -1,4 +1,5 @@
 import { expect, test } from "bun:test";
+import { threadMs } from "../tests/harness/longest-pause.ts";
 import { endWithin, holdOf } from "./held-answer.ts";
 
 test.each([
@@ -28,7 +29,7 @@ test.each([
 });
 
 test("a preference of any length is read in no time", () => {
-  const startedAt = performance.now();
+  const startedAtMs = threadMs();
 
   for (const prefer of [
     "a=".repeat(8000),
@@ -39,7 +40,7 @@ test("a preference of any length is read in no time", () => {
     holdOf(prefer, 25);
   }
 
-  expect(performance.now() - startedAt).toBeLessThan(500);
+  expect(threadMs() - startedAtMs).toBeLessThan(500);
 });
 
 test("what ends in time is told, what does not is not waited for, what fails is thrown", async () => {

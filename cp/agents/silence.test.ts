@@ -6,6 +6,8 @@ import { SimulatedAgent } from "../../tests/harness/simulated-agent.ts";
 import { agentTransport } from "./agent-clients.ts";
 
 const IDLE_MS = 400;
+/** Of an agent that does answer, in this very process: on a busy machine it may take its time. */
+const PATIENT_MS = 2_000;
 const sandboxId = encodeId("capsule", newId("capsule"));
 const path = "/f";
 
@@ -13,14 +15,15 @@ let agent: SimulatedAgent;
 let client: ReturnType<typeof clientOf>;
 beforeAll(async () => {
   agent = new SimulatedAgent();
-  client = clientOf(`http://${agent.address}`);
+  client = clientOf(`http://${agent.address}`, PATIENT_MS);
   const sizes = { vcpus: 1, memoryMb: 128 };
   await client.createSandbox({ sandboxId, operationId: crypto.randomUUID(), ...sizes });
   await client.writeFile({ sandboxId, path, content: new Uint8Array(3_000_000) });
 });
 afterAll(() => agent[Symbol.asyncDispose]());
 
-const clientOf = (url: string) => createClient(HostAgentService, agentTransport(url, [], IDLE_MS));
+const clientOf = (url: string, idleMs = IDLE_MS) =>
+  createClient(HostAgentService, agentTransport(url, [], idleMs));
 
 /** An agent that takes a request and answers with so much of a response. */
 function silentAgent(response: string) {
@@ -74,11 +77,13 @@ test.each([
     "Unavailable",
     "Unavailable",
   ]);
-  expect(performance.now() - startedAt).toBeLessThan(IDLE_MS * 5);
+  expect(performance.now() - startedAt).toBeLessThan(IDLE_MS * 20);
 });
 
 // A slow client is no silent agent.
 test("the time of whoever reads or sends does not count", async () => {
-  expect(await download(client, IDLE_MS * 2)).toBe(3_000_000);
-  expect(await codeOf(client.writeFileStream(upload(IDLE_MS * 2)))).toBe("ok");
+  const downloading = download(client, PATIENT_MS * 1.5);
+  const uploading = codeOf(client.writeFileStream(upload(PATIENT_MS * 1.5)));
+
+  expect([await downloading, await uploading]).toEqual([3_000_000, "ok"]);
 });

@@ -15,6 +15,9 @@ import { capsules, events, hosts, templateOperations } from "../db/tables.ts";
 import { settleTemplatesLoop } from "../loops/settle-templates.ts";
 import { Operations } from "../operations/operations.ts";
 
+/** Longer than a destroy takes to come on any machine: that ends it. */
+const LONG_MS = 20_000;
+
 const platform = await forThisFile(TestPlatform.start());
 
 afterEach(async () => {
@@ -222,7 +225,7 @@ test("a snapshot that the host did not answer in time is removed once it must be
 
 test("a destroy during a snapshot wins, and leaves no template", async () => {
   const id = await platform.create();
-  platform.agent.pauses.takesMs = 100;
+  platform.agent.pauses.takesMs = LONG_MS;
   const making = create({ sandbox_id: id, name: "ours" });
   await waitFor("a call under way at the agent", () => platform.agent.underWay > 0);
 
@@ -328,11 +331,13 @@ test("capsules start from a snapshot where it lies, and nowhere else", async () 
 test("a snapshot whose control plane died is ended by another one, as its host does", async () => {
   await using dead = await Operations.open(platform.database.url);
   const id = await platform.create();
-  platform.agent.pauses.takesMs = 100;
+  const died = Promise.withResolvers<void>();
+  platform.agent.faultBefore("createSnapshot", () => died.promise);
   const making = create({ sandbox_id: id, name: "ours" });
   await waitFor("a call under way at the agent", () => platform.agent.underWay > 0);
   await platform.database.db.update(templateOperations).set({ operationId: dead.next() });
   await dead[Symbol.asyncDispose]();
+  died.resolve();
 
   await waitFor("a pass that settles it", settle, { holds: ({ settled }) => settled === 1 });
 

@@ -7,7 +7,7 @@ import { longestPauseMs, PAUSE_MS_MAX } from "../../tests/harness/longest-pause.
 import { get, ProxyFixture } from "../../tests/harness/proxy-fixture.ts";
 
 const MIB = 2 ** 20;
-const TIMEOUT_MS = 20_000;
+const TIMEOUT_MS = 60_000;
 
 let fixture: ProxyFixture;
 

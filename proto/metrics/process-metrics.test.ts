@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import { Registry } from "prom-client";
+import { waitFor } from "../../tests/harness/wait-for.ts";
 import { ProcessMetrics } from "./process-metrics.ts";
 
 async function read(registry: Registry): Promise<Map<string, number>> {
@@ -34,6 +35,9 @@ test("an event loop that was held up is seen once", async () => {
   await Bun.sleep(120);
 
   expect(await latest()).toBeGreaterThan(0.2);
-  await Bun.sleep(120);
-  expect(await latest()).toBeLessThan(0.2);
+  // The machine may hold it up once more, but not again and again.
+  await waitFor("a loop that is held up no more", latest, {
+    holds: (seconds) => seconds !== undefined && seconds < 0.2,
+    everyMs: 120,
+  });
 });

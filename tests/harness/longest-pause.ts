@@ -41,7 +41,8 @@ async function longestPauseOnceMs(work: () => Promise<unknown>): Promise<number>
   return longestMs;
 }
 
-function threadMs(): number {
+/** Processor time of this thread so far. */
+export function threadMs(): number {
   const { user, system } = process.threadCpuUsage();
   return (user + system) / 1000;
 }

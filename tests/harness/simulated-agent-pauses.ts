@@ -10,6 +10,9 @@ import type {
 import type { SimulatedCapsule } from "./simulated-agent.ts";
 import type { SimulatedFiles } from "./simulated-agent-files.ts";
 
+/** Between two looks whether a destroy has ended what is under way. */
+const LOOK_MS = 5;
+
 export interface SimulatedTemplate {
   readonly files: SimulatedFiles;
   readonly vcpus: number;
@@ -19,7 +22,7 @@ export interface SimulatedTemplate {
 export class SimulatedPauses {
   /** Memory templates by id. */
   readonly templates = new Map<string, SimulatedTemplate>();
-  /** How long a pause, a resume and a snapshot take. */
+  /** How long a pause, a resume and a snapshot take; a destroy meanwhile ends them at once. */
   takesMs = 0;
   /** Whether sealing succeeds: what is paused becomes durable at once. */
   isSealing = true;
@@ -112,11 +115,21 @@ export class SimulatedPauses {
   async #make(id: string, capsule: SimulatedCapsule): Promise<void> {
     const { vcpus, memoryMb } = capsule.request;
     const files = capsule.files.copy();
-    await Bun.sleep(this.takesMs);
+    await this.#passes(() => capsule.status === "stopping");
     if (capsule.status === "stopping") {
       throw new ConnectError("the capsule was destroyed meanwhile", Code.Aborted);
     }
     this.templates.set(id, { files, vcpus, memoryMb });
+  }
+
+  /** The time that something takes, unless it is over before. */
+  async #passes(isOver: () => boolean): Promise<void> {
+    const endAtMs = performance.now() + this.takesMs;
+    for (;;) {
+      const leftMs = endAtMs - performance.now();
+      if (leftMs <= 0 || isOver()) return;
+      await Bun.sleep(Math.min(leftMs, LOOK_MS));
+    }
   }
 
   async #change(
@@ -131,7 +144,7 @@ export class SimulatedPauses {
     const { from, during, operationId, end } = change;
     if (capsule.status !== from) throw notRunning(capsule);
     capsule.status = during;
-    const done = Bun.sleep(this.takesMs).then(() => {
+    const done = this.#passes(() => capsule.status !== during).then(() => {
       if (capsule.status === during) return end();
       throw new ConnectError("the capsule was destroyed meanwhile", Code.Aborted);
     });
