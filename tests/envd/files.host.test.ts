@@ -4,7 +4,7 @@ import { connect } from "node:net";
 import { gzipSync } from "node:zlib";
 import { signatureOf } from "../../envd/files/signature.ts";
 import { runShell } from "./command.ts";
-import { type Envd, openEnvd, PACE, processClient } from "./fixture.ts";
+import { type Envd, MOMENT_MS, openEnvd, PACE, processClient } from "./fixture.ts";
 
 // The machine may be busy with virtual machines; a guest is slower still.
 setDefaultTimeout(60_000 * PACE);
@@ -303,17 +303,19 @@ describe("an upload that breaks off", () => {
     await new Promise<void>((resolve) => socket.once("connect", resolve));
     await new Promise<void>((resolve) => socket.write(head.join("\r\n") + body, () => resolve()));
     // Long enough for envd to look at the path and to wait for more.
-    await Bun.sleep(500 * PACE);
+    await Bun.sleep(MOMENT_MS);
     socket.destroy();
-    await Bun.sleep(200 * PACE);
+    await Bun.sleep(MOMENT_MS);
   };
   const plain = ["Content-Type: application/octet-stream", "Content-Length: 1000000"];
 
   test("before its content leaves the file that was there as it was", async () => {
     await shell(`mkdir -p ${dir}; cd ${dir}; echo old > kept; chown nobody kept`);
-    await send(`${dir}/kept`, "", plain);
-    await send(`${dir}/kept`, "no gzip", [...plain, "Content-Encoding: gzip"]);
-    await send(`${dir}/never`, "", plain);
+    await Promise.all([
+      send(`${dir}/kept`, "", plain),
+      send(`${dir}/kept`, "no gzip", [...plain, "Content-Encoding: gzip"]),
+      send(`${dir}/never`, "", plain),
+    ]);
 
     expect(await shell(`cd ${dir}; cat kept; stat -c %U kept; ls never`)).toBe("old\nnobody\n");
   });
@@ -321,9 +323,11 @@ describe("an upload that breaks off", () => {
   test("in its content leaves what was there too, and no part of a new file", async () => {
     const chunked = ["Content-Type: application/octet-stream", "Transfer-Encoding: chunked"];
     await shell(`mkdir -p ${dir}/cut; cd ${dir}/cut; echo old > replaced; ln -sfn replaced named`);
-    await send(`${dir}/cut/part`, "new", plain);
-    await send(`${dir}/cut/chunks`, "3\r\nnew\r\n", chunked);
-    await send(`${dir}/cut/named`, "new", plain);
+    await Promise.all([
+      send(`${dir}/cut/part`, "new", plain),
+      send(`${dir}/cut/chunks`, "3\r\nnew\r\n", chunked),
+      send(`${dir}/cut/named`, "new", plain),
+    ]);
 
     expect(await shell(`cd ${dir}/cut; ls -A; cat replaced`)).toBe("named\nreplaced\nold\n");
   });

@@ -22,6 +22,10 @@ const START_MS_MAX = 10_000;
 export const PACE = Number(process.env.ENVD_PACE ?? 1);
 /** For what envd does by itself. */
 export const WAIT_MS = 10_000 * PACE;
+/** For what envd has nothing else to do than. */
+export const MOMENT_MS = Math.round(500 * Math.sqrt(PACE));
+/** Whether what takes a guest half a minute is left to the envd on this machine, which is the same program. */
+export const IS_SHORT = PACE > 1 && !process.env.WRENN_SOAK;
 
 export interface Envd extends AsyncDisposable {
   readonly baseUrl: string;

@@ -115,8 +115,8 @@ describe("an RPC", () => {
     }
   });
 
-  test("a thousand at once are all answered", async () => {
-    const answers = Array.from({ length: 1000 }, () =>
+  test("many at once are all answered", async () => {
+    const answers = Array.from({ length: Math.ceil(1000 / PACE) }, () =>
       post("/process.Process/List", "application/json", "{}").then(({ status }) => status),
     );
 
