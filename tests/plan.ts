@@ -23,7 +23,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
   cp: {
     roof: ["main", "app", "serve", "request-log", "error-response"],
     rooms: [
-      room("db", "client", "lost-write", "tables", "time", "migrate"),
+      room("db", "answer-watch", "client", "lost-write", "tables", "time", "migrate"),
       room(
         "agents",
         "agent-clients",

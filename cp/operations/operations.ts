@@ -9,31 +9,21 @@
 
 import { type SQL, sql } from "drizzle-orm";
 import type { PgColumn } from "drizzle-orm/pg-core";
-import postgres, { type Sql } from "postgres";
 import { capsules } from "../db/tables.ts";
 import { randomHex } from "../digest.ts";
+import { LOCK_CLASS, LockSession } from "./lock-session.ts";
 
-/** Any constant: it keeps these locks apart from other advisory locks of two 32-bit numbers. */
-const LOCK_CLASS = 1_467_442;
-const CONNECT_TIMEOUT_SEC = 5;
 /** Pause before a lost session is opened again. */
 const REOPEN_MS = 250;
-
-interface Session {
-  readonly sql: Sql;
-  readonly number: string;
-  /** Resolves when the connection, and the lock with it, is gone. */
-  readonly lost: Promise<void>;
-}
 
 export class Operations implements AsyncDisposable {
   readonly #url: string;
   readonly #closing = Promise.withResolvers<void>();
   readonly #keeper: Promise<void>;
   #isClosing = false;
-  #session: Session;
+  #session: LockSession;
 
-  private constructor(url: string, session: Session) {
+  private constructor(url: string, session: LockSession) {
     this.#url = url;
     this.#session = session;
     this.#keeper = this.#keep();
@@ -41,7 +31,7 @@ export class Operations implements AsyncDisposable {
 
   /** Takes a number of its own; throws when the database cannot be reached. */
   static async open(url: string): Promise<Operations> {
-    return new Operations(url, await openSession(url));
+    return new Operations(url, await LockSession.open(url));
   }
 
   /** The id of an operation that this process begins: a UUID of version 8 (RFC 9562, 5.8). */
@@ -61,14 +51,14 @@ export class Operations implements AsyncDisposable {
     this.#isClosing = true;
     this.#closing.resolve();
     await this.#keeper;
-    await this.#session.sql.end({ timeout: 1 });
+    await this.#session.end(1);
   }
 
   async #keep(): Promise<void> {
     while (!this.#isClosing) {
       await Promise.race([this.#session.lost, this.#closing.promise]);
       if (this.#isClosing) return;
-      await this.#session.sql.end({ timeout: 0 });
+      await this.#session.end(0);
       await this.#reopen();
     }
   }
@@ -76,7 +66,7 @@ export class Operations implements AsyncDisposable {
   async #reopen(): Promise<void> {
     while (!this.#isClosing) {
       try {
-        this.#session = await openSession(this.#url);
+        this.#session = await LockSession.open(this.#url);
         return;
       } catch {
         // The database is away, as every request says; the next try may find it.
@@ -96,30 +86,4 @@ export function isAbandoned(operationId: PgColumn = capsules.operationId): SQL<b
       and classid::bigint = ${LOCK_CLASS}
       and objid::bigint = ('x' || substr(${operationId}::text, 1, 8))::bit(32)::bigint
   )`;
-}
-
-async function openSession(url: string): Promise<Session> {
-  const lost = Promise.withResolvers<void>();
-  const sql = postgres(url, {
-    max: 1,
-    connect_timeout: CONNECT_TIMEOUT_SEC,
-    // The session is the lock: it must not be renewed behind our back.
-    idle_timeout: 0,
-    max_lifetime: null,
-    onclose: () => lost.resolve(),
-    onnotice: () => {},
-    connection: { application_name: "wrenn-cp-operations" },
-  });
-  try {
-    for (;;) {
-      const number = randomHex(4);
-      const key = Number.parseInt(number, 16) | 0;
-      const [row] =
-        await sql`select pg_try_advisory_lock(${LOCK_CLASS}::int, ${key}::int) as taken`;
-      if (row?.taken === true) return { sql, number, lost: lost.promise };
-    }
-  } catch (error) {
-    await sql.end({ timeout: 0 });
-    throw error;
-  }
 }

@@ -13,6 +13,8 @@ export class SeverableLink implements AsyncDisposable {
   readonly #target: { hostname: string; port: number };
   readonly #open = new Set<Socket<Peer>>();
   #listener: TCPSocketListener<Peer>;
+  /** Connections that their clients have ended. */
+  clientsLeft = 0;
   /** What waits while the link is held, in its order; null while it is not. */
   #held: (() => void)[] | null = null;
 
@@ -76,6 +78,7 @@ export class SeverableLink implements AsyncDisposable {
         },
         close: (socket) => {
           open.delete(socket);
+          this.clientsLeft += 1;
           this.#pass(() => socket.data.socket?.end());
         },
       },
