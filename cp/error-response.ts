@@ -2,7 +2,7 @@
 
 import { AppError } from "./errors.ts";
 import { fieldError } from "./field-error.ts";
-import { isOutage } from "./outage.ts";
+import { isBusy, unforeseen } from "./outage.ts";
 import type { RequestLogDeps } from "./request-log.ts";
 
 /** How much of a wrong path an answer repeats. */
@@ -28,8 +28,10 @@ export function createErrorHandler({ log, requestIds }: RequestLogDeps) {
     if (known.code === "client_closed") {
       log.info("the client hung up", { ...fields, error: rootMessage(known) });
     } else if (known.code === "service_unavailable") {
-      // During an outage every request fails alike: where from is no news, so no stacks.
-      log.warn("request failed", { ...fields, error: rootMessage(known) });
+      // During an outage every request fails alike: where from is no news, so no stacks. A statement that took
+      // too long, or met another, is news.
+      const { cause } = known;
+      log.warn("request failed", { ...fields, error: isBusy(cause) ? cause : rootMessage(known) });
     } else if (known.status >= 500 && known.code !== "not_implemented") {
       log.error("request failed", { ...fields, error: known.cause ?? known });
     }
@@ -71,7 +73,7 @@ function toAppError(error: unknown, code: string | number): AppError {
     case "PARSE":
       // What a route's own body parser throws arrives wrapped in Elysia's ParseError.
       if (cause instanceof AppError) return cause;
-      if (cause !== undefined && !(cause instanceof SyntaxError)) return fromUnknown(cause);
+      if (cause !== undefined && !(cause instanceof SyntaxError)) return unforeseen(cause);
       return new AppError("invalid_request", "invalid JSON body", { cause });
     case "VALIDATION":
       return fromValidation(error);
@@ -79,16 +81,8 @@ function toAppError(error: unknown, code: string | number): AppError {
     case "INVALID_COOKIE_SIGNATURE":
       return new AppError("invalid_request", "the request is not valid", { cause: error });
     default:
-      return fromUnknown(error);
+      return unforeseen(error);
   }
-}
-
-function fromUnknown(error: unknown): AppError {
-  if (isOutage(error)) {
-    const message = "the service is temporarily unavailable: try again";
-    return new AppError("service_unavailable", message, { cause: error });
-  }
-  return new AppError("internal_error", "internal error", { cause: error });
 }
 
 interface ValidationFailure {

@@ -16,6 +16,7 @@ test.each([
   expect(isOutage(new Error("query failed", { cause: withCode(code) }))).toBe(true);
 });
 
+// What becomes of each as an answer: cp/db/failures.db.test.ts.
 test.each([
   "Connection is closed.",
   "Command timed out",

@@ -5,7 +5,7 @@
 // connection of that place with those bytes, which no server takes.
 
 import type { ISql, Sql } from "postgres";
-import { isOutage } from "../outage.ts";
+import { isLost } from "../outage.ts";
 import type { AnswerWatch } from "./answer-watch.ts";
 
 /** The driver rejects the transaction of a lost connection in the same round; this is for a busy loop. */
@@ -62,7 +62,7 @@ class Transaction {
     try {
       return await work(Object.assign(derived(tx), { unsafe }));
     } catch (error) {
-      if (isOutage(error)) await this.#lossTold();
+      if (isLost(error)) await this.#lossTold();
       throw error;
     } finally {
       if (this.#watch.refusal() !== null) await this.#lossTold();

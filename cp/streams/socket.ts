@@ -10,6 +10,7 @@ import type { ServerWebSocket } from "bun";
 import { parseBoundedJson } from "../bounded-json.ts";
 import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
+import { unforeseen } from "../outage.ts";
 import { Inbox } from "./inbox.ts";
 import {
   BAD_MESSAGES_MAX,
@@ -169,7 +170,7 @@ export class StreamSocket {
 
   #fail(error: unknown): void {
     if (this.gone.aborted) return;
-    const known = error instanceof AppError ? error : internal(error);
+    const known = error instanceof AppError ? error : unforeseen(error);
     const isOurs = known.status >= 500;
     if (isOurs) {
       this.#options.log.error("stream failed", { code: known.code, error: known.cause ?? known });
@@ -252,10 +253,6 @@ function isClientMessage(value: unknown): value is ClientMessage {
   return (
     typeof value === "object" && value !== null && "type" in value && typeof value.type === "string"
   );
-}
-
-function internal(cause: unknown): AppError {
-  return new AppError("internal_error", "internal error", { cause });
 }
 
 /** As the API's errors, but for the name of the text, which clients know. */
