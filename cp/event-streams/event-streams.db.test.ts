@@ -9,6 +9,7 @@ import {
 import { waitFor } from "../../tests/harness/wait-for.ts";
 import { teamApiKeys } from "../db/tables.ts";
 import { type NewEvent, recordEvents, SYSTEM_ACTOR } from "../events/outbox.ts";
+import type { EventFrames } from "./event.ts";
 import { EVENTS_QUEUED_MAX, KEEPALIVE_MS, STREAMS_PER_TEAM_MAX } from "./limits.ts";
 import { EVENT_FRAMES } from "./schema.ts";
 
@@ -137,6 +138,47 @@ test("an event whose transaction ends after that of a later one is told, and onc
   const ids = listener.told.map(({ resource }) => (resource as { id: string }).id);
   expect(ids).toEqual(["quick", "slow", "last"]);
 });
+
+// A page of a dashboard has a stream; what a capsule is told as takes longer to make than to send.
+test("an event is encoded once, whoever hears it, and everybody hears all of it", async () => {
+  const { eventStreams } = platform.controlPlane;
+  const teamId = newId("team");
+  const encoded: string[] = [];
+  const frames: EventFrames = {
+    ...EVENT_FRAMES,
+    event: (event, capsule) => {
+      encoded.push(event.resource.id);
+      return EVENT_FRAMES.event(event, capsule);
+    },
+  };
+  const others: EventFrames = { ...EVENT_FRAMES, event: () => Buffer.from("other\n\n") };
+  const open = (told: EventFrames) => eventStreams.open({ ...ANYBODY, teamId, frames: told });
+  const streams = await Promise.all([frames, frames, others, frames].map(open));
+  await recordEvents(platform.database.db, [
+    snapshotEvent(teamId, "a"),
+    snapshotEvent(teamId, "b"),
+  ]);
+
+  const counts = await deliver();
+  const heard = await Promise.all(streams.map(threeFrames));
+
+  expect(encoded).toEqual(["a", "b"]);
+  expect(counts).toEqual({ delivered: 8, lost: 0 });
+  const [first, second, other, third] = heard;
+  expect([second, third]).toEqual([first, first]);
+  expect(first?.join("")).toMatch(/"id":"a".*"id":"b"/s);
+  expect(other?.slice(1)).toEqual(["other\n\n", "other\n\n"]);
+});
+
+/** The greeting and two events; then the client leaves. */
+async function threeFrames(stream: ReadableStream<Uint8Array>): Promise<string[]> {
+  const heard: string[] = [];
+  for await (const frame of stream) {
+    heard.push(Buffer.from(frame).toString());
+    if (heard.length === 3) break;
+  }
+  return heard;
+}
 
 test("a client that does not read loses events, and holds up nobody", async () => {
   const { eventStreams } = platform.controlPlane;

@@ -137,9 +137,14 @@ export class EventStreams {
     for (const event of wanted) {
       const id = capsuleOf(event);
       const capsule = id === null ? undefined : byId.get(id);
+      // Encoded once, however many listen.
+      const encoded = new Map<EventFrames, Uint8Array>();
       for (const stream of this.#streams) {
         if (stream.teamId !== event.teamId) continue;
-        if (this.#say(stream, stream.frames.event(event, capsule))) counts.delivered += 1;
+        const { frames } = stream;
+        const frame = encoded.get(frames) ?? frames.event(event, capsule);
+        encoded.set(frames, frame);
+        if (this.#say(stream, frame)) counts.delivered += 1;
         else counts.lost += 1;
       }
     }
