@@ -1,6 +1,8 @@
 // A capsule of which snapshots are made: that is what it is called until the last of them is over, and in
-// all else it is what it was. It is in that state as long as a snapshot of it is under way on record, so
-// both change in one transaction; whoever pauses, resumes or destroys it takes it out of it.
+// all else it is what it was. Both change in one transaction: it gets that state with the first snapshot that is
+// under way on record, and leaves it with the last. Whoever pauses, resumes or destroys it takes it out of it before,
+// and so does a host that falls silent: then it is `missing`, or `paused` if it was, whatever is under way, and when
+// the host is back it runs or rests under those names until another snapshot begins.
 
 import type { Id } from "../../proto/ids.ts";
 import { besidesSnapshots, SNAPSHOT_SOURCES } from "../capsule-states.ts";
