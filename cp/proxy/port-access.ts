@@ -19,6 +19,15 @@ const TOKEN_HEADERS = ["e2b-traffic-access-token", "x-wrenn-traffic-token"] as c
 const TOKEN_PARAMETER = "wrenn_traffic_token";
 const COOKIE = "wrenn_port";
 
+const [E2B_HEADER, OWN_HEADER] = TOKEN_HEADERS;
+const SECURED = "Sandbox is secured with traffic access token.";
+const HEADERS = `header '${E2B_HEADER}' or '${OWN_HEADER}'`;
+/** What is said without access: how to show the token, every way, beginning as clients of E2B know it. */
+export const NO_ACCESS = {
+  missing: `${SECURED} Token ${HEADERS}, or parameter '${TOKEN_PARAMETER}' of a page, is missing`,
+  invalid: `${SECURED} Provided token in ${HEADERS}, or parameter '${TOKEN_PARAMETER}', is invalid`,
+} as const;
+
 export interface PrivatePort {
   readonly port: number;
   /** As a page of this port has it. */
@@ -31,8 +40,7 @@ export type PortAccess = "granted" | "missing" | "invalid" | Answer;
 
 export function accessTo(request: RequestHead, port: PrivatePort): PortAccess {
   const { headers } = request;
-  const [name = "", other = ""] = TOKEN_HEADERS;
-  const token = headerOf(headers, name) ?? headerOf(headers, other);
+  const token = headerOf(headers, E2B_HEADER) ?? headerOf(headers, OWN_HEADER);
   if (token !== null) return isSame(token, port.trafficToken) ? "granted" : "invalid";
   if (isPreflight(request)) return "granted";
   const parameter = tokenIn(request.target);

@@ -27,7 +27,7 @@ import { withinHost } from "./cookie-domain.ts";
 import { isSame, type OwnCredentials, setsOwnCookie } from "./credentials.ts";
 import { forwardedHeaders, outsideOrigin, withoutForwarded } from "./forwarded.ts";
 import type { Placement, Placements } from "./placements.ts";
-import { accessTo, withoutToken } from "./port-access.ts";
+import { accessTo, NO_ACCESS, withoutToken } from "./port-access.ts";
 import { type PortOfCapsule, proxyTarget } from "./proxy-host.ts";
 import { type Refusal, refuse } from "./refusals.ts";
 
@@ -215,14 +215,6 @@ const EXPLAINED: Readonly<Record<Exclude<ProxyError, "not-running">, [number, st
   "too-many": [429, "Too many connections to the sandbox"],
   "not-found": [404, "There is no such route"],
 };
-
-/** As clients of E2B know them. */
-const NO_ACCESS = {
-  missing:
-    "Sandbox is secured with traffic access token. Token header 'e2b-traffic-access-token' is missing",
-  invalid:
-    "Sandbox is secured with traffic access token. Provided token in header 'e2b-traffic-access-token' is invalid",
-} as const;
 
 function isSignedUrl(target: string): boolean {
   const [path, query = ""] = target.split("?", 2);

@@ -215,6 +215,28 @@ test("private ports ask for the capsule's traffic token", async () => {
   expect((await ask({ "x-wrenn-traffic-token": ENVD_TOKENS.trafficOf(id) })).status).toBe(200);
 });
 
+test("who has no token for a private port is told of every way to show it", async () => {
+  run(0);
+  await change({ privatePorts: true });
+  const token = ENVD_TOKENS.trafficOf(id);
+
+  const told = [await ask(), await ask({ "e2b-traffic-access-token": "wrong" })];
+  const messages = told.map(({ body }) => String(JSON.parse(body).message));
+  expect(messages[0]).toEndWith(" is missing");
+  expect(messages[1]).toEndWith(" is invalid");
+  for (const message of messages) {
+    const [, header = "", other = "", parameter = ""] =
+      /'(.+?)'.*'(.+?)'.*'(.+?)'/.exec(message) ?? [];
+    expect((await ask({ [header]: token })).status).toBe(200);
+    expect((await ask({ [other]: token })).status).toBe(200);
+    const page = await fetch(`http://127.0.0.1:${cpPort}/?${parameter}=${token}`, {
+      headers: { host: `${guestPort}-${text}.${DOMAIN}` },
+      redirect: "manual",
+    });
+    expect(page.status).toBe(302);
+  }
+});
+
 test("a browser opens a private port with the token in the address, once", async () => {
   run(0);
   await change({ privatePorts: true });
