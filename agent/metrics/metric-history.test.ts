@@ -83,3 +83,18 @@ test("samples older than the range are not told, though the ring still holds the
   ]);
   expect(history.within("5m", nowMs + 301_000)).toEqual([]);
 });
+
+test("what a clock dated before it was set back is told when its time comes, in its place", () => {
+  const history = new MetricHistory();
+  const sample = (atMs: number, memoryBytes: number) =>
+    history.push({ atMs, cpuPercent: 0, memoryBytes, diskBytes: 0 });
+  sample(START_MS, 1);
+  sample(START_MS + 60_000, 2);
+  sample(START_MS + 60_500, 3);
+  sample(START_MS + 500, 4);
+  const seen = (atMs: number) => history.within("10m", atMs).map(({ memoryBytes }) => memoryBytes);
+
+  expect(seen(START_MS + 500)).toEqual([1, 4]);
+  sample(START_MS + 60_250, 5);
+  expect(seen(START_MS + 60_500)).toEqual([1, 4, 2, 5, 3]);
+});

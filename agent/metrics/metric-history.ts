@@ -101,10 +101,14 @@ export class MetricHistory {
     return true;
   }
 
-  /** What was sampled within the range before `nowMs`, oldest first. */
+  /**
+   * What was sampled within the range before `nowMs`, oldest first, also by a clock that was set back: what it
+   * dated then is told when its time comes.
+   */
   within(range: MetricRange, nowMs: number): Sample[] {
     const { tier, ms } = RANGES[range];
-    return this.#rings[tier].since(nowMs - ms);
+    const samples = this.#rings[tier].since(nowMs - ms).filter(({ atMs }) => atMs <= nowMs);
+    return samples.sort((a, b) => a.atMs - b.atMs);
   }
 }
 

@@ -37,7 +37,7 @@ export class SampleRing {
     this.#values.set([atMs, cpuPercent, memoryBytes, diskBytes], index * FIELDS);
   }
 
-  /** Samples taken at `atMs` or later, oldest first. */
+  /** Samples dated `atMs` or later, in the order in which they were taken. */
   since(atMs: number): Sample[] {
     const samples: Sample[] = [];
     for (let i = 0; i < this.#length; i++) {
@@ -47,7 +47,7 @@ export class SampleRing {
     return samples;
   }
 
-  /** All samples, oldest first. */
+  /** All samples, in that order. */
   all(): Sample[] {
     return this.since(Number.NEGATIVE_INFINITY);
   }

@@ -1,6 +1,6 @@
 // SQL of what capsules used, as it is kept beside their hosts.
 
-import { and, asc, desc, eq, gte, inArray, isNotNull, sql } from "drizzle-orm";
+import { and, asc, between, desc, eq, inArray, isNotNull, sql } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
 import { ENDED_STATES } from "../capsule-states.ts";
 import type { Db, Queryable, Tx } from "../db/client.ts";
@@ -22,6 +22,9 @@ const RANGES: Readonly<Record<MetricRange, { readonly tier: MetricTier; readonly
   "12h": { tier: "24h", sec: 12 * HOUR_SEC },
   "24h": { tier: "24h", sec: 24 * HOUR_SEC },
 };
+
+/** How far hosts' clocks, which date the points, may be ahead of the database's, by which they are told. */
+const AHEAD_SEC_MAX = MINUTE_SEC;
 
 /** A paused capsule whose points are still to be copied. */
 export interface Unsaved {
@@ -52,7 +55,10 @@ export async function selectUnsaved(q: Queryable, limit: number): Promise<Unsave
     .limit(limit);
 }
 
-/** Adds points of one tier, and forgets those that no range of it tells of any more. */
+/**
+ * Adds points of one tier, and forgets those that no range of it tells of: of too long ago, and of a time to come,
+ * which a clock left that was set back.
+ */
 export async function mergePoints(
   tx: Tx,
   { id, tier, points }: { id: Id<"capsule">; tier: MetricTier; points: readonly MetricPoint[] },
@@ -67,7 +73,8 @@ export async function mergePoints(
     on conflict do nothing`);
   await tx.execute(sql`
     delete from ${capsuleMetricPoints}
-    where capsule_id = ${id}::uuid and tier = ${tier} and ts < ${oldest(RANGES[tier].sec)}`);
+    where capsule_id = ${id}::uuid and tier = ${tier}
+      and (ts < ${secondsAgo(RANGES[tier].sec)} or ts > ${secondsAgo(-AHEAD_SEC_MAX)})`);
 }
 
 /** The points are copied, unless the capsule has moved on: then those after it are still to come. */
@@ -106,7 +113,12 @@ export async function selectPoints(
   const rows = await q
     .select()
     .from(t)
-    .where(and(eq(t.capsuleId, id), eq(t.tier, tier), gte(t.ts, oldest(sec))))
+    .where(
+      and(
+        ...[eq(t.capsuleId, id), eq(t.tier, tier)],
+        between(t.ts, secondsAgo(sec), secondsAgo(-AHEAD_SEC_MAX)),
+      ),
+    )
     .orderBy(asc(t.ts))
     .limit(METRIC_POINTS_MAX);
   return rows.map(({ ts, cpuPct, memBytes, diskBytes }) => ({
@@ -123,6 +135,7 @@ function instantOf(points: readonly MetricPoint[], i: number): number {
   return sec * 1000 + (points[i - 1]?.unixSec === sec ? 500 : 0);
 }
 
-function oldest(sec: number) {
+/** As points are dated. */
+function secondsAgo(sec: number) {
   return sql<number>`(extract(epoch from now()) * 1000)::bigint - ${sec * 1000}`;
 }

@@ -58,6 +58,31 @@ test("every range is told of a paused capsule, also when its host is away", asyn
   }
 });
 
+// A host whose clock was ahead, and is set: for a day its capsules would have points of tomorrow.
+test("points of a time to come are neither told nor kept", async () => {
+  await pass();
+  const { sql } = platform.database;
+  const [capsule] = await sql`select id from capsules where status = 'paused' limit 1`;
+  const tomorrow = Date.now() + DAY_MS;
+  await sql`insert into capsule_metric_points (capsule_id, tier, ts, cpu_pct, mem_bytes, disk_bytes)
+    select ${capsule?.id}, tier, ${tomorrow}::bigint, 7, 7, 7 from unnest(array['10m', '2h', '24h']) as tier`;
+  const future = async () => {
+    const [row] = await sql`
+      select count(*)::int as n from capsule_metric_points where ts > ${Date.now() + DAY_MS / 2}::bigint`;
+    return Number(row?.n);
+  };
+  await setHost("unreachable");
+  const told = (await Promise.all(RANGES.map(points))).flat();
+  await setHost("online");
+  const before = await future();
+  await sql`update capsules set metrics_saved_for = null where id = ${capsule?.id}`;
+  await pass();
+
+  expect(told.length).toBeGreaterThan(0);
+  expect(told.filter((point) => JSON.stringify(point).includes('"mem_bytes":7,'))).toEqual([]);
+  expect([before, await future()]).toEqual([3, 0]);
+});
+
 test("a copy is made once for each pause, and only of what is at rest", async () => {
   await pass();
   const again = await pass();

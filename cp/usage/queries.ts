@@ -82,7 +82,10 @@ export async function selectHolding(q: Queryable, teamId: Id<"team">): Promise<H
   return held;
 }
 
-/** The most of each that samples tell of. */
+/**
+ * The most of each that samples tell of. Not those of a time to come, which a clock left that was set back; what
+ * runs until then counts for no step that is taken already.
+ */
 export async function selectPeaks(q: Queryable, teamId: Id<"team">): Promise<Holding> {
   const t = capsuleMetricsSnapshots;
   const [peaks] = await q
@@ -93,7 +96,11 @@ export async function selectPeaks(q: Queryable, teamId: Id<"team">): Promise<Hol
     })
     .from(t)
     .where(
-      and(eq(t.teamId, teamId), gte(t.sampledAt, sql`now() - make_interval(days => ${PEAK_DAYS})`)),
+      and(
+        eq(t.teamId, teamId),
+        gte(t.sampledAt, sql`now() - make_interval(days => ${PEAK_DAYS})`),
+        lte(t.sampledAt, sql`now()`),
+      ),
     );
   if (peaks === undefined) throw new Error("unreachable: an aggregate has a row");
   return peaks;

@@ -136,6 +136,21 @@ test("a part tells the most of its time, and where nothing ran it is zero", asyn
   expect(peaks).toEqual({ running_count: 8, vcpus: 16, memory_mb: 4096 });
 });
 
+test("samples of a time to come, which a clock left that was set back, are no peak of today's", async () => {
+  const team = await addTeam(platform.database);
+  await insert(team, "step", [
+    [-HOUR_SEC, 90],
+    [-10 * DAY_SEC, 99],
+    [20, 4],
+  ]);
+  await platform.controlPlane.usage.compact();
+
+  const { series, peaks } = await ask("stats", team);
+
+  expect(peaks).toEqual({ running_count: 4, vcpus: 8, memory_mb: 2048 });
+  expect(Math.max(...series.running)).toBe(4);
+});
+
 test("old samples become the most of their hour, which is told until a month has gone", async () => {
   const { db } = platform.database;
   const { usage } = platform.controlPlane;
