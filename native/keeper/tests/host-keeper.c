@@ -6,8 +6,8 @@
 #include "../keeper.h"
 
 #include <dirent.h>
-#include <errno.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -377,7 +377,7 @@ static void a_program_that_is_not_there_is_named(void) {
   } while (0)
 
 int main(int argc, char *argv[]) {
-  assert(argc == 2 && geteuid() == 0);
+  assert(argc == 2 && geteuid() == 0 && setgroups(1, &(gid_t){54321}) == 0); /* to be lost */
   keeper_path = argv[1];
   RUN_IN_DIR(an_exit_status_is_recorded_with_the_last_words);
   RUN_IN_DIR(a_signal_is_recorded);

@@ -10,7 +10,6 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
-#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -254,16 +253,8 @@ static void memory_that_is_not_registered_ends_the_pager(void) {
 }
 
 static int register_with(struct guest *guest, uint64_t features) {
-  guest->memory = mmap(NULL, guest->total_bytes, PROT_READ | PROT_WRITE,
-                       MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  guest->uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
-  struct uffdio_api api = {.api = UFFD_API, .features = features};
-  struct uffdio_register range = {
-      .range = {.start = (uintptr_t)guest->memory, .len = guest->total_bytes},
-      .mode = UFFDIO_REGISTER_MODE_MISSING};
-  if (ioctl(guest->uffd, UFFDIO_API, &api) < 0) return 1;
-  if (ioctl(guest->uffd, UFFDIO_REGISTER, &range) < 0) return 2;
-  return guest_hand_over(guest) < 0 ? 3 : 0;
+  if (guest_map_with(guest, features) < 0) return 1;
+  return guest_hand_over(guest) < 0 ? 2 : 0;
 }
 
 static int unmap_a_part(struct guest *guest) {

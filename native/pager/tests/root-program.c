@@ -2,9 +2,11 @@
 #define _GNU_SOURCE
 #include <dirent.h>
 #include <fcntl.h>
+#include <grp.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -231,11 +233,45 @@ static void the_confined_pager_answers_its_control_socket(void) {
   rig_remove(&rig);
 }
 
+/* Stands for the keeper: starts the pager, tells its pid and waits. */
+static _Noreturn void start_and_tell(struct rig *rig, int told) {
+  rig_start_program(rig);
+  if (write(told, &rig->pager, sizeof rig->pager) != sizeof rig->pager) _exit(1);
+  for (;;) (void)pause();
+}
+
+/* It would wait for a VMM that nobody starts any more. */
+static void the_confined_pager_ends_with_whoever_started_it(void) {
+  struct rig rig;
+  char answer[RIG_ANSWER_BYTES];
+  int told[2];
+  make_confined(&rig);
+  assert(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0 && pipe(told) == 0);
+  pid_t keeper = fork();
+  assert(keeper >= 0);
+  if (keeper == 0) start_and_tell(&rig, told[1]);
+  assert(read(told[0], &rig.pager, sizeof rig.pager) == sizeof rig.pager);
+  /* Answered by one that is confined. */
+  rig_ask(&rig, "stats", answer);
+
+  assert(kill(keeper, SIGKILL) == 0 && WIFSIGNALED(rig_wait(keeper)));
+
+  int status = rig_wait(rig.pager);
+  assert(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
+  assert(close(told[0]) == 0 && close(told[1]) == 0);
+  assert(prctl(PR_SET_CHILD_SUBREAPER, 0) == 0);
+  rig_remove(&rig);
+}
+
 int main(void) {
+  /* Whoever starts it has groups. */
+  const gid_t group = 54321;
+  assert(setgroups(1, &group) == 0);
   RUN(the_confined_pager_serves_without_rights_and_sees_its_directory_only);
   RUN(the_confined_pager_writes_its_working_set_when_the_vmm_has_ended);
   RUN(the_confined_pager_says_why_it_gives_up);
   RUN(the_confined_pager_serves_the_user_that_it_was_told_of);
   RUN(the_confined_pager_answers_its_control_socket);
+  RUN(the_confined_pager_ends_with_whoever_started_it);
   return 0;
 }

@@ -206,6 +206,32 @@ static void pages_given_back_read_as_zeros_and_are_listed(void) {
   rig_remove(&rig);
 }
 
+/* A kernel or a VMM that tells nothing of what it discards. */
+static int discard_in_silence(struct guest *guest) {
+  if (guest_map_with(guest, 0) < 0 || guest_hand_over(guest) < 0) return 1;
+  if (read_page(guest, 100) != 0) return 2;
+  if (madvise(guest->memory + 100 * PAGE, PAGE, MADV_DONTNEED) < 0) return 3;
+  if (!is_zero_page(guest->memory + 100 * PAGE)) return 4;
+  return read_page(guest, 101);
+}
+
+static void a_page_that_went_without_an_event_reads_as_zeros_and_is_listed(void) {
+  struct rig rig;
+  struct page_list list;
+  struct failure failure;
+  rig_make(&rig, PAGES);
+  rig_option(&rig, "--removed", "removed");
+  rig_start_pager(&rig);
+  rig_start_bare_vmm(&rig, discard_in_silence);
+  assert(rig_wait(rig.vmm) == 0);
+  assert(rig_end_pager(&rig) == 0);
+
+  assert(page_list_load(rig.removed, rig.snapshot.total_bytes, &list, &failure) == 0);
+  assert(list.count == 1 && list.ranges[0].start == 100 * PAGE && list.ranges[0].length == PAGE);
+  page_list_free(&list);
+  rig_remove(&rig);
+}
+
 static void *give_back_in_turns(void *context) {
   const struct guest *guest = context;
   uint64_t random = 23;
@@ -352,6 +378,7 @@ int main(void) {
   RUN(what_the_guest_wrote_is_never_overwritten);
   RUN(faults_of_system_calls_are_served_too);
   RUN(pages_given_back_read_as_zeros_and_are_listed);
+  RUN(a_page_that_went_without_an_event_reads_as_zeros_and_is_listed);
   RUN(giving_back_races_with_faults_and_prefetch);
   RUN(a_recorded_working_set_is_there_before_the_next_run_starts);
   RUN(a_working_set_is_written_on_request);

@@ -5,14 +5,17 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/userfaultfd.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -92,6 +95,19 @@ int guest_map(struct guest *guest) {
   if (guest->memory == MAP_FAILED) return -errno;
   guest->uffd = userfault_register(-1, guest->memory, guest->total_bytes);
   return guest->uffd < 0 ? guest->uffd : 0;
+}
+
+int guest_map_with(struct guest *guest, uint64_t features) {
+  guest->memory = mmap(NULL, guest->total_bytes, PROT_READ | PROT_WRITE,
+                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (guest->memory == MAP_FAILED) return -errno;
+  guest->uffd = (int)syscall(SYS_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+  struct uffdio_api api = {.api = UFFD_API, .features = features};
+  struct uffdio_register range = {
+      .range = {.start = (uintptr_t)guest->memory, .len = guest->total_bytes},
+      .mode = UFFDIO_REGISTER_MODE_MISSING};
+  if (guest->uffd < 0 || ioctl(guest->uffd, UFFDIO_API, &api) < 0) return -errno;
+  return ioctl(guest->uffd, UFFDIO_REGISTER, &range) < 0 ? -errno : 0;
 }
 
 int guest_hand_over(struct guest *guest) {

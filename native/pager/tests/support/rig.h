@@ -56,6 +56,8 @@ void rig_start_bare_vmm(struct rig *rig, int (*body)(struct guest *guest));
 
 /* Maps and registers guest->memory; hands it to the pager. 0 or -errno. */
 int guest_map(struct guest *guest);
+/* The same with these UFFD_FEATURE_EVENT_* and no other. */
+int guest_map_with(struct guest *guest, uint64_t features);
 int guest_hand_over(struct guest *guest);
 
 /* Waits (at most 20 s, then the test fails) and returns the status of wait(2). */
