@@ -5,8 +5,8 @@
 // They are a cache: bounded in number and bytes, the longest unused go first, and whatever is wrong with
 // one costs a boot. Each is a generation in a directory that its key names; a crash leaves it whole or not.
 
-import { mkdir, readdir, rename, stat, utimes } from "node:fs/promises";
-import { basename, join } from "node:path";
+import { mkdir, readdir, stat, utimes } from "node:fs/promises";
+import { join } from "node:path";
 import type { CapsuleSpec } from "../journal/capsule-spec.ts";
 import { WARM_BYTES_MAX, WARM_QUEUED_MAX, WARM_RETRY_MS, WARM_SNAPSHOTS_MAX } from "../limits.ts";
 import type { HostParts } from "../machine/host-parts.ts";
@@ -15,12 +15,10 @@ import { Semaphore } from "../semaphore.ts";
 import { sweepUnfinished } from "../snapshots/durable-files.ts";
 import type { Generation } from "../snapshots/snapshots.ts";
 import { makeWarm } from "./make-warm.ts";
+import { WarmAsides } from "./warm-asides.ts";
 
 const KEY = /^[0-9a-f]{64}$/;
 const BLOCK_BYTES = 512;
-/** Where those are that did not work, by the time at which that was found. */
-const ASIDE = "aside";
-const ASIDE_MAX = 2;
 
 /** Since the agent started. */
 export interface WarmCounts {
@@ -45,6 +43,7 @@ export class WarmSnapshots {
   };
   readonly #parts: HostParts;
   readonly #dir: string;
+  readonly #asides: WarmAsides;
   readonly #isOn: boolean;
   readonly #stop = new AbortController();
   /** By key: being made, or when a failed one may be tried again. */
@@ -60,12 +59,14 @@ export class WarmSnapshots {
   constructor(parts: HostParts, options: { dir: string; isOn: boolean }) {
     this.#parts = parts;
     this.#dir = options.dir;
+    this.#asides = new WarmAsides(parts, join(options.dir, "aside"));
     this.#isOn = options.isOn;
   }
 
   /** Removes what crashes left half made or half removed. MUST be called before anything else. */
   async sweep(): Promise<void> {
     await sweepUnfinished(this.#dir);
+    await this.#asides.sweep();
   }
 
   /** The snapshot that a create of that spec may restore; null: there is none, or it is of no use. */
@@ -89,21 +90,9 @@ export class WarmSnapshots {
     }
   }
 
-  /** It did not work: the next create makes another one, and somebody may look at what became of this one. */
+  /** It did not work: the next create makes another one. Never throws. */
   async setAside(directory: string, error: unknown): Promise<void> {
-    const { log, now, snapshots } = this.#parts;
-    log.warn("warm.set-aside", { directory, error });
-    const dir = join(this.#dir, ASIDE);
-    await mkdir(dir, { recursive: true, mode: 0o700 });
-    const name = `${now().getTime()}-${basename(directory)}`;
-    try {
-      await rename(directory, join(dir, name));
-    } catch (cause) {
-      // Another create found the same.
-      if (!hasCode(cause, "ENOENT")) throw cause;
-    }
-    const names = (await readdir(dir)).sort();
-    for (const old of names.slice(0, -ASIDE_MAX)) await snapshots.remove(join(dir, old));
+    await this.#asides.setAside(directory, error);
   }
 
   /** Has the snapshot made behind, if there is none. */
