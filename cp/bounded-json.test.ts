@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
-import { BoundlessJson, parseBoundedJson } from "./bounded-json.ts";
+import { TimeSlice } from "../proto/time-slice.ts";
+import { BoundlessJson, parseBoundedJson, parseLargeJson } from "./bounded-json.ts";
 
 const nested = (levels: number) => "[".repeat(levels) + "]".repeat(levels);
 const list = (values: number) => `[${Array(values).fill("1").join(",")}]`;
@@ -14,6 +15,20 @@ test.each([
   list(16_384),
 ])("%.20s is what the platform's parser says", (text) => {
   expect(parseBoundedJson(text)).toEqual(JSON.parse(text));
+});
+
+test("a large text is looked over in steps, whatever lies where one ends", async () => {
+  const step = 256 * 1024;
+  const boundary = (text: string, before: number) => `["${"a".repeat(step - before - 2)}${text}"]`;
+  const whole = ['\\"', "\\\\", "\\u0041", "[[["].flatMap((text) =>
+    [0, 1, 2, 3].map((before) => boundary(text, before)),
+  );
+  const tooMuch = boundary(`",${nested(32)},"`, 20);
+
+  for (const text of whole) {
+    expect(await parseLargeJson(text, new TimeSlice())).toEqual(JSON.parse(text));
+  }
+  await expect(parseLargeJson(tooMuch, new TimeSlice())).rejects.toThrow(BoundlessJson);
 });
 
 test.each([nested(33), list(16_385), '{"a":'.repeat(33), `["\\"",${list(16_385)}`])(

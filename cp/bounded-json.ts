@@ -1,6 +1,8 @@
 // JSON of clients. A mebibyte of it can be half a million values, or as many levels: reading and checking
 // that takes everybody's time, up to seconds, and deep recursion ends in an error of ours.
 
+import type { TimeSlice } from "../proto/time-slice.ts";
+
 /** Arguments and variables of a command are some 6,000 together. */
 const VALUES_MAX = 16_384;
 /** Of what any schema of ours has, twice. */
@@ -19,42 +21,72 @@ export class BoundlessJson extends Error {
   override readonly name = "BoundlessJson";
 }
 
+/** Takes a few milliseconds. */
+const CHARACTERS_PER_STEP = 256 * 1024;
+
 /** What the text says. Throws BoundlessJson, and SyntaxError for what is no JSON. */
 export function parseBoundedJson(text: string): unknown {
-  requireBounds(text);
+  new Marks(text).passOver(text.length);
   return JSON.parse(text);
 }
 
+/** The same of a text of mebibytes: others have their turn in between, but for what the parser takes. */
+export async function parseLargeJson(text: string, slice: TimeSlice): Promise<unknown> {
+  const marks = new Marks(text);
+  while (!marks.passOver(CHARACTERS_PER_STEP)) await slice.step();
+  if (text.length > CHARACTERS_PER_STEP) await slice.next();
+  const value: unknown = JSON.parse(text);
+  await slice.step();
+  return value;
+}
+
 /** Looks at marks only: whether they are where they may be is for the parser. */
-function requireBounds(text: string): void {
-  let depth = 0;
-  let values = 1;
-  for (let i = 0; i < text.length; i++) {
-    switch (text.charCodeAt(i)) {
+class Marks {
+  readonly #text: string;
+  #at = 0;
+  #depth = 0;
+  #values = 1;
+  #isInString = false;
+
+  constructor(text: string) {
+    this.#text = text;
+  }
+
+  /** Passes over so many characters; true at the end of the text. Throws BoundlessJson. */
+  passOver(characters: number): boolean {
+    const text = this.#text;
+    const end = Math.min(this.#at + characters, text.length);
+    let at = this.#at;
+    while (at < end) {
+      const code = text.charCodeAt(at);
+      if (!this.#isInString) this.#note(code);
+      else if (code === BACKSLASH) at += 1;
+      else if (code === QUOTE) this.#isInString = false;
+      at += 1;
+    }
+    this.#at = at;
+    return at >= text.length;
+  }
+
+  #note(code: number): void {
+    switch (code) {
       case QUOTE:
-        i = endOfString(text, i);
+        this.#isInString = true;
         break;
       case OPEN_ARRAY:
       case OPEN_OBJECT:
-        if (++depth > DEPTH_MAX) throw new BoundlessJson(`it has more than ${DEPTH_MAX} levels`);
+        if (++this.#depth > DEPTH_MAX) {
+          throw new BoundlessJson(`it has more than ${DEPTH_MAX} levels`);
+        }
         break;
       case CLOSE_ARRAY:
       case CLOSE_OBJECT:
-        depth -= 1;
+        this.#depth -= 1;
         break;
       case COMMA:
-        if (++values > VALUES_MAX) throw new BoundlessJson(`it has more than ${VALUES_MAX} values`);
+        if (++this.#values > VALUES_MAX) {
+          throw new BoundlessJson(`it has more than ${VALUES_MAX} values`);
+        }
     }
   }
-}
-
-/** Where the closing quote is, or the end of the text. */
-function endOfString(text: string, start: number): number {
-  let at = start + 1;
-  for (; at < text.length; at++) {
-    const code = text.charCodeAt(at);
-    if (code === BACKSLASH) at += 1;
-    else if (code === QUOTE) break;
-  }
-  return at;
 }

@@ -5,6 +5,7 @@ import { forThisFile } from "../tests/harness/for-this-file.ts";
 import { longestPauseMs, PAUSE_MS_MAX } from "../tests/harness/longest-pause.ts";
 import { RawWebSocket } from "../tests/harness/raw-websocket.ts";
 import { TestPlatform } from "../tests/harness/simulated-agent-platform.ts";
+import { COMMAND_BODY_BYTES_MAX } from "./request-body.ts";
 
 const BODY_BYTES = 2 ** 20;
 /** Of a query: Bun takes heads of 16 KiB. */
@@ -63,6 +64,38 @@ test.each(VALUES)("a body of %s holds nobody up, and is no fault of ours", async
   expect(pauseMs).toBeLessThan(PAUSE_MS_MAX);
   expect(status).toBe(400);
 });
+
+/** The largest commands. `\\u0041` is a letter as six characters. */
+const LARGE: [string, string][] = [
+  ["letters", "a"],
+  ["letters of two bytes", "é"],
+  ["letters of three bytes", "€"],
+  ["quotes", '\\"'],
+  ["escapes", "\\u0041"],
+  ["arguments", '","'],
+];
+
+test.each(LARGE)(
+  "four mebibytes of %s leave a third of what may be for slower machines",
+  async (_, text) => {
+    const room = COMMAND_BODY_BYTES_MAX - 100;
+    const bytes = Buffer.byteLength(text);
+    const count = text.includes(",") ? 4000 : Math.floor(room / bytes);
+    const body = `{"cmd":"x","args":["${text.repeat(count)}"${" ".repeat(room - bytes * count)}]}`;
+    const request = () =>
+      new Request(`http://localhost/v1/capsules/${id}/exec`, {
+        method: "POST",
+        headers: key(),
+        body,
+      });
+
+    const pauseMs = await longestPauseMs(async () => {
+      await (await platform.controlPlane.handle(request())).text();
+    });
+
+    expect(pauseMs).toBeLessThan(0.7 * PAUSE_MS_MAX);
+  },
+);
 
 test.each(["a&", "a=b&", "%", "%41", "+", "range=1h&"])(
   "a query of %p holds nobody up",

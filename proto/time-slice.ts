@@ -17,7 +17,11 @@ export class TimeSlice {
 
   /** Between two steps: resolves at once, or once the event loop has gone round, when the slice is over. */
   async step(): Promise<void> {
-    if (!this.isOver) return;
+    if (this.isOver) await this.next();
+  }
+
+  /** Before a step that may take a slice by itself: resolves once the event loop has gone round. */
+  async next(): Promise<void> {
     await setImmediate();
     this.#since = performance.now();
   }
