@@ -16,7 +16,8 @@ const CLOCK_OFF_MS_MAX = 50;
 const CHUNK_BYTES = 64 * 1024;
 const IDENTITY = "cat /proc/sys/kernel/random/uuid /etc/machine-id /proc/sys/kernel/hostname";
 
-setDefaultTimeout(300_000);
+const TIMEOUT_MS = 300_000;
+setDefaultTimeout(TIMEOUT_MS);
 
 let agent: AgentProcess;
 
@@ -51,27 +52,31 @@ function countOf(log: string, text: string): number {
   return log.split(text).length - 1;
 }
 
-test("after the first create others restore its kind, each with names and numbers of its own", async () => {
-  await destroy(await agent.create());
-  await untilLogged("warm.made");
+test(
+  "after the first create others restore its kind, each with names and numbers of its own",
+  async () => {
+    await destroy(await agent.create());
+    await untilLogged("warm.made");
 
-  const seen: string[] = [];
-  for (let i = 0; i < RESTORES; i += 1) {
-    const id = await agent.create();
-    const sentAt = Date.now();
-    const clockMs = Number(await agent.sh(id, "date +%s%3N"));
-    expect(clockMs).toBeGreaterThan(sentAt - CLOCK_OFF_MS_MAX);
-    expect(clockMs).toBeLessThan(Date.now() + CLOCK_OFF_MS_MAX);
-    const names = (await agent.sh(id, IDENTITY)).trim().split("\n");
-    expect(names[2]).toBe(id);
-    seen.push(...names);
-    await destroy(id);
-  }
+    const seen: string[] = [];
+    for (let i = 0; i < RESTORES; i += 1) {
+      const id = await agent.create();
+      const sentAt = Date.now();
+      const clockMs = Number(await agent.sh(id, "date +%s%3N"));
+      expect(clockMs).toBeGreaterThan(sentAt - CLOCK_OFF_MS_MAX);
+      expect(clockMs).toBeLessThan(Date.now() + CLOCK_OFF_MS_MAX);
+      const names = (await agent.sh(id, IDENTITY)).trim().split("\n");
+      expect(names[2]).toBe(id);
+      seen.push(...names);
+      await destroy(id);
+    }
 
-  expect(new Set(seen).size).toBe(3 * RESTORES);
-  expect(countOf(await agent.log(), '"source":"warm"')).toBe(RESTORES);
-  expect(await agent.leftovers()).toEqual(NOTHING);
-});
+    expect(new Set(seen).size).toBe(3 * RESTORES);
+    expect(countOf(await agent.log(), '"source":"warm"')).toBe(RESTORES);
+    expect(await agent.leftovers()).toEqual(NOTHING);
+  },
+  TIMEOUT_MS + RESTORES * 10_000,
+);
 
 /** What others, or a disk, may do to a warm snapshot. */
 const DAMAGES: Readonly<Record<string, (directory: string) => Promise<unknown>>> = {
