@@ -47,6 +47,20 @@ test("a session whose server falls silent is given up, and another is taken", as
   });
 });
 
+test("a session whose connection is dead is given up, though the server answers others", async () => {
+  const { link, url } = linked();
+  await using _link = link;
+  await using operations = await Operations.open(url);
+  const first = numberOf(operations);
+
+  link.loseOpen();
+
+  await waitFor("another number", () => numberOf(operations) !== first);
+  await waitFor("the first number's end", held, {
+    holds: (numbers) => Bun.deepEquals(numbers, [numberOf(operations)]),
+  });
+});
+
 test("a session that was ended is taken again at once", async () => {
   await using operations = await Operations.open(database.url);
   const first = numberOf(operations);

@@ -12,6 +12,7 @@ interface Peer {
 export class SeverableLink implements AsyncDisposable {
   readonly #target: { hostname: string; port: number };
   readonly #open = new Set<Socket<Peer>>();
+  readonly #dead = new WeakSet<Socket<Peer>>();
   #listener: TCPSocketListener<Peer>;
   /** Connections that their clients have ended. */
   clientsLeft = 0;
@@ -54,6 +55,11 @@ export class SeverableLink implements AsyncDisposable {
     for (const pass of held) pass();
   }
 
+  /** What comes on a connection that is open is lost from now on, unheard; new ones are whole. */
+  loseOpen(): void {
+    for (const socket of this.#open) this.#dead.add(socket);
+  }
+
   #pass(step: () => void): void {
     if (this.#held === null) step();
     else this.#held.push(step);
@@ -72,6 +78,7 @@ export class SeverableLink implements AsyncDisposable {
           this.#pass(() => void this.#connect(socket));
         },
         data: (socket, bytes) => {
+          if (this.#dead.has(socket)) return;
           const copy = new Uint8Array(bytes);
           if (socket.data.socket === null) socket.data.early.push(copy);
           else this.#pass(() => socket.data.socket?.write(copy));
@@ -91,7 +98,8 @@ export class SeverableLink implements AsyncDisposable {
       ...this.#target,
       data: { socket: client, early: [] },
       socket: {
-        data: (_socket, bytes) => {
+        data: (socket, bytes) => {
+          if (this.#dead.has(socket)) return;
           const copy = new Uint8Array(bytes);
           this.#pass(() => void client.write(copy));
         },
