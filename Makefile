@@ -10,8 +10,8 @@ export WRENN_STARTED_AT_MS := $(shell date +%s%3N)
 export PATH := $(CURDIR)/build/tools/node_modules/.bin:$(CURDIR)/node_modules/.bin:$(PATH)
 
 # Programs that touch the kernel run as root; given settings of the caller reach them.
-CHOICES := DATABASE_URL,REDIS_URL,WRENN_COW,WRENN_VMM,WRENN_WARM,WRENN_UID_BASE,WRENN_SOAK,LOG_LEVEL
-SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,DEV_DIR,WRENN_STARTED_AT_MS,$(CHOICES))
+CHOICES := DATABASE_URL,REDIS_URL,WRENN_COW,WRENN_VMM,WRENN_WARM,WRENN_UID_BASE,LOG_LEVEL
+SUDO := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=PATH,DEV_DIR,WRENN_STARTED_AT_MS,WRENN_SOAK,$(CHOICES))
 DEV = $(SUDO) bun scripts/dev/main.ts
 # Made by the caller, whose it stays. What is wrong with it is said better by the program.
 HOME_DIR = mkdir -p "$(DEV_DIR)" 2>/dev/null || true;
