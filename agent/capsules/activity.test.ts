@@ -91,6 +91,17 @@ test("only what changed is saved, and once", () => {
   expect(saved(clock)).toEqual([]);
 });
 
+test("a use that goes on is saved again and again", () => {
+  const clocks = new Clocks();
+  const clock = clocks.activity();
+  using _long = clock.hold("a");
+  expect(saved(clock)).toEqual([["a", new Date(1_000_000)]]);
+
+  clocks.pass(8000);
+
+  expect(saved(clock)).toEqual([["a", new Date(1_008_000)]]);
+});
+
 test("a use that ends after its capsule leaves nothing behind", () => {
   const clock = new Clocks().activity();
   const hold = clock.hold("a");

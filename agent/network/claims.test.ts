@@ -7,6 +7,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Kernel } from "../native/kernel.ts";
 import { SlotClaims } from "./claims.ts";
+import { SLOT_MAX } from "./slot.ts";
 
 const NATIVE_DIR = join(import.meta.dirname, "../../build/native");
 
@@ -61,6 +62,15 @@ test("a number rests after its release", async () => {
   expect(await claims.claimNext()).toBe(first + 1);
 });
 
+test("numbers go on behind those of capsules that were there, and come round in the end", async () => {
+  const claims = await (await newMachine()).open("aaaa");
+  await claims.claim(5);
+
+  expect(await claims.claimNext()).toBe(6);
+  await claims.claim(SLOT_MAX);
+  expect(await claims.claimNext()).toBe(1);
+});
+
 test("an agent never releases another's claim", async () => {
   const machine = await newMachine();
   const [mine, theirs] = [await machine.open("aaaa"), await machine.open("bbbb")];
@@ -94,6 +104,11 @@ test("the claims of an agent whose directory is gone are free, once", async () =
   const results = await Promise.all(heirs.map((heir) => failureOf(heir.claim(32_001))));
 
   expect(results.filter((result) => result === "no failure")).toHaveLength(1);
+  const won = heirs[results.indexOf("no failure")];
+  expect(await won?.listOwn()).toEqual([32_001]);
+  // Nobody is in the way of the next.
+  await won?.claim(32_002);
+  expect(await won?.listOwn()).toEqual([32_001, 32_002]);
 });
 
 test("an abandoned number that somebody else takes just before the lock stays theirs", async () => {

@@ -15,6 +15,7 @@ import {
 } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { WORKING_SET } from "../memory/pager.ts";
 import { Kernel } from "../native/kernel.ts";
 import { CapsuleDir } from "./capsule-dir.ts";
 import { DEVICE_STATE, type Generation, Generations, MEMORY_HEADER } from "./generations.ts";
@@ -53,25 +54,54 @@ async function failureOf(promise: Promise<unknown>): Promise<unknown> {
   );
 }
 
-async function make(capsule = `cl-${count++}`): Promise<Generation> {
+/** Looks at a generation when one file can be open: memory of two layers wants two. */
+const LOOK = `
+const { closeSync, openSync } = await import("node:fs");
+const [, here, nativeDir, directory, host] = process.argv;
+const { Kernel } = await import(here + "/../native/kernel.ts");
+const { Generations } = await import(here + "/generations.ts");
+const kernel = await Kernel.open(nativeDir);
+const generations = new Generations(kernel, JSON.parse(host));
+await generations.load(directory);
+let last = -1;
+try {
+  for (;;) last = openSync("/dev/null");
+} catch {}
+closeSync(last);
+const { code } = await generations.load(directory).catch((error) => error);
+process.stdout.write(code + " " + (await generations.isDamaged(directory)));
+process.exit();
+`;
+
+/** `parent`: whose memory it has but for a part. */
+async function make(
+  capsule = `cl-${count++}`,
+  { memoryMib = 1, parent }: { memoryMib?: number; parent?: Generation } = {},
+): Promise<Generation> {
   const own = new CapsuleDir(dir, capsule);
   const number = await own.begin();
   const ram = join(dir, "ram");
   const memory = Buffer.alloc(MIB);
-  memory.fill(`${capsule} ${number} `, 0, MIB / 2);
+  memory.fill(`${parent?.manifest.capsuleId ?? capsule} 0 `, 0, MIB / 2);
+  memory.fill(`${capsule} ${number} `, 0, MIB / 4);
   await writeFile(ram, memory);
   await writeFile(join(own.unfinished, DEVICE_STATE), `state of ${capsule}`);
   await writeFile(join(own.unfinished, DISK), "disk");
   const buildId = crypto.randomUUID();
-  const target = { directory: own.unfinished, parentHeader: "", layerDirectories: [], id: buildId };
+  const from = parent === undefined ? [] : [parent.directory];
+  const parentHeader = from.map((directory) => join(directory, MEMORY_HEADER)).join();
+  const target = { directory: own.unfinished, parentHeader, layerDirectories: from, id: buildId };
   await kernel.memory.sealFile(ram, MIB, target);
+  for (const name of parent?.manifest.layers ?? []) {
+    await copyFile(join(from.join(), name), join(own.unfinished, name));
+  }
   return generations.complete(own.unfinished, own.generation(number), {
     capsuleId: capsule,
     generation: number,
     buildId,
     pausedAt: "2026-11-22T12:00:00.000Z",
     guestKernel: "6.1.0",
-    shape: { vcpus: 1, memoryMib: 1 },
+    shape: { vcpus: 1, memoryMib },
     disk: SAVED_DISK,
   });
 }
@@ -192,6 +222,44 @@ describe("a generation", () => {
     await rm(directory, { recursive: true });
   });
 
+  test("has the working set of its guest in copies and held ones, too", async () => {
+    const made = await make();
+    await writeFile(join(made.directory, WORKING_SET), "pages");
+    const from = await generations.load(made.directory);
+
+    const others = [
+      await generations.copy(from, join(dir, "copy")),
+      await generations.link(from, join(dir, "held")),
+    ];
+
+    for (const { directory, workingSet } of others) {
+      expect(workingSet).toBe(join(directory, WORKING_SET));
+      expect(await readFile(workingSet ?? "", "utf8")).toBe("pages");
+      await rm(directory, { recursive: true });
+    }
+  });
+
+  test("with memory of another size than its shape's is damaged", async () => {
+    const { directory } = await make("cl-small", { memoryMib: 2 });
+
+    const failure = await failureOf(generations.load(directory));
+
+    expect(failure).toMatchObject({ code: "damaged" });
+    expect(String(failure)).toContain("memory of another size");
+  });
+
+  // An agent that may open no more files must not take a capsule's memory for lost.
+  test("that cannot be looked at for want of descriptors is not damaged", async () => {
+    const { directory, manifest } = await make("cl-child", { parent: await make() });
+    expect(manifest.layers).toHaveLength(2);
+    const program = ["prlimit", "--nofile=64", process.execPath, "-e", LOOK];
+    const paths = [import.meta.dirname, NATIVE_DIR, directory, JSON.stringify(HOST)];
+
+    const child = Bun.spawn([...program, ...paths], { stdio: ["ignore", "pipe", "inherit"] });
+
+    expect(await child.stdout.text()).toBe("failed false");
+  });
+
   // A block device was copied by its st_size: the empty file counted as a disk.
   test("whose disk was not copied whole does not get its name", async () => {
     const own = new CapsuleDir(dir, "cl-no-disk");
@@ -244,6 +312,10 @@ describe("a capsule's directory", () => {
     // What is not whole is nothing to fall back to.
     expect(await own.numbers()).toEqual([3, 1]);
     expect(await readdir(own.path)).toHaveLength(2);
+
+    for (const number of [9, 10]) await mkdir(own.generation(number));
+    expect(await own.numbers()).toEqual([10, 9, 3, 1]);
+    expect(await own.begin()).toBe(11);
   });
 
   test("forgets an unfinished generation when the next begins", async () => {
@@ -261,6 +333,16 @@ describe("a capsule's directory", () => {
     await mkdir(own.base);
 
     for (let i = 0; i < 2; i++) await own.forgetVmm();
+
+    expect(await readdir(own.path)).toEqual([]);
+  });
+
+  test("is removed also where an earlier removal was cut off", async () => {
+    const own = new CapsuleDir(dir, "cl-twice");
+    await own.begin();
+    await mkdir(join(`${own.unfinished}.removed`, "left"), { recursive: true });
+
+    await own.forgetUnfinished();
 
     expect(await readdir(own.path)).toEqual([]);
   });
