@@ -4,14 +4,8 @@
 import type { IncomingHttpHeaders, OutgoingHttpHeaders, ServerHttp2Stream } from "node:http2";
 import { type BodyReader, bodyReader, readPayload } from "../../proto/http1/body.ts";
 import { ByteWindow } from "../../proto/http1/byte-window.ts";
-import {
-  formatHead,
-  type Header,
-  HeadFinder,
-  header,
-  MalformedHttp,
-  parseResponseHead,
-} from "../../proto/http1/head.ts";
+import { formatHead, type Header, header, MalformedHttp } from "../../proto/http1/head.ts";
+import { HeadReader } from "../../proto/http1/head-reader.ts";
 import { NO_EVENTS, type Wire, type WireEvents } from "../../proto/http1/wire.ts";
 
 /** Of late frames, then they pass at once. */
@@ -24,7 +18,7 @@ export class Http2Wire implements Wire {
   readonly #stream: ServerHttp2Stream;
   readonly #method: string;
   readonly #headBytes = new ByteWindow();
-  readonly #finder = new HeadFinder();
+  readonly #heads = new HeadReader();
   #body: BodyReader | null = null;
   #isClosed = false;
   /** Frames of a body that came in the same go as another: a client may send single bytes. */
@@ -129,9 +123,8 @@ export class Http2Wire implements Wire {
   #readHead(bytes: Buffer): boolean {
     this.#headBytes.add(bytes);
     for (;;) {
-      const text = this.#finder.take(this.#headBytes);
-      if (text === null) return true;
-      const head = parseResponseHead(text, this.#method);
+      const head = this.#heads.takeResponse(this.#headBytes, this.#method);
+      if (head === null) return true;
       // Clients of HTTP/2 need no 100; a change of protocol can't be asked for.
       if (head.status < 200) continue;
       this.#body = bodyReader(head.bodyLength);

@@ -22,6 +22,7 @@ export interface BodyReader {
 }
 
 export function bodyReader(length: BodyLength): BodyReader {
+  if (length === 0) return NO_BODY;
   if (length === "chunked") return new ChunkedReader();
   return new CountedReader(length === "until-close" ? Number.POSITIVE_INFINITY : length);
 }
@@ -66,6 +67,9 @@ class CountedReader implements BodyReader {
     return end;
   }
 }
+
+/** It reads nothing and never changes. */
+const NO_BODY: BodyReader = { isDone: true, read: () => 0 };
 
 type State = "size" | "extension" | "size-lf" | "data" | "data-cr" | "data-lf" | "trailer" | "done";
 

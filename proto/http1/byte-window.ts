@@ -56,6 +56,15 @@ export class ByteWindow {
     return taken;
   }
 
+  /** The first bytes in ISO 8859-1, where each is one character; they are used then, and `behind` more. */
+  takeText(bytes: number, behind: number): string {
+    const end = Math.min(this.#end, this.#start + bytes);
+    const text = this.#store.toString("latin1", this.#start, end);
+    this.#start = Math.min(this.#end, end + behind);
+    if (this.#start === this.#end) this.#hold(EMPTY);
+    return text;
+  }
+
   #hold(bytes: Buffer): void {
     this.#store = bytes;
     this.#start = 0;

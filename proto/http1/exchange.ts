@@ -2,14 +2,11 @@
 // side is read no faster than the other takes what it gets, so a body of any size costs a few buffers.
 
 import { type BodyReader, bodyReader, readPayload } from "./body.ts";
-import { ByteWindow } from "./byte-window.ts";
 import {
   formatHead,
   type Header,
-  HeadFinder,
   header,
   MalformedHttp,
-  parseResponseHead,
   type RequestHead,
   type ResponseHead,
 } from "./head.ts";
@@ -24,7 +21,6 @@ import type { WireEvents } from "./wire.ts";
 const HALF_OPEN_MS = 60_000;
 /** Answers such as 100 and 103 before the one that counts. */
 const INTERIMS_MAX = 16;
-const EMPTY = Buffer.alloc(0);
 const LAST_CHUNK = Buffer.from("0\r\n\r\n");
 const CRLF = Buffer.from("\r\n");
 /** Requests that may reach the server twice (RFC 9110, 9.2.2). */
@@ -43,9 +39,6 @@ export class Exchange implements WireEvents {
   #response: ResponseHead | null = null;
   #responseBody: BodyReader | null = null;
   #transfer: Transfer = "as-is";
-  /** Of a response's head that is not whole yet. */
-  readonly #headBytes = new ByteWindow();
-  readonly #finder = new HeadFinder();
   #interims = 0;
   #movedAt: number;
   #state: "dialling" | "open" | "tunnel" | "half-open" | "over" = "dialling";
@@ -141,7 +134,7 @@ export class Exchange implements WireEvents {
     this.#movedAt = this.#client.clock.nowMs;
     try {
       if (this.isTunnel) this.#toClient(bytes);
-      else if (this.#response === null) this.#readHead(bytes);
+      else if (this.#response === null) this.#readHeads(bytes);
       else this.#readBody(bytes);
     } catch (error) {
       if (!(error instanceof MalformedHttp)) throw error;
@@ -167,7 +160,7 @@ export class Exchange implements WireEvents {
       return;
     }
     const upstream = this.#upstream;
-    const isUntouched = this.#response === null && this.#headBytes.length === 0;
+    const isUntouched = this.#response === null && upstream?.received.length === 0;
     const mayRepeat = REPEATABLE.has(this.#request.method) && this.#sent.isWhole;
     if (upstream?.isUsed && isUntouched && mayRepeat) {
       // It was most likely closed while it was idle, but the server may have seen the request.
@@ -194,11 +187,12 @@ export class Exchange implements WireEvents {
     this.#state = "open";
     this.#movedAt = this.#client.clock.nowMs;
     upstream.wire.events = this;
-    const headers: Header[] = [...this.#forward.headers];
-    if (bodyLength === "chunked") headers.push(header("Transfer-Encoding", "chunked"));
-    if (upgrade !== null) headers.push(header("Connection", "Upgrade"), header("Upgrade", upgrade));
+    const more: Header[] = [];
+    if (bodyLength === "chunked") more.push(header("Transfer-Encoding", "chunked"));
+    if (upgrade !== null) more.push(header("Connection", "Upgrade"), header("Upgrade", upgrade));
+    const { target, headers } = this.#forward;
     const isTaken = upstream.wire.write(
-      formatHead(`${method} ${this.#forward.target} HTTP/1.1`, headers),
+      formatHead(`${method} ${target} HTTP/1.1`, headers, { more }),
     );
     if (this.#requestBody.isDone) return;
     const early = this.#client.takeEarly();
@@ -206,15 +200,17 @@ export class Exchange implements WireEvents {
     if (early.length > 0) this.onRequestBytes(early);
   }
 
-  #readHead(bytes: Buffer): void {
-    this.#headBytes.add(bytes);
+  #readHeads(bytes: Buffer): void {
+    const upstream = this.#upstream;
+    if (upstream === null) return;
+    const { received, heads } = upstream;
+    received.add(bytes);
     for (;;) {
-      const text = this.#finder.take(this.#headBytes);
-      if (text === null) return;
-      const head = parseResponseHead(text, this.#request.method);
+      const head = heads.takeResponse(received, this.#request.method);
+      if (head === null) return;
       if (head.status < 200 && head.status !== 101) this.#interim(head);
       else {
-        const rest = this.#headBytes.take(this.#headBytes.length);
+        const rest = received.take(received.length);
         if (head.status === 101) this.#openTunnel(head, rest);
         else this.#takeResponse(head, rest);
         return;
@@ -260,36 +256,45 @@ export class Exchange implements WireEvents {
     const { minor } = this.#request;
     this.#responseBody = bodyReader(head.bodyLength);
     this.#transfer = transferOf(head, minor);
-    const out = headers.filter(({ key }) => key !== "content-length" || !isChunkedBody(head));
-    const isChunked = this.#transfer === "into-chunks" || head.bodyLength === "chunked";
-    if (isChunked && minor === 1) out.push(header("Transfer-Encoding", "chunked"));
-    if (!this.#keepsClient()) out.push(header("Connection", "close"));
-    const first = formatHead(`HTTP/1.1 ${head.status} ${head.reason}`, out);
-    this.#readBody(rest, first);
-  }
-
-  #readBody(bytes: Buffer, first: Buffer = EMPTY): void {
-    const body = this.#responseBody;
-    if (body === null) return;
-    const out: Buffer[] = first.length > 0 ? [first] : [];
-    let end: number;
-    if (this.#transfer === "as-is") {
-      end = body.read(bytes);
-      if (end > 0) out.push(end === bytes.length ? bytes : bytes.subarray(0, end));
-    } else {
-      const read = readPayload(body, bytes);
-      end = read.end;
-      if (read.payload.length > 0) out.push(...this.#framed(read.payload));
+    const isChunkedBody = head.bodyLength === "chunked";
+    const more: Header[] = [];
+    if (isChunkedBody || this.#transfer === "into-chunks") {
+      if (minor === 1) more.push(header("Transfer-Encoding", "chunked"));
     }
-    const [only = EMPTY] = out;
-    if (out.length > 0) this.#toClient(out.length === 1 ? only : Buffer.concat(out));
-    // Bytes after the response's end: the server is out of step.
-    if (body.isDone) this.#finish(end < bytes.length);
+    if (!this.#keepsClient()) more.push(header("Connection", "close"));
+    // The length is in the chunks, whatever Content-Length says.
+    const lines = isChunkedBody ? headers.filter(({ key }) => key !== "content-length") : headers;
+    const { body, end } = this.#takeBody(rest);
+    this.#toClient(formatHead(`HTTP/1.1 ${head.status} ${head.reason}`, lines, { more, body }));
+    this.#endBody(end < rest.length);
   }
 
-  #framed(payload: Buffer): Buffer[] {
-    if (this.#transfer === "out-of-chunks") return [payload];
-    return [Buffer.from(`${payload.length.toString(16)}\r\n`), payload, CRLF];
+  #readBody(bytes: Buffer): void {
+    const { body, end } = this.#takeBody(bytes);
+    if (body.length > 0) this.#toClient(body);
+    this.#endBody(end < bytes.length);
+  }
+
+  /** What the client gets for these bytes, and where the response ends in them. */
+  #takeBody(bytes: Buffer): { body: Buffer; end: number } {
+    const reader = this.#responseBody;
+    if (reader === null) throw new Error("unreachable: the response has begun");
+    if (this.#transfer === "as-is") {
+      const end = reader.read(bytes);
+      return { body: end === bytes.length ? bytes : bytes.subarray(0, end), end };
+    }
+    const { payload, end } = readPayload(reader, bytes);
+    return { body: payload.length === 0 ? payload : this.#framed(payload), end };
+  }
+
+  /** Bytes after the response's end: the server is out of step. */
+  #endBody(isOutOfStep: boolean): void {
+    if (this.#responseBody?.isDone) this.#finish(isOutOfStep);
+  }
+
+  #framed(payload: Buffer): Buffer {
+    if (this.#transfer === "out-of-chunks") return payload;
+    return Buffer.concat([Buffer.from(`${payload.length.toString(16)}\r\n`), payload, CRLF]);
   }
 
   #toClient(bytes: Buffer): void {
@@ -357,11 +362,6 @@ export class Exchange implements WireEvents {
     if (upstream !== null) this.#forward.pool[fate](upstream);
     this.#forward.lease?.[Symbol.dispose]();
   }
-}
-
-/** Its length is in the chunks, whatever Content-Length says. */
-function isChunkedBody(head: ResponseHead): boolean {
-  return head.bodyLength === "chunked";
 }
 
 function transferOf(head: ResponseHead, clientMinor: 0 | 1): Transfer {

@@ -149,7 +149,7 @@ function headsIn(pieces: readonly Buffer[]): { heads: string[]; left: string | n
   for (const piece of pieces) {
     bytes.add(piece);
     for (let head = finder.take(bytes); head !== null; head = finder.take(bytes)) {
-      heads.push(head.toString("latin1"));
+      heads.push(head);
     }
   }
   return { heads, left: bytes.take(bytes.length).toString("latin1") };

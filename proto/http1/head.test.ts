@@ -78,11 +78,8 @@ test("a head is found however it is cut, and what follows stays", () => {
     const early = finder.take(bytes);
     bytes.add(Buffer.from(`${head.slice(cut)}${head}X`));
 
-    expect([early, finder.take(bytes)?.toString(), finder.take(bytes)?.toString()]).toEqual([
-      null,
-      head,
-      head,
-    ]);
+    const text = head.slice(0, -4);
+    expect([early, finder.take(bytes), finder.take(bytes)]).toEqual([null, text, text]);
     expect(bytes.take(9).toString()).toBe("X");
   }
 });

@@ -2,6 +2,7 @@
 // refused, so that no request can hide inside another on its way through the proxies.
 
 import type { ByteWindow } from "./byte-window.ts";
+import { LinesCache } from "./repeated-lines.ts";
 
 /** Start line and headers of one message; Node and nginx refuse beyond 16 and 32 KiB. */
 const HEAD_BYTES_MAX = 64 * 1024;
@@ -61,47 +62,92 @@ export interface ResponseHead {
 export class HeadFinder {
   #seen = 0;
 
-  /** Takes the head with its empty line, or returns null when that is not there yet. Throws when it is too long. */
-  take(bytes: ByteWindow): Buffer | null {
+  /**
+   * Takes the head with its empty line and returns its text without that; null when it is not whole yet.
+   * Throws when it is too long.
+   */
+  take(bytes: ByteWindow): string | null {
     const at = bytes.indexOf(HEAD_END, this.#seen);
     if (at > HEAD_BYTES_MAX || (at < 0 && bytes.length > HEAD_BYTES_MAX)) {
       throw new MalformedHttp("The head of the message is too long");
     }
     this.#seen = at < 0 ? Math.max(0, bytes.length - HEAD_END.length + 1) : 0;
-    return at < 0 ? null : bytes.take(at + HEAD_END.length);
+    return at < 0 ? null : bytes.takeText(at, HEAD_END.length);
   }
+}
+
+/** The lines of a whole head, without the empty one. */
+function linesOf(head: Buffer): string[] {
+  return head.toString("latin1", 0, head.length - HEAD_END.length).split("\r\n");
+}
+
+/** A head that was read, and its lines: what it says in the same words as another is not read again. */
+export interface Known<Head> {
+  readonly head: Head;
+  readonly lines: readonly string[];
 }
 
 /** Reads a whole head with its empty line. Throws MalformedHttp. */
 export function parseRequestHead(bytes: Buffer): RequestHead {
-  const lines = bytes.toString("latin1", 0, bytes.length - 4).split("\r\n");
-  const words = (lines[0] ?? "").split(" ");
+  return parseRequest(linesOf(bytes), null);
+}
+
+/** The same of its lines. */
+export function parseRequest(
+  lines: readonly string[],
+  known: Known<RequestHead> | null,
+): RequestHead {
+  const line = parseRequestLine(lines[0] ?? "");
+  const headers = parseHeaders(lines, known);
+  const bodyLength = requestBodyLength(headers, line.minor);
+  const tokens = connectionTokens(headers);
+  const isKeptAlive = line.minor === 1 && !tokens.has("close");
+  const wantsUpgrade = line.minor === 1 && tokens.has("upgrade") && bodyLength === 0;
+  const upgrade = wantsUpgrade ? headerOf(headers, "upgrade") : null;
+  return toRequest(line, { headers, bodyLength, isKeptAlive, upgrade });
+}
+
+/**
+ * The head with that first line and all other lines of the known one, of the same version of the
+ * protocol; null if it is of another. Throws MalformedHttp.
+ */
+export function withRequestLine(line: string, known: RequestHead): RequestHead | null {
+  const parsed = parseRequestLine(line);
+  return parsed.minor === known.minor ? toRequest(parsed, known) : null;
+}
+
+type RequestFields = Pick<RequestHead, "headers" | "bodyLength" | "isKeptAlive" | "upgrade">;
+
+type RequestLine = Pick<RequestHead, "method" | "minor" | "target"> & { authority?: string };
+
+function parseRequestLine(line: string): RequestLine {
+  const words = line.split(" ");
   const method = words[0] ?? "";
   const minor = words[2] === "HTTP/1.1" ? 1 : 0;
   if (words.length > 3 || (minor === 0 && words[2] !== "HTTP/1.0") || !TOKEN.test(method)) {
     throw new MalformedHttp("The request line is malformed");
   }
-  const headers = parseHeaders(lines);
-  const form = originForm(words[1] ?? "", method);
-  const authority = form.authority ?? hostOf(headers, minor);
-  const bodyLength = requestBodyLength(headers, minor);
-  const tokens = connectionTokens(headers);
-  const upgrade = tokens.has("upgrade") && bodyLength === 0 ? headerOf(headers, "upgrade") : null;
-  return {
-    method,
-    target: form.target,
-    minor,
-    headers,
-    authority,
-    bodyLength,
-    isKeptAlive: minor === 1 && !tokens.has("close"),
-    upgrade: minor === 1 ? upgrade : null,
-  };
+  return { method, minor, ...originForm(words[1] ?? "", method) };
+}
+
+function toRequest(line: RequestLine, fields: RequestFields): RequestHead {
+  const { method, minor, target } = line;
+  const { headers, bodyLength, isKeptAlive, upgrade } = fields;
+  const authority = line.authority ?? hostOf(headers, minor);
+  return { method, target, minor, headers, authority, bodyLength, isKeptAlive, upgrade };
 }
 
 /** Reads a whole head that answers a request of that method. Throws MalformedHttp. */
 export function parseResponseHead(bytes: Buffer, method: string): ResponseHead {
-  const lines = bytes.toString("latin1", 0, bytes.length - 4).split("\r\n");
+  return parseResponse(linesOf(bytes), method, null);
+}
+
+/** The same of its lines. */
+export function parseResponse(
+  lines: readonly string[],
+  method: string,
+  known: Known<ResponseHead> | null,
+): ResponseHead {
   const match = /^HTTP\/1\.([01]) ([1-9][0-9]{2})(?: (.*))?$/.exec(lines[0] ?? "");
   const reason = match?.[3] ?? "";
   if (match === null || BAD_VALUE.test(reason)) {
@@ -109,7 +155,7 @@ export function parseResponseHead(bytes: Buffer, method: string): ResponseHead {
   }
   const status = Number(match[2]);
   const minor = match[1] === "1" ? 1 : 0;
-  const headers = parseHeaders(lines);
+  const headers = parseHeaders(lines, known);
   const bodyLength = responseBodyLength(headers, status, method);
   const tokens = connectionTokens(headers);
   const isKeptAlive =
@@ -130,12 +176,30 @@ export function header(name: string, value: string): Header {
   return { name, key: name.toLowerCase(), value };
 }
 
-/** The bytes of a head. */
-export function formatHead(startLine: string, headers: readonly Header[]): Buffer {
-  let text = `${startLine}\r\n`;
-  for (const { name, value } of headers) text += `${name}: ${value}\r\n`;
-  return Buffer.from(`${text}\r\n`, "latin1");
+/** The bytes of a head, with those of the body that come with it. */
+export function formatHead(
+  startLine: string,
+  headers: readonly Header[],
+  { more = NO_HEADERS, body = NO_BYTES }: { more?: readonly Header[]; body?: Buffer } = {},
+): Buffer {
+  const kept = texts.get(headers) ?? texts.keep(headers, formatLines(headers));
+  const text = `${startLine}\r\n${kept}${more.length === 0 ? "" : formatLines(more)}\r\n`;
+  if (body.length === 0) return Buffer.from(text, "latin1");
+  const bytes = Buffer.allocUnsafe(text.length + body.length);
+  bytes.write(text, 0, "latin1");
+  body.copy(bytes, text.length);
+  return bytes;
 }
+
+function formatLines(headers: readonly Header[]): string {
+  let text = "";
+  for (const { name, value } of headers) text += `${name}: ${value}\r\n`;
+  return text;
+}
+
+const NO_HEADERS: readonly Header[] = [];
+const NO_BYTES = Buffer.alloc(0);
+const texts = new LinesCache<string>();
 
 /** The options of the Connection header, in lower case. Throws when there are too many. */
 export function connectionTokens(headers: readonly Header[]): ReadonlySet<string> {
@@ -173,19 +237,27 @@ function keyOf(name: string): string {
   return key;
 }
 
-function parseHeaders(lines: readonly string[]): Header[] {
+function parseHeaders(
+  lines: readonly string[],
+  known: Known<Pick<RequestHead, "headers">> | null,
+): Header[] {
   if (lines.length - 1 > HEADERS_MAX) throw new MalformedHttp("There are too many headers");
   const headers: Header[] = [];
   for (let i = 1; i < lines.length; i++) {
     const line = lines[i] ?? "";
-    const colon = line.indexOf(":");
-    const name = line.slice(0, Math.max(0, colon));
-    const value = withoutBlanks(line.slice(colon + 1));
-    const key = keyOf(name);
-    if (BAD_VALUE.test(value)) throw new MalformedHttp("A header is malformed");
-    headers.push({ name, key, value });
+    const same = known?.lines[i] === line ? known.head.headers[i - 1] : undefined;
+    headers.push(same ?? parseHeader(line));
   }
   return headers;
+}
+
+function parseHeader(line: string): Header {
+  const colon = line.indexOf(":");
+  const name = line.slice(0, Math.max(0, colon));
+  const value = withoutBlanks(line.slice(colon + 1));
+  const key = keyOf(name);
+  if (BAD_VALUE.test(value)) throw new MalformedHttp("A header is malformed");
+  return { name, key, value };
 }
 
 /** Blanks are spaces and tabs (RFC 9110, 5.6.3); what else JavaScript trims is part of a value, or forbidden. */

@@ -1,6 +1,7 @@
 // Headers that concern one connection only (RFC 9110, 7.6.1) and end at every proxy.
 
 import { connectionTokens, type Header } from "./head.ts";
+import { isRepeated, LinesCache, markRepeated } from "./repeated-lines.ts";
 
 const HOP_BY_HOP = new Set([
   "connection",
@@ -15,10 +16,16 @@ const HOP_BY_HOP = new Set([
 ]);
 
 /** Those that a proxy passes on; the framing of the body is added again by whoever writes the head. */
-export function endToEnd(headers: readonly Header[]): Header[] {
+export function endToEnd(headers: readonly Header[]): readonly Header[] {
+  const known = passed.get(headers);
+  if (known !== undefined) return known;
   const named = connectionTokens(headers);
-  return headers.filter(
+  const kept = headers.filter(
     ({ key }) =>
       !HOP_BY_HOP.has(key) && (!named.has(key) || key === "content-length" || key === "host"),
   );
+  if (isRepeated(headers)) markRepeated(kept);
+  return passed.keep(headers, kept);
 }
+
+const passed = new LinesCache<readonly Header[]>();

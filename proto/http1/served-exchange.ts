@@ -132,7 +132,7 @@ export class ServedExchange {
     headers.forEach((value, name) => {
       if (name !== "content-length") out.push(header(name, value));
     });
-    const kept = endToEnd(out);
+    const kept = [...endToEnd(out)];
     if (length === "chunked") kept.push(header("Transfer-Encoding", "chunked"));
     else if (!WITHOUT_BODY.has(status)) kept.push(header("Content-Length", String(length)));
     kept.push(header("Date", date()));

@@ -5,15 +5,8 @@ import { STATUS_CODES } from "node:http";
 import { TimeSlice } from "../time-slice.ts";
 import { ByteWindow } from "./byte-window.ts";
 import { Exchange } from "./exchange.ts";
-import {
-  formatHead,
-  type Header,
-  HeadFinder,
-  header,
-  MalformedHttp,
-  parseRequestHead,
-  type RequestHead,
-} from "./head.ts";
+import { formatHead, type Header, header, MalformedHttp, type RequestHead } from "./head.ts";
+import { HeadReader } from "./head-reader.ts";
 import type { IdleClock, Ticking } from "./idle-clock.ts";
 import { ServedExchange } from "./served-exchange.ts";
 import {
@@ -70,7 +63,7 @@ export class ServerConnection implements WireEvents, Ticking {
   readonly #peer: Peer;
   #state: State = "head";
   readonly #early = new ByteWindow();
-  readonly #finder = new HeadFinder();
+  readonly #heads = new HeadReader();
   #emptyLines = 0;
   /** Of answering what came at once. */
   #slice = new TimeSlice();
@@ -255,7 +248,7 @@ export class ServerConnection implements WireEvents, Ticking {
     }
     this.#isReading = false;
     if (this.#state !== "head" || this.#isBehind) return;
-    if (this.#slice.isOver && this.#early.length > 0) this.#readHeadsLater();
+    if (this.#early.length > 0 && this.#slice.isOver) this.#readHeadsLater();
     else this.wire.resume();
   }
 
@@ -282,10 +275,9 @@ export class ServerConnection implements WireEvents, Ticking {
         }
         this.#early.take(CRLF.length);
       }
-      const head = this.#finder.take(this.#early);
-      if (head === null) return null;
-      this.#emptyLines = 0;
-      return parseRequestHead(head);
+      const head = this.#heads.takeRequest(this.#early);
+      if (head !== null) this.#emptyLines = 0;
+      return head;
     } catch (error) {
       if (!(error instanceof MalformedHttp)) throw error;
       this.refuse(400, error.message);

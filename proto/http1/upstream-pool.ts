@@ -1,8 +1,10 @@
 // Connections to one server: dialled with retries, kept for the next request, dropped with the pool. A
 // pool belongs to the life of what it connects to, not to an address: addresses are used again.
 
+import { ByteWindow } from "./byte-window.ts";
+import { HeadReader } from "./head-reader.ts";
 import { type SocketWire, wireHandlers } from "./socket-wire.ts";
-import { NO_EVENTS, type Wire } from "./wire.ts";
+import { NO_EVENTS, type Wire, type WireEvents } from "./wire.ts";
 
 export type UpstreamAddress =
   | { readonly hostname: string; readonly port: number }
@@ -31,20 +33,41 @@ export interface UpstreamPoolOptions {
 /** Why there is no connection. */
 export type DialFailure = "refused" | "busy" | "closed";
 
-export interface Upstream {
+/** A connection of a pool, which listens to it while it is idle. */
+export class Upstream implements WireEvents {
   readonly wire: Wire;
   /** It has carried a request before: the server may be about to close it. */
-  isUsed: boolean;
-}
+  isUsed = false;
+  idleSince = 0;
+  /** Of an answer whose head is not whole yet. */
+  readonly received = new ByteWindow();
+  readonly heads = new HeadReader();
+  readonly #ended: (upstream: Upstream) => void;
 
-interface Idle {
-  readonly upstream: Upstream;
-  readonly since: number;
+  constructor(wire: Wire, ended: (upstream: Upstream) => void) {
+    this.wire = wire;
+    this.#ended = ended;
+  }
+
+  /** A server that speaks unasked is out of step. */
+  onData(): void {
+    this.#ended(this);
+  }
+
+  onDrain(): void {}
+
+  onEnd(): void {
+    this.#ended(this);
+  }
+
+  onClose(): void {
+    this.#ended(this);
+  }
 }
 
 export class UpstreamPool {
   readonly options: UpstreamPoolOptions;
-  readonly #idle: Idle[] = [];
+  readonly #idle: Upstream[] = [];
   readonly #open = new Set<Upstream>();
   #dialling = 0;
   #isClosed = false;
@@ -66,9 +89,9 @@ export class UpstreamPool {
   take(): Upstream | null {
     const oldest = performance.now() - this.options.idleMs;
     for (let idle = this.#idle.pop(); idle !== undefined; idle = this.#idle.pop()) {
-      idle.upstream.wire.events = NO_EVENTS;
-      if (idle.since >= oldest) return idle.upstream;
-      this.drop(idle.upstream);
+      idle.wire.events = NO_EVENTS;
+      if (idle.idleSince >= oldest) return idle;
+      this.drop(idle);
     }
     return null;
   }
@@ -78,7 +101,7 @@ export class UpstreamPool {
     if (this.#open.size + this.#dialling >= this.options.connectionsMax) {
       const idle = this.#idle.shift();
       if (idle === undefined) return "busy";
-      this.drop(idle.upstream);
+      this.drop(idle);
     }
     this.#dialling += 1;
     try {
@@ -95,14 +118,13 @@ export class UpstreamPool {
       return;
     }
     upstream.isUsed = true;
-    const drop = () => this.#forget(upstream);
-    // A server that speaks unasked is out of step.
-    upstream.wire.events = { onData: drop, onDrain() {}, onEnd: drop, onClose: drop };
+    upstream.idleSince = performance.now();
+    upstream.wire.events = upstream;
     upstream.wire.resume();
-    this.#idle.push({ upstream, since: performance.now() });
+    this.#idle.push(upstream);
     if (this.#idle.length > this.options.idleMax) {
       const oldest = this.#idle.shift();
-      if (oldest !== undefined) this.drop(oldest.upstream);
+      if (oldest !== undefined) this.drop(oldest);
     }
   }
 
@@ -116,9 +138,9 @@ export class UpstreamPool {
   /** Ends connections that nobody used for long. */
   sweep(): void {
     const oldest = performance.now() - this.options.idleMs;
-    while (this.#idle[0] !== undefined && this.#idle[0].since < oldest) {
+    while (this.#idle[0] !== undefined && this.#idle[0].idleSince < oldest) {
       const idle = this.#idle.shift();
-      if (idle !== undefined) this.drop(idle.upstream);
+      if (idle !== undefined) this.drop(idle);
     }
   }
 
@@ -142,7 +164,7 @@ export class UpstreamPool {
         wire.abort();
         return "closed";
       }
-      const upstream: Upstream = { wire, isUsed: false };
+      const upstream = new Upstream(wire, (ended) => this.#forget(ended));
       this.#open.add(upstream);
       return upstream;
     }
@@ -150,7 +172,7 @@ export class UpstreamPool {
   }
 
   #forget(upstream: Upstream): void {
-    const at = this.#idle.findIndex((idle) => idle.upstream === upstream);
+    const at = this.#idle.indexOf(upstream);
     if (at >= 0) this.#idle.splice(at, 1);
     this.drop(upstream);
   }

@@ -90,6 +90,8 @@ async function oneHop(): Promise<Row[]> {
     await using ours = await program("proxy-front.ts", port);
     await using nginx = await Nginx.open(`127.0.0.1:${port}`);
     await using bare = await program("bare-hop.ts", port);
+    // Until the programs' hot paths are compiled.
+    for (const { origin } of [ours, nginx, bare]) await requestsPerSecond(`${origin}/`);
     const against = async (origin: string, baselineIs: string): Promise<Row> => ({
       name: `requests over one hop, ${CONNECTIONS} connections`,
       unit: "req/s",
