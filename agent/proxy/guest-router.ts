@@ -20,6 +20,7 @@ import {
   parsePort,
   proxyPrefix,
 } from "../../proto/http1/proxy-path.ts";
+import { isRepeated, LinesCache, markRepeated } from "../../proto/http1/repeated-lines.ts";
 import type { Answer, ForwardFailure, Verdict } from "../../proto/http1/verdict.ts";
 import type { CapsuleLease, Capsules } from "../capsules/capsules.ts";
 import { AgentError } from "../errors.ts";
@@ -47,6 +48,11 @@ export class GuestRouter {
   readonly #capsules: Pick<Capsules, "use">;
   readonly #pools = new GuestPools();
   readonly #requests = new Map<string, number>();
+  /** Of the lines that come again and again, as the server at `host` gets them. */
+  readonly #known = new LinesCache<{
+    readonly host: string;
+    readonly headers: readonly Header[];
+  }>();
 
   constructor(capsules: Pick<Capsules, "use">) {
     this.#capsules = capsules;
@@ -67,7 +73,7 @@ export class GuestRouter {
     return {
       pool: this.#pools.of(lease.guest, port),
       target,
-      headers: guestHeaders(request, `${hostIp}:${port}`),
+      headers: this.#headersFor(request, `${hostIp}:${port}`),
       idleTimeoutMs: PROXY_SILENCE_MS,
       lease,
       respond: (head) => worldHeaders(head, { prefix: proxyPrefix(id, port), hostIp, port }),
@@ -82,6 +88,14 @@ export class GuestRouter {
 
   close(): void {
     this.#pools.close();
+  }
+
+  #headersFor({ headers: lines }: RequestHead, host: string): readonly Header[] {
+    const known = this.#known.get(lines);
+    if (known?.host === host) return known.headers;
+    const headers = guestHeaders(lines, host);
+    if (isRepeated(lines)) markRepeated(headers);
+    return this.#known.keep(lines, { host, headers }).headers;
   }
 
   #enter(id: string): CapsuleLease | ProxyError {
@@ -112,8 +126,8 @@ export class GuestRouter {
  * themselves. Others compare Origin with X-Forwarded-Host and -Proto, so what has an Origin of its own has
  * these, too; without one they tell the outside, for links. What other pages ask stays as it came.
  */
-function guestHeaders(request: RequestHead, host: string): Header[] {
-  const headers = endToEnd(request.headers).filter(({ key }) => key !== "host");
+function guestHeaders(asked: readonly Header[], host: string): Header[] {
+  const headers = endToEnd(asked).filter(({ key }) => key !== "host");
   const outside = outsideOrigin(headers);
   const own = `http://${host}`;
   const isOwn = outside !== null && headerOf(headers, "origin")?.toLowerCase() === outside;
@@ -146,8 +160,12 @@ interface GuestServer {
   readonly port: number;
 }
 
-function worldHeaders(head: ResponseHead, server: GuestServer): Header[] {
-  return endToEnd(head.headers)
+const OF_OUR_CONCERN = new Set([PROXY_ERROR_HEADER, "location"]);
+
+function worldHeaders(head: ResponseHead, server: GuestServer): readonly Header[] {
+  const headers = endToEnd(head.headers);
+  if (!headers.some(({ key }) => OF_OUR_CONCERN.has(key))) return headers;
+  return headers
     .filter(({ key }) => key !== PROXY_ERROR_HEADER)
     .map((line) =>
       line.key === "location" ? header(line.name, relocated(line.value, server)) : line,

@@ -14,7 +14,7 @@ function jwt(secret: string): string {
 }
 
 function strip(name: string, value: string, envdToken: string | null = ENVD_TOKEN): string[] {
-  const kept = new OwnCredentials(SECRET).strip([header(name, value)], envdToken);
+  const kept = new OwnCredentials(SECRET).strip([header(name, value)], () => envdToken);
   return kept.map((line) => line.value);
 }
 

@@ -25,15 +25,16 @@ export class OwnCredentials {
     this.#jwtSecret = jwtSecret;
   }
 
-  /** The headers of a request without what is meant for us; `envdToken` is null for envd itself. */
-  strip(headers: readonly Header[], envdToken: string | null): Header[] {
+  /**
+   * The headers of a request without what is meant for us; `envdToken` tells the capsule's, null when
+   * the request is for envd itself.
+   */
+  strip(headers: readonly Header[], envdToken: () => string | null): Header[] {
     const kept: Header[] = [];
     for (const line of headers) {
       if (OWN_HEADERS.has(line.key)) continue;
       if (line.key === "authorization" && this.#isOurs(line.value)) continue;
-      if (line.key === "x-access-token" && envdToken !== null && isSame(line.value, envdToken)) {
-        continue;
-      }
+      if (line.key === "x-access-token" && isToken(line.value, envdToken())) continue;
       if (line.key !== "cookie") kept.push(line);
       else {
         const value = withoutOwnCookies(line.value);
@@ -71,6 +72,10 @@ export function isSame(given: string, expected: string): boolean {
   const a = Buffer.from(given);
   const b = Buffer.from(expected);
   return a.length === b.length && timingSafeEqual(a, b);
+}
+
+function isToken(given: string, expected: string | null): boolean {
+  return expected !== null && isSame(given, expected);
 }
 
 function withoutOwnCookies(value: string): string {

@@ -17,6 +17,7 @@ import {
   type ProxyError,
   proxyPrefix,
 } from "../../proto/http1/proxy-path.ts";
+import { isRepeated, LinesCache, markRepeated } from "../../proto/http1/repeated-lines.ts";
 import type { Answer, ForwardFailure, Peer, Verdict } from "../../proto/http1/verdict.ts";
 import { encodeId } from "../../proto/ids.ts";
 import type { EnvdTokens } from "../capsules/envd-tokens.ts";
@@ -60,8 +61,17 @@ interface Failed {
   readonly isKept: boolean;
 }
 
+/** What the same lines of one connection mean each time that they come for the same host. */
+interface Way extends PortOfCapsule {
+  readonly authority: string;
+  readonly prefix: string;
+  /** As the agent gets them. */
+  readonly headers: readonly Header[];
+}
+
 export class ProxyRouter {
   readonly #deps: ProxyDeps;
+  readonly #ways = new LinesCache<Way>();
 
   constructor(deps: ProxyDeps) {
     this.#deps = deps;
@@ -69,13 +79,14 @@ export class ProxyRouter {
 
   /** Null when the request is for the API. */
   route(request: RequestHead, peer: Peer): Verdict | Promise<Verdict> | null {
-    const target = proxyTarget(request, this.#deps.domain);
+    const target = this.#knownWay(request) ?? proxyTarget(request, this.#deps.domain);
     if (target === null) return null;
     if ("why" in target) return refuse(request, { status: 400, message: target.why });
     if (request.target === "*")
       return refuse(request, { status: 400, message: "No path is named" });
-    const asked = { ...target, request, peer };
-    const placement = this.#deps.placements.of(target.capsuleId);
+    const { capsuleId, port } = target;
+    const asked = { capsuleId, port, request, peer };
+    const placement = this.#deps.placements.of(capsuleId);
     if (!(placement instanceof Promise)) return this.#forward(asked, placement);
     return placement.then(
       (settled) => this.#forward(asked, settled),
@@ -84,24 +95,20 @@ export class ProxyRouter {
   }
 
   #forward(asked: Asked, placement: Placement): Verdict {
-    const { request, peer, capsuleId, port } = asked;
+    const { request, peer } = asked;
     const refusal = absent(asked, placement);
     if (refusal !== null) return refuse(request, refusal);
     const answer = this.#denied(asked, placement);
     if (answer !== null) return answer;
-    const { pools, ownCredentials, envdTokens, proxies } = this.#deps;
-    const prefix = proxyPrefix(encodeId("capsule", capsuleId), port);
+    const { pools, proxies } = this.#deps;
+    const { prefix, headers } = this.#wayOf(asked);
     const address = placement.hostAddress;
     const explain = (error: ProxyError, isKept: boolean) =>
       this.#explain(asked, { error, address, isKept });
-    const headers = withoutForwarded(endToEnd(request.headers));
     return {
       pool: pools.at(address),
       target: prefix + (placement.isPrivate ? withoutToken(request.target) : request.target),
-      headers: [
-        ...ownCredentials.strip(headers, port === ENVD_PORT ? null : envdTokens.of(capsuleId)),
-        ...forwardedHeaders(request, peer, proxies),
-      ],
+      headers,
       idleTimeoutMs: SILENCE_MS,
       respond: (head, isKept) => {
         const error = errorOf(head);
@@ -112,6 +119,26 @@ export class ProxyRouter {
       explain: (failure, isKept) =>
         explain(FAILURES[failure] ?? "not-running", isKept && failure === "refused"),
     };
+  }
+
+  #knownWay(request: RequestHead): Way | undefined {
+    const known = this.#ways.get(request.headers);
+    return known?.authority === request.authority ? known : undefined;
+  }
+
+  #wayOf({ request, peer, capsuleId, port }: Asked): Way {
+    const known = this.#knownWay(request);
+    if (known !== undefined) return known;
+    const { ownCredentials, envdTokens, proxies } = this.#deps;
+    const envdToken = () => (port === ENVD_PORT ? null : envdTokens.of(capsuleId));
+    const headers = [
+      ...ownCredentials.strip(withoutForwarded(endToEnd(request.headers)), envdToken),
+      ...forwardedHeaders(request, peer, proxies),
+    ];
+    if (isRepeated(request.headers)) markRepeated(headers);
+    const prefix = proxyPrefix(encodeId("capsule", capsuleId), port);
+    const { authority } = request;
+    return this.#ways.keep(request.headers, { authority, capsuleId, port, prefix, headers });
   }
 
   async #explain(asked: Asked, { error, address, isKept }: Failed): Promise<Verdict> {
@@ -170,11 +197,15 @@ function errorOf(head: ResponseHead): ProxyError | undefined {
   return PROXY_ERRORS.find((known) => known === reported);
 }
 
+const OF_OUR_CONCERN = new Set(["set-cookie", "location"]);
+
 function worldHeaders(
   head: ResponseHead,
   { prefix, host }: { prefix: string; host: () => string },
-): Header[] {
-  return endToEnd(head.headers)
+): readonly Header[] {
+  const headers = endToEnd(head.headers);
+  if (!headers.some(({ key }) => OF_OUR_CONCERN.has(key))) return headers;
+  return headers
     .filter((line) => !setsOwnCookie(line))
     .map((line) => withinHost(line, host))
     .map((line) => {

@@ -18,6 +18,7 @@ import { ProxyRouter } from "../../cp/proxy/proxy-router.ts";
 import { Front } from "../../proto/http1/listener.ts";
 import { encodeId, newId } from "../../proto/ids.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { rawExchange } from "../harness/raw-http.ts";
 import { CAPSULE_ROW } from "../harness/rows.ts";
 
 const DOMAIN = "wrenn.test";
@@ -144,6 +145,38 @@ test("a request reaches the server in the guest, and the rest is the API's", asy
 
   expect(await ask()).toEqual({ status: 200, body: `http://127.0.0.1:${guestPort}/x?y` });
   expect(await ask({ host: `api.${DOMAIN}` })).toEqual({ status: 404, body: "the API" });
+});
+
+// What lines mean is remembered as long as they come again, and the first line may name another host.
+test("on one connection the same lines lead where each request's first line says", async () => {
+  run(0);
+  const lines = `Host: ${guestPort}-${text}.${DOMAIN}\r\nX-API-Key: wrn_0\r\nA: b\r\n\r\n`;
+  const targets = [
+    "/1",
+    "/2",
+    "/3",
+    "http://api.example/4",
+    "/5",
+    `http://1-${text}.${DOMAIN}/6`,
+    "/7",
+  ];
+  const requests = targets.map((target) => `GET ${target} HTTP/1.1\r\n${lines}`).join("");
+
+  const answers = await rawExchange(cpPort, requests, (all) => all.endsWith("/7"));
+
+  const own = (path: string) => `http://127.0.0.1:${guestPort}${path}`;
+  const told = answers.text.match(/http:\/\/127[^\s]*\d(?=HTTP|$)|the API|port is not open/g);
+  expect(told).toEqual([
+    own("/1"),
+    own("/2"),
+    own("/3"),
+    "the API",
+    own("/5"),
+    "port is not open",
+    own("/7"),
+  ]);
+  expect([seen.get("a"), seen.get("x-api-key")]).toEqual(["b", null]);
+  expect(seen.get("x-forwarded-host")).toBe(`${guestPort}-${text}.${DOMAIN}`);
 });
 
 test("a redirect to a path that looks like one of the agents is left as it is", async () => {
