@@ -1,68 +1,111 @@
 import { expect, test } from "bun:test";
 import { SharedLookups } from "./shared-lookups.ts";
 
+interface Found {
+  readonly key: string;
+  readonly value: string;
+}
+
 /** A look-up whose answers a test gives one by one. */
 function stepped() {
-  const asked: { key: string; answer: PromiseWithResolvers<string> }[] = [];
-  const look = (key: string) => {
-    const answer = Promise.withResolvers<string>();
-    asked.push({ key, answer });
-    return answer.promise;
+  const queries: { keys: readonly string[]; answer: PromiseWithResolvers<readonly Found[]> }[] = [];
+  const lookups = new SharedLookups<string, Found>({
+    look: (keys) => {
+      const answer = Promise.withResolvers<readonly Found[]>();
+      queries.push({ keys, answer });
+      return answer.promise;
+    },
+    keyOf: (key) => key,
+    keyOfValue: ({ key }) => key,
+  });
+  /** Answers the query, then lets what follows from that happen. */
+  const answer = async (query: number, value: string) => {
+    const { keys = [], answer } = queries[query] ?? {};
+    answer?.resolve(keys.map((key) => ({ key, value })));
+    await Bun.sleep(0);
   };
-  const lookups = new SharedLookups(look, (key) => key);
-  return { lookups, asked };
+  const of = async (key: string) => (await lookups.of(key))?.value;
+  return { of, queries, answer, sent: () => queries.map(({ keys }) => keys.join("")) };
 }
 
 test("who asks alone is looked up at once, each time", async () => {
-  const { lookups, asked } = stepped();
+  const { of, answer } = stepped();
 
-  const first = lookups.of("a");
-  asked[0]?.answer.resolve("1");
-  await first;
-  const second = lookups.of("a");
-  asked[1]?.answer.resolve("2");
+  const first = of("a");
+  await answer(0, "1");
+  const second = of("a");
+  await answer(1, "2");
 
   expect([await first, await second]).toEqual(["1", "2"]);
 });
 
 // A key that was revoked after the query was sent must not pass for who asks after that.
 test("who asks while a look-up is under way gets none that began before", async () => {
-  const { lookups, asked } = stepped();
+  const { of, answer, sent } = stepped();
 
-  const first = lookups.of("a");
-  const later = [lookups.of("a"), lookups.of("a")];
-  expect(asked).toHaveLength(1);
-  asked[0]?.answer.resolve("before");
-  await first;
-  await Bun.sleep(0);
-  const latest = lookups.of("a");
-  expect(asked).toHaveLength(2);
-  asked[1]?.answer.resolve("after");
-  const shared = await Promise.all(later);
-  await Bun.sleep(0);
-  asked[2]?.answer.resolve("at last");
+  const first = of("a");
+  const later = [of("a"), of("a")];
+  expect(sent()).toEqual(["a"]);
+  await answer(0, "before");
+  const latest = of("a");
+  expect(sent()).toEqual(["a", "a"]);
+  await answer(1, "after");
+  await answer(2, "at last");
 
-  expect([await first, shared, await latest]).toEqual(["before", ["after", "after"], "at last"]);
+  expect([await first, await Promise.all(later), await latest]).toEqual([
+    "before",
+    ["after", "after"],
+    "at last",
+  ]);
 });
 
-test("keys wait for themselves only", async () => {
-  const { lookups, asked } = stepped();
+test("a few different ones wait for themselves only, more share what comes next", async () => {
+  const { of, answer, sent } = stepped();
 
-  const values = [lookups.of("a"), lookups.of("b")];
-  for (const { key, answer } of asked) answer.resolve(key);
+  const few = ["a", "b", "c", "d"].map(of);
+  const more = ["e", "f", "a", "f"].map(of);
+  expect(sent()).toEqual(["a", "b", "c", "d"]);
+  await answer(2, "first");
+  expect(sent().slice(4)).toEqual(["efa"]);
+  await answer(4, "second");
+  expect(await Promise.all(more)).toEqual(["second", "second", "second", "second"]);
+  for (const query of [0, 1, 3]) await answer(query, "slow");
 
-  expect(await Promise.all(values)).toEqual(["a", "b"]);
+  expect(await Promise.all(few)).toEqual(["slow", "slow", "first", "slow"]);
+});
+
+test("one query has a bound, and what is beyond it is asked for by the next", async () => {
+  const { of, queries, answer } = stepped();
+  const keys = Array.from({ length: 304 }, (_, i) => `k${i}`);
+
+  const values = keys.map(of);
+  for (let query = 0; query < 6; query++) await answer(query, "x");
+
+  expect(queries.map((query) => query.keys.length)).toEqual([1, 1, 1, 1, 256, 44]);
+  expect(new Set(await Promise.all(values))).toEqual(new Set(["x"]));
+});
+
+test("what there is nothing of is undefined, though others in the same query are found", async () => {
+  const { of, queries, answer } = stepped();
+  const under = ["a", "b", "c", "d"].map(of);
+  const [found, missing] = [of("e"), of("f")];
+  for (let query = 0; query < 4; query++) await answer(query, "x");
+
+  queries[4]?.answer.resolve([{ key: "e", value: "y" }]);
+
+  expect([await found, await missing]).toEqual(["y", undefined]);
+  await Promise.all(under);
 });
 
 test("a failure is told to those who share it, and to nobody after them", async () => {
-  const { lookups, asked } = stepped();
+  const { of, queries, answer } = stepped();
 
-  const failing = lookups.of("a");
-  const later = lookups.of("a");
-  asked[0]?.answer.reject(new Error("away"));
+  const failing = of("a");
+  const later = of("a");
+  queries[0]?.answer.reject(new Error("away"));
   await expect(failing).rejects.toThrow("away");
   await Bun.sleep(0);
-  asked[1]?.answer.resolve("back");
+  await answer(1, "back");
 
   expect(await later).toBe("back");
 });

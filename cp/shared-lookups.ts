@@ -1,47 +1,90 @@
-// Look-ups that many requests make at once. While one is under way, whoever asks for the same thing
-// shares the next: what many ask for costs one query per round trip instead of one per request, and still
-// every answer was read after it was asked for, so what was revoked or has moved is seen at once.
+// Look-ups that many requests make at once. While some are under way, whoever asks shares the next query
+// with all who ask meanwhile: what many ask for costs one query per round trip instead of one per request,
+// and still every answer was read after it was asked for, so what was revoked or has moved is seen at once.
 
-interface Lookup<Value> {
-  readonly value: Promise<Value>;
-  /** What those who came since the query was sent wait for. */
-  next: Promise<Value> | null;
+/** Queries at once: few requests wait for none but their own, and a slow one does not hold up all. */
+const QUERIES_MAX = 4;
+/** Things in one query. */
+const ASKED_MAX = 256;
+
+/** What one query asks for: each thing once. */
+class Round<Asked, Value> {
+  readonly asked = new Map<string, Asked>();
+  readonly #values = Promise.withResolvers<ReadonlyMap<string, Value>>();
+
+  async of(key: string, asked: Asked): Promise<Value | undefined> {
+    this.asked.set(key, asked);
+    return (await this.#values.promise).get(key);
+  }
+
+  end(values: Promise<ReadonlyMap<string, Value>>): void {
+    this.#values.resolve(values);
+  }
 }
 
 export class SharedLookups<Asked, Value> {
-  readonly #look: (asked: Asked) => Promise<Value>;
+  readonly #look: (asked: readonly Asked[]) => Promise<readonly Value[]>;
   readonly #keyOf: (asked: Asked) => string;
-  /** One entry per key that is being looked up. */
-  readonly #underWay = new Map<string, Lookup<Value>>();
+  readonly #keyOfValue: (value: Value) => string;
+  /** Those whose query was sent. */
+  readonly #underWay = new Set<Round<Asked, Value>>();
+  /** Those whose query was not, in turn; whoever comes is in the last. */
+  readonly #waiting: Round<Asked, Value>[] = [];
 
-  /** Those with the same key ask for the same thing. */
-  constructor(look: (asked: Asked) => Promise<Value>, keyOf: (asked: Asked) => string) {
-    this.#look = look;
-    this.#keyOf = keyOf;
+  /** `look` finds what there is of all that is asked for; the keys tell what is whose. */
+  constructor(options: {
+    look: (asked: readonly Asked[]) => Promise<readonly Value[]>;
+    keyOf: (asked: Asked) => string;
+    keyOfValue: (value: Value) => string;
+  }) {
+    this.#look = options.look;
+    this.#keyOf = options.keyOf;
+    this.#keyOfValue = options.keyOfValue;
   }
 
   /**
-   * The value, read from now on, and maybe the same object for several: it is not to be changed. Throws
-   * what the look-up throws, as do those that share it.
+   * The value, read from now on, and maybe the same object for several: it is not to be changed;
+   * undefined when there is none. Throws what the look-up throws, as do those that share it.
    */
-  of(asked: Asked): Promise<Value> {
+  of(asked: Asked): Promise<Value | undefined> {
     const key = this.#keyOf(asked);
-    const current = this.#underWay.get(key);
-    if (current === undefined) return this.#start(key, asked);
-    current.next ??= current.value.then(
-      () => this.#start(key, asked),
-      () => this.#start(key, asked),
-    );
-    return current.next;
+    const round = this.#next(key);
+    const value = round.of(key, asked);
+    this.#startNext(key);
+    return value;
   }
 
-  #start(key: string, asked: Asked): Promise<Value> {
-    const lookup: Lookup<Value> = { value: this.#look(asked), next: null };
-    this.#underWay.set(key, lookup);
+  #next(key: string): Round<Asked, Value> {
+    const last = this.#waiting.at(-1);
+    if (last !== undefined && (last.asked.size < ASKED_MAX || last.asked.has(key))) return last;
+    const round = new Round<Asked, Value>();
+    this.#waiting.push(round);
+    return round;
+  }
+
+  /** `key`: of what was asked for just now, which waits for its own query while one is under way. */
+  #startNext(key?: string): void {
+    if (this.#underWay.size >= QUERIES_MAX) return;
+    if (key !== undefined && this.#isUnderWay(key)) return;
+    const round = this.#waiting.shift();
+    if (round === undefined) return;
+    this.#underWay.add(round);
+    const values = this.#valuesOf(round);
+    round.end(values);
     const end = () => {
-      if (lookup.next === null) this.#underWay.delete(key);
+      this.#underWay.delete(round);
+      this.#startNext();
     };
-    lookup.value.then(end, end);
-    return lookup.value;
+    values.then(end, end);
+  }
+
+  async #valuesOf({ asked }: Round<Asked, Value>): Promise<ReadonlyMap<string, Value>> {
+    const found = await this.#look([...asked.values()]);
+    return new Map(found.map((value) => [this.#keyOfValue(value), value]));
+  }
+
+  #isUnderWay(key: string): boolean {
+    for (const { asked } of this.#underWay) if (asked.has(key)) return true;
+    return false;
   }
 }

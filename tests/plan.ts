@@ -23,7 +23,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
   cp: {
     roof: ["main", "app", "serve", "request-log", "error-response"],
     rooms: [
-      room("db", "answer-watch", "client", "lost-write", "tables", "time", "migrate"),
+      room("db", "any-of", "answer-watch", "client", "lost-write", "tables", "time", "migrate"),
       room(
         "agents",
         "agent-clients",

@@ -44,20 +44,26 @@ export interface MemberCaller extends UserCaller {
   readonly role: (typeof TEAM_ROLES)[number];
 }
 
+type ApiKeyRow = Awaited<ReturnType<AuthQueries["apiKeysByHash"]>>[number];
+
 /** Turns credentials into callers. Every method throws `unauthorized` when they are no good. */
 export class Authenticator {
   /** Where our pages come from. */
   readonly ownOrigins: ReadonlySet<string>;
   readonly #db: Db;
   readonly #queries: AuthQueries;
-  readonly #apiKeys: SharedLookups<string, Awaited<ReturnType<AuthQueries["apiKeyByHash"]>>>;
+  readonly #apiKeys: SharedLookups<string, ApiKeyRow>;
   readonly #tokens: Tokens;
 
   constructor(deps: { db: Db; tokens: Tokens; ownOrigins: ReadonlySet<string> }) {
     this.ownOrigins = deps.ownOrigins;
     this.#db = deps.db;
     this.#queries = prepareAuthQueries(deps.db);
-    this.#apiKeys = new SharedLookups(this.#queries.apiKeyByHash, (hash) => hash);
+    this.#apiKeys = new SharedLookups({
+      look: this.#queries.apiKeysByHash,
+      keyOf: (hash) => hash,
+      keyOfValue: ({ keyHash }) => keyHash,
+    });
     this.#tokens = deps.tokens;
   }
 

@@ -2,6 +2,7 @@
 
 import { and, eq, isNull, sql } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
+import { arrayOf, isAnyOf } from "../db/any-of.ts";
 import type { Db } from "../db/client.ts";
 import { teamApiKeys, teams, users, usersTeams } from "../db/tables.ts";
 
@@ -13,9 +14,10 @@ const isStampDue = sql<boolean>`(${teamApiKeys.lastUsed} is null
 
 /** The statements of the hot path, built once: building them per request halves its rate. */
 export function prepareAuthQueries(db: Db) {
-  const apiKeyByHash = db
+  const apiKeysByHash = db
     .select({
       id: teamApiKeys.id,
+      keyHash: teamApiKeys.keyHash,
       name: teamApiKeys.name,
       teamId: teamApiKeys.teamId,
       /** Whether its last use was so long ago, by the database's clock, that this one is to be kept. */
@@ -23,8 +25,8 @@ export function prepareAuthQueries(db: Db) {
     })
     .from(teamApiKeys)
     .innerJoin(teams, eq(teams.id, teamApiKeys.teamId))
-    .where(and(eq(teamApiKeys.keyHash, sql.placeholder("keyHash")), isNull(teams.deletedAt)))
-    .prepare("auth_api_key");
+    .where(and(isAnyOf(teamApiKeys.keyHash, "keyHashes", "text"), isNull(teams.deletedAt)))
+    .prepare("auth_api_keys");
 
   const userWithMembership = db
     .select({
@@ -46,7 +48,9 @@ export function prepareAuthQueries(db: Db) {
     .prepare("auth_user");
 
   return {
-    apiKeyByHash: async (keyHash: string) => (await apiKeyByHash.execute({ keyHash }))[0],
+    /** Those that there are, in hexadecimal digits. */
+    apiKeysByHash: async (keyHashes: readonly string[]) =>
+      await apiKeysByHash.execute({ keyHashes: arrayOf(keyHashes) }),
     userWithMembership: async (ids: { userId: Id<"user">; teamId: Id<"team"> }) =>
       (await userWithMembership.execute(ids))[0],
   };

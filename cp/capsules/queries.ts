@@ -4,6 +4,7 @@ import { and, desc, eq, inArray, lt, lte, ne, or, sql } from "drizzle-orm";
 import type { PgInsertValue, PgUpdateSetSource } from "drizzle-orm/pg-core";
 import type { Id } from "../../proto/ids.ts";
 import { type CapsuleState, OPERATION_STATES, type SnapshotSource } from "../capsule-states.ts";
+import { arrayOf, isAnyOf } from "../db/any-of.ts";
 import type { Db, Queryable, Tx } from "../db/client.ts";
 import { capsules, hosts, templateOperations } from "../db/tables.ts";
 import { secondsFromNow } from "../db/time.ts";
@@ -17,7 +18,8 @@ export function prepareCapsuleQueries(db: Db) {
     eq(capsules.id, sql.placeholder("id")),
     eq(capsules.teamId, sql.placeholder("teamId")),
   );
-  const one = db.select().from(capsules).where(ofTeam).prepare("capsule_one");
+  const isAsked = isAnyOf(capsules.id, "ids", "uuid");
+  const many = db.select().from(capsules).where(isAsked).prepare("capsules_by_id");
   const withHost = db
     .select({ capsule: capsules, hostAddress: hosts.address, hostStatus: hosts.status })
     .from(capsules)
@@ -25,8 +27,9 @@ export function prepareCapsuleQueries(db: Db) {
     .where(ofTeam)
     .prepare("capsule_with_host");
   return {
-    one: async (ids: CapsuleOfTeam): Promise<CapsuleRow | undefined> =>
-      (await one.execute({ ...ids }))[0],
+    /** Those that there are, whatever team's. */
+    many: async (ids: readonly Id<"capsule">[]): Promise<CapsuleRow[]> =>
+      await many.execute({ ids: arrayOf(ids) }),
     withHost: async (ids: CapsuleOfTeam) => (await withHost.execute({ ...ids }))[0],
   };
 }

@@ -39,15 +39,20 @@ export type Changing = Begun<Id<"capsule">, CapsuleRow>;
 export class Capsules implements AsyncDisposable {
   readonly #deps: CapsuleDeps;
   readonly #queries: CapsuleQueries;
-  /** Many clients that wait for one capsule ask for it again and again. */
-  readonly #rows: SharedLookups<CapsuleOfTeam, CapsuleRow | undefined>;
+  /** Many clients that wait for capsules ask for them again and again. */
+  readonly #rows: SharedLookups<CapsuleOfTeam, CapsuleRow>;
   readonly #underWay = new UnderWay();
   readonly #activity = new ActivityMarks(() => performance.now());
 
   constructor(deps: CapsuleStarter) {
     this.#deps = { ...deps, ending: this.#underWay.ending };
     this.#queries = prepareCapsuleQueries(deps.db);
-    this.#rows = new SharedLookups(this.#queries.one, ({ id, teamId }) => `${id} ${teamId}`);
+    const ofTeam = ({ id, teamId }: CapsuleOfTeam) => `${id} ${teamId}`;
+    this.#rows = new SharedLookups<CapsuleOfTeam, CapsuleRow>({
+      look: async (asked) => await this.#queries.many(asked.map(({ id }) => id)),
+      keyOf: ofTeam,
+      keyOfValue: ofTeam,
+    });
   }
 
   /** See `createCapsule`. A `key` makes a repeated request safe, here and below. */
