@@ -5,6 +5,7 @@ import { readdir, truncate } from "node:fs/promises";
 import { join } from "node:path";
 import { codeOf, resume, untilDurable, untilStatus } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING } from "../../tests/harness/agent-process.ts";
+import { tickerArgs } from "../../tests/harness/ticker.ts";
 import { GUEST_MS, waitFor } from "../../tests/harness/wait-for.ts";
 
 setDefaultTimeout(300_000);
@@ -23,9 +24,7 @@ afterAll(async () => {
 
 /** A program that counts in memory, so that only a resume can go on with its number. */
 async function startTicker(id: string): Promise<void> {
-  const script =
-    "exec 3>/tmp/open; n=0; while :; do n=$((n+1)); echo $n >/dev/shm/ticks; sleep 0.1; done";
-  const command = { cmd: "/bin/sh", args: ["-c", script], tag: "ticker" };
+  const command = { cmd: "perl", args: tickerArgs("/dev/shm/ticks"), tag: "ticker" };
   await agent.client.startBackground({ sandboxId: id, ...command });
   const ticks = () => agent.sh(id, "cat /dev/shm/ticks 2>/dev/null || true");
   await waitFor("the first tick", ticks, { timeoutMs: GUEST_MS });
@@ -41,7 +40,7 @@ test("a capsule goes on after each pause, sealed or not", async () => {
   const ids = new Set<string>();
 
   for (const isSealed of [true, false, true]) {
-    const before = Number(await agent.sh(id, "cat /dev/shm/ticks"));
+    const before = Number.parseInt(await agent.sh(id, "cat /dev/shm/ticks"), 10);
     await agent.client.pauseSandbox(agent.operation(id));
     expect(await agent.statuses()).toEqual({ [id]: "paused" });
     expect(await codeOf(agent.sh(id, "true"))).toBe("FailedPrecondition");
@@ -63,7 +62,7 @@ test("a capsule goes on after each pause, sealed or not", async () => {
     expect(clockMs).toBeGreaterThan(sentAt - CLOCK_OFF_MS_MAX);
     expect(clockMs).toBeLessThan(Date.now() + CLOCK_OFF_MS_MAX);
     expect(await agent.sh(id, BOOT_NONCE)).toBe(nonce);
-    const after = Number(await agent.sh(id, "sleep 0.5; cat /dev/shm/ticks"));
+    const after = Number.parseInt(await agent.sh(id, "sleep 0.5; cat /dev/shm/ticks"), 10);
     expect(after).toBeGreaterThan(before);
     uuids.add(await agent.sh(id, "cat /proc/sys/kernel/random/uuid"));
     ids.add(await agent.sh(id, "cat /etc/machine-id"));

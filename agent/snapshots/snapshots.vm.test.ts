@@ -8,6 +8,7 @@ import {
   openGuestFixture,
   type TestGuest,
 } from "../../tests/harness/guest-fixture.ts";
+import { tickerLine } from "../../tests/harness/ticker.ts";
 import { isAlive } from "../keeper/process-identity.ts";
 import { fileDisk } from "../rootfs/file-disks.ts";
 import type { VmmProcess, VmmSpec } from "../vmm/vmm.ts";
@@ -57,10 +58,7 @@ async function begin(spec: VmmSpec, vmm: VmmProcess): Promise<Living> {
 async function boot(capsuleId: string): Promise<Living> {
   const spec = await place.makeSpec(capsuleId, SHAPE);
   const living = await begin(spec, await place.vmm.boot(spec));
-  await living.guest.run(
-    "(n=$RANDOM$RANDOM; for ((i = 0; ; i++)); do echo $n $i > /dev/shm/t; mv /dev/shm/t /dev/shm/tick; " +
-      "sleep 0.05; done) >/dev/null 2>&1 & sleep 0.2",
-  );
+  await living.guest.run(tickerLine("/dev/shm/tick"));
   return living;
 }
 
@@ -83,7 +81,7 @@ async function end({ live, spec }: Living): Promise<void> {
 }
 
 async function readTicks({ guest }: Living): Promise<{ nonce: string; ticks: number }> {
-  const [nonce = "", ticks = ""] = (await guest.run("cat /dev/shm/tick")).split(" ");
+  const [ticks = "", nonce = ""] = (await guest.run("cat /dev/shm/tick")).split(" ");
   return { nonce, ticks: Number(ticks) };
 }
 

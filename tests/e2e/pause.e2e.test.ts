@@ -4,14 +4,15 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { apiError, type Capsule, type Client } from "../harness/client.ts";
 import { adminClient, platform } from "../harness/platform.ts";
 import { StreamClient } from "../harness/stream-client.ts";
+import { tickerArgs } from "../harness/ticker.ts";
 import { GUEST_MS, waitFor } from "../harness/wait-for.ts";
 
 /** Guests are emulated here: a boot takes tens of seconds. */
 const TEST_TIMEOUT_MS = 240_000;
 /** Of the guest's clock from ours once a resume is answered; a round trip is part of it. */
 const CLOCK_SKEW_SEC_MAX = 2;
-/** A shell that counts in its own memory, and knows when it was started. */
-const TICKER = "n=0; while :; do n=$((n+1)); echo $n > /home/wrenn-user/ticks; sleep 0.2; done";
+const TICKS = "/home/wrenn-user/ticks";
+const TICKER = { cmd: "perl", args: tickerArgs(TICKS), background: true };
 
 interface Rested extends Capsule {
   readonly durable_at?: string;
@@ -33,19 +34,16 @@ afterAll(async () => {
 const pause = () => client.json<Rested>("POST", `/v1/capsules/${id}/pause`);
 const resume = (body?: unknown) => client.json<Rested>("POST", `/v1/capsules/${id}/resume`, body);
 const sh = async (line: string) => (await client.sh(id, line)).stdout.trim();
+const ticksOf = async (capsuleId: string) =>
+  Number.parseInt((await client.sh(capsuleId, `cat ${TICKS}`)).stdout, 10);
 
 test(
   "files, processes and what they count survive a pause; the clock is right again",
   async () => {
-    await client.exec(id, {
-      cmd: "/bin/sh",
-      args: ["-c", TICKER],
-      background: true,
-      tag: "ticker",
-    });
+    await client.exec(id, { ...TICKER, tag: "ticker" });
     await client.write(id, "/home/wrenn-user/kept", "kept\n");
-    await waitFor("ticks", () => sh("cat /home/wrenn-user/ticks"), {
-      holds: (ticks) => Number(ticks) > 2,
+    await waitFor("ticks", () => ticksOf(id), {
+      holds: (ticks) => ticks > 2,
       timeoutMs: 60_000,
     });
     const bootId = await sh("cat /proc/sys/kernel/random/boot_id");
@@ -56,7 +54,7 @@ test(
     const resumed = await resume();
     const clock = Number(await sh("date +%s"));
     const now = Date.now() / 1000;
-    const ticks = Number(await sh("cat /home/wrenn-user/ticks"));
+    const ticks = await ticksOf(id);
 
     expect([ticksBefore, refused.status, refused.code]).toEqual(["paused", 409, "invalid_state"]);
     expect([resumed.status, resumed.metadata?.resumed_from]).toEqual(["running", "memory"]);
@@ -64,8 +62,8 @@ test(
     expect(await sh("cat /home/wrenn-user/kept; cat /proc/sys/kernel/random/boot_id")).toBe(
       `kept\n${bootId}`,
     );
-    await waitFor("more ticks", () => sh("cat /home/wrenn-user/ticks"), {
-      holds: (later) => Number(later) > ticks,
+    await waitFor("more ticks", () => ticksOf(id), {
+      holds: (later) => later > ticks,
       timeoutMs: 60_000,
     });
     const { processes } = await client.json<{ processes: { tag?: string }[] }>(
@@ -80,7 +78,7 @@ test(
 test(
   "a durable pause is resumed from what was written, with the same memory",
   async () => {
-    const ticks = Number(await sh("cat /home/wrenn-user/ticks"));
+    const ticks = await ticksOf(id);
 
     await pause();
     await waitFor("a durable capsule", () => client.json<Rested>("GET", `/v1/capsules/${id}`), {
@@ -90,8 +88,8 @@ test(
     const resumed = await resume();
 
     expect([resumed.metadata?.resumed_from, resumed.durable_at]).toEqual(["memory", undefined]);
-    await waitFor("more ticks", () => sh("cat /home/wrenn-user/ticks"), {
-      holds: (later) => Number(later) > ticks,
+    await waitFor("more ticks", () => ticksOf(id), {
+      holds: (later) => later > ticks,
       timeoutMs: 60_000,
     });
   },
@@ -187,19 +185,18 @@ test(
 test(
   "a capsule starts from a snapshot with its source's files and processes, which goes on",
   async () => {
-    await client.exec(id, { cmd: "/bin/sh", args: ["-c", TICKER], background: true, tag: "ticks" });
+    await client.exec(id, { ...TICKER, tag: "ticks" });
     const name = `e2e-${crypto.randomUUID().slice(0, 8)}`;
 
     const made = await client.json("POST", "/v1/snapshots", { sandbox_id: id, name });
     const child = (await client.create({ template: name })).id;
     const boot = "cat /proc/sys/kernel/random/boot_id";
     const [own, childs] = [await sh(boot), (await client.sh(child, boot)).stdout.trim()];
-    const ticks = (await client.sh(child, "cat /home/wrenn-user/ticks")).stdout;
-    await waitFor(
-      "ticks of the child",
-      async () => (await client.sh(child, "cat /home/wrenn-user/ticks")).stdout,
-      { holds: (later) => Number(later) > Number(ticks), timeoutMs: 60_000 },
-    );
+    const ticks = await ticksOf(child);
+    await waitFor("ticks of the child", () => ticksOf(child), {
+      holds: (later) => later > ticks,
+      timeoutMs: 60_000,
+    });
     await client.json("DELETE", `/v1/snapshots/${name}`);
     const kept = (await client.sh(child, "cat /home/wrenn-user/kept")).stdout;
     await client.destroy(child);

@@ -14,7 +14,8 @@ const RETRY_MS = 2_000;
 /** A failed request is repeated this often. */
 const RETRY_EVERY_MS = 100;
 const ROUNDS = process.env.WRENN_SOAK ? 10 : 1;
-const TICKER = "while :; do date +%s%N; sleep 0.1; done";
+/** A shell would start a program for each of its waits. */
+const TICKER = '$| = 1; while (1) { print "tick\\n"; select undef, undef, undef, 0.1 }';
 
 let client: Client;
 let steady: string;
@@ -27,8 +28,8 @@ beforeAll(async () => {
   await client.json("POST", "/v1/snapshots", { sandbox_id: steady, name: template });
   resting = (await client.create({ template })).id;
   await client.exec(steady, {
-    cmd: "/bin/sh",
-    args: ["-c", TICKER],
+    cmd: "perl",
+    args: ["-e", TICKER],
     background: true,
     tag: "ticker",
   });
@@ -42,7 +43,7 @@ afterAll(async () => {
 test.each(Array.from({ length: ROUNDS }, () => ["SIGTERM", "SIGKILL"] as const).flat())(
   "an agent that ends by %s under load loses no microVM and no request that is repeated",
   async (signal) => {
-    const identity = "cat /proc/sys/kernel/random/boot_id; pgrep -fo 'while :'";
+    const identity = "cat /proc/sys/kernel/random/boot_id; pgrep -o perl";
     const before = (await client.sh(steady, identity)).stdout;
     const restarts = new Restarts();
     const stop = new AbortController();

@@ -9,6 +9,7 @@ import {
   openGuestFixture,
   type TestGuest,
 } from "../../../tests/harness/guest-fixture.ts";
+import { tickerLine } from "../../../tests/harness/ticker.ts";
 import { isAlive } from "../../keeper/process-identity.ts";
 import { readPagerStats, readRegions } from "../../memory/pager.ts";
 import type { GuestMemory, VmmProcess, VmmSpec } from "../../vmm/vmm.ts";
@@ -33,7 +34,7 @@ afterAll(() => place[Symbol.asyncDispose](), TIMEOUT_MS);
 
 /** Of a process in the guest: its nonce is made at its start, its count only ever grows. */
 async function readTicks(): Promise<{ nonce: string; ticks: number }> {
-  const [nonce = "", ticks = ""] = (await guest.run("cat /dev/shm/tick")).split(" ");
+  const [ticks = "", nonce = ""] = (await guest.run("cat /dev/shm/tick")).split(" ");
   return { nonce, ticks: Number(ticks) };
 }
 
@@ -66,10 +67,7 @@ test(
 test(
   "it is stopped, goes on, and is saved without its memory",
   async () => {
-    await guest.run(
-      "(n=$RANDOM$RANDOM; for ((i = 0; ; i++)); do echo $n $i > /dev/shm/t; mv /dev/shm/t /dev/shm/tick; " +
-        "sleep 0.05; done) >/dev/null 2>&1 & sleep 0.3",
-    );
+    await guest.run(tickerLine("/dev/shm/tick"));
     saved = join(place.dir, "saved");
     await mkdir(saved);
     const isReady = Promise.resolve();

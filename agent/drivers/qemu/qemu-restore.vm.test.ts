@@ -8,6 +8,7 @@ import {
   openGuestFixture,
   type TestGuest,
 } from "../../../tests/harness/guest-fixture.ts";
+import { tickerLine } from "../../../tests/harness/ticker.ts";
 import { waitFor } from "../../../tests/harness/wait-for.ts";
 import { isAlive, readStartTime } from "../../keeper/process-identity.ts";
 import { PAGER_DIR, readPagerStats, readRegions } from "../../memory/pager.ts";
@@ -32,7 +33,7 @@ beforeAll(async () => {
 afterAll(() => place[Symbol.asyncDispose](), TIMEOUT_MS);
 
 async function readTicks(): Promise<{ nonce: string; ticks: number }> {
-  const [nonce = "", ticks = ""] = (await guest.run("cat /dev/shm/tick")).split(" ");
+  const [ticks = "", nonce = ""] = (await guest.run("cat /dev/shm/tick")).split(" ");
   return { nonce, ticks: Number(ticks) };
 }
 
@@ -55,10 +56,7 @@ test(
     spec = await place.makeSpec("cl-restore", SHAPE);
     started = await place.vmm.boot(spec);
     guest = await place.awaitGuest(spec);
-    await guest.run(
-      "(n=$RANDOM$RANDOM; for ((i = 0; ; i++)); do echo $n $i > /dev/shm/t; mv /dev/shm/t /dev/shm/tick; " +
-        "sleep 0.05; done) >/dev/null 2>&1 & sleep 0.3",
-    );
+    await guest.run(tickerLine("/dev/shm/tick"));
     saved = join(place.dir, "saved");
     await mkdir(saved);
 
