@@ -76,7 +76,8 @@ test("the main loop goes on while a call waits", async () => {
   clearInterval(timer);
 
   expect(khz).toBeGreaterThan(100_000);
-  expect(ticks).toBeGreaterThan(5);
+  // None, if the loop had waited, too; how many is the machine's business.
+  expect(ticks).toBeGreaterThan(0);
 });
 
 test("many calls at once are all answered", async () => {
