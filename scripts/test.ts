@@ -22,8 +22,29 @@ const MODE = isMode ? process.argv[2] : "all";
 /** Emulated guests are at the mercy of whatever else the machine does; `make soak` shows what that hides. */
 const GUEST_TESTS = { attempts: MODE === "soak" ? 1 : 2 };
 
-/** Files of tests with guests at once: a guest's processor is a thread, and half of a test is waiting. */
-const GUEST_TEST_LANES = MODE === "soak" ? 1 : 2;
+/** Of files without guests: half of a test is waiting, for a time limit or another program. */
+const WORKERS = MODE === "soak" ? 1 : 2;
+
+/** Nothing keeps it from starting. */
+const READY = Promise.resolve();
+
+/** Of the microVM tests those that take more than a minute, the longest first. */
+const SLOWEST = [
+  "agent/capsules/lost-process.vm.test.ts",
+  "tests/envd/in-capsule.vm.test.ts",
+  "agent/capsules/damage.vm.test.ts",
+  "agent/capsules/journal-writes.vm.test.ts",
+  "agent/snapshots/snapshots.vm.test.ts",
+  "agent/templates/warm.vm.test.ts",
+  "agent/capsules/adoption.vm.test.ts",
+  "agent/capsules/pause-crash.vm.test.ts",
+  "agent/capsules/interleavings.vm.test.ts",
+  "agent/capsules/no-room.vm.test.ts",
+  "scripts/dev/platform.vm.test.ts",
+  "agent/capsules/crash.vm.test.ts",
+  "agent/capsules/copy-crash.vm.test.ts",
+  "agent/capsules/copies.vm.test.ts",
+];
 
 type Kind = "unit" | "db" | "host" | "vm" | "e2e" | "dm";
 
@@ -32,41 +53,28 @@ const totals = new Totals();
 const chosen = process.argv.slice(isMode ? 3 : 2).map((path) => relative(ROOT, resolve(path)));
 const files = await testFiles(chosen);
 
-if (chosen.length === 0) {
-  await totals.suite("types", () => command(["tsc", "-p", "."]));
-  await totals.suite("lint", () => command(["biome", "ci", "--error-on-warnings", "."]));
-  await totals.suite("native code under sanitizers", () => nativeTests("native-test"));
-}
-// Half of these wait, or have one processor to themselves: side by side they take what the longer one does.
+// What boots no guest goes in two rows, which take about the same time.
 await Promise.all([
-  some("unit", () => totals.suite("unit", () => bunTest(files.unit))),
-  MODE !== "unit" && chosen.length === 0
-    ? totals.suite("native code that needs root", () => nativeTests("native-test-root"))
-    : undefined,
+  (async () => {
+    if (chosen.length === 0) await checks();
+    await some("host", () => totals.suite("host", () => bunTest(files.host)));
+  })(),
+  (async () => {
+    const options = { workers: WORKERS };
+    await some("unit", () => totals.suite("unit", () => bunTest(files.unit, options)));
+    await some("db", () =>
+      withServices((env) => totals.suite("database", () => bunTest(files.db, { ...options, env }))),
+    );
+  })(),
 ]);
-if (MODE !== "unit") {
-  await Promise.all([
-    some("db", () =>
-      withServices((env) => totals.suite("database", () => bunTest(files.db, { env }))),
-    ),
-    some("host", () => totals.suite("host", () => bunTest(files.host))),
-  ]);
-  await some("vm", () =>
-    withReflinks((env) => {
-      // The one that takes longest is the last by name, and must not be alone at the end.
-      const queue = files.vm.toReversed();
-      const lane = () => oneByOne(queue, (file) => bunTest([file], { ...GUEST_TESTS, env }));
-      return totals.suite("microVM", async () => sum(await inLanes(queue.length, lane)));
-    }),
-  );
-  // One after the other: some kill parts of the platform, or count what is left on it, and two platforms that
-  // start at the same moment may choose the same port.
-  await some("e2e", () =>
-    withPlatform(totals, "1", (env) => {
-      const test = (file: string) => bunTest([file], { ...GUEST_TESTS, env });
-      return totals.suite("end to end", () => oneByOne([...files.e2e], test));
-    }),
-  );
+// A guest's processor is a thread, and waits for half of a test, too. Three lanes: the end-to-end tests are the
+// first to go in the third one, since these have one platform.
+if (MODE === "soak") {
+  await microVmTests([READY]);
+  await endToEndTests();
+} else {
+  const endToEnd = endToEndTests();
+  await Promise.all([endToEnd, microVmTests([READY, READY, endToEnd])]);
 }
 if (MODE === "soak") {
   await some("dm", () => totals.suite("device-mapper, on a nested host", () => nested(files.dm)));
@@ -74,8 +82,41 @@ if (MODE === "soak") {
 
 process.exit(totals.close() ? 0 : 1);
 
-/** Runs what a kind needs: always when everything is tested, else when files of it were chosen. */
+/** Lanes take one file after the other once that holds which they wait for. */
+async function microVmTests(lanes: readonly Promise<void>[]): Promise<void> {
+  await some("vm", () =>
+    withReflinks((env) => {
+      const queue = slowestFirst(files.vm);
+      const lane = async (isFree: Promise<void>) => {
+        await isFree;
+        return await oneByOne(queue, env);
+      };
+      return totals.suite("microVM", async () => sum(await Promise.all(lanes.map(lane))));
+    }),
+  );
+}
+
+/** One after the other: some kill parts of the platform, or count what is left on it. */
+async function endToEndTests(): Promise<void> {
+  await some("e2e", () =>
+    withPlatform(totals, "1", (env) =>
+      totals.suite("end to end", () => oneByOne([...files.e2e], env)),
+    ),
+  );
+}
+
+/** What is no test file. */
+async function checks(): Promise<void> {
+  await totals.suite("types", () => command(["tsc", "-p", "."]));
+  await totals.suite("lint", () => command(["biome", "ci", "--error-on-warnings", "."]));
+  await totals.suite("native code under sanitizers", () => nativeTests("native-test"));
+  if (MODE === "unit") return;
+  await totals.suite("native code that needs root", () => nativeTests("native-test-root"));
+}
+
+/** Runs what a kind needs: when everything of the mode is tested, or files of it were chosen. */
 async function some(kind: Kind, body: () => Promise<void>): Promise<void> {
+  if (MODE === "unit" && kind !== "unit") return;
   if (chosen.length === 0 || files[kind].length > 0) await body();
 }
 
@@ -104,18 +145,18 @@ async function testFiles(chosen: readonly string[]): Promise<Record<Kind, string
   };
 }
 
-/** As many at once as there are lanes, or files. */
-async function inLanes<T>(files: number, lane: (number: number) => Promise<T>): Promise<T[]> {
-  const lanes = Math.min(GUEST_TEST_LANES, files);
-  return await Promise.all(Array.from({ length: lanes }, (_, index) => lane(index + 1)));
+/** The files in the order in which lanes take them: none of the long ones is to be alone at the end. */
+function slowestFirst(files: readonly string[]): string[] {
+  const known = SLOWEST.filter((file) => files.includes(file));
+  return [...known, ...files.filter((file) => !known.includes(file))];
 }
 
 /** Tests each file that is still in the queue when its turn comes. */
-async function oneByOne(queue: string[], test: (file: string) => Promise<Counts>): Promise<Counts> {
+async function oneByOne(queue: string[], env: Readonly<Record<string, string>>): Promise<Counts> {
   const all: Counts[] = [];
   for (let file = queue.shift(); file !== undefined; file = queue.shift()) {
     const startedAtMs = performance.now();
-    all.push(await test(file));
+    all.push(await bunTest([file], { ...GUEST_TESTS, env }));
     console.log(`    ${file}: ${secondsSince(startedAtMs)} s`);
   }
   return sum(all);

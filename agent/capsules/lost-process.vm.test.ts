@@ -141,7 +141,6 @@ async function learnState(): Promise<void> {
 
 /** The capsule is back with what its disk was told last, and nothing but it is there. */
 async function expectBack(): Promise<void> {
-  await arm(agent);
   const from = await resume(agent, id);
   expect(["memory", "disk"]).toContain(from);
   if (from === "disk") await learnState();

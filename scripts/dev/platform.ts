@@ -31,6 +31,8 @@ export interface PlatformOptions {
   readonly home: string;
   readonly choices: Choices;
   readonly progress: (line: string) => void;
+  /** False: a new platform leaves the usual ports to others. */
+  readonly hasUsualPorts?: boolean;
 }
 
 export interface StartedPlatform extends Platform {
@@ -64,7 +66,7 @@ export async function startPlatform(options: PlatformOptions): Promise<StartedPl
 }
 
 /** The directory, and in it what the platform is made of. */
-async function prepare({ home, choices }: PlatformOptions): Promise<Parts> {
+async function prepare({ home, choices, hasUsualPorts }: PlatformOptions): Promise<Parts> {
   const dir = await openDevDir(home);
   const processes = new Processes(dir.path);
   await endStrays(processes);
@@ -72,6 +74,7 @@ async function prepare({ home, choices }: PlatformOptions): Promise<Parts> {
   const ports = await choosePorts(dir.path, {
     processes,
     isRegistered: await isRegistered(dir.agentDir),
+    hasUsual: hasUsualPorts ?? true,
   });
   await saveJson(join(dir.path, "choices.json"), choices);
   return describeParts({ dir, ports, choices, secrets });

@@ -31,14 +31,15 @@ const OWNERS = {
 
 /**
  * The ports saved in `<dir>/ports.json`; those that others have taken since are chosen anew. Throws when
- * that is the agent's: its host is known by it.
+ * that is the agent's: its host is known by it. Without `hasUsual` the usual ones are not taken at first either:
+ * all are then this directory's, and free for it while its programs are away.
  */
 export async function choosePorts(
   dir: string,
-  options: { processes: Processes; isRegistered: boolean },
+  options: { processes: Processes; isRegistered: boolean; hasUsual: boolean },
 ): Promise<Ports> {
   const path = join(dir, "ports.json");
-  const saved: Partial<Ports> = (await savedPorts(dir)) ?? PREFERRED;
+  const saved: Partial<Ports> = (await savedPorts(dir)) ?? (options.hasUsual ? PREFERRED : {});
   const choose = async (name: keyof Ports): Promise<number> => {
     const port = saved[name];
     if (port !== undefined) {

@@ -70,6 +70,31 @@ test("a file that can't be loaded, ends its process or has no test is a failure"
   }
 });
 
+test("a file that ends its worker is a failure, and those that others work at are not", async () => {
+  const dir = `build/workers-${crypto.randomUUID()}`;
+  await mkdir(join(ROOT, dir), { recursive: true });
+  const bodies = {
+    killed: 'test("dies", () => process.kill(process.pid, "SIGKILL"));',
+    fine: 'test("lives", () => {});',
+    failing: 'test("fails", () => { throw new Error("no") });',
+  };
+  try {
+    const files = Object.keys(bodies).map((name) => `${dir}/${name}.test.ts`);
+    for (const [index, body] of Object.values(bodies).entries()) {
+      await Bun.write(join(ROOT, files[index] ?? ""), `import { test } from "bun:test";\n${body}`);
+    }
+
+    const { passed, failing } = await bunTest(files, { workers: 2, isQuiet: true });
+
+    expect([passed, failing.map((what) => what.split(" > ")[0])]).toEqual([
+      1,
+      [files[0], files[2]],
+    ]);
+  } finally {
+    await rm(join(ROOT, dir), { recursive: true });
+  }
+});
+
 test("a test that may be flaky counts as passed and is named with the reason", () => {
   const counts = compare(
     "a.test.ts",

@@ -11,6 +11,9 @@ const LIST = "tests/may-be-flaky.json";
 /** Of one test that sets none of its own; guests are emulated, on a machine that does much else. */
 const TEST_TIMEOUT_MS = 30_000;
 
+/** A file among others that takes as long is named with its time. */
+const SLOW_SEC = 10;
+
 export interface Counts {
   readonly passed: number;
   readonly failed: number;
@@ -43,6 +46,8 @@ export interface BunTestOptions {
   readonly env?: Readonly<Record<string, string>>;
   /** 1 or 2. A second attempt is one of the whole file in a process of its own: tests build on one another. */
   readonly attempts?: number;
+  /** Processes that share the files, each taking the next one; 1 unless said. */
+  readonly workers?: number;
   /** Whether what the tests print is dropped. */
   readonly isQuiet?: boolean;
 }
@@ -55,6 +60,9 @@ export async function bunTest(
   if (files.length === 0) throw new Error("no test files");
   const allowed = await mayBeFlaky();
   const first = await attempt(files, options);
+  for (const [file, { seconds }] of files.length > 1 ? first.reports : []) {
+    if (seconds >= SLOW_SEC) console.log(`    ${file}: ${seconds.toFixed(1)} s`);
+  }
   const counts: Counts[] = [first.isExplained ? NOTHING : failure(`bun test ${files.join(" ")}`)];
   for (const file of files) {
     const before = first.reports.get(file) ?? BROKEN;
@@ -125,11 +133,13 @@ interface Attempt {
 
 async function attempt(
   files: readonly string[],
-  { env = {}, isQuiet = false }: BunTestOptions,
+  { env = {}, workers = 1, isQuiet = false }: BunTestOptions,
 ): Promise<Attempt> {
   await mkdir(join(ROOT, "build"), { recursive: true });
   const report = join(ROOT, `build/junit-${crypto.randomUUID()}.xml`);
   const options = ["--only-failures", `--timeout=${TEST_TIMEOUT_MS}`, "--retry=0"];
+  // Modules are loaded once a worker, as they are once without workers.
+  if (workers > 1) options.push(`--parallel=${workers}`, "--no-isolate");
   const output = isQuiet ? "ignore" : "inherit";
   const child = Bun.spawn(
     [
