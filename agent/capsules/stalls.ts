@@ -1,7 +1,8 @@
 // Guests that stand still since the host had no room for what they wrote: their VMM stopped them and keeps the
 // write, to do it again. As soon as there is room they are let run on.
 
-import { statfs } from "node:fs/promises";
+import { rm, stat, statfs, writeFile } from "node:fs/promises";
+import { join } from "node:path";
 import { STALL_ROOM_BYTES_MIN, STALL_SHORT_BYTES } from "../limits.ts";
 import { capsuleRunDir } from "../machine/capsule-paths.ts";
 import type { HostParts } from "../machine/host-parts.ts";
@@ -9,7 +10,13 @@ import type { Capsule } from "./capsule.ts";
 import type { Pauses } from "./pauses.ts";
 import type { CapsuleStatus } from "./states.ts";
 
-type StallParts = Pick<HostParts, "vmm" | "log" | "runDir" | "logsDir">;
+type StallParts = Pick<HostParts, "vmm" | "log" | "runDir" | "logsDir" | "failpoints">;
+
+/**
+ * In a capsule's run directory, which is in memory: its guest may have been let run on, and not been told the
+ * time yet. Whoever finds it does that, for a guest that runs shows nothing of having stood still.
+ */
+const UNTOLD = "untold-time";
 
 /** Whose guest is to run. */
 const RUNNING: ReadonlySet<CapsuleStatus> = new Set(["starting", "running", "resuming"]);
@@ -51,12 +58,24 @@ export class Stalls {
 
   async #letRunOn(capsule: Capsule): Promise<void> {
     if (capsule.progress.vmm === null || !RUNNING.has(capsule.state.status)) return;
-    const { vmm, log, runDir } = this.#parts;
+    const { vmm, log, runDir, failpoints } = this.#parts;
     const { id } = capsule.spec;
+    const dir = capsuleRunDir(runDir, id);
+    const untold = join(dir, UNTOLD);
     try {
-      if (!(await vmm.endStall(capsuleRunDir(runDir, id)))) return;
-      log.warn("capsule.stall-ended", { capsule: id });
-      if (capsule.state.status === "running") await this.#pauses.wake(capsule);
+      const wasUntold = (await stat(untold).catch(() => null)) !== null;
+      await writeFile(untold, "");
+      failpoints.reach("stall.after-mark");
+      const isOver = await vmm.endStall(dir);
+      if (isOver) {
+        failpoints.reach("stall.after-continue");
+        log.warn("capsule.stall-ended", { capsule: id });
+      }
+      if ((isOver || wasUntold) && capsule.state.status === "running") {
+        await this.#pauses.wake(capsule);
+        failpoints.reach("stall.after-wake");
+      }
+      await rm(untold);
     } catch (error) {
       log.warn("capsule.stall-unclear", { capsule: id, error });
     }
