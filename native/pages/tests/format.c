@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "pages/crc32c.h"
+#include "pages/layer-layout.h"
 #include "pages/little-endian.h"
 #include "pages/memory-index-layout.h"
 #include "pages/memory.h"
@@ -283,17 +284,28 @@ static int32_t read_all(const struct snapshot *snapshot) {
   return result;
 }
 
+static int32_t open_it(const struct snapshot *snapshot) {
+  struct memory memory;
+  struct failure failure;
+  int32_t result = memory_open(snapshot->header, snapshot->directories, &memory, &failure);
+  if (result == 0) memory_close(&memory);
+  return result;
+}
+
 static void a_flipped_layer_is_refused_wherever_the_bit_is(void) {
   struct snapshot snapshot;
   uint64_t random = 5;
   snapshot_make(&snapshot, 300);
   uint64_t size = file_size(snapshot.layers[1]);
+  /* Footer and checksums, 4 bytes for 64 KiB, are looked at before any guest wants the data. */
+  uint64_t chunks = (size - FOOTER_BYTES + LAYER_CHUNK_BYTES + 3) / (LAYER_CHUNK_BYTES + 4);
+  uint64_t data_end = size - FOOTER_BYTES - 4 * chunks;
 
   assert(read_all(&snapshot) == 0);
   for (int i = 0; i < 300; i++) {
     uint64_t at = i < 100 ? size - 1 - (uint64_t)i : next_random(&random) % size;
     flip_byte(snapshot.layers[1], at, 0x10);
-    assert(read_all(&snapshot) == -EBADMSG);
+    assert((at < data_end ? read_all(&snapshot) : open_it(&snapshot)) == -EBADMSG);
     flip_byte(snapshot.layers[1], at, 0x10);
   }
   assert(read_all(&snapshot) == 0);
