@@ -1,8 +1,9 @@
-// Look-ups that many requests make at once. While some are under way, whoever asks shares the next query
-// with all who ask meanwhile: what many ask for costs one query per round trip instead of one per request,
-// and still every answer was read after it was asked for, so what was revoked or has moved is seen at once.
+// Look-ups that many requests make at once. The first of a round of the event loop is made at once; whoever
+// asks after it in the same round, or while enough queries are under way, shares the next query. So what many
+// ask for costs few queries instead of one per request, and still every answer was read after it was asked
+// for: what was revoked or has moved is seen at once.
 
-/** Queries at once: few requests wait for none but their own, and a slow one does not hold up all. */
+/** Queries at once: a slow one does not hold up all others. */
 const QUERIES_MAX = 4;
 /** Things in one query. */
 const ASKED_MAX = 256;
@@ -30,6 +31,8 @@ export class SharedLookups<Asked, Value> {
   readonly #underWay = new Set<Round<Asked, Value>>();
   /** Those whose query was not, in turn; whoever comes is in the last. */
   readonly #waiting: Round<Asked, Value>[] = [];
+  /** In this round of the event loop. */
+  #hasStarted = false;
 
   /** `look` finds what there is of all that is asked for; the keys tell what is whose. */
   constructor(options: {
@@ -50,7 +53,7 @@ export class SharedLookups<Asked, Value> {
     const key = this.#keyOf(asked);
     const round = this.#next(key);
     const value = round.of(key, asked);
-    this.#startNext(key);
+    if (!this.#hasStarted && this.#isNew(round)) this.#start();
     return value;
   }
 
@@ -62,20 +65,36 @@ export class SharedLookups<Asked, Value> {
     return round;
   }
 
-  /** `key`: of what was asked for just now, which waits for its own query while one is under way. */
-  #startNext(key?: string): void {
+  /** Something in it is not under way: what is waits for its own query to end. */
+  #isNew({ asked }: Round<Asked, Value>): boolean {
+    for (const key of asked.keys()) if (!this.#isUnderWay(key)) return true;
+    return false;
+  }
+
+  #start(): void {
     if (this.#underWay.size >= QUERIES_MAX) return;
-    if (key !== undefined && this.#isUnderWay(key)) return;
     const round = this.#waiting.shift();
     if (round === undefined) return;
     this.#underWay.add(round);
+    this.#gather();
     const values = this.#valuesOf(round);
     round.end(values);
     const end = () => {
       this.#underWay.delete(round);
-      this.#startNext();
+      this.#start();
     };
     values.then(end, end);
+  }
+
+  /** From now on those who ask share what is started at the end of the event loop's round. */
+  #gather(): void {
+    if (this.#hasStarted) return;
+    this.#hasStarted = true;
+    setImmediate(() => {
+      this.#hasStarted = false;
+      const [next] = this.#waiting;
+      if (next !== undefined && this.#isNew(next)) this.#start();
+    });
   }
 
   async #valuesOf({ asked }: Round<Asked, Value>): Promise<ReadonlyMap<string, Value>> {
