@@ -2,11 +2,14 @@
 
 import { hostIpOf } from "../harness/agent-client.ts";
 import type { Capsule, Client } from "../harness/client.ts";
+import { waitFor } from "../harness/wait-for.ts";
 import { envdClient, RAW_TCP_PROGRAM, receiveRaw, runDirectly, sendRaw } from "./guest-baseline.ts";
 import { inTurn, type Row, timed } from "./rows.ts";
 
 const EXEC_RUNS = 21;
 const FILE_RUNS = 5;
+/** Python has to start, on an emulated processor. */
+const START_TIMEOUT_MS = 120_000;
 const FILE_BYTES = 50 * 1000 * 1000;
 
 export async function benchExec(client: Client, capsule: Capsule): Promise<Row> {
@@ -53,10 +56,8 @@ export async function benchFiles(client: Client, capsule: Capsule): Promise<Row[
 }
 
 async function untilListening(host: string): Promise<void> {
-  for (let attempt = 0; attempt < 100; attempt++) {
-    const answered = await receiveRaw(host).catch(() => 0);
-    if (answered === FILE_BYTES) return;
-    await Bun.sleep(200);
-  }
-  throw new Error("The raw TCP program in the guest does not answer");
+  await waitFor("the raw TCP program in the guest", () => receiveRaw(host).catch(() => 0), {
+    holds: (bytes) => bytes === FILE_BYTES,
+    timeoutMs: START_TIMEOUT_MS,
+  });
 }

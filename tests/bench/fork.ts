@@ -34,11 +34,11 @@ export async function benchFork(
     () => forkTen(client, source.id, own),
     () => restoreTen(bare, { snapshot, machine, own: bareOwn }),
   );
-  const created = await client.create(SHAPE);
+  const created: Capsule[] = [];
+  for (let i = 0; i < RUNS; i++) created.push(await client.create(SHAPE));
   await Bun.sleep(IDLE_MS);
-  const createdOwn = await ownBytesOf(created.id);
-  await client.destroy(created.id);
-  await client.destroy(source.id);
+  const createdOwn = await Promise.all(created.map(({ id }) => ownBytesOf(id)));
+  await Promise.all([source, ...created].map(({ id }) => client.destroy(id)));
   const memory = (name: string, bytes: number[]): Row => ({
     name,
     unit: "MiB",
@@ -55,7 +55,7 @@ export async function benchFork(
       baselineIs: "bare stop, save, ten restores at once until envd answers",
     },
     memory("private memory of an idle fork, VMM, keeper and pager", own),
-    memory("private memory of an idle capsule from a warm template", [createdOwn]),
+    memory("private memory of an idle capsule from a warm template", createdOwn),
   ];
 }
 
