@@ -55,9 +55,10 @@ export class SeverableLink implements AsyncDisposable {
     for (const pass of held) pass();
   }
 
-  /** What comes on a connection that is open is lost from now on, unheard; new ones are whole. */
-  loseOpen(): void {
-    for (const socket of this.#open) this.#dead.add(socket);
+  /** What comes on connections that are open, the oldest of so many, is lost from now on, unheard. */
+  loseOpen(count = Number.POSITIVE_INFINITY): void {
+    // Of each the client's side was open first.
+    for (const socket of [...this.#open].slice(0, count)) this.#dead.add(socket);
   }
 
   #pass(step: () => void): void {
