@@ -57,6 +57,25 @@ async function row(id: ReturnType<typeof newId<"capsule">>) {
   return found;
 }
 
+test("an operation whose pass met a database that failed is due again in a second", async () => {
+  const [{ id }, other] = [await abandoned("pending"), await abandoned("pending")];
+  const { db } = platform.database;
+  await db.execute(sql`create function refuse() returns trigger language plpgsql as
+    'begin raise exception ''not now''; end'`);
+  await db.execute(sql`create trigger refusing before update on capsules for each row
+    when (new.status = 'error' and new.id = ${sql.raw(`'${id}'`)}) execute function refuse()`);
+
+  await expect(pass()).rejects.toThrow();
+
+  await db.execute(sql`drop function refuse() cascade`);
+  expect(await row(other.id)).toMatchObject({ status: "error" });
+  await waitFor("a pass that settles it", pass, {
+    holds: ({ settled }) => settled === 1,
+    timeoutMs: 10_000,
+  });
+  expect(await row(id)).toMatchObject({ status: "error" });
+});
+
 test("what a living control plane works on is left alone", async () => {
   await using living = await Operations.open(platform.database.url);
   await platform.database.db.insert(capsules).values({

@@ -7,6 +7,7 @@ import { selectHost } from "../agents/host-address.ts";
 import { CREATE_TIMEOUT_MS } from "../agents/limits.ts";
 import { msSince } from "../db/time.ts";
 import { SYSTEM_ACTOR } from "../events/outbox.ts";
+import { type SettleCounts, settleClaimed } from "../operations/settle-claimed.ts";
 import type { CapsuleRow } from "./capsule.ts";
 import type { CapsuleDeps } from "./deps.ts";
 import { finishStopping } from "./destroy.ts";
@@ -14,7 +15,7 @@ import type { MoveEvent } from "./events.ts";
 import { askHost, lookAgain } from "./host-change.ts";
 import { moveCapsule, runningColumns } from "./moves.ts";
 import { pauseChange } from "./pause.ts";
-import { claimAbandoned } from "./queries.ts";
+import { claimAbandoned, updateDeadline } from "./queries.ts";
 import { resumeChange } from "./resume.ts";
 import { endSnapshotting } from "./snapshotting.ts";
 
@@ -25,17 +26,15 @@ const DESTROY_TIMEOUT_MS = 15_000;
 /** Longer than a pass can take, so that no other one takes the same operation over. */
 const LEASE_SEC = 60;
 
-export interface SettleCounts extends Record<string, number> {
-  claimed: number;
-  settled: number;
-}
-
 /** One pass over at most a batch of abandoned operations. */
 export async function settleOperations(deps: CapsuleDeps): Promise<SettleCounts> {
   const claim = { operationId: deps.operations.next(), leaseSec: LEASE_SEC, limit: BATCH };
   const claimed = await deps.db.transaction(async (tx) => await claimAbandoned(tx, claim));
-  const settled = await Promise.all(claimed.map((row) => settle(deps, row)));
-  return { claimed: claimed.length, settled: settled.filter(Boolean).length };
+  return await settleClaimed(claimed, {
+    settle: (row) => settle(deps, row),
+    updateDeadline: ({ id, operationId }, afterSec) =>
+      updateDeadline(deps.db, { id, operationId, afterSec }),
+  });
 }
 
 /** Whether the operation is over. If not, its deadline says when it is looked at again. */

@@ -2,6 +2,7 @@
 
 import { msSince } from "../db/time.ts";
 import { AppError } from "../errors.ts";
+import { type SettleCounts, settleClaimed } from "../operations/settle-claimed.ts";
 import { failCreate, runCreate } from "./create.ts";
 import type { SnapshotDeps } from "./deps.ts";
 import { claimAbandoned, type OperationRow, updateDeadline } from "./queries.ts";
@@ -17,17 +18,13 @@ const LEASE_SEC = 120;
 const OVERDUE_MS = 600_000;
 
 /** One pass over at most a batch. */
-export async function settleTemplates(
-  deps: SnapshotDeps,
-): Promise<{ claimed: number; settled: number }> {
+export async function settleTemplates(deps: SnapshotDeps): Promise<SettleCounts> {
   const claim = { operationId: deps.operations.next(), leaseSec: LEASE_SEC, limit: BATCH };
   const claimed = await deps.db.transaction(async (tx) => await claimAbandoned(tx, claim));
-  const settled = await Promise.all(
-    claimed.map((row) =>
-      row.kind === "create" ? settleCreate(deps, row) : removeFiles(deps, row),
-    ),
-  );
-  return { claimed: claimed.length, settled: settled.filter(Boolean).length };
+  return await settleClaimed(claimed, {
+    settle: (row) => (row.kind === "create" ? settleCreate(deps, row) : removeFiles(deps, row)),
+    updateDeadline: (row, afterSec) => updateDeadline(deps.db, row, afterSec),
+  });
 }
 
 async function settleCreate(deps: SnapshotDeps, row: OperationRow): Promise<boolean> {
