@@ -44,7 +44,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
       noun("accounts"),
       noun("api-keys"),
       noun("hosts", "events"),
-      room("operations", "deps", "operations", "under-way"),
+      room("operations", "deps", "operations", "settle-claimed", "under-way"),
       room("scheduler", "host-loads", "placement"),
       noun("templates", "template"),
       noun(
