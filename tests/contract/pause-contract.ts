@@ -192,6 +192,29 @@ export function testPauseContract(subject: () => PausesUnderTest): void {
     expect((await listed(id))?.status).toBe("running");
   });
 
+  test("what is asked of a capsule at once is done one after the other", async () => {
+    const { client, id, teamId } = subject();
+    const snapshot = (templateId: string) =>
+      client.createSnapshot({ sandboxId: id, teamId, templateId, operationId: templateId });
+    const [first, second, third] = [1, 2, 3].map(() => crypto.randomUUID());
+    if (!first || !second || !third) throw new Error("unreachable");
+
+    const codes = await Promise.all(
+      [snapshot(first), client.pauseSandbox(operation(id)), snapshot(second)].map(codeOf),
+    );
+    const paused = await listed(id);
+    const more = await Promise.all(
+      [client.resumeSandbox(resumeRequest(id)), snapshot(third)].map(codeOf),
+    );
+    const running = await listed(id);
+    for (const templateId of [first, second, third]) {
+      await client.deleteSnapshot({ teamId, templateId });
+    }
+
+    expect([codes, paused?.status]).toEqual([["none", "none", "none"], "paused"]);
+    expect([more, running?.status]).toEqual([["none", "none"], "running"]);
+  });
+
   test("a delete of a snapshot that is being made leaves nothing of it", async () => {
     const { client, id, teamId, createRequest } = subject();
     const templateId = crypto.randomUUID();

@@ -3,11 +3,12 @@ import { testAgentContract } from "./agent-contract.ts";
 
 const MINIMAL_DEBIAN = "00000000-0000-0000-0000-000000000004";
 const PLATFORM_TEAM = "00000000-0000-0000-0000-000000000000";
-/** Long enough for a test to act while a capsule starts. */
+/** Long enough for a test to act while a capsule starts, pauses, resumes or is copied. */
 const BOOT_MS = 60;
 
 testAgentContract(async () => {
   const agent = new SimulatedAgent({ bootMs: BOOT_MS });
+  agent.pauses.takesMs = BOOT_MS;
   return {
     address: agent.address,
     templateId: MINIMAL_DEBIAN,

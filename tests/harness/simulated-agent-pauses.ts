@@ -28,6 +28,8 @@ export class SimulatedPauses {
   isSealing = true;
   readonly #deleted = new Set<string>();
   readonly #making = new Map<string, Promise<void>>();
+  /** Snapshots of capsules that run, the last of each: what else is asked of it waits behind it. */
+  readonly #captures = new WeakMap<SimulatedCapsule, Promise<void>>();
   readonly #underWay = new WeakMap<
     SimulatedCapsule,
     { readonly operationId: string; readonly done: Promise<void> }
@@ -48,8 +50,9 @@ export class SimulatedPauses {
     rest(capsule, "ttl_expired", this.isSealing);
   }
 
-  /** A pause that is under way is joined. */
+  /** A pause that is under way is joined, a snapshot waited for. */
   async pause(capsule: SimulatedCapsule): Promise<Record<string, never>> {
+    await this.#afterCaptures(capsule);
     if (capsule.status === "pausing") await this.#underWay.get(capsule)?.done;
     if (capsule.status === "paused") return {};
     const end = () => rest(capsule, "requested", this.isSealing);
@@ -57,8 +60,9 @@ export class SimulatedPauses {
     return {};
   }
 
-  /** Repeated calls of one operation join the first. */
+  /** Repeated calls of one operation join the first, a snapshot is waited for. */
   async resume(capsule: SimulatedCapsule, { from, operationId }: ResumeSandboxRequest) {
+    await this.#afterCaptures(capsule);
     const underWay = this.#underWay.get(capsule);
     if (capsule.status === "resuming" && underWay?.operationId === operationId) await underWay.done;
     if (capsule.status === "error") {
@@ -72,11 +76,10 @@ export class SimulatedPauses {
     return { status: "running", hostIp: capsule.hostIp, resumedFrom: capsule.resumedFrom };
   }
 
-  /** Repeated calls for one template join the first. */
+  /** Repeated calls for one template join the first; of one capsule that runs, one is made after the other. */
   async createSnapshot(capsule: SimulatedCapsule, request: CreateSnapshotRequest) {
     const { vcpus, memoryMb } = capsule.request;
     const id = request.templateId;
-    if (capsule.status !== "running" && capsule.status !== "paused") throw notRunning(capsule);
     const making = this.#making.get(id) ?? this.#make(id, capsule);
     this.#making.set(id, making);
     await making.finally(() => this.#making.delete(id));
@@ -112,7 +115,28 @@ export class SimulatedPauses {
     return { results };
   }
 
+  /** Once the capsule is what it is for a while. */
   async #make(id: string, capsule: SimulatedCapsule): Promise<void> {
+    do {
+      await this.#underWay.get(capsule)?.done.catch(() => {});
+      await this.#afterCaptures(capsule);
+    } while (capsule.status === "pausing" || capsule.status === "resuming");
+    if (capsule.status !== "running" && capsule.status !== "paused") throw notRunning(capsule);
+    const capturing = this.#capture(id, capsule);
+    if (capsule.status === "running") this.#captures.set(capsule, capturing);
+    await capturing;
+  }
+
+  async #afterCaptures(capsule: SimulatedCapsule): Promise<void> {
+    for (;;) {
+      const capture = this.#captures.get(capsule);
+      if (capture === undefined) return;
+      await capture.catch(() => {});
+      if (this.#captures.get(capsule) === capture) this.#captures.delete(capsule);
+    }
+  }
+
+  async #capture(id: string, capsule: SimulatedCapsule): Promise<void> {
     const { vcpus, memoryMb } = capsule.request;
     const files = capsule.files.copy();
     await this.#passes(() => capsule.status === "stopping");
