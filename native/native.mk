@@ -23,7 +23,7 @@ NATIVE_UNIT_TESTS := $(filter-out $(NATIVE_ROOT_TESTS),$(NATIVE_ALL_TESTS))
 include $(NATIVE_DIR)/fuzz/fuzz.mk
 
 .PHONY: native native-test native-test-root
-native: $(NATIVE_OUT)/libwrenn.so $(NATIVE_OUT)/tests/tap-relay keeper pager
+native: $(NATIVE_OUT)/libwrenn.so $(NATIVE_OUT)/tests/tap-relay $(NATIVE_OUT)/tests/stepped-clock.so keeper pager
 
 # Each test prints "ok" and a sentence for each thing it shows, and stops at the first that is not so.
 native-test: $(NATIVE_UNIT_TESTS) test-keeper test-pager fuzz
@@ -56,6 +56,10 @@ $(NATIVE_OUT)/tests/tested.a: $(NATIVE_TESTED_OBJECTS)
 $(NATIVE_ALL_TESTS) $(PAGER_TESTS): $(NATIVE_OUT)/tests/%: $(NATIVE_DIR)/%.c $(NATIVE_OUT)/tests/tested.a
 	@mkdir -p $(@D)
 	@$(NATIVE_CC) $(NATIVE_CFLAGS) $(NATIVE_SANITIZE) -pthread -o $@ $^ -lnftables
+
+$(NATIVE_OUT)/tests/stepped-clock.so: $(NATIVE_DIR)/tests/stepped-clock.c
+	@mkdir -p $(@D)
+	@$(NATIVE_CC) $(NATIVE_CFLAGS) -fPIC -shared -o $@ $<
 
 $(NATIVE_OUT)/tests/tap-relay: $(NATIVE_DIR)/network/tests/support/tap-relay.c
 	@mkdir -p $(@D)

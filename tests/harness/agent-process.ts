@@ -79,7 +79,12 @@ export class AgentProcess implements AsyncDisposable {
 
   /** Starts the program and waits until it answers. */
   async restart(
-    options: { failpoint?: string; warm?: "on"; logPath?: string } = {},
+    options: {
+      failpoint?: string;
+      warm?: "on";
+      logPath?: string;
+      env?: Readonly<Record<string, string>>;
+    } = {},
   ): Promise<void> {
     // Appended to: the log tells of all the agents that ran here.
     const log = openSync(options.logPath ?? join(this.dir, "agent.log"), "a");
@@ -102,6 +107,7 @@ export class AgentProcess implements AsyncDisposable {
           // Nothing is made that was not asked for, unless that is what is tested.
           WRENN_WARM: options.warm ?? "off",
           WRENN_FAILPOINT: options.failpoint ?? "",
+          ...options.env,
         },
         stdio: ["ignore", "ignore", log],
       },
