@@ -92,19 +92,15 @@ export class Exchange implements WireEvents {
       this.#client.keepEarly(bytes);
       return;
     }
-    const end = this.#readRequestBody(bytes);
-    if (end === null) return;
-    if (this.#response === null) this.#sent.add(bytes.subarray(0, end));
-    if (!upstream.wire.write(end === bytes.length ? bytes : bytes.subarray(0, end))) {
-      this.#client.wire.pause();
-    }
-    if (end < bytes.length) this.#client.keepEarly(bytes.subarray(end));
+    const body = this.#takeRequestBody(bytes);
+    if (body !== null && !upstream.wire.write(body)) this.#client.wire.pause();
   }
 
-  /** Null: it is malformed, and the server must not take what it got for a request. */
-  #readRequestBody(bytes: Buffer): number | null {
+  /** What the server gets of these bytes; null: they are malformed, and nothing more may reach it. */
+  #takeRequestBody(bytes: Buffer): Buffer | null {
+    let end: number;
     try {
-      return this.#requestBody.read(bytes);
+      end = this.#requestBody.read(bytes);
     } catch (error) {
       if (!(error instanceof MalformedHttp)) throw error;
       const isUnanswered = this.#response === null;
@@ -113,6 +109,10 @@ export class Exchange implements WireEvents {
       else this.#client.abort();
       return null;
     }
+    const body = end === bytes.length ? bytes : bytes.subarray(0, end);
+    if (this.#response === null) this.#sent.add(body);
+    if (end < bytes.length) this.#client.keepEarly(bytes.subarray(end));
+    return body;
   }
 
   onClientDrain(): void {
@@ -191,13 +191,16 @@ export class Exchange implements WireEvents {
     if (bodyLength === "chunked") more.push(header("Transfer-Encoding", "chunked"));
     if (upgrade !== null) more.push(header("Connection", "Upgrade"), header("Upgrade", upgrade));
     const { target, headers } = this.#forward;
-    const isTaken = upstream.wire.write(
-      formatHead(`${method} ${target} HTTP/1.1`, headers, { more }),
-    );
-    if (this.#requestBody.isDone) return;
+    const start = `${method} ${target} HTTP/1.1`;
+    if (this.#requestBody.isDone) {
+      upstream.wire.write(formatHead(start, headers, { more }));
+      return;
+    }
     const early = this.#client.takeEarly();
-    if (isTaken) this.#client.wire.resume();
-    if (early.length > 0) this.onRequestBytes(early);
+    this.#client.wire.resume();
+    const body = this.#takeRequestBody(early);
+    if (body === null) return;
+    if (!upstream.wire.write(formatHead(start, headers, { more, body }))) this.#client.wire.pause();
   }
 
   #readHeads(bytes: Buffer): void {
