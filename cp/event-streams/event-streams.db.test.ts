@@ -8,9 +8,10 @@ import {
 } from "../../tests/harness/simulated-agent-platform.ts";
 import { waitFor } from "../../tests/harness/wait-for.ts";
 import { teamApiKeys } from "../db/tables.ts";
+import { AppError } from "../errors.ts";
 import { type NewEvent, recordEvents, SYSTEM_ACTOR } from "../events/outbox.ts";
 import type { EventFrames } from "./event.ts";
-import { EVENTS_QUEUED_MAX, KEEPALIVE_MS, STREAMS_PER_TEAM_MAX } from "./limits.ts";
+import { EVENTS_QUEUED_MAX, KEEPALIVE_MS, LATE_MS_MAX, STREAMS_PER_TEAM_MAX } from "./limits.ts";
 import { EVENT_FRAMES } from "./schema.ts";
 
 const ANYBODY = { authenticate: async () => {}, frames: EVENT_FRAMES };
@@ -209,6 +210,61 @@ test("a silent stream is kept alive, and ends when its key is gone", async () =>
   await deliver();
 
   await waitFor("the end of the stream", () => listener.hasEnded, { holds: (ended) => ended });
+});
+
+test("a stream lasts while nobody can say whose it is, and ends when it is nobody's", async () => {
+  const { eventStreams } = platform.controlPlane;
+  let failure: Error = new AppError("service_unavailable", "the database is away");
+  const stream = await eventStreams.open({
+    ...ANYBODY,
+    teamId: newId("team"),
+    authenticate: () => Promise.reject(failure),
+  });
+  const heard: string[] = [];
+  const ended = (async () => {
+    for await (const frame of stream) heard.push(Buffer.from(frame).toString());
+  })();
+  const beat = async () => {
+    platform.controlPlane.laterMs += KEEPALIVE_MS;
+    await deliver();
+  };
+
+  await beat();
+  failure = new Error("a bug");
+  await beat();
+  failure = new AppError("unauthorized", "the key was deleted");
+  await beat();
+  await ended;
+
+  expect(heard.filter((frame) => frame === ": keepalive\n\n").length).toBe(2);
+});
+
+test("what a transaction of minutes records is not waited for, and nothing else is lost", async () => {
+  const { db } = platform.database;
+  const team = await addTeam(platform.database);
+  await using listener = await Listener.open(team);
+  const release = Promise.withResolvers<void>();
+  const isWritten = Promise.withResolvers<void>();
+  const slow = db.transaction(async (tx) => {
+    await recordEvents(tx, [snapshotEvent(team.id, "slow")]);
+    isWritten.resolve();
+    await release.promise;
+  });
+  await isWritten.promise;
+  await recordEvents(db, [snapshotEvent(team.id, "quick")]);
+  await deliver();
+  platform.controlPlane.laterMs += LATE_MS_MAX + 1;
+  await deliver();
+
+  release.resolve();
+  await slow;
+  await deliver();
+  await recordEvents(db, [snapshotEvent(team.id, "last")]);
+  await deliver();
+  await listener.until("the last one", (text) => text.includes("last"));
+
+  const ids = listener.told.map(({ resource }) => (resource as { id: string }).id);
+  expect(ids).toEqual(["quick", "last"]);
 });
 
 test("a team has a bounded number of streams, and room again when a client has gone", async () => {
