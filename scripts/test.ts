@@ -1,4 +1,4 @@
-// Runs the test suites in order and closes with one line that counts all of them.
+// Runs the test suites, beside each other what can be, and closes with one line that counts all of them.
 //
 //   bun scripts/test.ts unit    what needs neither root nor services nor microVMs
 //   bun scripts/test.ts all     everything, with counts and sizes that fit the time
@@ -67,8 +67,8 @@ await Promise.all([
     );
   })(),
 ]);
-// A guest's processor is a thread, and waits for half of a test, too. Three lanes: the end-to-end tests are the
-// first to go in the third one, since these have one platform.
+// Guests wait for half of a test, too: three lanes keep two processors busy. One of them is that of the
+// end-to-end tests, which share one platform, and takes microVM tests when it is through with these.
 if (MODE === "soak") {
   await microVmTests([READY]);
   await endToEndTests();
