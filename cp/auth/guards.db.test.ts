@@ -1,6 +1,11 @@
 import { expect, test } from "bun:test";
+import { createHmac } from "node:crypto";
 import { decodeId } from "../../proto/ids.ts";
-import { AccountsPlatform, type Person } from "../../tests/harness/accounts-platform.ts";
+import {
+  AccountsPlatform,
+  JWT_SECRET,
+  type Person,
+} from "../../tests/harness/accounts-platform.ts";
 import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { PUBLIC_ROUTES } from "../app.ts";
 
@@ -120,12 +125,15 @@ test("a token carries the claims that clients read, and works for six hours", as
   ]);
 });
 
-test("a token that is forged, unsigned, of another algorithm or a host's is refused", async () => {
+test("a token that is forged, unsigned, without end, of another algorithm or a host's is refused", async () => {
   const person = await platform.person();
   const { subject } = subjectOf(person);
   const [header = "", payload = "", signature = ""] = person.token.split(".");
   const unsigned = Buffer.from('{"alg":"none"}').toString("base64url");
   const hs512 = Buffer.from('{"alg":"HS512","typ":"JWT"}').toString("base64url");
+  const { exp: _, ...endless } = subjectOf(person).claims;
+  const endlessly = `${header}.${Buffer.from(JSON.stringify(endless)).toString("base64url")}`;
+  const mac = createHmac("sha256", JWT_SECRET).update(endlessly).digest("base64url");
   const hostId = decodeId("host", `host-${"1".repeat(25)}`);
   if (hostId === null) throw new Error("not a host id");
 
@@ -134,6 +142,7 @@ test("a token that is forged, unsigned, of another algorithm or a host's is refu
     "nonsense",
     `${header}.${payload}.${signature.slice(0, -4)}AAAA`,
     `${unsigned}.${payload}.`,
+    `${endlessly}.${mac}`,
     `${hs512}.${payload}.${signature}`,
     await platform.tokens.signHost(hostId),
     (await platform.tokens.signUser({ ...subject, userId: subjectOf(person).subject.userId })) +

@@ -7,7 +7,7 @@ import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
 import { capsules, events } from "../db/tables.ts";
 import { databaseNow } from "../db/time.ts";
-import { type Move, moveCapsule } from "./moves.ts";
+import { type Move, moveBesidesSnapshots, moveCapsule } from "./moves.ts";
 
 const platform = await forThisFile(TestPlatform.start());
 
@@ -52,5 +52,19 @@ test("a capsule in another state is not moved", async () => {
   const before = await recorded(id);
 
   expect(await move({ id, from: "paused", to: "resuming" })).toBeUndefined();
+  expect(await recorded(id)).toEqual(before);
+});
+
+// It was paused by its host, or destroyed, since its state was looked at.
+test("a capsule that is another one than it was is not moved, whatever snapshots there are", async () => {
+  const { db } = platform.database;
+  const id = await running();
+  await db.update(capsules).set({ status: "paused" }).where(eq(capsules.id, id));
+  const before = await recorded(id);
+  const pause = (of: Id<"capsule">) =>
+    db.transaction((tx) => moveBesidesSnapshots(tx, { id: of, from: "running", to: "pausing" }));
+
+  expect(await pause(id)).toBeUndefined();
+  expect(await pause(newId("capsule"))).toBeUndefined();
   expect(await recorded(id)).toEqual(before);
 });

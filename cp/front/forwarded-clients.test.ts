@@ -1,5 +1,6 @@
 import { expect, test } from "bun:test";
 import { parseRequestHead } from "../../proto/http1/head.ts";
+import type { Answer, Router } from "../../proto/http1/verdict.ts";
 import { get, ProxyFixture } from "../../tests/harness/proxy-fixture.ts";
 import { rawExchange } from "../../tests/harness/raw-http.ts";
 import { TrustedProxies } from "../client-address.ts";
@@ -36,6 +37,26 @@ test("a client behind a proxy of ours has as many requests at once as another ha
   expect(tooMany.text).toStartWith("HTTP/1.1 429 ");
   expect(answers.map(({ text }) => text.slice(-5))).toEqual(Array(4).fill("hello"));
   expect(again.text).toEndWith("hello");
+});
+
+test("a request that is answered here, or fails, counts no longer than that takes", async () => {
+  const clients = new ForwardedClients(new TrustedProxies([]), limits);
+  const answer: Answer = { status: 404, headers: [], body: "" };
+  const fail = () => {
+    throw new Error("it fails");
+  };
+  const routers: Router[] = [() => answer, async () => answer, fail, async () => fail()].map(
+    (router) => clients.limit(router),
+  );
+  const request = parseRequestHead(Buffer.from(asking("192.0.2.1")));
+  const peer = { address: "127.0.0.1", scheme: "http" } as const;
+
+  for (const router of routers) {
+    for (let i = 0; i < limits.connectionsPerAddressMax + 1; i++) {
+      const outcome = await (async () => router(request, peer))().catch(String);
+      expect(outcome === answer || outcome === "Error: it fails").toBe(true);
+    }
+  }
 });
 
 test("a client that nobody vouches for is counted by its connections alone", () => {

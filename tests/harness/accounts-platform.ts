@@ -29,7 +29,7 @@ import { TeamUsage } from "../../cp/usage/service.ts";
 import { Users } from "../../cp/users/service.ts";
 import { cloneDatabase, type TestDatabase } from "./database.ts";
 
-const JWT_SECRET = "a secret for tests of at least 32 characters";
+export const JWT_SECRET = "a secret for tests of at least 32 characters";
 export const METRICS_TOKEN = "a token of whoever runs Prometheus";
 export const PASSWORD = "correct horse battery";
 
