@@ -317,6 +317,17 @@ test("a pause that the host did by itself is reported until it is on record, and
   expect((await resume(id)).status).toBe(200);
 });
 
+test("a pause whose host fell silent for the monitor is paused when the host answers", async () => {
+  const id = await platform.create();
+  platform.agent.faultAfter("pauseSandbox", async () => {
+    await platform.database.db.update(capsules).set({ status: "missing" });
+  });
+
+  const { status, body } = await platform.call("POST", `/v1/capsules/${id}/pause`);
+
+  expect([status, body.status]).toEqual([200, "paused"]);
+});
+
 test("paused while the control plane was away, a missing capsule is paused and resumable", async () => {
   const id = await platform.create({});
   await platform.database.db.update(capsules).set({ status: "missing" });
