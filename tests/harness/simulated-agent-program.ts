@@ -10,6 +10,8 @@ import {
 import { waitFor } from "./wait-for.ts";
 
 const MAIN = new URL("../../cp/main.ts", import.meta.url).pathname;
+/** It takes a second, on a machine that does much else longer. Less than a test has that starts it. */
+const START_TIMEOUT_MS = 50_000;
 
 type Started = Bun.Subprocess<"ignore", "ignore", "pipe">;
 
@@ -47,7 +49,9 @@ export class ControlPlaneProgram {
       stderr: "pipe",
     });
     const lines = started.stderr.getReader();
-    const url = await waitFor("the control plane's address", () => addressIn(lines));
+    const url = await waitFor("the control plane's address", () => addressIn(lines), {
+      timeoutMs: START_TIMEOUT_MS,
+    });
     const program = new ControlPlaneProgram({ process: started, url, platform });
     void program.#follow(lines);
     return program;
