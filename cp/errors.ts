@@ -89,7 +89,7 @@ export const REASONS = {
   sandbox_not_running: "invalid_state",
   payload_too_large: "too_large",
   disk_full: "insufficient_storage",
-  capacity_unavailable: "no_hosts_available",
+  capacity_unavailable: ["no_hosts_available", "host_unavailable"],
   host_draining: "host_unavailable",
   host_unreachable: "host_unavailable",
   sandbox_unresponsive: "agent_error",

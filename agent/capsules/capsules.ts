@@ -181,10 +181,12 @@ export class Capsules {
 
   /**
    * The guest of a running capsule; the capsule counts as active until the lease is disposed. Throws
-   * AgentError: not_found, failed_precondition (not running).
+   * AgentError: not_found, failed_precondition (not running), resource_exhausted (it stands still, for want of
+   * room on the host's disk).
    */
   use(id: string): CapsuleLease {
     const guest = this.#guestOf(id);
+    this.#lifecycle.stalls.assertMoves(id);
     const hold = this.#activity.hold(id);
     return { guest, [Symbol.dispose]: () => hold[Symbol.dispose]() };
   }

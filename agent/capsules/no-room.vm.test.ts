@@ -85,6 +85,10 @@ test("a guest that cannot write stands still, and goes on when there is room, wi
   const args = ["-c", command];
   await agent.client.startBackground({ sandboxId: id, cmd: "/bin/sh", args, tag: "writer" });
   await waitFor("the guest to stand still", () => isSilent(), { timeoutMs: GUEST_MS });
+  // Told at once, not when the call's time is over.
+  const call = () => codeOf(agent.client.exec({ sandboxId: id, cmd: "true", timeoutSec: 60 }));
+  const isTold = (code: string) => code === "ResourceExhausted";
+  await waitFor("the agent to say so", call, { holds: isTold, timeoutMs: GUEST_MS });
 
   await disk.makeRoom();
 

@@ -1,8 +1,9 @@
 // Guests that stand still since the host had no room for what they wrote: their VMM stopped them and keeps the
-// write, to do it again. As soon as there is room they are let run on.
+// write, to do it again. As soon as there is room they are let run on; until then whoever calls one is told.
 
 import { rm, stat, statfs, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import { AgentError } from "../errors.ts";
 import { STALL_ROOM_BYTES_MIN, STALL_SHORT_BYTES } from "../limits.ts";
 import { capsuleRunDir } from "../machine/capsule-paths.ts";
 import type { HostParts } from "../machine/host-parts.ts";
@@ -27,10 +28,19 @@ export class Stalls {
   /** An earlier agent may have seen it. */
   #wasShort = true;
   #isPassing = false;
+  /** Ids of those that stood still at the last pass. */
+  #standing: ReadonlySet<string> = new Set();
 
   constructor(parts: StallParts, pauses: Pauses) {
     this.#parts = parts;
     this.#pauses = pauses;
+  }
+
+  /** Throws `resource_exhausted`, about the host, while the guest of the capsule stands still. */
+  assertMoves(id: string): void {
+    if (!this.#standing.has(id)) return;
+    const message = "The capsule stands still until there is room on its host's disk";
+    throw new AgentError("resource_exhausted", message, { subject: "host" });
   }
 
   /** One pass, nothing if one is under way: a look at the disk, unless there is or was little room. Never throws. */
@@ -52,8 +62,26 @@ export class Stalls {
     const isShort = freeBytes < STALL_SHORT_BYTES;
     const isDue = isShort || this.#wasShort;
     this.#wasShort = isShort;
-    if (!isDue || freeBytes < STALL_ROOM_BYTES_MIN) return;
-    for (const capsule of capsules) await this.#letRunOn(capsule);
+    const hasRoom = freeBytes >= STALL_ROOM_BYTES_MIN;
+    const standing = new Set<string>();
+    for (const capsule of isDue ? capsules : []) {
+      if (hasRoom) await this.#letRunOn(capsule);
+      else if (await this.#isStalled(capsule)) standing.add(capsule.spec.id);
+    }
+    this.#standing = standing;
+  }
+
+  async #isStalled({ spec: { id }, state, progress }: Capsule): Promise<boolean> {
+    if (progress.vmm === null || !RUNNING.has(state.status)) return false;
+    const { vmm, log, runDir } = this.#parts;
+    try {
+      const isStalled = await vmm.isStalled(capsuleRunDir(runDir, id));
+      if (isStalled && !this.#standing.has(id)) log.warn("capsule.stalled", { capsule: id });
+      return isStalled;
+    } catch (error) {
+      log.warn("capsule.stall-unclear", { capsule: id, error });
+      return false;
+    }
   }
 
   async #letRunOn(capsule: Capsule): Promise<void> {

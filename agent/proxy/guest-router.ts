@@ -37,6 +37,7 @@ const FAILURES: Readonly<Record<ForwardFailure, ProxyError>> = {
 
 const STATUSES: Readonly<Record<ProxyError, number>> = {
   "not-running": 503,
+  stalled: 503,
   "port-closed": 502,
   "bad-response": 502,
   silent: 504,
@@ -114,8 +115,8 @@ export class GuestRouter {
         },
       };
     } catch (error) {
-      if (error instanceof AgentError) return "not-running";
-      throw error;
+      if (!(error instanceof AgentError)) throw error;
+      return error.code === "resource_exhausted" ? "stalled" : "not-running";
     }
   }
 }

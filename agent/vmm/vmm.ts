@@ -133,6 +133,8 @@ export interface Vmm {
   /** Lets the vCPUs run, after a pause, a save or a restore. Nothing happens if they do. */
   resume(runDir: string): Promise<void>;
   isRunning(runDir: string): Promise<boolean>;
+  /** Whether the VMM stopped the guest by itself, since the host had no room for what it wrote. Throws VmmError. */
+  isStalled(runDir: string): Promise<boolean>;
   /**
    * Lets a guest run on that the VMM stopped by itself, since the host had no room for what it wrote: that is
    * written then. False, and nothing happens, if it stands still for another reason, or not at all. Throws

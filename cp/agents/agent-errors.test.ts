@@ -29,6 +29,11 @@ const TABLE: readonly (readonly [
     [502, "sandbox_unresponsive", true],
   ],
   [
+    "work in a capsule that stands still, since its host's disk is full",
+    [Code.ResourceExhausted, "host", "capsule"],
+    [503, "capacity_unavailable", true],
+  ],
+  [
     "what needs room on a host whose disk is full",
     [Code.ResourceExhausted, "host", "placement"],
     [503, "capacity_unavailable", true],

@@ -84,7 +84,8 @@ export function isCutOff(error: unknown): boolean {
 /** Of a command that printed too much together with others: it has run, and would again. */
 function lack(reason: string | null, cause: ConnectError): AppError {
   const wasRun = reason === "output" ? { isRetryable: false } : {};
-  return new AppError(lackOf(reason), cause.rawMessage, { cause, ...wasRun });
+  const why: { reason?: Reason } = reason === "host" ? { reason: "capacity_unavailable" } : {};
+  return new AppError(lackOf(reason), cause.rawMessage, { cause, ...wasRun, ...why });
 }
 
 /** What there is too much of, by what the agent's error is about: a file or an output unless told. */

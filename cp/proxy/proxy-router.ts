@@ -240,6 +240,7 @@ const FAILURES: Partial<Record<ForwardFailure, ProxyError>> = {
 };
 
 const EXPLAINED: Readonly<Record<Exclude<ProxyError, "not-running">, [number, string]>> = {
+  stalled: [503, "The sandbox stands still until there is room on its host's disk"],
   "port-closed": [502, "The sandbox is running but port is not open"],
   "bad-response": [502, "The sandbox's server ended or broke the protocol before it answered"],
   silent: [504, "The sandbox's server did not answer in time"],

@@ -8,6 +8,7 @@ export const PROXY_ERROR_HEADER = "wrenn-proxy-error";
 /** What the agent's own answers say. */
 export const PROXY_ERRORS = [
   "not-running",
+  "stalled",
   "port-closed",
   "bad-response",
   "silent",

@@ -33,6 +33,8 @@ let guestPort: number;
 /** Where each capsule runs, by agent. */
 let running: Map<string, Guest>[];
 let agentPorts: number[];
+/** The hosts' disks are full, and their guests stand still. */
+let isFull: boolean;
 /** The headers that the server in the guest saw last. */
 let seen: Headers;
 
@@ -55,6 +57,7 @@ beforeEach(async () => {
   resources.defer(() => server.stop(true));
   guestPort = server.port ?? 0;
   running = [new Map(), new Map()];
+  isFull = false;
   agentPorts = running.map(startAgent);
   cpPort = startControlPlane();
   await insertRows();
@@ -65,6 +68,7 @@ afterEach(() => resources.disposeAsync());
 function startAgent(guests: Map<string, Guest>): number {
   const router = new GuestRouter({
     use(capsuleId) {
+      if (isFull) throw new AgentError("resource_exhausted", "no room", { subject: "host" });
       const guest = guests.get(capsuleId);
       if (guest) return { guest, [Symbol.dispose]() {} };
       throw new AgentError("not_found", "it is not here", { subject: "capsule" });
@@ -177,6 +181,21 @@ test("on one connection the same lines lead where each request's first line says
   ]);
   expect([seen.get("a"), seen.get("x-api-key")]).toEqual(["b", null]);
   expect(seen.get("x-forwarded-host")).toBe(`${guestPort}-${text}.${DOMAIN}`);
+});
+
+test("a capsule that stands still, for its host's disk is full, is said to, and found again", async () => {
+  run(0);
+  await ask();
+  isFull = true;
+  const still = await ask();
+  isFull = false;
+
+  expect(still.status).toBe(503);
+  expect(JSON.parse(still.body)).toMatchObject({
+    sandboxId: text,
+    message: "The sandbox stands still until there is room on its host's disk",
+  });
+  expect((await ask()).status).toBe(200);
 });
 
 test("a redirect to a path that looks like one of the agents is left as it is", async () => {

@@ -138,7 +138,11 @@ export class Firecracker implements Vmm {
     return (await api.ask(DESCRIBE_REQUEST, asked)).state === "Running";
   }
 
-  /** It tells the guest, and stops nothing. */
+  /** It tells the guest of a write that fails, and stops nothing. */
+  async isStalled(): Promise<boolean> {
+    return false;
+  }
+
   async endStall(): Promise<boolean> {
     return false;
   }

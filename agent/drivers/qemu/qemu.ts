@@ -36,6 +36,8 @@ const MIB = 1024 * 1024;
 // QEMU is up after 30 ms on an idle host; twenty that start at once on two cores wait for each other.
 const QMP_START_TIMEOUT_MS = 30_000;
 const QMP_TIMEOUT_MS = 10_000;
+/** Of a guest whose write found no room (QAPI, RunState); so with werror=enospc, the default. */
+const STALLED = "io-error";
 // Bringing the working set takes some milliseconds per 10 MiB from a disk that is awake.
 const PREFETCH_TIMEOUT_MS = 30_000;
 
@@ -118,10 +120,15 @@ export class Qemu implements Vmm {
     return (await readStatus(qmp)).running;
   }
 
+  async isStalled(runDir: string): Promise<boolean> {
+    await using qmp = await connect(runDir, QMP_TIMEOUT_MS);
+    return (await readStatus(qmp)).status === STALLED;
+  }
+
   /** The connection, of which there is one at a time, keeps a pause from coming between look and act. */
   async endStall(runDir: string): Promise<boolean> {
     await using qmp = await connect(runDir, QMP_TIMEOUT_MS);
-    if ((await readStatus(qmp)).status !== "io-error") return false;
+    if ((await readStatus(qmp)).status !== STALLED) return false;
     await continueGuest(qmp);
     return true;
   }
