@@ -2,46 +2,26 @@
 // changes nothing, a guest whose write finds none stands still and goes on when there is some, an agent can be
 // started again, and a destroy always works.
 
-import { afterAll, afterEach, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { afterEach, expect, setDefaultTimeout, test } from "bun:test";
 import { link, mkdir, readdir, rename } from "node:fs/promises";
 import { join } from "node:path";
 import { encodeId, encodeUuid, newId } from "../../proto/ids.ts";
-import {
-  arm,
-  codeOf,
-  destroyAll,
-  pauseDurably,
-  resume,
-  untilDurable,
-} from "../../tests/harness/agent-calls.ts";
-import { AgentProcess, NOTHING, PLATFORM_TEAM } from "../../tests/harness/agent-process.ts";
-import { SmallDisk } from "../../tests/harness/small-disk.ts";
+import { arm, codeOf, destroyAll, pauseDurably, resume } from "../../tests/harness/agent-calls.ts";
+import { NOTHING, PLATFORM_TEAM } from "../../tests/harness/agent-process.ts";
+import { CrampedAgent } from "../../tests/harness/cramped-agent.ts";
+import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { GUEST_MS, waitFor } from "../../tests/harness/wait-for.ts";
-import type { Failpoint } from "../failpoints.ts";
 
-const STATE = "cat /proc/sys/kernel/random/boot_id /dev/shm/nonce";
 /** Is not even tried with a guest; of an image all bytes are read before. */
 const REFUSAL_MS_MAX = 20_000;
 const CLOCK_OFF_SEC_MAX = 2;
 
 setDefaultTimeout(240_000);
 
-const stack = new AsyncDisposableStack();
-let disk: SmallDisk;
-let agent: AgentProcess;
-let id: string;
-let state: string;
-
-beforeAll(async () => {
-  disk = stack.use(await SmallDisk.mount("2G"));
-  agent = stack.use(await AgentProcess.start(disk.path));
-  id = await agent.create();
-  await agent.sh(id, "head -c 16 /dev/urandom | base64 > /dev/shm/nonce");
-  state = await agent.sh(id, STATE);
-});
+const cramped = await forThisFile(CrampedAgent.start("2G"));
+const { disk, agent, id, state } = cramped;
 
 afterEach(() => disk.makeRoom());
-afterAll(() => stack.disposeAsync());
 
 async function expectRefused(call: () => Promise<unknown>): Promise<void> {
   const before = await agent.statuses();
@@ -55,16 +35,6 @@ function snapshotRequest() {
   return { ...agent.operation(id), teamId: PLATFORM_TEAM, templateId: crypto.randomUUID() };
 }
 
-/** Runs the call up to the point, and on without any room. */
-async function withoutRoomFrom(point: Failpoint, call: () => Promise<unknown>): Promise<string> {
-  await arm(agent, `${point}:stop`);
-  const code = codeOf(call());
-  await agent.stopped();
-  await disk.fillUp();
-  agent.goOn();
-  return await code;
-}
-
 test("what needs room is refused while the guest runs, and it runs on", async () => {
   const child = encodeId("capsule", newId("capsule"));
   const children = [{ ...agent.operation(child), envdAccessToken: "0".repeat(64) }];
@@ -76,7 +46,7 @@ test("what needs room is refused while the guest runs, and it runs on", async ()
   await expectRefused(() => agent.client.forkSandbox({ sandboxId: id, children }));
 
   await disk.makeRoom();
-  expect(await agent.sh(id, STATE)).toBe(state);
+  expect(await cramped.stateOf()).toBe(state);
 });
 
 test("a guest that cannot write stands still, and goes on when there is room, with the right time", async () => {
@@ -101,7 +71,38 @@ test("a guest that cannot write stands still, and goes on when there is room, wi
   );
   const guestSec = Number(await agent.sh(id, "date +%s"));
   expect(Math.abs(guestSec - Date.now() / 1000)).toBeLessThan(CLOCK_OFF_SEC_MAX);
-  expect(await agent.sh(id, STATE)).toBe(state);
+  expect(await cramped.stateOf()).toBe(state);
+  await agent.sh(id, "rm /root/big; sync");
+});
+
+/** Has the guest write until its VMM stops it. */
+async function standStill(): Promise<void> {
+  await disk.fillUp();
+  const args = ["-c", "head -c 32M /dev/urandom > /root/big; sync"];
+  await agent.client.startBackground({ sandboxId: id, cmd: "/bin/sh", args });
+  await waitFor("the guest to stand still", () => isSilent(), { timeoutMs: GUEST_MS });
+  // So much its clock is behind when nobody tells it the time.
+  await Bun.sleep(2 * CLOCK_OFF_SEC_MAX * 1000);
+}
+
+// At each step: stalls.test.ts.
+test("an agent is killed when it has let the guest run on, and its successor tells that the time", async () => {
+  await arm(agent, "stall.after-continue:kill");
+  await standStill();
+  await disk.makeRoom();
+  await agent.exited();
+
+  await agent.restart();
+
+  const offSec = async () => {
+    const guestSec = Number(await agent.sh(id, "date +%s"));
+    return Math.abs(guestSec - Date.now() / 1000);
+  };
+  await waitFor("the guest to be on time", offSec, {
+    holds: (sec) => sec < CLOCK_OFF_SEC_MAX,
+    timeoutMs: GUEST_MS,
+  });
+  expect(await cramped.stateOf()).toBe(state);
   await agent.sh(id, "rm /root/big; sync");
 });
 
@@ -109,34 +110,6 @@ async function isSilent(): Promise<boolean> {
   const look = { sandboxId: id, cmd: "true", timeoutSec: 1 };
   return (await codeOf(agent.client.exec(look, { timeoutMs: 3_000 }))) !== "none";
 }
-
-test.each(["pause.after-begin", "pause.after-freeze", "pause.after-state"] as const)(
-  "a pause that runs out of room at %s is refused or holds",
-  async (point) => {
-    const code = await withoutRoomFrom(point, () => agent.client.pauseSandbox(agent.operation(id)));
-
-    expect(["none", "ResourceExhausted"]).toContain(code);
-    const status = code === "none" ? "paused" : "running";
-    expect(await agent.statuses()).toEqual({ [id]: status });
-    await disk.makeRoom();
-    if (status === "paused") {
-      await untilDurable(agent, id);
-      expect(await resume(agent, id)).toBe("memory");
-    }
-    expect(await agent.sh(id, STATE)).toBe(state);
-  },
-);
-
-test("a snapshot that runs out of room leaves nothing, and the capsule runs on", async () => {
-  const code = await withoutRoomFrom("capture.after-stop", () =>
-    agent.client.createSnapshot(snapshotRequest()),
-  );
-
-  expect(code).toBe("ResourceExhausted");
-  await disk.makeRoom();
-  expect(await agent.sh(id, STATE)).toBe(state);
-  expect(await readdir(join(agent.dir, "snapshots"))).toEqual([id]);
-});
 
 test("a paused capsule is kept: nothing resumes without room, all does with it", async () => {
   await arm(agent);
@@ -152,7 +125,7 @@ test("a paused capsule is kept: nothing resumes without room, all does with it",
 
   await disk.makeRoom();
   expect(await resume(agent, id)).toBe("memory");
-  expect(await agent.sh(id, STATE)).toBe(state);
+  expect(await cramped.stateOf()).toBe(state);
 });
 
 test("an image that cannot be imported is another time", async () => {

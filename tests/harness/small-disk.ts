@@ -1,6 +1,6 @@
 // A small file system of its own for an agent, which a test fills from outside and empties again.
 
-import { appendFileSync } from "node:fs";
+import { closeSync, openSync, writeSync } from "node:fs";
 import { mkdir, mkdtemp, readdir, rm, statfs } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -31,22 +31,29 @@ export class SmallDisk implements AsyncDisposable {
 
   /** Takes all room but that much. */
   async fill(leftMib: number): Promise<void> {
-    const { bavail, bsize } = await statfs(this.path);
-    const bytes = bavail * bsize - leftMib * MIB;
+    const bytes = (await this.#freeBytes()) - leftMib * MIB;
     await run(["fallocate", "--length", String(bytes), this.#filler()]);
   }
 
   /** Takes all room: not one block can be written any more. */
   async fillUp(): Promise<void> {
-    const { bavail, bsize } = await statfs(this.path);
-    await run(["fallocate", "--length", String(bavail * bsize), this.#filler()], "may fail");
-    // An allocation is all or nothing, and needs blocks for itself.
-    const block = Buffer.alloc(BLOCK_BYTES, 1);
+    // An allocation is all or nothing, and needs blocks for itself: half of what it cannot have is tried next.
+    let bytes = await this.#freeBytes();
+    while (bytes >= MIB) {
+      const command = ["fallocate", "--length", String(bytes), this.#filler()];
+      const isTaken = await run(command, "may fail");
+      bytes = Math.min(await this.#freeBytes(), isTaken ? bytes : Math.floor(bytes / 2));
+    }
     try {
-      for (;;) appendFileSync(this.#filler("rest"), block);
+      writeWithoutEnd(this.#filler());
     } catch (error) {
       if (!(error instanceof Error && "code" in error && error.code === "ENOSPC")) throw error;
     }
+  }
+
+  async #freeBytes(): Promise<number> {
+    const { bavail, bsize } = await statfs(this.path);
+    return bavail * bsize;
   }
 
   async makeRoom(): Promise<void> {
@@ -59,14 +66,26 @@ export class SmallDisk implements AsyncDisposable {
     await rm(this.#home, { recursive: true });
   }
 
-  #filler(name: string = crypto.randomUUID()): string {
-    return join(this.path, `${FILLER}${name}`);
+  #filler(): string {
+    return join(this.path, `${FILLER}${crypto.randomUUID()}`);
   }
 }
 
-async function run(command: string[], end: "succeeds" | "may fail" = "succeeds"): Promise<void> {
+function writeWithoutEnd(path: string): never {
+  const file = openSync(path, "w");
+  const block = Buffer.alloc(BLOCK_BYTES, 1);
+  try {
+    for (;;) writeSync(file, block);
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** Whether it succeeded. */
+async function run(command: string[], end: "succeeds" | "may fail" = "succeeds") {
   const child = Bun.spawn(command, { stdio: ["ignore", "ignore", "pipe"] });
   const said = await new Response(child.stderr).text();
   const status = await child.exited;
   if (status !== 0 && end === "succeeds") throw new Error(`${command.join(" ")}: ${said}`);
+  return status === 0;
 }
