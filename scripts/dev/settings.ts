@@ -185,7 +185,8 @@ export async function writeEnvFile(o: Platform): Promise<void> {
     WRENN_BASE_URL: o.baseUrl,
     WRENN_API_KEY: o.account.apiKey,
     WRENN_PROXY_URL: o.proxyUrl,
-    WRENN_PROXY_DOMAIN: o.proxyDomain,
+    // To clients, unlike to the control plane, it is all that follows a capsule's id in the URL of a port.
+    WRENN_PROXY_DOMAIN: `${o.proxyDomain}:${o.ports.cp}`,
     WRENN_CA_CERT_FILE: o.caCertFile,
     WRENN_METRICS_TOKEN: o.secrets.metricsToken,
     WRENN_AGENT_URL: `http://127.0.0.1:${o.ports.agent}`,

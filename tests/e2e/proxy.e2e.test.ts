@@ -7,7 +7,7 @@ import { connect as connectHttp2 } from "node:http2";
 import type { Platform } from "../../scripts/dev/settings.ts";
 import type { Capsule, Client } from "../harness/client.ts";
 import { type CapsulePort, seen, startGuestServer } from "../harness/guest-server.ts";
-import { adminClient, platform } from "../harness/platform.ts";
+import { adminClient, platform, sourcedEnv } from "../harness/platform.ts";
 import { GROWTH_MIB_MAX, programSizes } from "../harness/program-sizes.ts";
 import { rawExchange } from "../harness/raw-http.ts";
 
@@ -47,6 +47,14 @@ describe("requests", () => {
 
       expect([echo.method, echo.target]).toEqual(["PUT", target]);
     }
+  });
+
+  test("a shell that sourced the platform's file has what follows the id", async () => {
+    const { WRENN_PROXY_DOMAIN: domain } = await sourcedEnv();
+
+    const response = await fetch(`http://8000-${capsule.id}.${domain}/x`);
+
+    expect(JSON.parse(await response.text()).target).toBe("/x");
   });
 
   test("the server sees its own address as host, and who asked for which host", async () => {

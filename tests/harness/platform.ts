@@ -1,5 +1,6 @@
 // The running platform that end-to-end tests use: the one in $DEV_DIR, or the repository's .dev.
 
+import { readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { createApiKey, signUp } from "../../scripts/dev/account.ts";
 import { attachPlatform } from "../../scripts/dev/platform.ts";
@@ -10,6 +11,14 @@ import { Client } from "./client.ts";
 export function platform(): Promise<Platform> {
   const home = process.env.DEV_DIR ?? join(import.meta.dirname, "../../.dev");
   return attachPlatform(resolve(home));
+}
+
+/** The variables that a shell has which sourced the platform's file. */
+export async function sourcedEnv(): Promise<Readonly<Record<string, string>>> {
+  const { dir } = await platform();
+  const text = await readFile(join(dir.path, "env"), "utf8");
+  const lines = text.matchAll(/^export (\w+)='(.*)'$/gm);
+  return Object.fromEntries([...lines].map(([, name, value]) => [name, value]));
 }
 
 /** A client with the administrator's team's API key. */
