@@ -42,6 +42,7 @@ export class GuestProcess {
   readonly #launched: Launched;
   readonly #end = Promise.withResolvers<void>();
   #deadline: ReturnType<typeof setTimeout> | null = null;
+  #isOutOfTime = false;
 
   constructor(launched: Launched, command: Command, tag: string | null) {
     const { fds } = launched;
@@ -96,7 +97,15 @@ export class GuestProcess {
 
   /** Kills the process when it still runs after that time. */
   killAfter(timeoutMs: number): void {
-    this.#deadline = setTimeout(() => void this.kill(), timeoutMs);
+    this.#deadline = setTimeout(() => {
+      this.#isOutOfTime = true;
+      void this.kill();
+    }, timeoutMs);
+  }
+
+  /** Whether its time ran out before it ended. */
+  get isOutOfTime(): boolean {
+    return this.#isOutOfTime;
   }
 
   async #finish(drains: Drain[]): Promise<void> {

@@ -53,7 +53,13 @@ export function processService(deps: ProcessServiceDeps): ServiceImpl<typeof Pro
 
     async *start(request, context) {
       const { process, subscription } = await startProcess(deps, request, context);
-      yield* streamOf(process, subscription, context);
+      for await (const event of streamOf(process, subscription, context)) {
+        // The call's deadline and the process's are two timers: the process may be gone before the first.
+        if (event.event?.event?.case === "end" && process.isOutOfTime) {
+          throw new EnvdError("deadline_exceeded", "the process was killed at its deadline");
+        }
+        yield event;
+      }
     },
 
     async *connect(request, context) {

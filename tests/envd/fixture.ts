@@ -12,7 +12,7 @@ import { Filesystem } from "../../proto/gen/envd/filesystem_pb.js";
 import { Process } from "../../proto/gen/envd/process_pb.js";
 
 const ROOT = resolve(import.meta.dir, "../..");
-const PROGRAMS = join(ROOT, "build/guest");
+export const PROGRAMS = join(ROOT, "build/guest");
 const START_MS_MAX = 10_000;
 
 /**
