@@ -158,6 +158,16 @@ class DatabaseSocket extends Socket {
     this.once("connect", () => this.setKeepAlive(true, KEEP_ALIVE_MS));
   }
 
+  /**
+   * Bun says of a connection that was reset that it closed for an error, though there was none to tell: the
+   * driver would wait for that error, and what waits for an answer for ever.
+   */
+  override emit(event: string | symbol, ...rest: unknown[]): boolean {
+    return event === "close" && this.#isAnswered
+      ? super.emit(event, false)
+      : super.emit(event, ...rest);
+  }
+
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
     this.#ended();
     super._destroy(error, (failure) => done(this.#isAnswered ? null : failure));
