@@ -112,10 +112,9 @@ test("a team hears of its capsules as it happens, and of nobody else's", async (
   expect(other.told.map(({ resource }) => resource)).toEqual([{ type: "snapshot", id: "theirs" }]);
 });
 
-test("an event whose transaction ends after that of a later one is told, and once", async () => {
+/** An event in a transaction that has not ended, and a later one that is there; ends the transaction when called. */
+async function recordSlowAndQuick(team: TestTeam): Promise<() => Promise<void>> {
   const { db } = platform.database;
-  const team = await addTeam(platform.database);
-  await using listener = await Listener.open(team);
   const release = Promise.withResolvers<void>();
   const isWritten = Promise.withResolvers<void>();
   const slow = db.transaction(async (tx) => {
@@ -125,11 +124,21 @@ test("an event whose transaction ends after that of a later one is told, and onc
   });
   await isWritten.promise;
   await recordEvents(db, [snapshotEvent(team.id, "quick")]);
+  return async () => {
+    release.resolve();
+    await slow;
+  };
+}
+
+test("an event whose transaction ends after that of a later one is told, and once", async () => {
+  const { db } = platform.database;
+  const team = await addTeam(platform.database);
+  await using listener = await Listener.open(team);
+  const endSlow = await recordSlowAndQuick(team);
   await deliver();
   await listener.until("the quick one", (text) => text.includes("quick"));
 
-  release.resolve();
-  await slow;
+  await endSlow();
   await deliver();
   await deliver();
   await recordEvents(db, [snapshotEvent(team.id, "last")]);
@@ -243,21 +252,12 @@ test("what a transaction of minutes records is not waited for, and nothing else 
   const { db } = platform.database;
   const team = await addTeam(platform.database);
   await using listener = await Listener.open(team);
-  const release = Promise.withResolvers<void>();
-  const isWritten = Promise.withResolvers<void>();
-  const slow = db.transaction(async (tx) => {
-    await recordEvents(tx, [snapshotEvent(team.id, "slow")]);
-    isWritten.resolve();
-    await release.promise;
-  });
-  await isWritten.promise;
-  await recordEvents(db, [snapshotEvent(team.id, "quick")]);
+  const endSlow = await recordSlowAndQuick(team);
   await deliver();
   platform.controlPlane.laterMs += LATE_MS_MAX + 1;
   await deliver();
 
-  release.resolve();
-  await slow;
+  await endSlow();
   await deliver();
   await recordEvents(db, [snapshotEvent(team.id, "last")]);
   await deliver();

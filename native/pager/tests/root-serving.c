@@ -206,6 +206,14 @@ static void pages_given_back_read_as_zeros_and_are_listed(void) {
   rig_remove(&rig);
 }
 
+static void assert_lists_only(const struct rig *rig, const char *path, uint64_t page) {
+  struct page_list list;
+  struct failure failure;
+  assert(page_list_load(path, rig->snapshot.total_bytes, &list, &failure) == 0);
+  assert(list.count == 1 && list.ranges[0].start == page * PAGE && list.ranges[0].length == PAGE);
+  page_list_free(&list);
+}
+
 /* A kernel or a VMM that tells nothing of what it discards. */
 static int discard_in_silence(struct guest *guest) {
   if (guest_map_with(guest, 0) < 0 || guest_hand_over(guest) < 0) return 1;
@@ -217,8 +225,6 @@ static int discard_in_silence(struct guest *guest) {
 
 static void a_page_that_went_without_an_event_reads_as_zeros_and_is_listed(void) {
   struct rig rig;
-  struct page_list list;
-  struct failure failure;
   rig_make(&rig, PAGES);
   rig_option(&rig, "--removed", "removed");
   rig_start_pager(&rig);
@@ -226,9 +232,7 @@ static void a_page_that_went_without_an_event_reads_as_zeros_and_is_listed(void)
   assert(rig_wait(rig.vmm) == 0);
   assert(rig_end_pager(&rig) == 0);
 
-  assert(page_list_load(rig.removed, rig.snapshot.total_bytes, &list, &failure) == 0);
-  assert(list.count == 1 && list.ranges[0].start == 100 * PAGE && list.ranges[0].length == PAGE);
-  page_list_free(&list);
+  assert_lists_only(&rig, rig.removed, 100);
   rig_remove(&rig);
 }
 
@@ -321,8 +325,6 @@ static int save_on_request(struct guest *guest) {
 
 static void a_working_set_is_written_on_request(void) {
   struct rig rig;
-  struct page_list list;
-  struct failure failure;
   rig_make(&rig, PAGES);
   rig_option(&rig, "--record", "working-set");
   rig_option(&rig, "--window-kib", "4");
@@ -330,9 +332,7 @@ static void a_working_set_is_written_on_request(void) {
   rig_start_vmm(&rig, save_on_request);
   assert(rig_wait(rig.vmm) == 0);
   assert(rig_end_pager(&rig) == 0);
-  assert(page_list_load(rig.record, rig.snapshot.total_bytes, &list, &failure) == 0);
-  assert(list.count == 1 && list.ranges[0].start == 5 * PAGE && list.ranges[0].length == PAGE);
-  page_list_free(&list);
+  assert_lists_only(&rig, rig.record, 5);
   rig_remove(&rig);
 }
 
