@@ -35,7 +35,10 @@ export async function resume(client: Client, id: string): Promise<void> {
 /** Waits until the warm snapshot that a create has asked for is there, and its guest gone. */
 export async function awaitWarm(kept: readonly string[]): Promise<void> {
   const dir = await agentDir();
-  const names = (path: string) => readdir(join(dir, path)).catch(() => []);
+  const names = async (path: string) => {
+    const entries = await readdir(join(dir, path), { withFileTypes: true }).catch(() => []);
+    return entries.filter((entry) => entry.isDirectory()).map(({ name }) => name);
+  };
   await waitFor(
     "a warm snapshot",
     async () => {
