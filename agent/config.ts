@@ -1,6 +1,6 @@
 // Environment and arguments, checked once.
 
-import { resolve } from "node:path";
+import { isAbsolute, resolve } from "node:path";
 import { SCRAPE_TOKEN_LENGTH_MIN } from "../proto/metrics/scrape-token.ts";
 import {
   GUEST_STREAMS_MAX,
@@ -10,7 +10,7 @@ import {
 import { LOG_LEVELS, type LogLevel } from "./log.ts";
 import { UID_BASE_DEFAULT, UID_BASE_MAX, UID_BASE_MIN } from "./uid-range.ts";
 
-const VMMS = ["auto", "qemu"] as const;
+const VMMS = ["auto", "firecracker", "qemu"] as const;
 const COWS = ["auto", "reflink", "copy", "dm"] as const;
 
 export interface ListenAddress {
@@ -28,6 +28,8 @@ export interface Config {
   /** From the environment, since every user of the machine reads arguments. Or from an argument. */
   readonly registrationToken: string | null;
   readonly vmm: (typeof VMMS)[number];
+  /** Null: where scripts/fetch-vmm.sh puts it. */
+  readonly firecrackerBin: string | null;
   readonly cow: (typeof COWS)[number];
   /** Null: beside the program, wherever that is. */
   readonly nativeDir: string | null;
@@ -48,7 +50,10 @@ export interface Config {
 }
 
 /** What the doctor needs to know; nothing of it is required. */
-export type MachineConfig = Pick<Config, "dir" | "vmm" | "cow" | "nativeDir" | "uidBase">;
+export type MachineConfig = Pick<
+  Config,
+  "dir" | "vmm" | "firecrackerBin" | "cow" | "nativeDir" | "uidBase"
+>;
 
 /** The configuration does not hold; the message is one sentence that names the setting. */
 class ConfigError extends Error {
@@ -83,6 +88,7 @@ export function loadMachineConfig(env: Environment): MachineConfig {
   return {
     dir: resolve(env.WRENN_DIR || "/var/lib/wrenn"),
     vmm: oneOf("WRENN_VMM", env.WRENN_VMM || "auto", VMMS),
+    firecrackerBin: program("WRENN_FIRECRACKER_BIN", env.WRENN_FIRECRACKER_BIN),
     cow: oneOf("WRENN_COW", env.WRENN_COW || "auto", COWS),
     nativeDir: env.WRENN_NATIVE_DIR ? resolve(env.WRENN_NATIVE_DIR) : null,
     uidBase: env.WRENN_UID_BASE
@@ -145,6 +151,12 @@ function oneOf<T extends string>(name: string, value: string, allowed: readonly 
     throw new ConfigError(`${name} ${JSON.stringify(value)} is none of ${allowed.join(", ")}`);
   }
   return found;
+}
+
+function program(name: string, path: string | undefined): string | null {
+  if (!path) return null;
+  if (isAbsolute(path)) return path;
+  throw new ConfigError(`${name} ${JSON.stringify(path)} is no absolute path`);
 }
 
 function integer(name: string, text: string, min: number, max: number): number {

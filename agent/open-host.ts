@@ -41,7 +41,7 @@ export async function openHost(
   const disks = await openRootDisks({ dir: dir.sandboxesDir, cow: config.cow, kernel, tag });
   const guestKernel = await findGuestKernel(dir.kernelsDir);
   const tscKhz = await kernel.tscKhz();
-  const choice = await chooseVmm({ vmm: config.vmm, nativeDir, cacheDir });
+  const choice = await chooseVmm({ ...config, nativeDir, cacheDir });
   log.info("agent.vmm-chosen", { vmm: describeChoice(choice) });
   const vmm = openVmm(choice, { nativeDir, tscKhz });
   const places = { dir: dir.snapshotsDir, flatDir: dir.flatDir };

@@ -50,12 +50,14 @@ export function statusOf(findings: readonly Finding[]): Finding["status"] {
 }
 
 async function checkVmm(config: MachineConfig & { nativeDir: string }): Promise<Finding[]> {
-  const { vmm, nativeDir } = config;
   try {
-    return judgeVmm(await chooseVmm({ vmm, nativeDir, cacheDir: null }));
+    return judgeVmm(await chooseVmm({ ...config, cacheDir: null }));
   } catch (error) {
-    const remedy =
-      "apt-get install qemu-system-x86; WRENN_NATIVE_DIR must hold what make build puts beside wrenn-agent";
+    const install =
+      config.vmm === "auto" || config.vmm === "qemu"
+        ? "apt-get install qemu-system-x86"
+        : `scripts/fetch-vmm.sh ${config.vmm}`;
+    const remedy = `${install}; WRENN_NATIVE_DIR must hold what make build puts beside wrenn-agent`;
     return [failed("vmm", sentence(error), remedy)];
   }
 }

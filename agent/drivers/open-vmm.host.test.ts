@@ -4,7 +4,7 @@ import { mkdtemp, rm, symlink, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { NATIVE_DIR } from "../../tests/harness/vmm-fixture.ts";
-import { chooseVmm } from "./open-vmm.ts";
+import { chooseVmm, describeChoice } from "./open-vmm.ts";
 import { probeAccel } from "./qemu/probe-accel.ts";
 
 let dir = "";
@@ -50,4 +50,19 @@ test("one is taken only where KVM runs guests, under the name that is no link", 
 
   if (accel === "tcg") await expect(opened).rejects.toThrow(/needs KVM|needs \/dev/);
   else expect(await opened).toMatchObject({ name: "firecracker", program: good, accel: "kvm" });
+});
+
+test("auto takes Firecracker where it works, and says why it does not take it elsewhere", async () => {
+  const good = await program("Firecracker v1.16.1");
+  const choose = (firecrackerBin: string) =>
+    chooseVmm({ vmm: "auto", firecrackerBin, nativeDir: NATIVE_DIR, cacheDir: dir });
+
+  const without = await choose(join(dir, "none"));
+  const escaped = await choose(await program("Firecracker v1.14.3"));
+  const best = await choose(good);
+
+  expect(without).toMatchObject({ name: "qemu", because: `Firecracker is not at ${dir}/none` });
+  expect(describeChoice(escaped)).toMatch(/^qemu .* \(firecracker 1\.14\.3 has CVE-2026-5747: /);
+  if (best.accel === "tcg") expect(best.because).toMatch(/^Firecracker needs /);
+  else expect(best).toMatchObject({ name: "firecracker", because: "WRENN_VMM=auto" });
 });

@@ -13,24 +13,44 @@ import { Qemu } from "./qemu/qemu.ts";
 const QEMU_PROGRAMS = ["/usr/bin/qemu-system-x86_64", "/usr/local/bin/qemu-system-x86_64"];
 // microvm with PVH, -sandbox and memory backends as they are used here.
 const QEMU_MAJOR_MIN = 7;
-const FIRECRACKER_PROGRAM = "/usr/local/bin/firecracker";
-// Networks can be named anew when a guest is restored.
-const FIRECRACKER_MIN = "1.12.0";
-const FIRECRACKER_DEVICES = ["/dev/kvm", "/dev/net/tun", "/dev/userfaultfd"];
+
+interface KvmVmm {
+  readonly name: "firecracker";
+  readonly title: string;
+  /** Where scripts/fetch-vmm.sh puts it. */
+  readonly program: string;
+  readonly version: RegExp;
+  readonly versionMin: string;
+  readonly devices: readonly string[];
+}
+
+const FIRECRACKER: KvmVmm = {
+  ...{ name: "firecracker", title: "Firecracker", program: "/usr/local/bin/firecracker" },
+  version: /Firecracker v(\d+\.\d+\.\d+)/,
+  // Networks can be named anew when a guest is restored.
+  versionMin: "1.12.0",
+  devices: ["/dev/kvm", "/dev/net/tun", "/dev/userfaultfd"],
+};
+
+/** In this order. */
+const AUTO = ["firecracker", "qemu"] as const;
+const CHOOSERS = { firecracker: chooseFirecracker, qemu: chooseQemu } as const;
 const VERSION_TIMEOUT_MS = 10_000;
 /** Of what a program says of itself. */
 const VERSION_TEXT_MAX = 4096;
 
 export interface ChooseVmmOptions {
-  /** WRENN_VMM. "auto" is the best that is there; today that is QEMU. */
-  readonly vmm: "auto" | "qemu" | "firecracker";
-  /** WRENN_FIRECRACKER_BIN; without it, where it is installed. */
-  readonly firecrackerBin?: string | null;
+  /** WRENN_VMM. "auto" is the first of AUTO that works here. */
+  readonly vmm: "auto" | VmmChoice["name"];
+  /** Null: where it is installed. */
+  readonly firecrackerBin: string | null;
   /** Where the keeper and the probe's guest are. */
   readonly nativeDir: string;
   /** Made if missing; null: what was probed is neither kept nor read. */
   readonly cacheDir: string | null;
 }
+
+type ProbeDirs = Pick<ChooseVmmOptions, "nativeDir" | "cacheDir">;
 
 export interface VmmChoice {
   readonly name: "qemu" | "firecracker";
@@ -45,11 +65,22 @@ export interface VmmChoice {
 
 /** Throws VmmError, one sentence that says what is missing. */
 export async function chooseVmm(options: ChooseVmmOptions): Promise<VmmChoice> {
-  const { nativeDir } = options;
+  const { vmm, nativeDir } = options;
   for (const name of ["keeper", "pager", "accel-probe.bin"]) {
     if (!existsSync(join(nativeDir, name))) throw new VmmError(`${name} is not in ${nativeDir}`);
   }
-  return options.vmm === "firecracker" ? chooseFirecracker(options) : chooseQemu(options);
+  if (vmm !== "auto") return CHOOSERS[vmm](options, `WRENN_VMM=${vmm}`);
+  const failures: VmmError[] = [];
+  for (const name of AUTO) {
+    const because = failures.map(({ message }) => message).join("; ") || "WRENN_VMM=auto";
+    try {
+      return await CHOOSERS[name](options, because);
+    } catch (error) {
+      if (!(error instanceof VmmError)) throw error;
+      failures.push(error);
+    }
+  }
+  throw new VmmError(`No VMM works here: ${failures.map(({ message }) => message).join("; ")}`);
 }
 
 /** What was picked and why, in one line: at the agent's start, and for the doctor. */
@@ -64,49 +95,58 @@ export function openVmm(choice: VmmChoice, host: { nativeDir: string; tscKhz: nu
   return choice.name === "firecracker" ? new Firecracker(options) : new Qemu(options);
 }
 
-async function chooseQemu({ vmm, nativeDir, cacheDir }: ChooseVmmOptions): Promise<VmmChoice> {
+async function chooseQemu(dirs: ProbeDirs, because: string): Promise<VmmChoice> {
   const program = QEMU_PROGRAMS.find((path) => existsSync(path));
   if (program === undefined) throw new VmmError("qemu-system-x86_64 is not installed");
-  const { version, accel } = await probe(program, { nativeDir, cacheDir });
+  const { version, accel } = await probe(program, dirs);
   return {
-    ...{ name: "qemu", program, version },
+    ...{ name: "qemu", program, version, because },
     ...{ accel: accel.accel, accelBecause: accel.because },
-    because: vmm === "auto" ? "WRENN_VMM=auto takes no other yet" : `WRENN_VMM=${vmm}`,
   };
 }
 
-async function chooseFirecracker(options: ChooseVmmOptions): Promise<VmmChoice> {
-  const { vmm, firecrackerBin, ...dirs } = options;
-  const named = firecrackerBin ?? FIRECRACKER_PROGRAM;
-  const program = await realpath(named).catch((cause: unknown) => {
-    throw new VmmError(`Firecracker is not at ${named}`, { cause });
+async function chooseFirecracker(
+  { firecrackerBin, ...dirs }: ChooseVmmOptions,
+  because: string,
+): Promise<VmmChoice> {
+  return chooseOnKvm(FIRECRACKER, {
+    program: firecrackerBin ?? FIRECRACKER.program,
+    because,
+    dirs,
   });
-  const version = /Firecracker v(\d+\.\d+\.\d+)/.exec(await say(program))?.[1];
-  if (version === undefined) throw new VmmError(`${program} does not say that it is Firecracker`);
-  if (compareVersions(version, FIRECRACKER_MIN) < 0) {
-    throw new VmmError(`Firecracker ${version} is older than ${FIRECRACKER_MIN}`);
+}
+
+/** Of a VMM that needs KVM, and is no package of the distribution's. */
+async function chooseOnKvm(
+  known: KvmVmm,
+  { program: named, because, dirs }: { program: string; because: string; dirs: ProbeDirs },
+): Promise<VmmChoice> {
+  const { name, title } = known;
+  const program = await realpath(named).catch((cause: unknown) => {
+    throw new VmmError(`${title} is not at ${named}`, { cause });
+  });
+  const version = known.version.exec(await say(program))?.[1];
+  if (version === undefined) throw new VmmError(`${program} does not say that it is ${title}`);
+  if (compareVersions(version, known.versionMin) < 0) {
+    throw new VmmError(`${title} ${version} is older than ${known.versionMin}`);
   }
-  refuseKnownEscapes("firecracker", version);
-  const missing = FIRECRACKER_DEVICES.find((path) => !existsSync(path));
-  if (missing !== undefined) throw new VmmError(`Firecracker needs ${missing}`);
-  const accelBecause = await requireKvm(dirs);
-  return {
-    ...{ name: "firecracker", program, version, accel: "kvm", accelBecause },
-    because: `WRENN_VMM=${vmm}`,
-  };
+  refuseKnownEscapes(name, version);
+  const missing = known.devices.find((path) => !existsSync(path));
+  if (missing !== undefined) throw new VmmError(`${title} needs ${missing}`);
+  const accelBecause = await requireKvm(title, dirs);
+  return { name, program, version, accel: "kvm", accelBecause, because };
 }
 
 /** The probe's guest is one for QEMU. Without that the first guest shows whether KVM works. */
-async function requireKvm(dirs: Pick<ChooseVmmOptions, "nativeDir" | "cacheDir">) {
+async function requireKvm(title: string, dirs: ProbeDirs): Promise<string> {
   const qemu = QEMU_PROGRAMS.find((path) => existsSync(path));
   if (qemu === undefined) return "there is /dev/kvm, and no QEMU to try it with";
   const { accel } = await probe(qemu, dirs);
   if (accel.accel === "kvm") return accel.because;
-  throw new VmmError(`Firecracker needs KVM: ${accel.because}`);
+  throw new VmmError(`${title} needs KVM: ${accel.because}`);
 }
 
-async function probe(program: string, dirs: Pick<ChooseVmmOptions, "nativeDir" | "cacheDir">) {
-  const { nativeDir, cacheDir } = dirs;
+async function probe(program: string, { nativeDir, cacheDir }: ProbeDirs) {
   const version = await readQemuVersion(program);
   if (cacheDir !== null) await mkdir(cacheDir, { recursive: true });
   return { version, accel: await probeAccel({ program, version, nativeDir, cacheDir }) };

@@ -240,7 +240,7 @@ export const PLATFORM: readonly WrongSetting[] = [
   {
     setting: "WRENN_VMM",
     value: "xen",
-    says: 'agent ended: Cannot go on: WRENN_VMM "xen" is none of auto, qemu (log: <path>/logs/agent.log)',
+    says: 'agent ended: Cannot go on: WRENN_VMM "xen" is none of auto, firecracker, qemu (log: <path>/logs/agent.log)',
   },
 ];
 
@@ -261,7 +261,16 @@ export const AGENT: readonly WrongSetting[] = [
     value: "0.0.0.0:50051",
     says: "WRENN_HOST_LISTEN_ADDR 0.0.0.0:50051 is not a loopback address; without mTLS only those are used",
   },
-  { setting: "WRENN_VMM", value: "xen", says: 'WRENN_VMM "xen" is none of auto, qemu' },
+  {
+    setting: "WRENN_VMM",
+    value: "xen",
+    says: 'WRENN_VMM "xen" is none of auto, firecracker, qemu',
+  },
+  {
+    setting: "WRENN_FIRECRACKER_BIN",
+    value: "firecracker",
+    says: 'WRENN_FIRECRACKER_BIN "firecracker" is no absolute path',
+  },
   {
     setting: "WRENN_COW",
     value: "zfs",

@@ -29,7 +29,10 @@ let count = 0;
 beforeAll(async () => {
   place = await openVmmFixture("tqv0", 219_803);
   const tscKhz = await place.kernel.tscKhz();
-  const choice = await chooseVmm({ vmm: "auto", nativeDir: NATIVE_DIR, cacheDir: place.dir });
+  const choice = await chooseVmm({
+    ...{ vmm: "qemu", firecrackerBin: null },
+    ...{ nativeDir: NATIVE_DIR, cacheDir: place.dir },
+  });
   vmm = openVmm(choice, { nativeDir: NATIVE_DIR, tscKhz });
   kernel = await findGuestKernel(KERNELS_DIR);
 });
