@@ -1,6 +1,6 @@
 // envd: the agent inside a capsule. It runs processes and serves files on one port.
 import { writeSync } from "node:fs";
-import { loadConfig } from "./config.ts";
+import { type Config, loadConfig } from "./config.ts";
 import { FileCalls } from "./files/file-calls.ts";
 import { MetadataStore } from "./files/metadata.ts";
 import { Watches } from "./filesystem/directory-watch.ts";
@@ -19,11 +19,7 @@ import { Settings } from "./settings.ts";
 import { Users } from "./users.ts";
 import { ENVD_VERSION } from "./version.ts";
 
-const config = loadConfig({
-  argv: process.argv.slice(2),
-  env: process.env,
-  executable: process.execPath,
-});
+const config = configOrEnd();
 if (config.isHelpAsked || config.isVersionAsked) {
   writeSync(1, config.isHelpAsked ? HELP : `${ENVD_VERSION}\n`);
   process.exit(0);
@@ -79,6 +75,17 @@ await registry.endAll();
 await server.stop(true);
 await launcher.close();
 process.exit(0);
+
+/** Ends the process with status 2 if the command line is wrong. */
+function configOrEnd(): Config {
+  try {
+    const { argv, env, execPath: executable } = process;
+    return loadConfig({ argv: argv.slice(2), env, executable });
+  } catch (error) {
+    writeSync(2, `Cannot start: ${error instanceof Error ? error.message : error}\n`);
+    process.exit(2);
+  }
+}
 
 function log(message: string, fields: Record<string, unknown>): void {
   const time = new Date().toISOString();

@@ -80,3 +80,18 @@ test(
   },
   TIMEOUT_MS,
 );
+
+test.each([
+  ["--unknown", "Unknown option '--unknown'"],
+  ["stray", "Unexpected argument 'stray'"],
+  ["--port", "Option '--port <value>' argument missing"],
+  ["--port=http", "--port: 'http' is no port number"],
+])(
+  "envd %s is refused in one sentence",
+  async (arg, sentence) => {
+    expect(await ask("envd", arg)).toEqual({
+      ...{ stdout: "", stderr: `Cannot start: ${sentence}\n`, status: 2 },
+    });
+  },
+  TIMEOUT_MS,
+);
