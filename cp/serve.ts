@@ -12,7 +12,7 @@ import type { TrustedProxies } from "./client-address.ts";
 import { ApiUpstream } from "./front/api-upstream.ts";
 import { ForwardedClients } from "./front/forwarded-clients.ts";
 import { frontLimits } from "./front/limits.ts";
-import { logRefusals, logRefused } from "./front/refusal-log.ts";
+import { refusalLog } from "./front/refusal-log.ts";
 import { refuseRequest } from "./front/refusals.ts";
 import { type TlsFiles, TlsListener } from "./front/tls-listener.ts";
 import type { Log } from "./log.ts";
@@ -105,14 +105,12 @@ function openFront(
   const api = new ApiUpstream({ unix, connectionsMax, fetch, proxies });
   const clients = new ForwardedClients(proxies, limits);
   return new Front({
-    router: logRefusals(
-      clients.limit((request, peer) => {
-        return proxy.route(request, peer) ?? api.route(request, peer);
-      }),
-      log,
-    ),
+    router: clients.limit((request, peer) => {
+      return proxy.route(request, peer) ?? api.route(request, peer);
+    }),
     limits,
-    refuse: logRefused(refuseRequest, log),
+    refuse: refuseRequest,
+    answered: refusalLog(log),
     isForwarder: (address) => proxies.includes(address),
     failed: (error) => log.error("a request could not be routed", { error }),
     tick: () => {

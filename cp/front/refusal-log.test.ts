@@ -6,7 +6,7 @@ import { UpstreamPool } from "../../proto/http1/upstream-pool.ts";
 import type { Answer, Forward, Verdict } from "../../proto/http1/verdict.ts";
 import { createLog } from "../log.ts";
 import { frontLimits } from "./limits.ts";
-import { logRefusals } from "./refusal-log.ts";
+import { refusalLog } from "./refusal-log.ts";
 import { refuseRequest } from "./refusals.ts";
 
 const LIMITS: FrontLimits = frontLimits(4096);
@@ -25,7 +25,8 @@ async function told(port: number, forward: (answer: Answer) => Partial<Forward>)
     failed: (error) => {
       throw error;
     },
-    router: logRefusals((request) => {
+    answered: refusalLog(log),
+    router: (request) => {
       const answer = refuseRequest(503, "it is away", request);
       return {
         ...{ pool, target: request.target, headers: request.headers, idleTimeoutMs: null },
@@ -33,7 +34,7 @@ async function told(port: number, forward: (answer: Answer) => Partial<Forward>)
         explain: () => answer,
         ...forward(answer),
       };
-    }, log),
+    },
   });
   const at = front.listen({ hostname: "127.0.0.1", port: 0 });
   const response = await fetch(`http://127.0.0.1:${at}/a?b`, { headers: { "x-request-id": "r1" } });

@@ -5,7 +5,7 @@ import { header } from "./head.ts";
 import { IdleClock } from "./idle-clock.ts";
 import { ServerConnection, type ServerOptions, type Silences } from "./server-connection.ts";
 import { type SocketWire, wireHandlers } from "./socket-wire.ts";
-import type { Answer, Peer, Refuse, Router } from "./verdict.ts";
+import type { Answer, Answered, Peer, Refuse, Router } from "./verdict.ts";
 import type { Wire } from "./wire.ts";
 
 const DRAIN_POLL_MS = 20;
@@ -28,6 +28,7 @@ export interface FrontOptions {
   readonly failed: (error: unknown) => void;
   /** As of `ServerOptions`; JSON with status and reason unless given. */
   readonly refuse?: Refuse;
+  readonly answered?: Answered;
   /** Once a second, for whoever has pools to sweep. */
   readonly tick?: () => void;
 }
@@ -51,13 +52,14 @@ export class Front implements AsyncDisposable {
   #listeners: Bun.TCPSocketListener<SocketWire>[] = [];
 
   constructor(options: FrontOptions) {
-    const { limits, router, failed, refuse = refuseInJson } = options;
+    const { limits, router, failed, refuse = refuseInJson, answered } = options;
     const { clock } = this;
     this.limits = limits;
     this.#options = options;
     this.#admission = new Admission(limits);
     const closed = (connection: ServerConnection) => this.#ended(connection);
-    this.#server = { router, clock, silences: limits.silences, refuse, failed, closed };
+    const { silences } = limits;
+    this.#server = { router, clock, silences, refuse, answered, failed, closed };
     this.clock.add({ tick: () => this.#tick() });
   }
 
@@ -89,7 +91,7 @@ export class Front implements AsyncDisposable {
   serve(wire: Wire, peer: Peer, admitted?: Disposable): void {
     const entry = admitted ?? this.admit(peer.address);
     if (typeof entry === "string") this.#turnAway(wire, peer, entry);
-    else this.#connections.set(new ServerConnection(wire, peer, this.#server), entry);
+    else this.#take(wire, peer, entry);
   }
 
   /**
@@ -112,14 +114,20 @@ export class Front implements AsyncDisposable {
     this.clock[Symbol.dispose]();
   }
 
+  #take(wire: Wire, peer: Peer, entry: Disposable): ServerConnection {
+    const connection = new ServerConnection(wire, peer, this.#server);
+    this.#connections.set(connection, entry);
+    return connection;
+  }
+
   #turnAway(wire: Wire, peer: Peer, why: NotAdmitted): void {
     if (this.#isStopping || this.#turnedAway >= TURNED_AWAY_MAX) {
       wire.abort();
       return;
     }
     this.#turnedAway += 1;
-    const connection = new ServerConnection(wire, peer, this.#server);
-    this.#connections.set(connection, { [Symbol.dispose]: () => void this.#turnedAway-- });
+    const entry = { [Symbol.dispose]: () => void this.#turnedAway-- };
+    const connection = this.#take(wire, peer, entry);
     if (why === "full") connection.refuse(503, "There are too many connections; try again");
     else connection.refuse(429, "There are too many connections from this address");
   }

@@ -11,6 +11,7 @@ import type { IdleClock, Ticking } from "./idle-clock.ts";
 import { ServedExchange } from "./served-exchange.ts";
 import {
   type Answer,
+  type Answered,
   type Forward,
   isForward,
   isServe,
@@ -48,6 +49,7 @@ export interface ServerOptions {
   readonly silences: Silences;
   /** Makes the answers to what no router is asked about, and to what one failed with. */
   readonly refuse: Refuse;
+  readonly answered?: Answered | undefined;
   /** Told of what a router threw. */
   readonly failed: (error: unknown) => void;
   /** Told of a connection's end. */
@@ -192,7 +194,9 @@ export class ServerConnection implements WireEvents, Ticking {
   /** Answers the request under way, of whose body nothing is passed on any more. */
   answer(answer: Answer): void {
     const request = this.#request;
-    if (this.#state === "closed" || request === null) return;
+    if (request === null) return;
+    this.#options.answered?.(answer, request);
+    if (this.#state === "closed") return;
     const isWhole = request.bodyLength === 0;
     if (!isWhole) this.#isLast = true;
     const body = Buffer.from(answer.body);
@@ -325,6 +329,7 @@ export class ServerConnection implements WireEvents, Ticking {
   /** Answers, whatever was asked, and ends the connection. */
   refuse(status: number, why: string): void {
     const answer = this.#options.refuse(status, why, null);
+    this.#options.answered?.(answer, null);
     const body = Buffer.from(answer.body);
     const headers = [
       ...answer.headers,

@@ -48,6 +48,9 @@ export type Verdict = Forward | Answer;
 /** What is answered when nothing came of a request: null when it could not be read, or was not. */
 export type Refuse = (status: number, why: string, request: RequestHead | null) => Answer;
 
+/** Told of each answer that is no server's. The request is null where it could not be read, or was not. */
+export type Answered = (answer: Answer, request: RequestHead | null) => void;
+
 /** Only for a request by HTTP/1.1 that has no body and changes no protocol. */
 export interface Serve {
   /** The signal aborts when the client goes away. What it throws is told as what a router throws. */
