@@ -12,6 +12,8 @@ import { NO_EVENTS, type Wire, type WireEvents } from "../../proto/http1/wire.ts
 const LATE_BYTES_MAX = 16 * 1024;
 /** Control characters: they could end a line, or begin another. */
 const UNSAFE = /[^\t -~\x80-\xff]/;
+/** Bytes of any script may be in a path, as HTTP/1.1 takes them. */
+const NO_TARGET = /[^!-~\x80-\xff]/;
 
 export class Http2Wire implements Wire {
   events: WireEvents = NO_EVENTS;
@@ -30,21 +32,27 @@ export class Http2Wire implements Wire {
     this.#method = method;
   }
 
-  /** Starts the request: `serve` gets its wire first, then the wire gets its bytes. */
+  /**
+   * Starts the request: `serve` gets its wire first, then the wire gets its bytes. One that is none of HTTP/1.1
+   * goes to `refuse` with what is wrong with it.
+   */
   static open(
     stream: ServerHttp2Stream,
     headers: IncomingHttpHeaders,
-    serve: (wire: Http2Wire) => void,
+    to: {
+      readonly serve: (wire: Http2Wire) => void;
+      readonly refuse: (wire: Http2Wire, why: string) => void;
+    },
   ): void {
     const method = String(headers[":method"] ?? "");
     const hasBody = !stream.endAfterHeaders;
     const wire = new Http2Wire(stream, method);
     const head = requestHead(headers, hasBody);
     if (head === null) {
-      stream.respond({ ":status": 400 }, { endStream: true });
+      to.refuse(wire, "The request's method, path or headers are malformed");
       return;
     }
-    serve(wire);
+    to.serve(wire);
     wire.#follow(hasBody && headers["content-length"] === undefined);
     wire.events.onData(head);
   }
@@ -171,7 +179,7 @@ function requestHead(headers: IncomingHttpHeaders, hasBody: boolean): Buffer | n
     lines.push(header("Transfer-Encoding", "chunked"));
   }
   const isUnsafe = lines.some(({ name, value }) => UNSAFE.test(name) || UNSAFE.test(value));
-  if (isUnsafe || /[\s\x7f]/.test(path) || /[^!-~]/.test(method)) return null;
+  if (isUnsafe || NO_TARGET.test(path) || /[^!-~]/.test(method)) return null;
   return formatHead(`${method} ${path} HTTP/1.1`, lines);
 }
 

@@ -156,6 +156,12 @@ describe("of one address", () => {
   });
 });
 
+test("a path with bytes of any script is taken, as by HTTP/1.1", async () => {
+  const port = await open({ silences: PATIENT });
+
+  expect(await ask(session(port), "/\u00e0?\u00a0")).toStartWith("200 /");
+});
+
 describe("a mebibyte of", () => {
   const MIB = 2 ** 20;
   const frame = (type: number, flags: number, id: number, payload: readonly number[]) => {

@@ -107,7 +107,10 @@ export class TlsListener {
     if (!isServerStream(stream) || session === undefined) return;
     const peer = { address: addressOf(session.socket), scheme: "https" } as const;
     this.#sessions.get(session)?.begin(stream, () => {
-      Http2Wire.open(stream, headers, (wire) => this.#front.serve(wire, peer));
+      Http2Wire.open(stream, headers, {
+        serve: (wire) => this.#front.serve(wire, peer),
+        refuse: (wire, why) => this.#front.refuse(wire, peer, why),
+      });
     });
   }
 }

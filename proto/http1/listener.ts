@@ -94,6 +94,13 @@ export class Front implements AsyncDisposable {
     else this.#take(wire, peer, entry);
   }
 
+  /** Answers 400 to what came on a wire that could not be made a request of; it counts like one. */
+  refuse(wire: Wire, peer: Peer, why: string): void {
+    const entry = this.admit(peer.address);
+    if (typeof entry === "string") this.#turnAway(wire, peer, entry);
+    else this.#take(wire, peer, entry).refuse(400, why);
+  }
+
   /**
    * Takes no more connections, and ends the others once there has been no request on any for a moment:
    * one may be on its way on a connection that the client kept open. Those under way are cut off after
