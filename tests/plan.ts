@@ -114,7 +114,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
         ...["stream-budget", "terminals"],
       ),
       room("journal", "capsule-spec", "journal", "pause-record"),
-      room("snapshots", "durable-files", "snapshot-error", "snapshots"),
+      room("snapshots", "durable-files", "snapshot-error", "snapshots", "use-order"),
       room(
         "metrics",
         ...[

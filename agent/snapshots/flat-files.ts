@@ -4,11 +4,13 @@
 // waits for a check. All of them can be made again, so what is too much is removed, oldest use first.
 
 import { statSync } from "node:fs";
-import { chmod, mkdir, readdir, rename, rm, stat, utimes } from "node:fs/promises";
-import { join } from "node:path";
+import { chmod, mkdir, readdir, rename, rm, stat } from "node:fs/promises";
+import { basename, join } from "node:path";
 import type { Kernel } from "../native/kernel.ts";
 import { hasCode } from "../native/syscall-error.ts";
+import { PARTIAL_SUFFIX } from "./durable-files.ts";
 import { type Generation, MEMORY_HEADER } from "./generations.ts";
+import { UseOrder } from "./use-order.ts";
 
 const MIB = 1024 ** 2;
 const GIB = 1024 ** 3;
@@ -20,11 +22,13 @@ const FLAT_BESIDE = "memory.flat";
 export class FlatFiles {
   readonly #dir: string;
   readonly #kernel: Kernel;
+  readonly #uses: UseOrder;
   readonly #making = new Map<string, Promise<string>>();
 
   private constructor(dir: string, kernel: Kernel) {
     this.#dir = dir;
     this.#kernel = kernel;
+    this.#uses = new UseOrder(dir);
   }
 
   /** Removes the files of earlier starts of the host and what was half made. */
@@ -38,7 +42,7 @@ export class FlatFiles {
     const dir = join(options.dir, options.bootId);
     await mkdir(dir, { recursive: true, mode: 0o700 });
     for (const name of await readdir(dir)) {
-      if (name.endsWith(".partial")) await rm(join(dir, name), { force: true });
+      if (name.endsWith(PARTIAL_SUFFIX)) await rm(join(dir, name), { force: true });
     }
     return new FlatFiles(dir, options.kernel);
   }
@@ -59,14 +63,13 @@ export class FlatFiles {
     if (isWhole(beside, generation)) return beside;
     const path = this.#path(generation);
     try {
-      const now = new Date();
-      await utimes(path, now, now);
+      await this.#uses.use(basename(path));
       if (isWhole(path, generation)) return path;
     } catch (error) {
       if (!hasCode(error, "ENOENT")) throw error;
     }
     const { buildId } = generation.manifest;
-    const making = this.#making.get(buildId) ?? this.#make(generation, path);
+    const making = this.#making.get(buildId) ?? this.#makeShared(generation, path);
     this.#making.set(buildId, making);
     return making.finally(() => this.#making.delete(buildId));
   }
@@ -79,34 +82,37 @@ export class FlatFiles {
     await this.#make(generation, besidePath(generation));
   }
 
+  async #makeShared(generation: Generation, path: string): Promise<string> {
+    await this.#make(generation, path);
+    await this.#uses.use(basename(path));
+    return path;
+  }
+
   #path(generation: Generation): string {
     return join(this.#dir, `${generation.manifest.buildId}.flat`);
   }
 
-  async #make(generation: Generation, path: string): Promise<string> {
-    const partial = `${path}.partial`;
+  async #make(generation: Generation, path: string): Promise<void> {
+    const partial = `${path}${PARTIAL_SUFFIX}`;
     await rm(partial, { force: true });
     await this.#makeRoom();
     const header = join(generation.directory, MEMORY_HEADER);
     await this.#kernel.memory.flatten(header, [generation.directory], partial);
     await chmod(partial, 0o444);
     await rename(partial, path);
-    return path;
   }
 
   async #makeRoom(): Promise<void> {
-    const files = await Promise.all(
-      (await readdir(this.#dir)).map(async (name) => {
-        const path = join(this.#dir, name);
-        const { blocks, mtimeMs } = await stat(path);
-        return { path, bytes: blocks * BLOCK_BYTES, mtimeMs };
-      }),
-    );
-    files.sort((a, b) => b.mtimeMs - a.mtimeMs);
+    const names = await readdir(this.#dir);
+    // What is being made is the newest, and counts.
+    const isMade = (name: string) => !name.endsWith(PARTIAL_SUFFIX);
+    const made = await this.#uses.sort(names.filter(isMade));
+    const newestFirst = [...names.filter((name) => !isMade(name)), ...made.reverse()];
     let total = 0;
-    for (const { path, bytes } of files) {
-      total += bytes;
-      if (total > FLAT_BYTES_MAX) await rm(path, { force: true });
+    for (const name of newestFirst) {
+      const path = join(this.#dir, name);
+      total += ((await stat(path).catch(() => null))?.blocks ?? 0) * BLOCK_BYTES;
+      if (total > FLAT_BYTES_MAX && isMade(name)) await rm(path, { force: true });
     }
   }
 }

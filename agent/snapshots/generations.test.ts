@@ -1,5 +1,5 @@
 // The directories of generations, made of real memory of a mebibyte: no VMM, no privilege.
-import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { afterAll, beforeAll, describe, expect, setSystemTime, test } from "bun:test";
 import { existsSync } from "node:fs";
 import {
   copyFile,
@@ -18,7 +18,9 @@ import { join } from "node:path";
 import { WORKING_SET } from "../memory/pager.ts";
 import { Kernel } from "../native/kernel.ts";
 import { CapsuleDir } from "./capsule-dir.ts";
+import { FlatFiles } from "./flat-files.ts";
 import { DEVICE_STATE, type Generation, Generations, MEMORY_HEADER } from "./generations.ts";
+import { UseOrder } from "./use-order.ts";
 
 const NATIVE_DIR = join(import.meta.dirname, "../../build/native");
 const MIB = 1024 * 1024;
@@ -363,4 +365,23 @@ describe("a capsule's directory", () => {
       expect(() => new CapsuleDir(dir, id)).toThrow("Cannot use capsule id");
     }
   });
+});
+
+test("flat files are in the order of their uses, whatever the clock is set to meanwhile", async () => {
+  const flatDir = join(dir, "flat");
+  const files = await FlatFiles.open({ dir: flatDir, bootId: HOST.bootId, kernel });
+  const [first, second] = [await make(), await make()];
+  try {
+    for (const generation of [second, first, second, first, second]) {
+      await files.obtain(generation);
+      setSystemTime(new Date(Date.now() - 3_600_000));
+    }
+  } finally {
+    setSystemTime();
+  }
+
+  const made = join(flatDir, HOST.bootId);
+  expect(await new UseOrder(made).sort(await readdir(made))).toEqual(
+    [first, second].map(({ manifest }) => `${manifest.buildId}.flat`),
+  );
 });

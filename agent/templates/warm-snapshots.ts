@@ -5,7 +5,7 @@
 // They are a cache: bounded in number and bytes, the longest unused go first, and whatever is wrong with
 // one costs a boot. Each is a generation in a directory that its key names; a crash leaves it whole or not.
 
-import { mkdir, readdir, stat, utimes } from "node:fs/promises";
+import { mkdir, readdir, stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { CapsuleSpec } from "../journal/capsule-spec.ts";
 import { WARM_BYTES_MAX, WARM_QUEUED_MAX, WARM_RETRY_MS, WARM_SNAPSHOTS_MAX } from "../limits.ts";
@@ -14,6 +14,7 @@ import { hasCode } from "../native/syscall-error.ts";
 import { Semaphore } from "../semaphore.ts";
 import { sweepUnfinished } from "../snapshots/durable-files.ts";
 import type { Generation } from "../snapshots/snapshots.ts";
+import { UseOrder } from "../snapshots/use-order.ts";
 import { makeWarm } from "./make-warm.ts";
 import { WarmAsides } from "./warm-asides.ts";
 
@@ -44,6 +45,7 @@ export class WarmSnapshots {
   readonly #parts: HostParts;
   readonly #dir: string;
   readonly #asides: WarmAsides;
+  readonly #uses: UseOrder;
   readonly #isOn: boolean;
   readonly #stop = new AbortController();
   /** By key: being made, or when a failed one may be tried again. */
@@ -60,6 +62,7 @@ export class WarmSnapshots {
     this.#parts = parts;
     this.#dir = options.dir;
     this.#asides = new WarmAsides(parts, join(options.dir, "aside"));
+    this.#uses = new UseOrder(options.dir);
     this.#isOn = options.isOn;
   }
 
@@ -77,8 +80,7 @@ export class WarmSnapshots {
     const directory = join(this.#dir, key);
     try {
       const generation = await this.#parts.snapshots.load(directory);
-      const now = new Date();
-      await utimes(directory, now, now);
+      await this.#uses.use(key);
       this.counts.hits += 1;
       return generation;
     } catch (error) {
@@ -127,6 +129,7 @@ export class WarmSnapshots {
       await mkdir(this.#dir, { recursive: true, mode: 0o700 });
       await this.#makeRoom();
       await makeWarm(this.#parts, spec, { directory: join(this.#dir, key), signal });
+      await this.#uses.use(key);
       this.counts.made += 1;
     } catch (error) {
       this.counts.failed += 1;
@@ -139,16 +142,11 @@ export class WarmSnapshots {
   async #makeRoom(): Promise<void> {
     const names = (await readdir(this.#dir)).filter((name) => KEY.test(name));
     const found = await Promise.all(
-      names.map(async (name) => {
+      (await this.#uses.sort(names)).map(async (name) => {
         const directory = join(this.#dir, name);
-        return {
-          directory,
-          usedAt: (await stat(directory)).mtimeMs,
-          bytes: await sizeOf(directory),
-        };
+        return { directory, bytes: await sizeOf(directory) };
       }),
     );
-    found.sort((a, b) => a.usedAt - b.usedAt);
     let bytes = found.reduce((sum, snapshot) => sum + snapshot.bytes, 0);
     let left = found.length;
     for (const snapshot of found) {
