@@ -2,7 +2,7 @@
 
 import { beforeAll, expect, test } from "bun:test";
 import { journalRows } from "../harness/leaks.ts";
-import { adminClient, platform } from "../harness/platform.ts";
+import { adminClient, platform, sourcedEnv } from "../harness/platform.ts";
 import { GUEST_MS, waitFor } from "../harness/wait-for.ts";
 import { runSuite } from "./python-suite.ts";
 
@@ -36,10 +36,10 @@ beforeAll(async () => {
 }, 300_000);
 
 test("the suite of version 0.1.2 passes below /compat/0.1", async () => {
-  const { baseUrl, account } = await platform();
+  const env = await sourcedEnv();
   const { passed, failed, skipped, output } = await runSuite(CLIENT, {
     tests: RUN.tests,
-    ...{ baseUrl: `${baseUrl}/compat/0.1`, apiKey: account.apiKey },
+    env: { ...env, WRENN_BASE_URL: `${env.WRENN_BASE_URL}/compat/0.1` },
   });
 
   if (failed.length > 0) console.log(output);

@@ -4,10 +4,11 @@
 import { mkdir, rm } from "node:fs/promises";
 import { dirname, join, resolve } from "node:path";
 
-const DIR = resolve(import.meta.dirname, "../../build/clients");
+/** What is fetched for these tests, or made of that. */
+export const DIR = resolve(import.meta.dirname, "../../build/clients");
 
 /** Debian's. The client asks for 3.13 and its suites give the same results with 3.11. */
-const PYTHON = "/usr/bin/python3";
+export const PYTHON = "/usr/bin/python3";
 const TOOLS = ["pytest==9.2.0", "pytest-asyncio==1.5.0", "pytest-timeout==2.4.0", "respx==0.23.1"];
 
 const TEST_TIMEOUT_SEC = 240;
@@ -21,8 +22,8 @@ export interface PythonClient {
 export interface SuiteRun {
   /** Files of tests, or tests as pytest names them. */
   readonly tests: readonly string[];
-  readonly baseUrl: string;
-  readonly apiKey: string;
+  /** Where the platform is, and whose key to use. */
+  readonly env: Readonly<Record<string, string>>;
 }
 
 export interface SuiteResult {
@@ -47,8 +48,7 @@ export async function runSuite(client: PythonClient, run: SuiteRun): Promise<Sui
         PATH: "/usr/bin:/bin",
         LANG: "C.UTF-8",
         HOME: dirname(testsDir),
-        WRENN_API_KEY: run.apiKey,
-        WRENN_BASE_URL: run.baseUrl,
+        ...run.env,
       },
       stdio: ["ignore", "pipe", "pipe"],
     },
@@ -104,7 +104,8 @@ async function install({ version, sha256 }: PythonClient) {
   return found;
 }
 
-async function call(command: string[], cwd: string): Promise<void> {
+/** Runs a program to its end. Throws if it fails; what it prints is the test's. */
+export async function call(command: string[], cwd: string): Promise<void> {
   const child = Bun.spawn(command, { cwd, stdio: ["ignore", "inherit", "inherit"] });
   const status = await child.exited;
   if (status !== 0) throw new Error(`${command.join(" ")} ended with ${status}`);
