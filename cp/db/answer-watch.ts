@@ -4,7 +4,8 @@
 // A statement may take its time, so long waits are no proof. They make the watch ask on a connection of its
 // own, by the question that each server answers before it asks who is there (SSLRequest). When that stays
 // unanswered, too, all connections are ended, so that all that waits on them fails as with a lost server,
-// and new ones fail at once until the server answers.
+// and new ones fail at once until the server answers. Where it is answered, only those are ended on which
+// nothing came for longer than any statement takes: what waits for a place in the pool waits on.
 
 import { Socket } from "node:net";
 import { Duplex } from "node:stream";
@@ -37,13 +38,11 @@ export interface AnswerWatchOptions {
 export class AnswerWatch {
   readonly #options: AnswerWatchOptions;
   readonly #waits = new Set<{ readonly startedAtMs: number }>();
-  readonly #sockets = new Set<Socket>();
+  readonly #sockets = new Set<DatabaseSocket>();
   #server: ServerAddress | undefined;
   #watching: Promise<void> | undefined;
-  /** When all connections were ended last. */
-  #endedAtMs = 0;
   #isSilent = false;
-  #isEnding = false;
+  #ending: "none" | "some" | "all" = "none";
   #isClosed = false;
 
   constructor(options: AnswerWatchOptions) {
@@ -57,7 +56,7 @@ export class AnswerWatch {
   readonly connect = (server: ServerAddress): Duplex => {
     this.#server = server;
     if (this.#isSilent) return new RefusedSocket();
-    const socket = new DatabaseSocket(server, () => this.#sockets.delete(socket));
+    const socket: DatabaseSocket = new DatabaseSocket(server, () => this.#sockets.delete(socket));
     this.#sockets.add(socket);
     return socket;
   };
@@ -70,9 +69,13 @@ export class AnswerWatch {
     return () => this.#waits.delete(wait);
   }
 
-  /** Why nothing is to be sent now; null when it may be. */
-  refusal(): Error | null {
-    return this.#isSilent || this.#isEnding ? silence() : null;
+  /**
+   * Why nothing is to be sent now; null when it may be. What is new may get any connection, also one that is
+   * being ended; a transaction that has begun has its own.
+   */
+  refusal(work: "new" | "begun"): Error | null {
+    const isEnding = work === "new" ? this.#ending !== "none" : this.#ending === "all";
+    return this.#isSilent || isEnding ? silence() : null;
   }
 
   /** Pause before a lost connection is tried again: none where that fails at once anyway. */
@@ -97,14 +100,10 @@ export class AnswerWatch {
       const stillWaits = oldest !== undefined && this.#waits.has(oldest);
       if (answers) {
         this.#set(false);
-        // One connection may be dead for itself; which one, the driver does not tell.
-        const sinceEndMs = performance.now() - this.#endedAtMs;
-        if (stillWaits && Math.min(waitMs, sinceEndMs) > this.#options.waitMsMax) {
-          await this.#endAll();
-        }
+        if (stillWaits && waitMs > this.#options.waitMsMax) await this.#end("some", this.#deaf());
       } else if (stillWaits) {
         this.#set(true);
-        await this.#endAll();
+        await this.#end("all", [...this.#sockets]);
       }
     }
     this.#watching = undefined;
@@ -115,21 +114,32 @@ export class AnswerWatch {
     this.#isSilent = isSilent;
   }
 
+  /** Those that are dead for themselves, and maybe some that nobody used for as long. */
+  #deaf(): DatabaseSocket[] {
+    const heardSinceMs = performance.now() - this.#options.waitMsMax;
+    return [...this.#sockets].filter(({ heardAtMs }) => heardAtMs < heardSinceMs);
+  }
+
   /**
    * The driver writes at the end of a round of the event loop, and what it could not write begins the next
    * connection of that place. So it gets nothing more first, and time to write what it has.
    */
-  async #endAll(): Promise<void> {
-    this.#isEnding = true;
-    this.#endedAtMs = performance.now();
-    for (let round = 0; round < 2; round++) {
-      await new Promise((resolve) => setImmediate(resolve));
-    }
-    for (const socket of this.#sockets) socket.destroy();
-    // The driver hears of the ends by then.
-    await Bun.sleep(TICK_MS);
-    this.#isEnding = false;
+  async #end(which: "some" | "all", sockets: readonly DatabaseSocket[]): Promise<void> {
+    if (sockets.length === 0) return;
+    this.#ending = which;
+    await nextRound();
+    await nextRound();
+    const closed = sockets.map((socket) => new Promise((resolve) => socket.once("close", resolve)));
+    for (const socket of sockets) socket.destroy();
+    await Promise.race([Promise.all(closed), Bun.sleep(TICK_MS)]);
+    // The driver has heard of the ends by then.
+    await nextRound();
+    this.#ending = "none";
   }
+}
+
+function nextRound(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }
 
 /**
@@ -141,6 +151,8 @@ class DatabaseSocket extends Socket {
   /** As the driver's own sockets have it, for the name in a certificate. */
   readonly host: string | undefined;
   readonly port: number | undefined;
+  /** When something came last. */
+  heardAtMs = performance.now();
   readonly #ended: () => void;
   #isAnswered = false;
 
@@ -149,8 +161,9 @@ class DatabaseSocket extends Socket {
     this.#ended = ended;
     this.host = host[0];
     this.port = port[0];
-    this.once("data", () => {
+    this.on("data", () => {
       this.#isAnswered = true;
+      this.heardAtMs = performance.now();
     });
     if (path) this.connect(path);
     else this.connect(port[0] ?? 0, host[0] ?? "");

@@ -116,3 +116,37 @@ test("what waited behind a dead connection is not given up with the next ones, t
     ...[false, true, true, true, true, true],
   ]);
 });
+
+test("what waits for its turn behind statements that go on ends nobody's connection", async () => {
+  const connections = 2;
+  await using pool = await linkedPool(connections);
+  const before = await pool.pids();
+  const slow = () => pool.db.transaction((tx) => tx.execute(sql`select pg_sleep(0.4)`));
+
+  // The last waits for more than twice the bound.
+  const outcomes = await Promise.all(Array.from({ length: 16 }, () => failureOf(slow())));
+
+  expect(outcomes.filter((failure) => failure !== null)).toEqual([]);
+  expect(await pool.pids()).toEqual(before);
+});
+
+test("a connection that dies takes nobody along who hears of the server", async () => {
+  const connections = 3;
+  await using pool = await linkedPool(connections);
+  let begun = 0;
+  const long = () =>
+    pool.db.transaction(async (tx) => {
+      for (let i = 0; i < 8; i++) {
+        await tx.execute(sql`select pg_sleep(0.4)`);
+        if (i === 0) begun += 1;
+      }
+    });
+  const running = Array.from({ length: connections }, () => failureOf(long()));
+  await waitFor("all to have begun", async () => begun, { holds: (n) => n === connections });
+  pool.link.loseOpen(1);
+
+  const outcomes = await Promise.all(running);
+
+  expect(outcomes.filter((failure) => failure === null).length).toBe(connections - 1);
+  expect(outcomes.filter((failure) => failure !== null && !isOutage(failure))).toEqual([]);
+});

@@ -15,11 +15,11 @@ const LOSS_TOLD_MS = 1000;
 export function watchedClient(sql: Sql, watch: AnswerWatch): Sql {
   return Object.assign(derived(sql), {
     unsafe: watchedUnsafe(sql, () => {
-      assertAnswers(watch);
+      assertAnswers(watch, "new");
       return watch.begin();
     }),
     begin: async (work: (tx: ISql) => Promise<unknown>) => {
-      assertAnswers(watch);
+      assertAnswers(watch, "new");
       return new Transaction(watch).run(sql, work);
     },
   });
@@ -56,7 +56,7 @@ class Transaction {
   async #work(tx: ISql, work: (tx: ISql) => Promise<unknown>): Promise<unknown> {
     const unsafe = watchedUnsafe(tx, () => {
       if (this.#failure !== null) throw this.#failure;
-      assertAnswers(this.#watch);
+      assertAnswers(this.#watch, "begun");
       return this.#wait();
     });
     try {
@@ -65,7 +65,7 @@ class Transaction {
       if (isLost(error)) await this.#lossTold();
       throw error;
     } finally {
-      if (this.#watch.refusal() !== null) await this.#lossTold();
+      if (this.#watch.refusal("begun") !== null) await this.#lossTold();
       // Whoever began it was told, and nothing is to be sent on what is gone.
       if (this.#failure !== null) await new Promise<never>(() => {});
       // For COMMIT or ROLLBACK.
@@ -87,8 +87,8 @@ class Transaction {
   }
 }
 
-function assertAnswers(watch: AnswerWatch): void {
-  const refusal = watch.refusal();
+function assertAnswers(watch: AnswerWatch, work: "new" | "begun"): void {
+  const refusal = watch.refusal(work);
   if (refusal !== null) throw refusal;
 }
 
