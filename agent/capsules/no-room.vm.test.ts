@@ -50,6 +50,14 @@ test("what needs room is refused while the guest runs, and it runs on", async ()
 });
 
 test("a guest that cannot write stands still, and goes on when there is room, with the right time", async () => {
+  const underWay = codeOf(
+    agent.client.exec({ sandboxId: id, cmd: "sleep", args: ["200"], timeoutSec: 200 }),
+  );
+  const sleepers = () => agent.sh(id, "grep -lx sleep /proc/[0-9]*/comm || true");
+  await waitFor("it to be under way", sleepers, {
+    holds: (found) => found !== "",
+    timeoutMs: GUEST_MS,
+  });
   await disk.fillUp();
   const command = "head -c 64M /dev/urandom > /root/big; sync; md5sum /root/big > /dev/shm/sum";
   const args = ["-c", command];
@@ -59,6 +67,7 @@ test("a guest that cannot write stands still, and goes on when there is room, wi
   const call = () => codeOf(agent.client.exec({ sandboxId: id, cmd: "true", timeoutSec: 60 }));
   const isTold = (code: string) => code === "ResourceExhausted";
   await waitFor("the agent to say so", call, { holds: isTold, timeoutMs: GUEST_MS });
+  expect(await underWay).toBe("ResourceExhausted");
 
   await disk.makeRoom();
 
@@ -72,6 +81,11 @@ test("a guest that cannot write stands still, and goes on when there is room, wi
   const guestSec = Number(await agent.sh(id, "date +%s"));
   expect(Math.abs(guestSec - Date.now() / 1000)).toBeLessThan(CLOCK_OFF_SEC_MAX);
   expect(await cramped.stateOf()).toBe(state);
+  // What was answered as failed does not go on.
+  await waitFor("the end of the command", sleepers, {
+    holds: (found) => found === "",
+    timeoutMs: GUEST_MS,
+  });
   await agent.sh(id, "rm /root/big; sync");
 });
 

@@ -1,5 +1,6 @@
 // Guests that stand still since the host had no room for what they wrote: their VMM stopped them and keeps the
-// write, to do it again. As soon as there is room they are let run on; until then whoever calls one is told.
+// write, to do it again. As soon as there is room they are let run on; until then whoever calls one, or waits for its
+// answer, is told.
 
 import { rm, stat, statfs, writeFile } from "node:fs/promises";
 import { join } from "node:path";
@@ -38,9 +39,7 @@ export class Stalls {
 
   /** Throws `resource_exhausted`, about the host, while the guest of the capsule stands still. */
   assertMoves(id: string): void {
-    if (!this.#standing.has(id)) return;
-    const message = "The capsule stands still until there is room on its host's disk";
-    throw new AgentError("resource_exhausted", message, { subject: "host" });
+    if (this.#standing.has(id)) throw standsStill();
   }
 
   /** One pass, nothing if one is under way: a look at the disk, unless there is or was little room. Never throws. */
@@ -69,6 +68,10 @@ export class Stalls {
       else if (await this.#isStalled(capsule)) standing.add(capsule.spec.id);
     }
     this.#standing = standing;
+    // Each time: what was asked between the look at it and now is under way, too.
+    for (const { spec, progress } of capsules) {
+      if (standing.has(spec.id)) progress.guest?.cutOff(standsStill());
+    }
   }
 
   async #isStalled({ spec: { id }, state, progress }: Capsule): Promise<boolean> {
@@ -108,4 +111,9 @@ export class Stalls {
       log.warn("capsule.stall-unclear", { capsule: id, error });
     }
   }
+}
+
+function standsStill(): AgentError {
+  const message = "The capsule stands still until there is room on its host's disk";
+  return new AgentError("resource_exhausted", message, { subject: "host" });
 }

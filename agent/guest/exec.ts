@@ -118,7 +118,7 @@ class ForegroundCommand {
   }
 
   async #follow(): Promise<void> {
-    const signal = AbortSignal.any([this.#stream.signal, this.#guest.closed]);
+    const signal = AbortSignal.any([this.#stream.signal, this.#guest.awaited]);
     const headers = {
       "Connect-Timeout-Ms": String(this.#timeoutMs),
       ...(this.#command.user ? asUser(this.#command.user) : {}),
@@ -193,9 +193,10 @@ class ForegroundCommand {
     this.#timer = setTimeout(() => this.#stream.abort(), KILL_GRACE_MS);
   }
 
-  #kill(pid: number): void {
+  #kill(pid: number, timeoutMs = KILL_GRACE_MS): void {
     const selector: ProcessSelector["selector"] = { case: "pid", value: pid };
-    const options = { signal: this.#guest.signal(KILL_GRACE_MS) };
+    const signal = AbortSignal.any([this.#guest.closed, AbortSignal.timeout(timeoutMs)]);
+    const options = { signal };
     this.#guest.processes
       .sendSignal({ process: { selector }, signal: Signal.SIGKILL }, options)
       // It has ended meanwhile, or the guest does not answer: the stream's own end tells.
@@ -225,6 +226,11 @@ class ForegroundCommand {
       return;
     }
     this.#stopped = startError(error, this.#guest, this.#command);
+    // It may be there still, in a guest that stands still: then it ends when that runs on.
+    if (this.#pid !== null && !this.#guest.closed.aborted) {
+      const elapsedMs = performance.now() - this.#startedAt;
+      this.#kill(this.#pid, Math.max(KILL_GRACE_MS, this.#timeoutMs - elapsedMs));
+    }
   }
 }
 

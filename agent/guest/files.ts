@@ -47,7 +47,7 @@ export async function writeFile(
       path: `${filesPath(file)}&whole=true`,
       headers: { "Content-Type": "application/octet-stream", [ENVD_RIGHTS_HEADER]: "user" },
       body: isHere ? content : upload(content, idle),
-      signal: AbortSignal.any([guest.closed, idle.signal]),
+      signal: AbortSignal.any([guest.awaited, idle.signal]),
     });
     const text = await readText(response, SMALL_ANSWER_BYTES_MAX);
     if (response.status === 200) return;
@@ -69,7 +69,7 @@ export async function* readFile(guest: Guest, file: FilePath): AsyncGenerator<Ui
       method: "GET",
       path: filesPath(file),
       headers: { [ENVD_RIGHTS_HEADER]: "user" },
-      signal: AbortSignal.any([guest.closed, idle.signal]),
+      signal: AbortSignal.any([guest.awaited, idle.signal]),
     });
     if (response.status !== 200) {
       const text = await readText(response, SMALL_ANSWER_BYTES_MAX);

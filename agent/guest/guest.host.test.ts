@@ -110,6 +110,18 @@ describe("commands", () => {
     expect(stdout.length).toBe(OUTPUT_BYTES_MAX);
   }, 60_000);
 
+  test("a command whose guest stands still is cut off with the reason, and no later one is", async () => {
+    const reason = new AgentError("resource_exhausted", "There is no room", { subject: "host" });
+    const running = failure(run("sleep 300", {}, 300_000));
+    await waitFor("the process", () => listProcesses(guest), { holds: (all) => all.length === 1 });
+
+    guest.cutOff(reason);
+
+    expect(await running).toBe("resource_exhausted host");
+    await waitFor("its end", () => listProcesses(guest), { holds: (all) => all.length === 0 });
+    expect((await run("echo later")).stdout).toBe("later\n");
+  });
+
   test("a command ends when its caller goes away", async () => {
     const caller = new AbortController();
     const running = exec(guest, command("sleep 300"), {

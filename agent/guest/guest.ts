@@ -89,6 +89,7 @@ export class Guest {
   readonly #budget: StreamBudget;
   readonly #observe: (outcome: string) => void;
   readonly #closed = new AbortController();
+  #standstill = new AbortController();
   #streams = 0;
   #inputs = 0;
 
@@ -116,9 +117,23 @@ export class Guest {
     this.#closed.abort(new AgentError(code, message, { subject }));
   }
 
-  /** Ends when the capsule ends, the time is up, or one of the others does. */
+  /** For a call that waits for one answer: aborts as `closed`, and at `cutOff` with what that was given. */
+  get awaited(): AbortSignal {
+    return AbortSignal.any([this.closed, this.#standstill.signal]);
+  }
+
+  /**
+   * Ends the calls under way that wait for an answer, with that reason: the guest stands still, for nobody knows
+   * how long. Streams stay, and later calls are made.
+   */
+  cutOff(reason: AgentError): void {
+    this.#standstill.abort(reason);
+    this.#standstill = new AbortController();
+  }
+
+  /** Ends when the capsule ends, its guest stands still, the time is up, or one of the others does. */
   signal(timeoutMs: number, ...others: AbortSignal[]): AbortSignal {
-    return AbortSignal.any([this.closed, AbortSignal.timeout(timeoutMs), ...others]);
+    return AbortSignal.any([this.awaited, AbortSignal.timeout(timeoutMs), ...others]);
   }
 
   /**

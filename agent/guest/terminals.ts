@@ -25,7 +25,7 @@ export async function sendTerminalInput(
   using _place = guest.openInput();
   using held = guest.hold();
   held.take(data.byteLength);
-  const signal = AbortSignal.any([guest.closed, caller]);
+  const signal = AbortSignal.any([guest.awaited, caller]);
   const input = { input: { case: "pty" as const, value: data } };
   try {
     await guest.processes.sendInput({ process: { selector: byTag(tag) }, input }, { signal });
