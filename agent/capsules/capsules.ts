@@ -8,7 +8,6 @@ import { AgentError, unknownCapsule } from "../errors.ts";
 import type { Guest } from "../guest/guest.ts";
 import type { CapsuleSpec } from "../journal/capsule-spec.ts";
 import type { CapsuleRow } from "../journal/journal.ts";
-import { isHeldByVmm } from "../journal/pause-record.ts";
 import { BOOT_PERMIT_MS, BOOTS_QUEUED_MAX, OUTCOMES_KEPT_MS } from "../limits.ts";
 import { assertMemory } from "../machine/available-memory.ts";
 import { type CapsuleSource, connectGuest } from "../machine/build-capsule.ts";
@@ -32,7 +31,9 @@ import { settleAll } from "./settle-all.ts";
 import {
   type CapsuleState,
   CapsuleStates,
+  isDoomed,
   isUp,
+  needsVmm,
   Operation,
   operationOf,
   type Starting,
@@ -216,17 +217,25 @@ export class Capsules {
 
   /**
    * Writes the activity clock to the journal, and what it could not take before, and drops outcomes too old to
-   * matter. Never throws: what the journal cannot take is logged, and tried again with the next flush.
+   * matter. False: the journal could not take it, which is logged, and tried again with the next flush.
    */
-  flush(): void {
+  flush(): boolean {
     const { journal, log, now } = this.#parts;
     try {
       this.#states.catchUp();
       this.#activity.save((times) => journal.saveActivity(times));
       journal.forgetOutcomes(new Date(now().getTime() - OUTCOMES_KEPT_MS));
+      return true;
     } catch (error) {
       log.error("flush.failed", { error });
+      return false;
     }
+  }
+
+  /** Tries again to remove what a create or a destroy that failed has left. Never rejects. */
+  async removeDoomed(): Promise<void> {
+    const doomed = [...this.#capsules.values()].filter(({ state }) => isDoomed(state));
+    await Promise.allSettled(doomed.map(({ spec }) => this.destroy(spec.id)));
   }
 
   /** Refuses creates from now on and begins to undo those under way. */
@@ -384,11 +393,6 @@ export class Capsules {
       lastActiveAt: this.#activity.lastActiveAt(capsule.spec.id),
     });
   }
-}
-
-/** To be resumed it has to start one. */
-function needsVmm(state: CapsuleState): boolean {
-  return state.status === "error" || (state.status === "paused" && !isHeldByVmm(state.pause));
 }
 
 function assertUp(capsule: Capsule): void {

@@ -111,10 +111,17 @@ test.each(["fork.after-hold", ...pointsOf("create", ["create.after-network"])] a
     const failures = results.map(({ errorCode }) => errorCode).filter((code) => code !== "");
     expect(new Set([...failures, "resource_exhausted"])).toEqual(new Set(["resource_exhausted"]));
     for (const { sandboxId } of whole) expect(await cramped.stateOf(sandboxId)).toBe(state);
-    // Without room the journal could not be told that a refused one is gone: it is a destroy's to take away.
-    for (const sandboxId of Object.keys(await agent.statuses())) {
-      if (sandboxId !== id) await agent.client.destroySandbox({ sandboxId });
-    }
+    // Without room the journal could not be told that a refused one is gone.
+    const isWhole = (statuses: Record<string, string>) =>
+      Object.values(statuses).every((status) => status === "running");
+    const left = await waitFor("the refused ones to go", () => agent.statuses(), {
+      holds: isWhole,
+      timeoutMs: GUEST_MS,
+    });
+    expect(Object.keys(left).toSorted()).toEqual(
+      [id, ...whole.map(({ sandboxId }) => sandboxId)].toSorted(),
+    );
+    for (const { sandboxId } of whole) await agent.client.destroySandbox({ sandboxId });
     expect(await cramped.stateOf()).toBe(state);
     expect(await leftoversOfOthers()).toEqual(before);
   },

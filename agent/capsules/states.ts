@@ -5,7 +5,7 @@
 
 import type { CapsuleSpec } from "../journal/capsule-spec.ts";
 import type { CapsuleRow, Journal, StateRecord } from "../journal/journal.ts";
-import type { PauseRecord } from "../journal/pause-record.ts";
+import { isHeldByVmm, type PauseRecord } from "../journal/pause-record.ts";
 import type { Log } from "../log.ts";
 
 /** What leads a capsule from one state to another. */
@@ -194,6 +194,16 @@ export function operationOf(state: CapsuleState): Operation | null {
 /** Whether work can be done in it. */
 export function isUp({ status }: CapsuleState): boolean {
   return status === "running" || status === "snapshotting";
+}
+
+/** Whether it has to start a VMM to be resumed. */
+export function needsVmm(state: CapsuleState): boolean {
+  return state.status === "error" || (state.status === "paused" && !isHeldByVmm(state.pause));
+}
+
+/** Whether all that is left to do with it is to remove it, which could not be done. */
+export function isDoomed(state: CapsuleState): boolean {
+  return state.status === "error" && state.isDoomed;
 }
 
 /** Waits until nothing leads the capsule anywhere. */
