@@ -15,6 +15,7 @@ import {
   untilStatus,
 } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING } from "../../tests/harness/agent-process.ts";
+import { GUEST_MS, waitFor } from "../../tests/harness/wait-for.ts";
 
 const CHUNK_BYTES = 64 * 1024;
 const WORDS = "echo 3 > /proc/sys/vm/drop_caches; cat /dev/shm/word /root/word";
@@ -159,6 +160,37 @@ test("where no memory is whole a resume from memory says so, and the disk is the
   expect(await agent.sh(id, "cat /root/word")).toBe(`${word}\n`);
 });
 
+// The uid that owns the older disk goes with the slot.
+test("a memory that turns out to be damaged gives the disk back before the slot", async () => {
+  const older = await newGeneration();
+  await resume(agent, id);
+  await cut(join(await newGeneration(), "device-state"));
+  const layers = (await readdir(older)).filter((name) => /^memory\.[0-9a-f-]{36}$/.test(name));
+  for (const path of layers.map((name) => join(older, name))) {
+    const chunks = Math.floor((await stat(path)).size / CHUNK_BYTES);
+    await flip(path, ...Array.from({ length: chunks }, (_, chunk) => chunk * CHUNK_BYTES + 77));
+  }
+  await waitFor("its slot to be free", () => infoOf(agent, id), {
+    holds: (info) => info?.hostIp === "",
+    timeoutMs: GUEST_MS,
+  });
+  await arm(agent, "seal.after-network:kill");
+
+  const resuming = codeOf(resume(agent, id, "memory"));
+  await agent.exited();
+  await resuming;
+
+  expect(await disks()).toEqual([`sandboxes/${id}.ext4`]);
+  await agent.restart();
+  expect(await resume(agent, id)).toBe("disk");
+  expect(await agent.sh(id, "cat /root/word")).toBe(`${word}\n`);
+});
+
+async function disks(): Promise<string[]> {
+  const { files } = await agent.leftovers();
+  return files.filter((name) => name.startsWith("sandboxes/") && !name.includes("kept"));
+}
+
 // Between the two the disk of the older generation was in its place.
 test("a resume that fails in the end gives back the disk that was there, also after a crash", async () => {
   await newGeneration();
@@ -171,9 +203,7 @@ test("a resume that fails in the end gives back the disk that was there, also af
     if (action === "kill") await agent.exited().then(() => agent.restart());
 
     expect(code).not.toBe("none");
-    const { files } = await agent.leftovers();
-    const disks = files.filter((name) => name.startsWith("sandboxes/") && !name.includes("kept"));
-    expect(disks).toEqual([`sandboxes/${id}.ext4`]);
+    expect(await disks()).toEqual([`sandboxes/${id}.ext4`]);
   }
   expect(await resume(agent, id)).toBe("disk");
   expect(await agent.sh(id, "cat /root/word")).toBe(`${word}\n`);

@@ -206,7 +206,7 @@ export class Resumes {
     attempt: Attempt,
     { sources, isDoubted }: { sources: AsyncIterable<CapsuleSource>; isDoubted: boolean },
   ): Promise<CapsuleSource> {
-    const { disks, log, snapshots } = this.#parts;
+    const { log, snapshots } = this.#parts;
     const { capsule, spec } = attempt;
     const { operation } = attempt.state;
     for await (const source of sources) {
@@ -223,8 +223,7 @@ export class Resumes {
       } catch (error) {
         if (!isGenerationUnusable(error)) throw error;
         log.error("capsule.refused", { capsule: spec.id, error });
-        await this.#seals.free(capsule);
-        await disks.putBack(spec.id);
+        await this.#seals.free(capsule, "put back");
       }
     }
     throw noGeneration();
@@ -263,9 +262,9 @@ export class Resumes {
     log.warn("capsule.resume-failed", { capsule: spec.id, error, ...progress.timings });
     // A destroy removes what there is.
     if (capsule.state !== state) return;
-    const isFreed = await this.#attempt(spec.id, () => this.#seals.free(capsule));
-    // Whatever became of the rest: the next resume would take the older disk for the capsule's own.
-    await this.#attempt(spec.id, () => disks.putBack(spec.id));
+    const isFreed = await this.#attempt(spec.id, () => this.#seals.free(capsule, "put back"));
+    // The next resume would take the older disk for the capsule's own.
+    if (!isFreed) await this.#attempt(spec.id, () => disks.putBack(spec.id));
     if (capsule.state !== state) return;
     this.#states.concede(capsule, { from: state, to: state.before });
     // It would keep its slot for as long as it rests.

@@ -9,7 +9,7 @@ import { SEAL_DELAY_MS, SEAL_RETRY_MS, SEALS_AT_ONCE_MAX } from "../limits.ts";
 import { newProgress } from "../machine/build-capsule.ts";
 import type { HostParts } from "../machine/host-parts.ts";
 import { type LiveParts, liveCapsule } from "../machine/live-capsule.ts";
-import { freeHost, type HeldParts } from "../machine/take-down.ts";
+import { freeHost, type HeldParts, type RestingDisk } from "../machine/take-down.ts";
 import { Semaphore } from "../semaphore.ts";
 import { SnapshotError } from "../snapshots/snapshot-error.ts";
 import type { Generation, LiveCapsule } from "../snapshots/snapshots.ts";
@@ -85,10 +85,10 @@ export class Seals {
   }
 
   /** Frees slot, control group, run directory and VMM of a capsule that needs none of them. */
-  async free(capsule: Capsule): Promise<void> {
+  async free(capsule: Capsule, disk: RestingDisk = "kept"): Promise<void> {
     const { spec, progress } = capsule;
     progress.guest?.close("paused");
-    await freeHost(this.#parts, { id: spec.id, slot: progress.slot, vmm: progress.vmm });
+    await freeHost(this.#parts, { id: spec.id, slot: progress.slot, vmm: progress.vmm }, disk);
     capsule.progress = newProgress({ slot: null, envdVersion: progress.envdVersion });
   }
 

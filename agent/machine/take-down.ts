@@ -59,14 +59,23 @@ export async function takeDown(
   failpoints.reach("destroy.after-network");
 }
 
+/** What becomes of the disk of a capsule that is to rest: one that another was put in place of may come back. */
+export type RestingDisk = "kept" | "put back";
+
 /** The same for a capsule that is to rest: disk, memory on disk and console logs stay. */
-export async function freeHost(parts: HeldParts, remains: CapsuleRemains): Promise<void> {
+export async function freeHost(
+  parts: HeldParts,
+  remains: CapsuleRemains,
+  disk: RestingDisk,
+): Promise<void> {
   const { id, slot } = remains;
   const { failpoints } = parts;
   await endVmm(parts, remains);
   failpoints.reach("seal.after-vmm");
   await parts.snapshots.forgetVmm(id);
   await parts.disks.detach(id);
+  // What it was replaced by belongs to the slot's uid.
+  if (disk === "put back") await parts.disks.putBack(id);
   await removeRunning(parts, id);
   failpoints.reach("seal.after-cgroup");
   if (slot === null) return;
