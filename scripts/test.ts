@@ -34,6 +34,7 @@ const SLOWEST = [
   "tests/envd/in-capsule.vm.test.ts",
   "agent/capsules/damage.vm.test.ts",
   "agent/capsules/journal-writes.vm.test.ts",
+  "agent/capsules/room-runs-out.vm.test.ts",
   "agent/snapshots/snapshots.vm.test.ts",
   "agent/templates/warm.vm.test.ts",
   "agent/capsules/adoption.vm.test.ts",

@@ -2,7 +2,7 @@
 // it began is gone, and what was there before is as it was.
 
 import { afterEach, expect, setDefaultTimeout, test } from "bun:test";
-import { readdir } from "node:fs/promises";
+import { readdir, rm } from "node:fs/promises";
 import { join } from "node:path";
 import { encodeId, newId } from "../../proto/ids.ts";
 import { arm, infoOf, resume, untilDurable } from "../../tests/harness/agent-calls.ts";
@@ -124,6 +124,54 @@ test.each(["fork.after-hold", ...pointsOf("create", ["create.after-network"])] a
     for (const { sandboxId } of whole) await agent.client.destroySandbox({ sandboxId });
     expect(await cramped.stateOf()).toBe(state);
     expect(await leftoversOfOthers()).toEqual(before);
+  },
+);
+
+async function warmNames(): Promise<string[]> {
+  const names = await readdir(join(agent.dir, "warm")).catch(() => []);
+  return names.filter((name) => /^[0-9a-f]{64}$/.test(name));
+}
+
+test.each(pointsOf("warm", ["warm.after-stop"]))(
+  "a warm snapshot that runs out of room at %s is whole or none, and its guest leaves nothing",
+  async (point) => {
+    const before = await leftoversOfOthers();
+    for (const name of await warmNames()) {
+      await rm(join(agent.dir, "warm", name), { recursive: true });
+    }
+    await agent.kill("SIGTERM");
+    await agent.restart({ warm: "on", failpoint: `${point}:stop` });
+    const creating = agent.create().catch(() => null);
+    await agent.stopped();
+    await disk.fillUp().finally(() => agent.goOn());
+    const first = await creating;
+    const known = [id, ...(first === null ? [] : [first])].toSorted();
+    const vmms = async () => {
+      const names = await readdir(join(agent.dir, "run"));
+      return names.filter((name) => name.startsWith("cl-")).toSorted();
+    };
+    await waitFor("the end of its guest", vmms, {
+      holds: (ids) => Bun.deepEquals(ids, known),
+      timeoutMs: 2 * GUEST_MS,
+    });
+    expect(Object.keys(await agent.statuses()).toSorted()).toEqual(known);
+
+    await disk.makeRoom();
+
+    // With the snapshot, if it came to one, or without: never with a half.
+    const refusals = (await countOf("warm.fallback")) + (await countOf("warm.set-aside"));
+    const second = await agent.create();
+    expect(await agent.sh(second, "echo here")).toBe("here\n");
+    expect((await countOf("warm.fallback")) + (await countOf("warm.set-aside"))).toBe(refusals);
+    expect(await cramped.stateOf()).toBe(state);
+    for (const sandboxId of Object.keys(await agent.statuses())) {
+      if (sandboxId !== id) await agent.client.destroySandbox({ sandboxId });
+    }
+    await arm(agent);
+    await waitFor("what it had to go", leftoversOfOthers, {
+      holds: (left) => Bun.deepEquals(left, before),
+      timeoutMs: GUEST_MS,
+    });
   },
 );
 
