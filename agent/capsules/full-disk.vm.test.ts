@@ -1,7 +1,7 @@
 // A host whose disk is full: pauses are refused and guests run on; what was answered as paused stays so,
 // can be resumed, and becomes durable once there is room.
 
-import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { expect, setDefaultTimeout, test } from "bun:test";
 import { readdir } from "node:fs/promises";
 import { join } from "node:path";
 import {
@@ -12,31 +12,18 @@ import {
   resume,
   untilDurable,
 } from "../../tests/harness/agent-calls.ts";
-import { AgentProcess, NOTHING } from "../../tests/harness/agent-process.ts";
-import { SmallDisk } from "../../tests/harness/small-disk.ts";
+import { NOTHING } from "../../tests/harness/agent-process.ts";
+import { CrampedAgent } from "../../tests/harness/cramped-agent.ts";
+import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { GUEST_MS, waitFor } from "../../tests/harness/wait-for.ts";
 
 /** Less than a pause wants to see free or memory takes, and enough for a journal. */
 const NEARLY_FULL_MIB = 24;
-const STATE = "cat /proc/sys/kernel/random/boot_id /dev/shm/nonce";
 
 setDefaultTimeout(240_000);
 
-const stack = new AsyncDisposableStack();
-let disk: SmallDisk;
-let agent: AgentProcess;
-let id: string;
-let state: string;
-
-beforeAll(async () => {
-  disk = stack.use(await SmallDisk.mount("4G"));
-  agent = stack.use(await AgentProcess.start(disk.path));
-  id = await agent.create();
-  await agent.sh(id, "head -c 16 /dev/urandom | base64 > /dev/shm/nonce");
-  state = await agent.sh(id, STATE);
-});
-
-afterAll(() => stack.disposeAsync());
+const cramped = await forThisFile(CrampedAgent.start("4G"));
+const { disk, agent, id, state } = cramped;
 
 async function failedSeals(): Promise<number> {
   return (await agent.log()).split('"capsule.seal-failed"').length - 1;
@@ -63,7 +50,7 @@ test("a pause without room is refused, and the capsule runs on", async () => {
   expect(await codeOf(agent.client.pauseSandbox(agent.operation(id)))).toBe("ResourceExhausted");
 
   expect(await agent.statuses()).toEqual({ [id]: "running" });
-  expect(await agent.sh(id, STATE)).toBe(state);
+  expect(await cramped.stateOf()).toBe(state);
   await disk.makeRoom();
 });
 
@@ -74,7 +61,7 @@ test("sealing without room leaves the capsule paused; it can be resumed, or beco
   expect([info?.status, info?.durableAtUnix]).toEqual(["paused", 0n]);
 
   expect(await resume(agent, id)).toBe("memory");
-  expect(await agent.sh(id, STATE)).toBe(state);
+  expect(await cramped.stateOf()).toBe(state);
 
   await disk.makeRoom();
   await pauseWithoutRoom();
@@ -82,7 +69,7 @@ test("sealing without room leaves the capsule paused; it can be resumed, or beco
   await untilDurable(agent, id);
   expect(await readdir(join(agent.dir, "snapshots", id))).not.toContain("paused.partial");
   expect(await resume(agent, id)).toBe("memory");
-  expect(await agent.sh(id, STATE)).toBe(state);
+  expect(await cramped.stateOf()).toBe(state);
   expect(await agent.sh(id, "md5sum -c /dev/shm/sum")).toBe("/dev/shm/big: OK\n");
   await destroyAll(agent);
   expect(await agent.leftovers()).toEqual(NOTHING);
