@@ -202,6 +202,23 @@ function cgroupsOf({ cgroups }: ServerDeps): Cgroups {
 
 /** The parsed body, `{}` when there is none; invalid_argument or too_large otherwise. */
 async function jsonBody(request: Request): Promise<unknown> {
+  const text = await smallBody(request);
+  if (text === "") return {};
+  try {
+    return JSON.parse(text);
+  } catch (error) {
+    throw new EnvdError("invalid_argument", "body: is no valid JSON", { cause: error });
+  }
+}
+
+/**
+ * A body that says how long it is comes at once: a stream of it is a lot of code, and a guest that was just
+ * restored has all of it translated anew where the processor is emulated.
+ */
+async function smallBody(request: Request): Promise<string> {
+  const { headers } = request;
+  const length = Number(headers.get("content-length") ?? Number.NaN);
+  if (length <= JSON_BODY_BYTES_MAX && !headers.has("transfer-encoding")) return request.text();
   const chunks: Uint8Array[] = [];
   let bytes = 0;
   for await (const chunk of request.body ?? []) {
@@ -211,12 +228,7 @@ async function jsonBody(request: Request): Promise<unknown> {
     }
     chunks.push(chunk);
   }
-  if (bytes === 0) return {};
-  try {
-    return JSON.parse(Buffer.concat(chunks).toString("utf8"));
-  } catch (error) {
-    throw new EnvdError("invalid_argument", "body: is no valid JSON", { cause: error });
-  }
+  return Buffer.concat(chunks).toString("utf8");
 }
 
 function preflight(request: Request): Response {

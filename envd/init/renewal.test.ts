@@ -1,5 +1,8 @@
 import { expect, test } from "bun:test";
-import { clockAdvanceNs } from "./renewal.ts";
+import { mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { clockAdvanceNs, writeHostname } from "./renewal.ts";
 
 const now = (offsetMs: number) => BigInt(Date.now() + offsetMs) * 1_000_000n;
 
@@ -31,4 +34,24 @@ test("a message that only bears a time moves the clock to it, and back only by m
   expect(advanceMs(60_000)).toBeWithin(59_000, 60_001);
   expect(advanceMs(-60_000)).toBeWithin(-61_000, -59_999);
   expect([advanceMs(0), advanceMs(-3_000)]).toEqual([null, null]);
+});
+
+test("of a longer name nothing is left, and what else is in the hosts file stays", async () => {
+  const etcDir = await mkdtemp(join(tmpdir(), "etc-"));
+  const contents = () =>
+    Promise.all(["hostname", "hosts"].map((name) => readFile(join(etcDir, name), "utf8")));
+  const others = "127.0.0.1\tlocalhost\n10.0.0.1\tbüro\n";
+  await writeFile(join(etcDir, "hosts"), others);
+
+  const seen: string[][] = [];
+  for (const name of ["a-longer-name", "short"]) {
+    writeHostname(name, etcDir);
+    seen.push(await contents());
+  }
+  await rm(etcDir, { recursive: true });
+
+  expect(seen).toEqual([
+    ["a-longer-name\n", `${others}127.0.1.1\ta-longer-name\n`],
+    ["short\n", `${others}127.0.1.1\tshort\n`],
+  ]);
 });

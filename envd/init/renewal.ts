@@ -1,5 +1,14 @@
 // What a restored guest must not keep from the one it was restored from.
-import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  closeSync,
+  constants,
+  existsSync,
+  fstatSync,
+  ftruncateSync,
+  openSync,
+  readFileSync,
+  writeSync,
+} from "node:fs";
 import { HOST_ADDRESS } from "../config.ts";
 import { EnvdError } from "../errors.ts";
 import type { MessageProgram } from "../message-program.ts";
@@ -40,17 +49,34 @@ export async function renew(
   if (hostname !== null) writeHostname(hostname, options.etcDir);
   if (entropy !== null) {
     const uuid = readFileSync(KERNEL_UUID, "latin1");
-    writeFileSync(`${options.etcDir}/machine-id`, uuid.replaceAll("-", ""));
+    overwrite(`${options.etcDir}/machine-id`, uuid.replaceAll("-", ""));
   }
 }
 
 /** The name for the next boot, and its entry beside the loopback addresses, as sudo looks it up. */
-function writeHostname(hostname: string, etcDir: string): void {
-  writeFileSync(`${etcDir}/hostname`, `${hostname}\n`);
+export function writeHostname(hostname: string, etcDir: string): void {
+  overwrite(`${etcDir}/hostname`, `${hostname}\n`);
   const path = `${etcDir}/hosts`;
   const hosts = existsSync(path) ? readFileSync(path, "utf8") : "";
   const others = hosts.split("\n").filter((line) => line !== "" && !/^127\.0\.1\.1\s/.test(line));
-  writeFileSync(path, `${[...others, `127.0.1.1\t${hostname}`].join("\n")}\n`);
+  overwrite(path, `${[...others, `127.0.1.1\t${hostname}`].join("\n")}\n`);
+}
+
+/**
+ * Makes the text the content of a file, in place: names are as long as the ones before, and a file that is
+ * cut and filled again costs a journalled file system new blocks, which it then writes out at once.
+ */
+function overwrite(path: string, text: string): void {
+  const bytes = Buffer.from(text);
+  const file = openSync(path, constants.O_WRONLY | constants.O_CREAT, 0o644);
+  try {
+    for (let at = 0; at < bytes.length; ) {
+      at += writeSync(file, bytes, at, bytes.length - at, at);
+    }
+    if (fstatSync(file).size > bytes.length) ftruncateSync(file, bytes.length);
+  } finally {
+    closeSync(file);
+  }
 }
 
 /**

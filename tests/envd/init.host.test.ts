@@ -122,10 +122,19 @@ test("a body with a wrong field is refused by its name and changes nothing", asy
   expect((await fetch(`${envd.baseUrl}/metrics`)).status).toBe(200);
 });
 
-test("a body without end is refused", async () => {
-  const response = await postInit(envd, { envVars: { A: "x".repeat(2_000_000) } });
+test("a body without end is refused, one that does not say its length is read", async () => {
+  const streamed = (body: unknown) =>
+    fetch(`${envd.baseUrl}/init`, {
+      method: "POST",
+      body: new Blob([JSON.stringify(body)]).stream(),
+    });
+  const endless = { envVars: { A: "x".repeat(2_000_000) } };
 
-  expect(response.status).toBe(413);
+  expect([(await postInit(envd, endless)).status, (await streamed(endless)).status]).toEqual([
+    413, 413,
+  ]);
+  expect((await streamed({ accessToken: TOKEN, envVars: { A: "1" } })).status).toBe(204);
+  expect(await shell("echo $A")).toBe("1\n");
 });
 
 test("a process of the guest cannot use the control routes", async () => {
