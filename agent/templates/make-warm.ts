@@ -1,25 +1,19 @@
 // Boots a guest that nobody asked for, lets it run a first command, and keeps it as a warm snapshot.
 
-import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { encodeId, newId } from "../../proto/ids.ts";
 import { exec } from "../guest/exec.ts";
 import type { Guest } from "../guest/guest.ts";
 import { badAnswer, readText } from "../guest/guest-http.ts";
 import type { CapsuleSpec } from "../journal/capsule-spec.ts";
-import {
-  ENTROPY_BYTES,
-  GUEST_CALL_TIMEOUT_MS,
-  REMOVAL_RETRY_MS,
-  SMALL_ANSWER_BYTES_MAX,
-} from "../limits.ts";
-import { buildCapsule, newProgress } from "../machine/build-capsule.ts";
+import { GUEST_CALL_TIMEOUT_MS, REMOVAL_RETRY_MS, SMALL_ANSWER_BYTES_MAX } from "../limits.ts";
+import { buildCapsule, identityOf, newProgress } from "../machine/build-capsule.ts";
 import type { HostParts } from "../machine/host-parts.ts";
 import { liveCapsule } from "../machine/live-capsule.ts";
 import { type CapsuleRemains, takeDown } from "../machine/take-down.ts";
 
-/** What a first command needs is then in memory: envd's code, its launcher, the shell. */
-const FIRST_COMMAND = { cmd: "/bin/sh", args: ["-c", "true"], envs: {}, cwd: "", user: "root" };
+/** What runs more than once takes other ways through the guest agent's engine than what runs first. */
+const REHEARSALS = 3;
 
 /**
  * Makes the snapshot for creates like that spec. The guest is in the journal like a create under way, so
@@ -41,9 +35,7 @@ export async function makeWarm(
     const source = { kind: "nameless" } as const;
     await buildCapsule(parts, spec, { verb: "warm", source, progress, signal });
     if (progress.guest === null) throw new Error(`unreachable: ${spec.id} has no guest`);
-    const caller = { timeoutMs: GUEST_CALL_TIMEOUT_MS, caller: signal };
-    await exec(progress.guest, FIRST_COMMAND, caller);
-    await rehearse(progress.guest, signal);
+    await rehearse(parts, spec, { guest: progress.guest, signal });
     const live = liveCapsule(parts, spec, progress.vmm);
     await snapshots.pause(live);
     failpoints.reach("warm.after-stop");
@@ -82,16 +74,36 @@ async function remove(
 }
 
 /**
- * Renews the guest, which is what every one restored from it does first: the code for it has run then, and
- * its program is in memory. The entropy and the name are replaced by each restore's own.
+ * Does what every guest restored from this one does first: is told who it is, and runs a command. Their code
+ * has run then and lies in memory, compiled; names, entropy and the token are replaced by each restore's own.
+ * The token of the rehearsal is taken away again.
  */
-async function rehearse(guest: Guest, caller: AbortSignal): Promise<void> {
-  const entropy = randomBytes(ENTROPY_BYTES).toString("hex");
+async function rehearse(
+  parts: HostParts,
+  spec: CapsuleSpec,
+  { guest, signal }: { guest: Guest; signal: AbortSignal },
+): Promise<void> {
+  const run = async (script: string) => {
+    const command = { cmd: "/bin/sh", args: ["-c", script], envs: {}, cwd: "", user: "" };
+    await exec(guest, command, { timeoutMs: GUEST_CALL_TIMEOUT_MS, caller: signal });
+  };
+  for (let i = 0; i < REHEARSALS; i += 1) {
+    signal.throwIfAborted();
+    await guest.init(identityOf(spec), parts.now(), { savedToken: null });
+    await run("true");
+  }
+  // Or each restored guest would write the same pages out to its disk.
+  await run("sync");
+  await forget(guest, signal);
+}
+
+/** Afterwards the guest asks for no token. */
+async function forget(guest: Guest, caller: AbortSignal): Promise<void> {
   const response = await guest.http.send({
     method: "POST",
     path: "/init",
     headers: { "Content-Type": "application/json" },
-    body: JSON.stringify({ entropy, hostname: "capsule" }),
+    body: JSON.stringify({ accessToken: "" }),
     signal: guest.signal(GUEST_CALL_TIMEOUT_MS, caller),
   });
   const text = await readText(response, SMALL_ANSWER_BYTES_MAX);
@@ -108,7 +120,7 @@ function namelessSpec(like: CapsuleSpec): CapsuleSpec {
     teamId: templateTeamId,
     defaultUser: "",
     defaultEnvs: {},
-    // Never given to it: envd without a token asks for none, and nobody but the agent reaches it.
-    accessToken: "-",
+    // For the rehearsal: nobody but the agent reaches this guest.
+    accessToken: crypto.randomUUID(),
   };
 }
