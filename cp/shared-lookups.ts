@@ -9,7 +9,7 @@ const QUERIES_MAX = 4;
 const ASKED_MAX = 256;
 
 /** What one query asks for: each thing once. */
-class Round<Asked, Value> {
+class Batch<Asked, Value> {
   readonly asked = new Map<string, Asked>();
   readonly #values = Promise.withResolvers<ReadonlyMap<string, Value>>();
 
@@ -28,9 +28,9 @@ export class SharedLookups<Asked, Value> {
   readonly #keyOf: (asked: Asked) => string;
   readonly #keyOfValue: (value: Value) => string;
   /** Those whose query was sent. */
-  readonly #underWay = new Set<Round<Asked, Value>>();
+  readonly #underWay = new Set<Batch<Asked, Value>>();
   /** Those whose query was not, in turn; whoever comes is in the last. */
-  readonly #waiting: Round<Asked, Value>[] = [];
+  readonly #waiting: Batch<Asked, Value>[] = [];
   /** In this round of the event loop. */
   #hasStarted = false;
 
@@ -51,36 +51,36 @@ export class SharedLookups<Asked, Value> {
    */
   of(asked: Asked): Promise<Value | undefined> {
     const key = this.#keyOf(asked);
-    const round = this.#next(key);
-    const value = round.of(key, asked);
-    if (!this.#hasStarted && this.#isNew(round)) this.#start();
+    const batch = this.#next(key);
+    const value = batch.of(key, asked);
+    if (!this.#hasStarted && this.#isNew(batch)) this.#start();
     return value;
   }
 
-  #next(key: string): Round<Asked, Value> {
+  #next(key: string): Batch<Asked, Value> {
     const last = this.#waiting.at(-1);
     if (last !== undefined && (last.asked.size < ASKED_MAX || last.asked.has(key))) return last;
-    const round = new Round<Asked, Value>();
-    this.#waiting.push(round);
-    return round;
+    const batch = new Batch<Asked, Value>();
+    this.#waiting.push(batch);
+    return batch;
   }
 
   /** Something in it is not under way: what is waits for its own query to end. */
-  #isNew({ asked }: Round<Asked, Value>): boolean {
+  #isNew({ asked }: Batch<Asked, Value>): boolean {
     for (const key of asked.keys()) if (!this.#isUnderWay(key)) return true;
     return false;
   }
 
   #start(): void {
     if (this.#underWay.size >= QUERIES_MAX) return;
-    const round = this.#waiting.shift();
-    if (round === undefined) return;
-    this.#underWay.add(round);
+    const batch = this.#waiting.shift();
+    if (batch === undefined) return;
+    this.#underWay.add(batch);
     this.#gather();
-    const values = this.#valuesOf(round);
-    round.end(values);
+    const values = this.#valuesOf(batch);
+    batch.end(values);
     const end = () => {
-      this.#underWay.delete(round);
+      this.#underWay.delete(batch);
       this.#start();
     };
     values.then(end, end);
@@ -97,7 +97,7 @@ export class SharedLookups<Asked, Value> {
     });
   }
 
-  async #valuesOf({ asked }: Round<Asked, Value>): Promise<ReadonlyMap<string, Value>> {
+  async #valuesOf({ asked }: Batch<Asked, Value>): Promise<ReadonlyMap<string, Value>> {
     const found = await this.#look([...asked.values()]);
     return new Map(found.map((value) => [this.#keyOfValue(value), value]));
   }
