@@ -263,17 +263,12 @@ WRENN_API int32_t wrenn_pages_private(int32_t pid, uint64_t address, uint64_t si
                                       uint64_t *ret_ranges, uint32_t capacity);
 
 /*
- * Finds where a process has mapped the file `path`: ret_mapping is address, size and offset in the
- * file, of the largest mapping. -ENXIO: nowhere; -ESRCH: no such process; -ENOENT: no such file.
+ * Finds where a process has mapped the file `path` from `offset` on: ret_mapping is address and
+ * size of the largest mapping that begins there. -ENXIO: nowhere; -ESRCH: no such process; -ENOENT:
+ * no such file.
  */
-WRENN_API int32_t wrenn_pages_find_mapping(int32_t pid, const char *path, uint64_t ret_mapping[3]);
-
-/*
- * Finds the one anonymous private mapping of exactly `size` bytes that a process reads and writes:
- * the memory of a guest whose VMM has it in no file. -ENXIO: there is none; -ENOTUNIQ: there are
- * several; -ESRCH: no such process.
- */
-WRENN_API int32_t wrenn_pages_find_anonymous(int32_t pid, uint64_t size, uint64_t ret_address[1]);
+WRENN_API int32_t wrenn_pages_find_mapping(int32_t pid, const char *path, uint64_t offset,
+                                           uint64_t ret_mapping[2]);
 
 /* Where a generation is written, and over which parent. */
 struct wrenn_pages_target {
@@ -304,12 +299,25 @@ WRENN_API int32_t wrenn_pages_seal_file(const char *path, uint64_t total_bytes,
                                         uint64_t *ret_counts, char *ret_text, uint32_t text_size);
 
 /*
- * The same for memory that a *stopped* process was restored with and has at `address`: only pages
+ * Memory of a guest in its VMM: total_bytes at `address`, but for what begins at high_offset, if
+ * that is not 0: that is at high_address. A guest of more than 3 GiB has a hole for devices below
+ * 4 GiB, and its VMM two mappings.
+ */
+struct wrenn_process_memory {
+  int32_t pid;
+  uint64_t address;
+  uint64_t total_bytes;
+  uint64_t high_offset;
+  uint64_t high_address;
+};
+
+/*
+ * The same for memory that a *stopped* process was restored with: only pages
  * of its own are looked at, all others are as the parent has them, except those that `removed` (a
  * list written by the pager; NULL or "": none) names and that are not there: they are zeros.
  * -ESRCH.
  */
-WRENN_API int32_t wrenn_pages_seal_process(int32_t pid, uint64_t address, uint64_t total_bytes,
+WRENN_API int32_t wrenn_pages_seal_process(const struct wrenn_process_memory *memory,
                                            const char *removed,
                                            const struct wrenn_pages_target *target,
                                            uint64_t *ret_counts, char *ret_text,
@@ -328,7 +336,7 @@ WRENN_API int32_t wrenn_pages_track(int32_t pid, uint64_t address, uint64_t size
  * wrenn_pages_track: only pages written since then are looked at, so that the process stands still
  * for these alone. MUST NOT be used if pages were given back meanwhile: they would be the parent's.
  */
-WRENN_API int32_t wrenn_pages_seal_written(int32_t pid, uint64_t address, uint64_t total_bytes,
+WRENN_API int32_t wrenn_pages_seal_written(const struct wrenn_process_memory *memory,
                                            const struct wrenn_pages_target *target,
                                            uint64_t *ret_counts, char *ret_text,
                                            uint32_t text_size);

@@ -9,6 +9,11 @@ import type { LiveMemory } from "../vmm/vmm.ts";
 
 const FILE = "memory.json";
 
+const Address = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
+export const MemoryRegions = Type.Array(
+  Type.Object({ address: Address, size: Address, offset: Address }),
+  { minItems: 1, maxItems: 256 },
+);
 const Path = Type.String({ minLength: 1, maxLength: 4096 });
 
 /** LiveMemory as it is noted in files. */
@@ -16,7 +21,7 @@ export const LiveMemoryNote = Type.Union([
   Type.Object({ kind: Type.Literal("file"), path: Path }),
   Type.Object({ kind: Type.Literal("map"), file: Path }),
   Type.Object({ kind: Type.Literal("uffd") }),
-  Type.Object({ kind: Type.Literal("anonymous") }),
+  Type.Object({ kind: Type.Literal("anonymous"), regions: MemoryRegions }),
 ]);
 
 export async function writeMemorySource(runDir: string, memory: LiveMemory): Promise<void> {

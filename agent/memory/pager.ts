@@ -8,6 +8,7 @@ import { type Static, type TSchema, Type } from "@sinclair/typebox";
 import { Value } from "@sinclair/typebox/value";
 import { connectInDirectory } from "../keeper/connect-in-directory.ts";
 import { type PagerSpec, VmmError } from "../vmm/vmm.ts";
+import { MemoryRegions } from "./memory-source.ts";
 
 /** Its directory in the run directory, which is its user's own. */
 export const PAGER_DIR = "pager";
@@ -51,13 +52,7 @@ export async function makePagerDir(runDir: string, uid: number): Promise<string>
 
 const Ready = Type.Object({ ready: Type.Literal(true) });
 const Saved = Type.Object({ saved: Type.Literal(true), bytes: Type.Integer({ minimum: 0 }) });
-const Address = Type.Integer({ minimum: 0, maximum: Number.MAX_SAFE_INTEGER });
-const Regions = Type.Object({
-  regions: Type.Array(Type.Object({ address: Address, size: Address, offset: Address }), {
-    minItems: 1,
-    maxItems: 256,
-  }),
-});
+const Regions = Type.Object({ regions: MemoryRegions });
 const Stats = Type.Record(
   Type.String({ maxLength: 64 }),
   Type.Union([Type.Integer(), Type.String({ maxLength: 64 })]),

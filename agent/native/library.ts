@@ -3,8 +3,8 @@ import { dlopen, FFIType, ptr } from "bun:ffi";
 import { join } from "node:path";
 
 // text: `const char *`. answer: `char *ret_x, uint32_t size`. words: `uint64_t ret_x[4]` or less.
-// target: `const struct wrenn_pages_target *`.
-type Parameter = "text" | "u32" | "i32" | "u64" | "answer" | "words" | "target";
+// target: `const struct wrenn_pages_target *`. memory: `const struct wrenn_process_memory *`.
+type Parameter = "text" | "u32" | "i32" | "u64" | "answer" | "words" | "target" | "memory";
 
 const SIGNATURES = {
   wrenn_netns_share_directory: ["text"],
@@ -42,12 +42,11 @@ const SIGNATURES = {
   wrenn_mount: ["text", "text", "text", "u64", "text"],
   wrenn_unmount: ["text", "u32"],
   wrenn_tsc_khz: ["u32"],
-  wrenn_pages_find_mapping: ["i32", "text", "words"],
-  wrenn_pages_find_anonymous: ["i32", "u64", "words"],
+  wrenn_pages_find_mapping: ["i32", "text", "u64", "words"],
   wrenn_pages_seal_file: ["text", "u64", "target", "words", "answer"],
-  wrenn_pages_seal_process: ["i32", "u64", "u64", "text", "target", "words", "answer"],
+  wrenn_pages_seal_process: ["memory", "text", "target", "words", "answer"],
   wrenn_pages_track: ["i32", "u64", "u64"],
-  wrenn_pages_seal_written: ["i32", "u64", "u64", "target", "words", "answer"],
+  wrenn_pages_seal_written: ["memory", "target", "words", "answer"],
   wrenn_pages_check: ["text", "text", "words", "answer"],
   wrenn_pages_flatten: ["text", "text", "text", "answer"],
   wrenn_pages_merge: ["target", "answer"],
@@ -65,12 +64,13 @@ const FFI_TYPES: Record<Parameter, readonly FFIType[]> = {
   answer: [FFIType.ptr, FFIType.u32],
   words: [FFIType.ptr],
   target: [FFIType.ptr],
+  memory: [FFIType.ptr],
 };
 
 export type FunctionName = keyof typeof SIGNATURES;
 
 /** The arguments without out-parameters: those come back in the Answer. */
-export type Argument = string | number | bigint | PagesTarget;
+export type Argument = string | number | bigint | PagesTarget | ProcessMemory;
 
 /** Where a generation of memory is written, and over which parent. */
 export interface PagesTarget {
@@ -81,6 +81,15 @@ export interface PagesTarget {
   readonly layerDirectories: readonly string[];
   /** Of the build: a UUID, which names its layer. */
   readonly id: string;
+}
+
+/** Memory of a guest in its VMM. */
+export interface ProcessMemory {
+  readonly pid: number;
+  readonly address: bigint;
+  readonly totalBytes: number;
+  /** Where a part of it is that is not behind the rest: what begins at `offset`. */
+  readonly high: { readonly offset: number; readonly address: bigint } | null;
 }
 
 export interface Answer {
@@ -161,7 +170,18 @@ function describeFunctions() {
 
 function encodeArgument(value: Argument, held: Buffer[]): number | bigint | Buffer {
   if (typeof value === "string") return encodeText(value);
-  return typeof value === "object" ? encodeTarget(value, held) : value;
+  if (typeof value !== "object") return value;
+  return "pid" in value ? encodeMemory(value) : encodeTarget(value, held);
+}
+
+function encodeMemory({ pid, address, totalBytes, high }: ProcessMemory): Buffer {
+  const struct = Buffer.alloc(40);
+  struct.writeInt32LE(pid, 0);
+  struct.writeBigUInt64LE(address, 8);
+  struct.writeBigUInt64LE(BigInt(totalBytes), 16);
+  struct.writeBigUInt64LE(BigInt(high?.offset ?? 0), 24);
+  struct.writeBigUInt64LE(high?.address ?? 0n, 32);
+  return struct;
 }
 
 // struct wrenn_pages_target: three pointers, then the 16 bytes of the id.

@@ -1,7 +1,7 @@
 // A guest's memory: saved page by page, checked, merged, made flat. native/wrenn.h has the details.
 import { callOn, splitLines } from "./caller.ts";
 import type { Lane } from "./lane.ts";
-import type { Answer, PagesTarget } from "./library.ts";
+import type { Answer, PagesTarget, ProcessMemory } from "./library.ts";
 
 /** What saving did, in bytes; its cost follows `readBytes`. */
 export interface PagesCounts {
@@ -11,15 +11,6 @@ export interface PagesCounts {
   readonly unchangedBytes: number;
 }
 
-/** A guest's memory in its VMM. */
-export interface ProcessMemory {
-  readonly pid: number;
-  readonly address: bigint;
-  readonly totalBytes: number;
-  /** The pager's list of pages given back, "" if there is none. */
-  readonly removed: string;
-}
-
 export class MemoryCalls {
   readonly #lane: Lane;
 
@@ -27,25 +18,19 @@ export class MemoryCalls {
     this.#lane = lane;
   }
 
-  /** Where a process has mapped a file. ENXIO: nowhere; ESRCH: there is no such process. */
-  async findMapping(pid: number, path: string): Promise<{ address: bigint; sizeBytes: bigint }> {
+  /**
+   * Where a process has mapped a file from `offset` on. ENXIO: nowhere; ESRCH: there is no such process.
+   */
+  async findMapping(
+    pid: number,
+    path: string,
+    offset = 0,
+  ): Promise<{ address: bigint; sizeBytes: bigint }> {
     const operation = `find ${path} in process ${pid}`;
     const name = "wrenn_pages_find_mapping";
-    const { words } = await callOn(this.#lane, { operation, name, args: [pid, path] });
+    const args = [pid, path, BigInt(offset)];
+    const { words } = await callOn(this.#lane, { operation, name, args });
     return { address: words[0] ?? 0n, sizeBytes: words[1] ?? 0n };
-  }
-
-  /**
-   * Where a process has the one mapping of that size which is in no file. ENXIO: nowhere; ENOTUNIQ: it
-   * has several; ESRCH: there is no such process.
-   */
-  async findAnonymous(pid: number, sizeBytes: number): Promise<bigint> {
-    const { words } = await callOn(this.#lane, {
-      operation: `find ${sizeBytes} bytes of memory in process ${pid}`,
-      name: "wrenn_pages_find_anonymous",
-      args: [pid, BigInt(sizeBytes)],
-    });
-    return words[0] ?? 0n;
   }
 
   /** Saves memory that lies whole in a file. EEXIST, ENOSPC; on failure nothing is left. */
@@ -61,42 +46,44 @@ export class MemoryCalls {
   /**
    * Saves what a process changed in its memory: of one that runs, as it is at no one instant. EEXIST,
    * ENOSPC, EBADMSG (the parent is damaged), E2BIG (too many layers), ESRCH; on failure nothing is
-   * left.
+   * left. `removed`: the pager's list of pages given back, "" if there is none.
    */
-  async sealProcess(source: ProcessMemory, target: PagesTarget): Promise<PagesCounts> {
-    const { pid, address, totalBytes, removed } = source;
+  async sealProcess(
+    source: ProcessMemory & { readonly removed: string },
+    target: PagesTarget,
+  ): Promise<PagesCounts> {
     const answer = await callOn(this.#lane, {
-      operation: `save memory of process ${pid}`,
+      operation: `save memory of process ${source.pid}`,
       name: "wrenn_pages_seal_process",
-      args: [pid, address, BigInt(totalBytes), removed, target],
+      args: [source, source.removed, target],
     });
     return toCounts(answer);
   }
 
   /**
-   * Has the kernel note what a process that runs writes to memory at `address`, for sealWritten.
-   * EOPNOTSUPP: it was not registered for that, or this kernel cannot; ESRCH.
+   * Has the kernel note what a process that runs writes to memory, for sealWritten. EOPNOTSUPP: it was
+   * not registered for that, or this kernel cannot; ESRCH.
    */
-  async track(process: Omit<ProcessMemory, "removed">): Promise<void> {
-    const { pid, address, totalBytes } = process;
-    const operation = `follow the writes of process ${pid}`;
-    const args = [pid, address, BigInt(totalBytes)];
-    await callOn(this.#lane, { operation, name: "wrenn_pages_track", args });
+  async track({ pid, address, totalBytes, high }: ProcessMemory): Promise<void> {
+    const lowBytes = high?.offset ?? totalBytes;
+    const pieces = [{ address, size: lowBytes }];
+    if (high !== null) pieces.push({ address: high.address, size: totalBytes - lowBytes });
+    for (const piece of pieces) {
+      const operation = `follow the writes of process ${pid}`;
+      const args = [pid, piece.address, BigInt(piece.size)];
+      await callOn(this.#lane, { operation, name: "wrenn_pages_track", args });
+    }
   }
 
   /**
    * Saves what a stopped process wrote since `track`, over what sealProcess saved of it meanwhile.
    * Throws as that. MUST NOT be used if the guest has given pages back.
    */
-  async sealWritten(
-    source: Omit<ProcessMemory, "removed">,
-    target: PagesTarget,
-  ): Promise<PagesCounts> {
-    const { pid, address, totalBytes } = source;
+  async sealWritten(source: ProcessMemory, target: PagesTarget): Promise<PagesCounts> {
     const answer = await callOn(this.#lane, {
-      operation: `save what process ${pid} wrote`,
+      operation: `save what process ${source.pid} wrote`,
       name: "wrenn_pages_seal_written",
-      args: [pid, address, BigInt(totalBytes), target],
+      args: [source, target],
     });
     return toCounts(answer);
   }

@@ -5,20 +5,18 @@
  * composes its command line and speaks its control protocol, nothing else: processes, logs, jail and
  * adoption are the same for all (start-keeper.ts, kept-process.ts).
  *
- * What each answers (API documents of Firecracker 1.12 and Cloud Hypervisor 50; QEMU and Firecracker
- * have drivers):
+ * What each answers (API documents of Firecracker 1.12 and Cloud Hypervisor 50):
  *
  * - name, accel. "qemu" with kvm or tcg; "firecracker" and "cloud-hypervisor" with kvm only.
  * - pause, resume. QEMU: stop, cont. Firecracker: PATCH /vm. Cloud Hypervisor: PUT vm.pause, vm.resume.
- * - pauseAndSave. None writes RAM: QEMU (migrate with x-ignore-shared) and Cloud Hypervisor (vm.snapshot
- *   with shared memory zones) leave out what they share, Firecracker (PUT /snapshot/create) writes its
- *   state first and has nowhere to write memory. All answer what memoryOf does.
+ * - pauseAndSave. None writes RAM: QEMU (migrate with x-ignore-shared) leaves out what it shares;
+ *   Firecracker (PUT /snapshot/create) and Cloud Hypervisor (vm.snapshot) write their state first and
+ *   have nowhere to write memory. All answer what memoryOf does.
  * - memoryOf, booted. QEMU and Cloud Hypervisor: the RAM file in the run directory, which they share.
  *   Firecracker shares none: `anonymous`.
- * - memoryOf, restored by `map`. QEMU and Firecracker map the file privately: `map`. Cloud Hypervisor
- *   goes on writing to the file that it is given: `file`, a clone of the flat one.
+ * - memoryOf, restored by `map`. All map the file privately: `map`.
  * - memoryOf, restored by `uffd`. QEMU (with the preload shim) and Firecracker: `uffd`. Cloud Hypervisor
- *   refuses on-demand restores where RAM is in our file.
+ *   has a pager of its own for its own format of memory, and takes no other.
  *
  * restore takes the place of boot: -incoming, PUT /snapshot/load, --restore. The jail shows every file
  * under a fixed name (/vm/disk, /vm/ram), so paths that a VMM records in its state hold on any host.
@@ -77,7 +75,15 @@ export type LiveMemory =
   /** The same over what a pager brings, which knows where the process has it. */
   | { readonly kind: "uffd" }
   /** The VMM's process, and no file: all that it has there is the guest's. */
-  | { readonly kind: "anonymous" };
+  | { readonly kind: "anonymous"; readonly regions: MemoryRegion[] };
+
+/** Of a guest's memory, in its VMM. */
+export interface MemoryRegion {
+  readonly address: number;
+  readonly size: number;
+  /** In a flat file of the guest's memory. */
+  readonly offset: number;
+}
 
 export interface SavedGuest {
   /** What saveState wrote. */
@@ -116,6 +122,8 @@ export interface Vmm {
   readonly name: string;
   readonly version: string;
   readonly accel: "kvm" | "tcg";
+  /** Whether it restores a guest whose memory a pager brings (`uffd`); a flat file it takes in any case. */
+  readonly takesPager: boolean;
   /** What a capsule of this shape may use, the VMM's own needs included. */
   limits(shape: CapsuleShape): CgroupLimits;
   /**

@@ -17,7 +17,6 @@ enum { PAGE_BYTES = 4096 };
 struct mapping {
   uint64_t start, end, offset, inode;
   unsigned device_major, device_minor;
-  bool is_anonymous; /* written and read by its process alone; no file, no stack, no heap */
 };
 
 static bool read_mapping(FILE *maps, struct mapping *ret_mapping) {
@@ -25,13 +24,11 @@ static bool read_mapping(FILE *maps, struct mapping *ret_mapping) {
   struct mapping read;
   while (fgets(line, sizeof line, maps) != NULL) {
     char access[5];
-    int named_at = 0;
-    if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %x:%x %" SCNu64 " %n", &read.start,
-               &read.end, access, &read.offset, &read.device_major, &read.device_minor, &read.inode,
-               &named_at) != 7) {
+    if (sscanf(line, "%" SCNx64 "-%" SCNx64 " %4s %" SCNx64 " %x:%x %" SCNu64, &read.start,
+               &read.end, access, &read.offset, &read.device_major, &read.device_minor,
+               &read.inode) != 7) {
       continue;
     }
-    read.is_anonymous = strcmp(access, "rw-p") == 0 && read.inode == 0 && line[named_at] == '\0';
     *ret_mapping = read;
     return true;
   }
@@ -73,7 +70,8 @@ static int32_t open_maps(int32_t pid, FILE **ret_maps) {
   return errno == ENOENT ? -ESRCH : -errno;
 }
 
-int32_t wrenn_pages_find_mapping(int32_t pid, const char *path, uint64_t ret_mapping[3]) {
+int32_t wrenn_pages_find_mapping(int32_t pid, const char *path, uint64_t offset,
+                                 uint64_t ret_mapping[2]) {
   struct mapping name = {0};
   int32_t result = name_file(path, &name);
   if (result < 0) return result;
@@ -84,29 +82,12 @@ int32_t wrenn_pages_find_mapping(int32_t pid, const char *path, uint64_t ret_map
   struct mapping largest = {0};
   while (read_mapping(maps, &mapping)) {
     bool is_larger = mapping.end - mapping.start > largest.end - largest.start;
-    if (is_larger && is_same_file(&mapping, &name)) largest = mapping;
+    if (mapping.offset != offset || !is_same_file(&mapping, &name)) continue;
+    if (is_larger) largest = mapping;
   }
   (void)fclose(maps);
   if (largest.end == 0) return -ENXIO;
   ret_mapping[0] = largest.start;
   ret_mapping[1] = largest.end - largest.start;
-  ret_mapping[2] = largest.offset;
   return 0;
-}
-
-int32_t wrenn_pages_find_anonymous(int32_t pid, uint64_t size, uint64_t ret_address[1]) {
-  FILE *maps;
-  int32_t result = open_maps(pid, &maps);
-  if (result < 0) return result;
-  struct mapping mapping;
-  uint64_t address = 0;
-  result = -ENXIO;
-  while (result != -ENOTUNIQ && read_mapping(maps, &mapping)) {
-    if (!mapping.is_anonymous || mapping.end - mapping.start != size) continue;
-    result = result == 0 ? -ENOTUNIQ : 0;
-    address = mapping.start;
-  }
-  (void)fclose(maps);
-  if (result == 0) ret_address[0] = address;
-  return result;
 }

@@ -27,8 +27,10 @@ enum { STEP_BYTES = 1024 * 1024, PAGE_BYTES = MEMORY_BLOCK_BYTES };
 struct seal {
   int source; /* a file, or -1: the process */
   int32_t pid;
-  uint64_t address;
-  bool is_tracked; /* only what was written since is looked at */
+  struct piece {
+    uint64_t offset, size, address;
+  } pieces[2], *piece; /* of the process's memory, and the one that is looked at */
+  bool is_tracked;     /* only what was written since is looked at */
   bool has_parent;
   struct memory parent;
   struct page_list removed;
@@ -119,8 +121,8 @@ static int32_t read_source(struct seal *seal, uint64_t offset, size_t size) {
       got = pread(seal->source, seal->pages + done, size - done, (off_t)(offset + done));
     } else {
       struct iovec to = {.iov_base = seal->pages + done, .iov_len = size - done};
-      struct iovec from = {.iov_base = (void *)(uintptr_t)(seal->address + offset + done),
-                           .iov_len = size - done};
+      uint64_t address = seal->piece->address + (offset - seal->piece->offset) + done;
+      struct iovec from = {.iov_base = (void *)(uintptr_t)address, .iov_len = size - done};
       got = process_vm_readv(seal->pid, &to, 1, &from, 1, 0);
     }
     if (got < 0 && errno == EINTR) continue;
@@ -149,8 +151,9 @@ static int32_t save_range(struct seal *seal, uint64_t start, uint64_t end) {
 
 static int32_t save_run(void *context, uint64_t start, uint64_t end) {
   struct seal *seal = context;
-  int32_t result = pass_over(seal, start - seal->address);
-  return result < 0 ? result : save_range(seal, start - seal->address, end - seal->address);
+  uint64_t offset = start - seal->piece->address + seal->piece->offset;
+  int32_t result = pass_over(seal, offset);
+  return result < 0 ? result : save_range(seal, offset, offset + (end - start));
 }
 
 static int32_t save_process(struct seal *seal) {
@@ -159,9 +162,15 @@ static int32_t save_process(struct seal *seal) {
   (void)snprintf(path, sizeof path, "/proc/%" PRId32 "/pagemap", seal->pid);
   AUTO_FD pagemap = open(path, O_RDONLY | O_CLOEXEC);
   if (pagemap < 0) return fail(&seal->failure, -errno, "pagemap: %m");
-  uint64_t end = seal->address + total;
-  int32_t result = seal->is_tracked ? pages_written(pagemap, seal->address, end, save_run, seal)
-                                    : pages_private(pagemap, seal->address, end, save_run, seal);
+  int32_t result = 0;
+  for (size_t i = 0; result == 0 && i < 2; i++) {
+    seal->piece = &seal->pieces[i];
+    uint64_t start = seal->piece->address;
+    uint64_t end = start + seal->piece->size;
+    if (start == end) continue;
+    result = seal->is_tracked ? pages_written(pagemap, start, end, save_run, seal)
+                              : pages_private(pagemap, start, end, save_run, seal);
+  }
   if (result < 0 && seal->failure.text[0] == '\0') {
     return fail(&seal->failure, result, "the process's pages cannot be listed");
   }
@@ -279,10 +288,22 @@ int32_t wrenn_pages_seal_file(const char *path, uint64_t total_bytes,
   return run_seal(&seal, total_bytes, target, ret_counts, ret_text, text_size);
 }
 
-int32_t wrenn_pages_seal_process(int32_t pid, uint64_t address, uint64_t total_bytes,
-                                 const char *removed, const struct wrenn_pages_target *target,
-                                 uint64_t *ret_counts, char *ret_text, uint32_t text_size) {
-  struct seal seal = {.source = -1, .pid = pid, .address = address};
+static struct seal seal_of_process(const struct wrenn_process_memory *memory) {
+  uint64_t total = memory->total_bytes;
+  uint64_t low = memory->high_offset == 0 || memory->high_offset > total ? total
+                                                                         : memory->high_offset;
+  return (struct seal){
+      .source = -1,
+      .pid = memory->pid,
+      .pieces = {{0, low, memory->address}, {low, total - low, memory->high_address}},
+  };
+}
+
+int32_t wrenn_pages_seal_process(const struct wrenn_process_memory *memory, const char *removed,
+                                 const struct wrenn_pages_target *target, uint64_t *ret_counts,
+                                 char *ret_text, uint32_t text_size) {
+  uint64_t total_bytes = memory->total_bytes;
+  struct seal seal = seal_of_process(memory);
   if (removed != NULL && *removed != '\0') {
     int32_t result = page_list_load(removed, total_bytes, &seal.removed, &seal.failure);
     if (result < 0) {
@@ -294,9 +315,10 @@ int32_t wrenn_pages_seal_process(int32_t pid, uint64_t address, uint64_t total_b
   return run_seal(&seal, total_bytes, target, ret_counts, ret_text, text_size);
 }
 
-int32_t wrenn_pages_seal_written(int32_t pid, uint64_t address, uint64_t total_bytes,
+int32_t wrenn_pages_seal_written(const struct wrenn_process_memory *memory,
                                  const struct wrenn_pages_target *target, uint64_t *ret_counts,
                                  char *ret_text, uint32_t text_size) {
-  struct seal seal = {.source = -1, .pid = pid, .address = address, .is_tracked = true};
-  return run_seal(&seal, total_bytes, target, ret_counts, ret_text, text_size);
+  struct seal seal = seal_of_process(memory);
+  seal.is_tracked = true;
+  return run_seal(&seal, memory->total_bytes, target, ret_counts, ret_text, text_size);
 }

@@ -42,13 +42,13 @@ const ENTROPY_BYTES_PER_SEC = 64 * 1024;
 
 /** In this order; with the last one the vCPUs run. Throws VmmError for words that cannot be passed on. */
 export function bootRequests(spec: VmmSpec): ApiRequest[] {
-  const { vcpus, memoryMib, kernel, cmdlineExtra, tap } = spec;
+  const { vcpus, memoryMib, kernel, tap } = spec;
   return [
     put("/machine-config", { vcpu_count: vcpus, mem_size_mib: memoryMib }),
     put("/boot-source", {
       kernel_image_path: `/vm/${JAIL_FILE.kernel}`,
       ...(kernel.initrd === null ? {} : { initrd_path: `/vm/${JAIL_FILE.initrd}` }),
-      boot_args: guestCmdline(KERNEL_FLAGS, cmdlineExtra),
+      boot_args: bootArgs(spec),
     }),
     put("/drives/root", {
       drive_id: "root",
@@ -68,6 +68,11 @@ export function bootRequests(spec: VmmSpec): ApiRequest[] {
     }),
     put("/actions", { action_type: "InstanceStart" }),
   ];
+}
+
+/** The guest's kernel command line, as far as it is ours. Throws VmmError. */
+export function bootArgs({ cmdlineExtra }: Pick<VmmSpec, "cmdlineExtra">): string {
+  return guestCmdline(KERNEL_FLAGS, cmdlineExtra);
 }
 
 /** The vCPUs stay stopped. */

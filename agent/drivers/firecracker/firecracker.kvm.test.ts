@@ -12,6 +12,7 @@ import {
 import { tickerLine } from "../../../tests/harness/ticker.ts";
 import { isAlive } from "../../keeper/process-identity.ts";
 import { readPagerStats, readRegions } from "../../memory/pager.ts";
+import { findProcessMemory } from "../../snapshots/process-memory.ts";
 import type { GuestMemory, VmmProcess, VmmSpec } from "../../vmm/vmm.ts";
 
 const SHAPE = { vcpus: 1, memoryMib: 256 };
@@ -56,7 +57,10 @@ test(
     }
     expect(await place.vmm.isRunning(spec.runDir)).toBe(true);
     expect((await place.vmm.adopt(spec.runDir))?.pid).toBe(started.pid);
-    expect(await place.vmm.memoryOf(spec.runDir)).toEqual({ kind: "anonymous" });
+    expect(await place.vmm.memoryOf(spec.runDir)).toMatchObject({
+      kind: "anonymous",
+      regions: [{ size: BYTES, offset: 0 }],
+    });
     expect(
       await guest.run("cat /sys/devices/system/clocksource/clocksource0/current_clocksource"),
     ).toBe("kvm-clock");
@@ -90,8 +94,10 @@ test(
 
     expect((await stat(join(saved, "device-state"))).size).toBeLessThan(STATE_BYTES_MAX);
     const target = { directory: saved, parentHeader: "", layerDirectories: [] };
-    const address = await place.kernel.memory.findAnonymous(started.pid, BYTES);
-    const source = { pid: started.pid, address, totalBytes: BYTES, removed: "" };
+    const capsule = { runDir: spec.runDir, process: started, shape: SHAPE };
+    const memory = await place.vmm.memoryOf(spec.runDir);
+    if (memory.kind === "file") throw new Error("Firecracker shares no memory");
+    const source = await findProcessMemory(place.kernel, capsule, memory);
     await place.kernel.memory.sealProcess(source, { ...target, id: crypto.randomUUID() });
     await started.kill();
     expect(isAlive(started)).toBe(false);

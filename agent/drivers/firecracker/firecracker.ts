@@ -33,6 +33,7 @@ import {
 import { ApiRefusal, VmmApi } from "../api/vmm-api.ts";
 import {
   API_SOCKET,
+  bootArgs,
   bootRequests,
   DESCRIBE_REQUEST,
   isStateOnlySaved,
@@ -43,6 +44,7 @@ import {
   SAVE_STATE_REQUEST,
   STATE_FILE,
 } from "./firecracker-requests.ts";
+import { findGuestRegions } from "./guest-regions.ts";
 
 const OWN_DIR = "vmm";
 const MIB = 1024 * 1024;
@@ -55,8 +57,8 @@ const STATE_BYTES_MAX = 4 * MIB;
 
 // MAX_SUPPORTED_VCPUS of Firecracker.
 const VCPUS_MAX = 32;
-// Above it the guest's memory is in two parts, around the addresses of devices.
-const MEMORY_MIB_MAX = 3072;
+/** Above it there is another gap for devices, at 256 GiB; nobody asks for that much. */
+const MEMORY_MIB_MAX = 255 * 1024;
 
 // What Firecracker needs besides guest RAM: 5 MiB of its own, page tables, buffers, and the page cache
 // of its disk, which can shrink.
@@ -80,6 +82,7 @@ type Start = Pick<KeeperSpec, "pager"> & { files: JailFile[]; devices: string[] 
 export class Firecracker implements Vmm {
   readonly name = "firecracker";
   readonly accel = "kvm";
+  readonly takesPager = true;
   readonly version: string;
   readonly #options: FirecrackerOptions;
 
@@ -99,11 +102,13 @@ export class Firecracker implements Vmm {
   async boot(spec: VmmSpec): Promise<VmmProcess> {
     checkShape(spec);
     const requests = bootRequests(spec);
-    await writeMemorySource(spec.runDir, { kind: "anonymous" });
     const process = await this.#start(spec, { files: kernelFiles(spec), devices: [], pager: null });
     return endedOnFailure(process, "start", async () => {
       await using api = await connectToNew(spec.runDir, process);
       for (const request of requests) await api.send(request, API_TIMEOUT_MS);
+      const options = { totalBytes: spec.memoryMib * MIB, cmdline: bootArgs(spec) };
+      const regions = await findGuestRegions(process.pid, options);
+      await writeMemorySource(spec.runDir, { kind: "anonymous", regions });
     });
   }
 

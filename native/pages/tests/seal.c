@@ -129,9 +129,9 @@ static void a_mapping_is_found_by_its_file(void) {
   struct guest guest;
   uint64_t mapping[3];
   start_guest(&guest);
-  assert(wrenn_pages_find_mapping(guest.process, guest.flat, mapping) == 0);
+  assert(wrenn_pages_find_mapping(guest.process, guest.flat, 0, mapping) == 0);
   assert(mapping[0] == address_of(&guest) && mapping[1] == guest.snapshot.total_bytes);
-  assert(wrenn_pages_find_mapping(guest.process, guest.snapshot.header, mapping) == -ENXIO);
+  assert(wrenn_pages_find_mapping(guest.process, guest.snapshot.header, 0, mapping) == -ENXIO);
   end_guest(&guest);
 }
 
@@ -142,33 +142,45 @@ static void *map_between_guards(size_t size) {
   return whole + PAGE;
 }
 
-/* As a VMM has it that shares no file: 5 pages of 37 were written, two of them with zeros. */
-static void memory_in_no_file_is_found_by_its_size_and_saved_whole(void) {
+/*
+ * As a VMM has it that shares no file: 5 pages of 37 were written, two of them with zeros. And as
+ * it has more than 3 GiB: in two mappings, of which the second lies below the first.
+ */
+static void memory_in_no_file_is_saved_whole(uint64_t high_offset) {
   enum { SIZE = 37 * PAGE };
   struct snapshot snapshot = {.directory = "/tmp/wrenn-anonymous-XXXXXX", .total_bytes = SIZE};
   char text[256];
-  uint64_t address[1];
   uint64_t counts[WRENN_PAGES_COUNTS];
+  uint8_t *flat = map_between_guards(SIZE);
   uint8_t *memory = map_between_guards(SIZE);
-  memset(memory + 3 * PAGE, 7, 2 * PAGE);
-  memset(memory + 20 * PAGE, 0, 2 * PAGE);
-  memory[SIZE - 1] = 1;
+  memset(flat + 3 * PAGE, 7, 2 * PAGE);
+  flat[SIZE - 1] = 1;
+  /* What is high in the guest is at the start of its VMM's memory, the rest behind it. */
+  uint64_t high_bytes = high_offset == 0 ? 0 : SIZE - high_offset;
+  uint8_t *low = memory + high_bytes;
+  memset(low + 3 * PAGE, 7, 2 * PAGE);
+  memset(high_offset == 0 ? low + 20 * PAGE : memory, 0, 2 * PAGE);
+  (high_offset == 0 ? low : memory)[(high_offset == 0 ? SIZE : high_bytes) - 1] = 1;
   assert(mkdtemp(snapshot.directory) != NULL);
   struct wrenn_pages_target target = {.directory = snapshot.directory, .id = {9}};
+  struct wrenn_process_memory source = {.pid = getpid(),
+                                        .address = (uintptr_t)low,
+                                        .total_bytes = SIZE,
+                                        .high_offset = high_offset,
+                                        .high_address = (uintptr_t)memory};
 
-  assert(wrenn_pages_find_anonymous(getpid(), SIZE, address) == 0);
-  assert(address[0] == (uintptr_t)memory);
-  assert(wrenn_pages_seal_process(getpid(), address[0], SIZE, "", &target, counts, text,
-                                  sizeof text) == 0);
+  assert(wrenn_pages_seal_process(&source, "", &target, counts, text, sizeof text) == 0);
 
   assert(counts[WRENN_PAGES_READ] == 5 * PAGE && counts[WRENN_PAGES_DATA] == 3 * PAGE);
-  snapshot_expect(snapshot.directory, &snapshot, memory);
-  assert(wrenn_pages_find_anonymous(getpid(), SIZE + PAGE, address) == -ENXIO);
-  uint8_t *second = map_between_guards(SIZE);
-  assert(wrenn_pages_find_anonymous(getpid(), SIZE, address) == -ENOTUNIQ);
-  assert(munmap(second - PAGE, SIZE + 2 * PAGE) == 0);
+  snapshot_expect(snapshot.directory, &snapshot, flat);
+  assert(munmap(flat - PAGE, SIZE + 2 * PAGE) == 0);
   assert(munmap(memory - PAGE, SIZE + 2 * PAGE) == 0);
   snapshot_remove(&snapshot);
+}
+
+static void memory_in_one_mapping_or_two_is_saved_whole(void) {
+  memory_in_no_file_is_saved_whole(0);
+  memory_in_no_file_is_saved_whole((uint64_t)20 * PAGE);
 }
 
 /* Pages that a guest zeroed came back in the next resume when zeros were taken for "unchanged". */
@@ -180,9 +192,11 @@ static void a_second_pause_stores_what_changed_and_zeroed_pages_stay_zero(void) 
   start_guest(&guest);
   struct wrenn_pages_target target = snapshot_target(&guest.snapshot, "second", directory);
 
-  int32_t result = wrenn_pages_seal_process(guest.process, address_of(&guest),
-                                            guest.snapshot.total_bytes, "", &target, counts, text,
-                                            sizeof text);
+  int32_t result = wrenn_pages_seal_process(
+      &(struct wrenn_process_memory){.pid = guest.process,
+                                     .address = address_of(&guest),
+                                     .total_bytes = guest.snapshot.total_bytes},
+      "", &target, counts, text, sizeof text);
 
   assert(result == 0);
   assert(counts[WRENN_PAGES_READ] == 3 * RUN_LENGTH * PAGE);
@@ -194,8 +208,11 @@ static void a_second_pause_stores_what_changed_and_zeroed_pages_stay_zero(void) 
   memcpy(expected, guest.snapshot.expected, guest.snapshot.total_bytes);
   change_memory(&guest, expected);
   snapshot_expect(directory, &guest.snapshot, expected);
-  assert(wrenn_pages_seal_process(guest.process, address_of(&guest), guest.snapshot.total_bytes, "",
-                                  &target, counts, text, sizeof text) == -EEXIST);
+  assert(wrenn_pages_seal_process(
+             &(struct wrenn_process_memory){.pid = guest.process,
+                                            .address = address_of(&guest),
+                                            .total_bytes = guest.snapshot.total_bytes},
+             "", &target, counts, text, sizeof text) == -EEXIST);
   snapshot_expect(directory, &guest.snapshot, expected);
   free(expected);
   end_guest(&guest);
@@ -218,8 +235,11 @@ static void pages_given_back_are_saved_as_zeros_unless_touched_again(void) {
   page_list_free(&list);
   (void)snprintf(removed, sizeof removed, "%.140s/removed", directory);
 
-  assert(wrenn_pages_seal_process(guest.process, address_of(&guest), guest.snapshot.total_bytes,
-                                  removed, &target, counts, text, sizeof text) == 0);
+  assert(wrenn_pages_seal_process(
+             &(struct wrenn_process_memory){.pid = guest.process,
+                                            .address = address_of(&guest),
+                                            .total_bytes = guest.snapshot.total_bytes},
+             removed, &target, counts, text, sizeof text) == 0);
 
   uint8_t *expected = malloc(guest.snapshot.total_bytes);
   assert(expected != NULL);
@@ -252,8 +272,10 @@ static void a_guest_that_runs_on_stands_still_for_what_it_writes_meanwhile_only(
   uint64_t size = guest.snapshot.total_bytes;
   if (kernel_notes_writes(&guest)) {
     struct wrenn_pages_target target = snapshot_target(&guest.snapshot, "draft", draft);
-    assert(wrenn_pages_seal_process(guest.process, address_of(&guest), size, "", &target, counts,
-                                    text, sizeof text) == 0);
+    assert(wrenn_pages_seal_process(
+               &(struct wrenn_process_memory){
+                   .pid = guest.process, .address = address_of(&guest), .total_bytes = size},
+               "", &target, counts, text, sizeof text) == 0);
     assert(kill(guest.process, SIGCONT) == 0);
     await_stop(&guest);
     (void)snprintf(header, sizeof header, "%.160s/memory.header", draft);
@@ -263,8 +285,10 @@ static void a_guest_that_runs_on_stands_still_for_what_it_writes_meanwhile_only(
     target.layer_directories = layers;
     target.id[0] = 0xac;
 
-    assert(wrenn_pages_seal_written(guest.process, address_of(&guest), size, &target, counts, text,
-                                    sizeof text) == 0);
+    assert(wrenn_pages_seal_written(
+               &(struct wrenn_process_memory){
+                   .pid = guest.process, .address = address_of(&guest), .total_bytes = size},
+               &target, counts, text, sizeof text) == 0);
 
     assert(counts[WRENN_PAGES_READ] == LATER_PAGES * PAGE);
     uint8_t *expected = malloc(size);
@@ -304,8 +328,11 @@ static void a_damaged_parent_is_refused_and_nothing_is_left_behind(void) {
   for (uint64_t at = 0; at < file_size(guest.snapshot.layers[1]); at += PAGE) {
     flip_byte(guest.snapshot.layers[1], at, 1);
   }
-  assert(wrenn_pages_seal_process(guest.process, address_of(&guest), guest.snapshot.total_bytes, "",
-                                  &target, counts, text, sizeof text) == -EBADMSG);
+  assert(wrenn_pages_seal_process(
+             &(struct wrenn_process_memory){.pid = guest.process,
+                                            .address = address_of(&guest),
+                                            .total_bytes = guest.snapshot.total_bytes},
+             "", &target, counts, text, sizeof text) == -EBADMSG);
   assert(strlen(text) > 0 && is_empty(directory));
   end_guest(&guest);
 }
@@ -322,9 +349,11 @@ static void a_full_disk_is_reported_and_nothing_is_left_behind(void) {
   for (rlim_t limit = 0; limit < RUN_LENGTH * PAGE; limit += 10 * PAGE) {
     struct rlimit small = {.rlim_cur = limit, .rlim_max = before.rlim_max};
     assert(setrlimit(RLIMIT_FSIZE, &small) == 0);
-    int32_t result = wrenn_pages_seal_process(guest.process, address_of(&guest),
-                                              guest.snapshot.total_bytes, "", &target, counts, text,
-                                              sizeof text);
+    int32_t result = wrenn_pages_seal_process(
+        &(struct wrenn_process_memory){.pid = guest.process,
+                                       .address = address_of(&guest),
+                                       .total_bytes = guest.snapshot.total_bytes},
+        "", &target, counts, text, sizeof text);
     assert(setrlimit(RLIMIT_FSIZE, &before) == 0);
     assert(result == -EFBIG && strlen(text) > 0);
   }
@@ -335,7 +364,7 @@ static void a_full_disk_is_reported_and_nothing_is_left_behind(void) {
 int main(void) {
   RUN(only_pages_that_were_written_are_private);
   RUN(a_mapping_is_found_by_its_file);
-  RUN(memory_in_no_file_is_found_by_its_size_and_saved_whole);
+  RUN(memory_in_one_mapping_or_two_is_saved_whole);
   RUN(a_second_pause_stores_what_changed_and_zeroed_pages_stay_zero);
   RUN(pages_given_back_are_saved_as_zeros_unless_touched_again);
   RUN(a_guest_that_runs_on_stands_still_for_what_it_writes_meanwhile_only);

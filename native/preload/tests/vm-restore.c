@@ -125,16 +125,18 @@ static void a_second_pause_saves_as_little_and_its_pages_are_read_from_the_proce
   paused_at = vm_wait_tick(&vm, 0);
   assert(bytes < STATE_BYTES_MAX && bytes < 2 * first_state_bytes);
 
-  assert(wrenn_pages_find_mapping(vm.process, vm.ram, mapping) == 0);
-  assert(mapping[1] == VM_MEMORY_BYTES && mapping[2] == 0);
+  assert(wrenn_pages_find_mapping(vm.process, vm.ram, 0, mapping) == 0);
+  assert(mapping[1] == VM_MEMORY_BYTES);
   int32_t runs = wrenn_pages_private(vm.process, mapping[0], mapping[1], ranges, 65536);
   uint64_t own = 0;
   for (int32_t i = 0; i < runs; i++) own += ranges[2 * i + 1] - ranges[2 * i];
   assert(runs > 0 && own > 0 && own < VM_MEMORY_BYTES / 2);
   struct wrenn_pages_target target = generation("g1", "g0", 0xa1);
   start = now_ms();
-  assert(wrenn_pages_seal_process(vm.process, mapping[0], VM_MEMORY_BYTES, "", &target, counts,
-                                  text, sizeof text) == 0);
+  assert(wrenn_pages_seal_process(
+             &(struct wrenn_process_memory){
+                 .pid = vm.process, .address = mapping[0], .total_bytes = VM_MEMORY_BYTES},
+             "", &target, counts, text, sizeof text) == 0);
   report("second generation", counts, now_ms() - start);
   assert(counts[WRENN_PAGES_READ] == own && counts[WRENN_PAGES_DATA] < own);
   vm_kill(&vm);
@@ -228,8 +230,10 @@ static void a_restore_by_the_pager_goes_on_from_two_layers(void) {
   mapping[0] = number_in(answer, "\"address\":");
   struct wrenn_pages_target target = generation("g2", "g1", 0xa2);
   start = now_ms();
-  assert(wrenn_pages_seal_process(vm.process, mapping[0], VM_MEMORY_BYTES, path_of("removed"),
-                                  &target, counts, text, sizeof text) == 0);
+  assert(wrenn_pages_seal_process(
+             &(struct wrenn_process_memory){
+                 .pid = vm.process, .address = mapping[0], .total_bytes = VM_MEMORY_BYTES},
+             path_of("removed"), &target, counts, text, sizeof text) == 0);
   report("third generation", counts, now_ms() - start);
   assert(counts[WRENN_PAGES_UNCHANGED] > 0 && counts[WRENN_PAGES_READ] < VM_MEMORY_BYTES / 2);
   vm_kill(&vm);
@@ -255,7 +259,7 @@ static void a_guest_that_is_saved_while_it_runs_stands_still_for_little(void) {
   vm_start(&vm, &(struct vm_start){.mode = "private", .is_restore = true, .uid = VMM_UID});
   vm_load(&vm, path_of("state0"));
   (void)vm_wait_tick(&vm, TICKS);
-  assert(wrenn_pages_find_mapping(vm.process, vm.ram, mapping) == 0);
+  assert(wrenn_pages_find_mapping(vm.process, vm.ram, 0, mapping) == 0);
   int32_t tracked = wrenn_pages_track(vm.process, mapping[0], VM_MEMORY_BYTES);
   if (tracked == -EOPNOTSUPP) {
     (void)printf("# this kernel does not note writes: Linux 6.7 does\n");
@@ -264,8 +268,10 @@ static void a_guest_that_is_saved_while_it_runs_stands_still_for_little(void) {
   }
   assert(tracked == 0);
   struct wrenn_pages_target target = generation("draft", "g0", 0xd0);
-  assert(wrenn_pages_seal_process(vm.process, mapping[0], VM_MEMORY_BYTES, "", &target, counts,
-                                  text, sizeof text) == 0);
+  assert(wrenn_pages_seal_process(
+             &(struct wrenn_process_memory){
+                 .pid = vm.process, .address = mapping[0], .total_bytes = VM_MEMORY_BYTES},
+             "", &target, counts, text, sizeof text) == 0);
   report("while it runs", counts, 0);
   (void)usleep(300000);
 
@@ -273,8 +279,10 @@ static void a_guest_that_is_saved_while_it_runs_stands_still_for_little(void) {
   (void)vm_save(&vm, path_of("state3"));
   paused_at = vm_wait_tick(&vm, 0);
   target = generation("g3", "draft", 0xd1);
-  assert(wrenn_pages_seal_written(vm.process, mapping[0], VM_MEMORY_BYTES, &target, counts, text,
-                                  sizeof text) == 0);
+  assert(wrenn_pages_seal_written(
+             &(struct wrenn_process_memory){
+                 .pid = vm.process, .address = mapping[0], .total_bytes = VM_MEMORY_BYTES},
+             &target, counts, text, sizeof text) == 0);
   report("while it stands still, its device state included", counts, now_ms() - start);
   assert(counts[WRENN_PAGES_READ] < VM_MEMORY_BYTES / 32);
   vm_kill(&vm);
