@@ -10,7 +10,7 @@ import {
 import { LOG_LEVELS, type LogLevel } from "./log.ts";
 import { UID_BASE_DEFAULT, UID_BASE_MAX, UID_BASE_MIN } from "./uid-range.ts";
 
-const VMMS = ["auto", "firecracker", "qemu"] as const;
+const VMMS = ["auto", "cloud-hypervisor", "firecracker", "qemu"] as const;
 const COWS = ["auto", "reflink", "copy", "dm"] as const;
 
 export interface ListenAddress {
@@ -28,8 +28,9 @@ export interface Config {
   /** From the environment, since every user of the machine reads arguments. Or from an argument. */
   readonly registrationToken: string | null;
   readonly vmm: (typeof VMMS)[number];
-  /** Null: where scripts/fetch-vmm.sh puts it. */
+  /** Programs of VMMs; null: where scripts/fetch-vmm.sh puts them. */
   readonly firecrackerBin: string | null;
+  readonly cloudHypervisorBin: string | null;
   readonly cow: (typeof COWS)[number];
   /** Null: beside the program, wherever that is. */
   readonly nativeDir: string | null;
@@ -52,7 +53,7 @@ export interface Config {
 /** What the doctor needs to know; nothing of it is required. */
 export type MachineConfig = Pick<
   Config,
-  "dir" | "vmm" | "firecrackerBin" | "cow" | "nativeDir" | "uidBase"
+  "dir" | "vmm" | "firecrackerBin" | "cloudHypervisorBin" | "cow" | "nativeDir" | "uidBase"
 >;
 
 /** The configuration does not hold; the message is one sentence that names the setting. */
@@ -89,6 +90,7 @@ export function loadMachineConfig(env: Environment): MachineConfig {
     dir: resolve(env.WRENN_DIR || "/var/lib/wrenn"),
     vmm: oneOf("WRENN_VMM", env.WRENN_VMM || "auto", VMMS),
     firecrackerBin: program("WRENN_FIRECRACKER_BIN", env.WRENN_FIRECRACKER_BIN),
+    cloudHypervisorBin: program("WRENN_CLOUD_HYPERVISOR_BIN", env.WRENN_CLOUD_HYPERVISOR_BIN),
     cow: oneOf("WRENN_COW", env.WRENN_COW || "auto", COWS),
     nativeDir: env.WRENN_NATIVE_DIR ? resolve(env.WRENN_NATIVE_DIR) : null,
     uidBase: env.WRENN_UID_BASE

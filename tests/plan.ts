@@ -101,6 +101,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
       room("drivers/api", "vmm-api"),
       room("drivers/qemu", "probe-accel", "qemu"),
       room("drivers/firecracker", "firecracker"),
+      room("drivers/cloud-hypervisor", "cloud-hypervisor"),
       room("drivers", "open-vmm"),
       room(
         "rootfs",

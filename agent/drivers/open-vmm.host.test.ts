@@ -21,7 +21,13 @@ async function program(says: string): Promise<string> {
 }
 
 const open = (firecrackerBin: string) =>
-  chooseVmm({ vmm: "firecracker", firecrackerBin, nativeDir: NATIVE_DIR, cacheDir: dir });
+  chooseVmm({
+    vmm: "firecracker",
+    firecrackerBin,
+    cloudHypervisorBin: null,
+    nativeDir: NATIVE_DIR,
+    cacheDir: dir,
+  });
 
 test("a Firecracker that is not there, is none, or is too old is refused by name", async () => {
   const none = join(dir, "none");
@@ -55,7 +61,13 @@ test("one is taken only where KVM runs guests, under the name that is no link", 
 test("auto takes Firecracker where it works, and says why it does not take it elsewhere", async () => {
   const good = await program("Firecracker v1.16.1");
   const choose = (firecrackerBin: string) =>
-    chooseVmm({ vmm: "auto", firecrackerBin, nativeDir: NATIVE_DIR, cacheDir: dir });
+    chooseVmm({
+      vmm: "auto",
+      firecrackerBin,
+      cloudHypervisorBin: null,
+      nativeDir: NATIVE_DIR,
+      cacheDir: dir,
+    });
 
   const without = await choose(join(dir, "none"));
   const escaped = await choose(await program("Firecracker v1.14.3"));
@@ -65,4 +77,21 @@ test("auto takes Firecracker where it works, and says why it does not take it el
   expect(describeChoice(escaped)).toMatch(/^qemu .* \(firecracker 1\.14\.3 has CVE-2026-5747: /);
   if (best.accel === "tcg") expect(best.because).toMatch(/^Firecracker needs /);
   else expect(best).toMatchObject({ name: "firecracker", because: "WRENN_VMM=auto" });
+});
+
+test("Cloud Hypervisor is taken where it is named, not by auto", async () => {
+  const choose = async (vmm: "auto" | "cloud-hypervisor", says: string) =>
+    chooseVmm({
+      ...{ vmm, firecrackerBin: join(dir, "none"), cloudHypervisorBin: await program(says) },
+      ...{ nativeDir: NATIVE_DIR, cacheDir: dir },
+    });
+
+  const auto = await choose("auto", "cloud-hypervisor v53.0.0");
+  const named = choose("cloud-hypervisor", "cloud-hypervisor v53.0.0");
+
+  expect(auto.name).toBe("qemu");
+  if (auto.accel === "tcg") await expect(named).rejects.toThrow(/Cloud Hypervisor needs /);
+  else expect(await named).toMatchObject({ name: "cloud-hypervisor", version: "53.0.0" });
+  const old = choose("cloud-hypervisor", "cloud-hypervisor v50.0.0");
+  await expect(old).rejects.toThrow("Cloud Hypervisor 50.0.0 is older than 51.2");
 });

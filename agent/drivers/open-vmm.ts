@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 import { mkdir, realpath } from "node:fs/promises";
 import { join } from "node:path";
 import { type Vmm, VmmError } from "../vmm/vmm.ts";
+import { CloudHypervisor } from "./cloud-hypervisor/cloud-hypervisor.ts";
 import { Firecracker } from "./firecracker/firecracker.ts";
 import { compareVersions, refuseKnownEscapes } from "./known-escapes.ts";
 import { probeAccel } from "./qemu/probe-accel.ts";
@@ -15,7 +16,7 @@ const QEMU_PROGRAMS = ["/usr/bin/qemu-system-x86_64", "/usr/local/bin/qemu-syste
 const QEMU_MAJOR_MIN = 7;
 
 interface KvmVmm {
-  readonly name: "firecracker";
+  readonly name: "firecracker" | "cloud-hypervisor";
   readonly title: string;
   /** Where scripts/fetch-vmm.sh puts it. */
   readonly program: string;
@@ -32,9 +33,22 @@ const FIRECRACKER: KvmVmm = {
   devices: ["/dev/kvm", "/dev/net/tun", "/dev/userfaultfd"],
 };
 
+const CLOUD_HYPERVISOR: KvmVmm = {
+  ...{ name: "cloud-hypervisor", title: "Cloud Hypervisor" },
+  program: "/usr/local/bin/cloud-hypervisor",
+  version: /cloud-hypervisor v(\d+\.\d+(?:\.\d+)?)/,
+  // A disk can be said to be raw, and none of those before is without a known escape.
+  versionMin: "51.2",
+  devices: ["/dev/kvm", "/dev/net/tun"],
+};
+
 /** In this order. */
 const AUTO = ["firecracker", "qemu"] as const;
-const CHOOSERS = { firecracker: chooseFirecracker, qemu: chooseQemu } as const;
+const CHOOSERS = {
+  "cloud-hypervisor": chooseCloudHypervisor,
+  firecracker: chooseFirecracker,
+  qemu: chooseQemu,
+} as const;
 const VERSION_TIMEOUT_MS = 10_000;
 /** Of what a program says of itself. */
 const VERSION_TEXT_MAX = 4096;
@@ -44,6 +58,7 @@ export interface ChooseVmmOptions {
   readonly vmm: "auto" | VmmChoice["name"];
   /** Null: where it is installed. */
   readonly firecrackerBin: string | null;
+  readonly cloudHypervisorBin: string | null;
   /** Where the keeper and the probe's guest are. */
   readonly nativeDir: string;
   /** Made if missing; null: what was probed is neither kept nor read. */
@@ -53,7 +68,7 @@ export interface ChooseVmmOptions {
 type ProbeDirs = Pick<ChooseVmmOptions, "nativeDir" | "cacheDir">;
 
 export interface VmmChoice {
-  readonly name: "qemu" | "firecracker";
+  readonly name: "qemu" | "firecracker" | "cloud-hypervisor";
   readonly program: string;
   readonly version: string;
   readonly accel: "kvm" | "tcg";
@@ -92,6 +107,7 @@ export function describeChoice(choice: VmmChoice): string {
 /** `tscKhz` is the host's time stamp counter, which an emulated guest is told. */
 export function openVmm(choice: VmmChoice, host: { nativeDir: string; tscKhz: number }): Vmm {
   const options = { ...choice, ...host };
+  if (choice.name === "cloud-hypervisor") return new CloudHypervisor(options);
   return choice.name === "firecracker" ? new Firecracker(options) : new Qemu(options);
 }
 
@@ -114,6 +130,14 @@ async function chooseFirecracker(
     because,
     dirs,
   });
+}
+
+async function chooseCloudHypervisor(
+  { cloudHypervisorBin, ...dirs }: ChooseVmmOptions,
+  because: string,
+): Promise<VmmChoice> {
+  const program = cloudHypervisorBin ?? CLOUD_HYPERVISOR.program;
+  return chooseOnKvm(CLOUD_HYPERVISOR, { program, because, dirs });
 }
 
 /** Of a VMM that needs KVM, and is no package of the distribution's. */

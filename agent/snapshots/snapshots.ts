@@ -250,7 +250,8 @@ export class Snapshots {
       await makeAnew(dir.base);
       await this.#generations.linkMemory(generation, dir.base);
       const hasFlat = await this.#flatFiles.has(generation);
-      const mode = options.mode ?? (hasFlat ? "map" : "uffd");
+      const wanted = options.mode ?? (hasFlat ? "map" : "uffd");
+      const mode = this.#vmm.takesPager ? wanted : "map";
       const memory = await memoryToRestore(mode, { ...options, dir, flatFiles: this.#flatFiles });
       const process = await this.#vmm.restore(spec, { dir: generation.directory, memory });
       await this.#run(spec, process);

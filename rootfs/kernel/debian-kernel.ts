@@ -14,8 +14,14 @@ import { extractVmlinux } from "./vmlinux.ts";
 
 const META_PACKAGE = "linux-image-cloud-amd64";
 
-/** Drivers of the guest's devices, see docs of the VMM drivers; ptp_kvm is its clock under KVM. */
-const MODULES = ["virtio_mmio", "virtio_blk", "virtio_net", "virtio_rng", "ptp_kvm", "tcp_diag"];
+/**
+ * Drivers of the guest's devices, see docs of the VMM drivers: Cloud Hypervisor has them on a PCI bus. ptp_kvm is its
+ * clock under KVM.
+ */
+const MODULES = [
+  ...["virtio_mmio", "virtio_pci", "virtio_blk", "virtio_net", "virtio_rng"],
+  ...["ptp_kvm", "tcp_diag"],
+];
 
 const DIRECTORY = 0o040755;
 const EXECUTABLE = 0o100755;

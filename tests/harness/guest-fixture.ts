@@ -80,6 +80,7 @@ export async function openGuestFixture(
   const choice = await chooseVmm({
     vmm: wanted,
     firecrackerBin: process.env.WRENN_FIRECRACKER_BIN || null,
+    cloudHypervisorBin: process.env.WRENN_CLOUD_HYPERVISOR_BIN || null,
     nativeDir: NATIVE_DIR,
     cacheDir: dir,
   });
@@ -138,7 +139,10 @@ export async function openGuestFixture(
 /** Another VMM than the host's best, as the agent is told, too. */
 function chosenVmm(): ChooseVmmOptions["vmm"] {
   const wanted = process.env.WRENN_VMM || "auto";
-  if (wanted === "auto" || wanted === "qemu" || wanted === "firecracker") return wanted;
+  const found = (["auto", "qemu", "firecracker", "cloud-hypervisor"] as const).find(
+    (name) => name === wanted,
+  );
+  if (found !== undefined) return found;
   throw new Error(`WRENN_VMM: there is no ${wanted}`);
 }
 

@@ -240,7 +240,9 @@ export const PLATFORM: readonly WrongSetting[] = [
   {
     setting: "WRENN_VMM",
     value: "xen",
-    says: 'agent ended: Cannot go on: WRENN_VMM "xen" is none of auto, firecracker, qemu (log: <path>/logs/agent.log)',
+    says:
+      'agent ended: Cannot go on: WRENN_VMM "xen" is none of auto, cloud-hypervisor, firecracker, qemu ' +
+      "(log: <path>/logs/agent.log)",
   },
 ];
 
@@ -264,12 +266,17 @@ export const AGENT: readonly WrongSetting[] = [
   {
     setting: "WRENN_VMM",
     value: "xen",
-    says: 'WRENN_VMM "xen" is none of auto, firecracker, qemu',
+    says: 'WRENN_VMM "xen" is none of auto, cloud-hypervisor, firecracker, qemu',
   },
   {
     setting: "WRENN_FIRECRACKER_BIN",
     value: "firecracker",
     says: 'WRENN_FIRECRACKER_BIN "firecracker" is no absolute path',
+  },
+  {
+    setting: "WRENN_CLOUD_HYPERVISOR_BIN",
+    value: "cloud-hypervisor",
+    says: 'WRENN_CLOUD_HYPERVISOR_BIN "cloud-hypervisor" is no absolute path',
   },
   {
     setting: "WRENN_COW",

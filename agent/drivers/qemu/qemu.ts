@@ -62,6 +62,7 @@ type Start = Pick<KeeperSpec, "environment" | "pager"> & { files: JailFile[] };
 
 export class Qemu implements Vmm {
   readonly name = "qemu";
+  readonly takesPager = true;
   readonly version: string;
   readonly accel: "kvm" | "tcg";
   readonly #options: QemuOptions;
