@@ -79,7 +79,7 @@ bench: artifacts ## Measure, each figure beside its baseline in the same run (BE
 	@$(SUDO) bun tests/bench/main.ts $(BENCH)
 
 .PHONY: test-host
-test-host: artifacts ## On a nested host with KVM and device-mapper (MODE=short or full, FILES=...; NATIVE=1: on this machine; WRENN_SOAK=1: full counts)
+test-host: artifacts build ## On a nested host with KVM and device-mapper (MODE=short or full, FILES=...; NATIVE=1: on this machine; WRENN_SOAK=1: full counts)
 	@$(SUDO) bun tests/host-rig/main.ts $(if $(NATIVE),native,$(or $(MODE),full)) $(FILES)
 
 .PHONY: build kernel proto migrate-up clean

@@ -92,6 +92,7 @@ export class RigMachine implements AsyncDisposable {
 
   /** Waits until the host answers, after its start or a panic. Throws RigError. */
   async awaitHost(): Promise<void> {
+    await this.#dropConnection();
     const deadline = performance.now() + BOOT_TIMEOUT_MS;
     while (performance.now() < deadline) {
       if (this.#qemu.exitCode !== null) {
@@ -152,6 +153,11 @@ export class RigMachine implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#qemu.kill("SIGKILL");
     await this.#qemu.exited;
+    await this.#dropConnection();
+  }
+
+  /** Ends the connection that all commands share: to a host that started anew it hangs for two minutes. */
+  async #dropConnection(): Promise<void> {
     const master = Bun.spawn(["ssh", "-O", "exit", ...this.#sshOptions(), "rig"], {
       stdio: ["ignore", "ignore", "ignore"],
     });

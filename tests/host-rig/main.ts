@@ -1,12 +1,13 @@
 // Runs tests on a host with KVM and device-mapper that this machine emulates (machine.ts), or on this machine.
 //
-//   bun tests/host-rig/main.ts short             device-mapper and a capsule on it: what fits ten minutes
+//   bun tests/host-rig/main.ts short             set-up, doctor, VMMs, device-mapper: what fits some ten minutes
 //   bun tests/host-rig/main.ts full              the agent's host and microVM tests, too
 //   bun tests/host-rig/main.ts native [files]    the same on this machine, which must have the devices
 //   bun tests/host-rig/main.ts short <files>     these only
 //
-// WRENN_VMM chooses the VMM of the tests, and WRENN_SOAK the full counts and sizes. Those of Firecracker (kvm) need
-// WRENN_FIRECRACKER_BIN; without it they are named as skipped.
+// WRENN_VMM chooses the VMM of the agent's tests, else it is QEMU, and WRENN_SOAK the full counts and sizes. What is
+// Firecracker's and Cloud Hypervisor's own needs WRENN_FIRECRACKER_BIN and WRENN_CLOUD_HYPERVISOR_BIN; without them it
+// is named as skipped.
 //
 // A file whose host's kernel panicked is begun again, since that says nothing about it. What comes back is in
 // build/host-rig/results: a JUnit report and the output of each file, and the host's console. The exit status is
@@ -18,7 +19,7 @@ import { join, resolve } from "node:path";
 import { Kernel } from "../../agent/native/kernel.ts";
 import { buildHostDisk } from "./disk.ts";
 import { HostRestarted, RigError, RigMachine } from "./machine.ts";
-import { buildPayload, PAYLOAD_FIRECRACKER } from "./payload.ts";
+import { buildPayload } from "./payload.ts";
 
 const ROOT = resolve(import.meta.dirname, "../..");
 const DIR = join(ROOT, "build/host-rig");
@@ -34,21 +35,36 @@ const ATTEMPTS = 3;
 /** What the agent is told there: a guest takes twenty times what it takes on hardware. */
 const PATIENCE = "WRENN_COW=dm WRENN_BOOT_TIMEOUT_SEC=600";
 
-const FIRECRACKER = process.env.WRENN_FIRECRACKER_BIN || null;
-const VMM = process.env.WRENN_VMM || "auto";
+const VMM = process.env.WRENN_VMM || "qemu";
+/** Programs of VMMs by their settings: where they are on this machine, "" if they are not. */
+const PROGRAMS = ["WRENN_FIRECRACKER_BIN", "WRENN_CLOUD_HYPERVISOR_BIN"].map((setting) => ({
+  setting,
+  program: process.env[setting] || "",
+  /** In the rig, from the root. */
+  path: `build/vmm/${setting.toLowerCase()}`,
+}));
 
-/** The repository, where reports go, and Firecracker if there is one. */
+/** The repository, where reports go, and the settings with programs of VMMs. */
 interface Place {
   readonly root: string;
   readonly home: string;
-  readonly firecracker: string;
+  readonly programs: string;
 }
-const HERE: Place = { root: ROOT, home: DIR, firecracker: FIRECRACKER ?? "" };
-const THERE: Place = {
-  root: "/wrenn",
-  home: "/root",
-  firecracker: FIRECRACKER === null ? "" : `/wrenn/${PAYLOAD_FIRECRACKER}`,
+const HERE: Place = {
+  ...{ root: ROOT, home: DIR },
+  programs: PROGRAMS.map(({ setting, program }) => `${setting}=${program}`).join(" "),
 };
+const THERE: Place = {
+  ...{ root: "/wrenn", home: "/root" },
+  programs: PROGRAMS.map(({ setting, program, path }) =>
+    program === "" ? `${setting}=` : `${setting}=/wrenn/${path}`,
+  ).join(" "),
+};
+/** Of one VMM, by the folder of its driver. */
+const OWN_TESTS = [
+  { files: /^agent\/drivers\/firecracker\/.*\.kvm\.test\.ts$/, setting: "WRENN_FIRECRACKER_BIN" },
+] as const;
+const CONTRACT = "agent/drivers/vmm-contract.vm.test.ts";
 
 type Outcome = "passed" | "failed" | "rig";
 
@@ -70,7 +86,9 @@ async function main(): Promise<number> {
 
   const disk = await buildHostDisk(DIR);
   const payload = join(DIR, "payload.ext4");
-  await buildPayload(ROOT, { image: payload, firecracker: FIRECRACKER });
+  const given = PROGRAMS.filter(({ program }) => program !== "");
+  const programs = new Map(given.map(({ path, program }) => [path, program]));
+  await buildPayload(ROOT, { image: payload, programs });
   await using kernel = await Kernel.open(join(ROOT, "build/native"));
   const started = performance.now();
   await using machine = await RigMachine.start({
@@ -86,14 +104,19 @@ async function main(): Promise<number> {
 async function testFiles(): Promise<string[]> {
   const glob = new Bun.Glob("{agent,rootfs,tests}/**/*.test.ts");
   const found = (await Array.fromAsync(glob.scan({ cwd: ROOT }))).sort();
-  const all = found.filter((file) => FIRECRACKER !== null || !/\.kvm\.test\.ts$/.test(file));
-  for (const file of found) {
-    if (!all.includes(file)) console.log(`    ${file}: skipped, without WRENN_FIRECRACKER_BIN`);
-  }
+  const all = found.filter((file) => {
+    const own = OWN_TESTS.find(({ files }) => files.test(file));
+    const lacks = PROGRAMS.find(
+      ({ setting, program }) => setting === own?.setting && program === "",
+    );
+    if (lacks !== undefined) console.log(`    ${file}: skipped, without ${lacks.setting}`);
+    return lacks === undefined;
+  });
   if (chosen.length > 0) return all.filter((file) => chosen.some((path) => file.startsWith(path)));
   const dm = all.filter((file) => /\.dm\.test\.ts$/.test(file));
   const others = all.filter((file) => /^agent\/.*\.(host|vm|kvm)\.test\.ts$/.test(file));
-  return mode === "short" ? dm : [...dm, ...others];
+  const own = others.filter((file) => file === CONTRACT || /\.kvm\.test\.ts$/.test(file));
+  return mode === "short" ? [...own, ...dm] : [...dm, ...others];
 }
 
 /** They fail, never skip: a host without its devices is none. */
@@ -140,13 +163,13 @@ async function runHere(files: readonly string[]): Promise<number> {
 }
 
 /** A line of bash that tests one file. */
-function commandOf(file: string, { root, home, firecracker }: Place): string {
+function commandOf(file: string, { root, home, programs }: Place): string {
   const report = join(home, "results", `${nameOf(file)}.xml`);
   return [
     `cd ${root} && mkdir -p ${join(home, "results")}`,
     `export PATH=$PWD/build/tools/node_modules/.bin:$PATH ${PATIENCE}`,
     // Empty is as good as unset to whoever reads them.
-    `export WRENN_VMM=${VMM} WRENN_FIRECRACKER_BIN=${firecracker} WRENN_SOAK=${SOAK}`,
+    `export WRENN_VMM=${VMM} ${programs} WRENN_SOAK=${SOAK}`,
     `bun test --timeout=${TEST_TIMEOUT_MS} --reporter=junit --reporter-outfile=${report} ./${file}`,
   ].join(" && ");
 }

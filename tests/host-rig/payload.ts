@@ -16,20 +16,18 @@ const BUILT = [
   "build/native",
   "build/rootfs",
   "build/tools",
+  "builds",
 ];
 
-/** Where a Firecracker of this machine is found there, from the root. */
-export const PAYLOAD_FIRECRACKER = "build/vmm/firecracker";
-
 /**
- * `firecracker`: a program of this machine, or null.
+ * `programs`: of this machine, by where they are to be from the root.
  * @throws BuildError; the file is then unfinished.
  */
 export async function buildPayload(
   root: string,
-  options: { image: string; firecracker: string | null },
+  options: { image: string; programs: ReadonlyMap<string, string> },
 ): Promise<void> {
-  const { image, firecracker } = options;
+  const { image, programs } = options;
   const tree = `${image}.tree`;
   await rm(tree, { recursive: true, force: true });
   await mkdir(tree, { recursive: true });
@@ -45,8 +43,8 @@ export async function buildPayload(
     // Names only: a copy of a gigabyte takes a minute on a busy disk.
     await run(["cp", "-al", "--parents", "-t", tree, ...built], { cwd: root });
     await run(["find", join(tree, "build/rootfs"), "-name", "*.tar", "-delete"]);
-    if (firecracker !== null) {
-      await run(["install", "-D", "-m", "0755", firecracker, join(tree, PAYLOAD_FIRECRACKER)]);
+    for (const [path, program] of programs) {
+      await run(["install", "-D", "-m", "0755", program, join(tree, path)]);
     }
     await rm(image, { force: true });
     await Bun.write(image, "");
