@@ -7,7 +7,6 @@ import { statSync } from "node:fs";
 import { chmod, mkdir, readdir, rename, rm, stat } from "node:fs/promises";
 import { basename, join } from "node:path";
 import type { Kernel } from "../native/kernel.ts";
-import { hasCode } from "../native/syscall-error.ts";
 import { PARTIAL_SUFFIX } from "./durable-files.ts";
 import { type Generation, MEMORY_HEADER } from "./generations.ts";
 import { UseOrder } from "./use-order.ts";
@@ -62,12 +61,8 @@ export class FlatFiles {
     const beside = besidePath(generation);
     if (isWhole(beside, generation)) return beside;
     const path = this.#path(generation);
-    try {
-      await this.#uses.use(basename(path));
-      if (isWhole(path, generation)) return path;
-    } catch (error) {
-      if (!hasCode(error, "ENOENT")) throw error;
-    }
+    await this.#uses.use(basename(path));
+    if (isWhole(path, generation)) return path;
     const { buildId } = generation.manifest;
     const making = this.#making.get(buildId) ?? this.#makeShared(generation, path);
     this.#making.set(buildId, making);

@@ -17,13 +17,13 @@ export class UseOrder {
     this.#dir = dir;
   }
 
-  /** The entry was made, or is used. Throws ENOENT if there is none of that name. */
+  /** The entry was made, or is used; nothing happens if it has gone. */
   async use(name: string): Promise<void> {
     this.#foundMs ??= newestOf(this.#dir);
     const foundMs = await this.#foundMs;
     this.#newestMs = Math.max(foundMs, this.#newestMs) + 1;
     const at = new Date(this.#newestMs);
-    await utimes(join(this.#dir, name), at, at);
+    await utimes(join(this.#dir, name), at, at).catch(unlessGone);
   }
 
   /** Those of the names that there are, the longest unused first. */
@@ -39,20 +39,17 @@ export class UseOrder {
 }
 
 async function newestOf(dir: string): Promise<number> {
-  const names = await readdir(dir).catch((error: unknown) => {
-    if (hasCode(error, "ENOENT")) return [];
-    throw error;
-  });
+  const names = (await readdir(dir).catch(unlessGone)) ?? [];
   const times = await Promise.all(names.map((name) => usedAtMs(join(dir, name))));
   return times.reduce<number>((newest, ms) => Math.max(newest, Math.ceil(ms ?? 0)), 0);
 }
 
 /** Null: it has gone. */
 async function usedAtMs(path: string): Promise<number | null> {
-  try {
-    return (await stat(path)).mtimeMs;
-  } catch (error) {
-    if (hasCode(error, "ENOENT")) return null;
-    throw error;
-  }
+  return (await stat(path).catch(unlessGone))?.mtimeMs ?? null;
+}
+
+function unlessGone(error: unknown): null {
+  if (hasCode(error, "ENOENT")) return null;
+  throw error;
 }
