@@ -34,13 +34,13 @@ describe("qemuCommand", () => {
     );
   });
 
-  test("emulates every processor feature, or shows the host's under KVM", () => {
+  test("emulates every processor feature but slow ones, or shows the host's under KVM", () => {
     const emulated = qemuCommand(options);
     const accelerated = qemuCommand({ ...options, accel: "kvm" });
 
     expect([argumentOf(emulated, "-accel"), argumentOf(emulated, "-cpu")]).toEqual([
       "tcg,thread=multi,tb-size=128",
-      "max",
+      "max,-erms,-fsrm",
     ]);
     expect([argumentOf(accelerated, "-accel"), argumentOf(accelerated, "-cpu")]).toEqual([
       "kvm",
