@@ -14,6 +14,8 @@ import { type CapsuleRemains, takeDown } from "../machine/take-down.ts";
 
 /** What runs more than once takes other ways through the guest agent's engine than what runs first. */
 const REHEARSALS = 3;
+/** For what a guest agent does each second. */
+const IDLE_MS = 1_200;
 
 /**
  * Makes the snapshot for creates like that spec. The guest is in the journal like a create under way, so
@@ -92,6 +94,8 @@ async function rehearse(
     await guest.init(identityOf(spec), parts.now(), { savedToken: null });
     await run("true");
   }
+  // What the guest agent does each second by itself, its garbage collector first of all, it does once more.
+  await sleep(IDLE_MS, undefined, { signal });
   // Or each restored guest would write the same pages out to its disk.
   await run("sync");
   await forget(guest, signal);
