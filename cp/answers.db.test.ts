@@ -5,7 +5,7 @@ import { expect, setDefaultTimeout, test } from "bun:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { HostAgentService } from "../proto/gen/hostagent/hostagent_pb.js";
 import { encodeId, newId } from "../proto/ids.ts";
-import { AccountsPlatform } from "../tests/harness/accounts-platform.ts";
+import { AccountsPlatform, PASSWORD } from "../tests/harness/accounts-platform.ts";
 import { forThisFile } from "../tests/harness/for-this-file.ts";
 import { RIGHT_BODIES } from "../tests/harness/right-bodies.ts";
 import { type Method, SimulatedAgent } from "../tests/harness/simulated-agent.ts";
@@ -20,11 +20,15 @@ const CALLS_MAX = 400;
 
 const platform = await forThisFile(AccountsPlatform.start());
 const agent = await forThisFile(Promise.resolve(new SimulatedAgent()));
-await addHost(platform.database, agent.address);
+// It tells nothing of itself, and all this takes longer than a host may be silent.
+const lastHeartbeatAt = new Date(Date.now() + 3600_000);
+await addHost(platform.database, agent.address, { lastHeartbeatAt });
 /** Who may do everything. */
 const owner = await platform.person("Owner");
 const disabled = await platform.person("Disabled");
 const leaver = await platform.person("Leaver");
+/** Whose sessions end again and again. */
+const passer = await platform.person("Passer");
 const { sql, db } = platform.database;
 await sql`update users set status = 'disabled' where email = ${disabled.email}`;
 await sql`delete from users_teams where user_id = (select id from users where email = ${leaver.email})`;
@@ -48,6 +52,7 @@ const ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
     ...["POST /v1/auth/login 200", "POST /v1/auth/login 401", "POST /v1/auth/login 429"],
     "POST /v1/auth/switch-team 200",
   ],
+  "sessions/sessions.db.test.ts": ["POST /v1/auth/activate 403", "DELETE /v1/me/sessions/:id 204"],
   "teams/teams.db.test.ts": ["POST /v1/teams 409"],
   "api-keys/api-keys.db.test.ts": ["POST /v1/api-keys 409"],
   "hosts/hosts.db.test.ts": [
@@ -114,8 +119,15 @@ async function get(path: string): Promise<{ paths: unknown }> {
 }
 
 const as = ({ token }: { token: string }) => ({ authorization: `Bearer ${token}` });
-const rightHeaders = async () => ({
-  ...as(owner),
+const ENDS_SESSIONS = /^POST \/v1\/auth\/(logout|logout-all|switch-team)$/;
+
+async function newSession({ email }: { email: string }): Promise<{ token: string }> {
+  const body = { email, password: PASSWORD };
+  return (await platform.call("POST", "/v1/auth/login", { body })).body;
+}
+
+const rightHeaders = async ({ name }: Route) => ({
+  ...as(ENDS_SESSIONS.test(name) ? await newSession(passer) : owner),
   "x-host-token": await platform.tokens.signHost(newId("host")),
 });
 
@@ -172,7 +184,7 @@ async function right(route: Route, state: "running" | "paused" = "running"): Pro
   return {
     path: withIds(route, { capsule: id }),
     headers: {
-      ...(await rightHeaders()),
+      ...(await rightHeaders(route)),
       ...(isUpload(route.name) ? { "content-type": "multipart/form-data; boundary=x" } : {}),
     },
     ...(body === undefined ? {} : { body }),

@@ -17,6 +17,7 @@ import { type HostRoutesDeps, hostRoutes } from "./hosts/routes.ts";
 import type { Log } from "./log.ts";
 import { type MetricsRoutesDeps, metricsRoutes } from "./metrics/routes.ts";
 import { observeRequests } from "./request-log.ts";
+import { type SessionRoutesDeps, sessionRoutes } from "./sessions/routes.ts";
 import { type SnapshotRouteDeps, snapshotRoutes } from "./snapshots/routes.ts";
 import { type StreamRouteDeps, streamRoutes } from "./streams/routes.ts";
 import { type TeamRoutesDeps, teamRoutes } from "./teams/routes.ts";
@@ -49,6 +50,7 @@ export interface Services
     EventStreamRouteDeps,
     HostRoutesDeps,
     MetricsRoutesDeps,
+    SessionRoutesDeps,
     SnapshotRouteDeps,
     StreamRouteDeps,
     TeamRoutesDeps,
@@ -91,6 +93,7 @@ function apiRoutes(services: Services) {
   return new Elysia()
     .use(healthRoutes(services))
     .use(authRoutes(services))
+    .use(sessionRoutes(services))
     .use(userRoutes(services))
     .use(teamRoutes(services))
     .use(apiKeyRoutes(services))

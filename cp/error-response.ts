@@ -1,5 +1,6 @@
 // Every failure of a request becomes one of our error bodies, here and nowhere else.
 
+import { clearSessionCookies, showsSession } from "./auth/session-cookies.ts";
 import { AppError } from "./errors.ts";
 import { fieldError } from "./field-error.ts";
 import { isBusy, unforeseen } from "./outage.ts";
@@ -35,8 +36,18 @@ export function createErrorHandler({ log, requestIds }: RequestLogDeps) {
     } else if (known.status >= 500 && known.code !== "not_implemented") {
       log.error("request failed", { ...fields, error: known.cause ?? known });
     }
-    return errorResponse(known, requestId);
+    const response = errorResponse(known, requestId);
+    if (isEndOfSession(known, request)) {
+      for (const line of clearSessionCookies(request)) response.headers.append("Set-Cookie", line);
+    }
+    return response;
   };
+}
+
+/** The cookies are of no use any more; what else the request showed was refused for itself. */
+function isEndOfSession({ reason }: AppError, request: Request): boolean {
+  if (reason !== "auth_session_required" || !showsSession(request)) return false;
+  return !["x-api-key", "authorization"].some((name) => request.headers.has(name));
 }
 
 function rootMessage(error: Error): string {

@@ -67,6 +67,7 @@ export const REASONS = {
   auth_invalid_api_key: "unauthorized",
   auth_invalid_credentials: "unauthorized",
   auth_session_required: "unauthorized",
+  auth_csrf_failed: "forbidden",
   auth_account_disabled: "account_disabled",
   auth_account_not_activated: "account_not_activated",
   auth_email_taken: "email_taken",

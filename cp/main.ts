@@ -8,6 +8,9 @@ import { AgentClients } from "./agents/agent-clients.ts";
 import { ApiKeys } from "./api-keys/service.ts";
 import { createApp } from "./app.ts";
 import { Authenticator } from "./auth/authenticator.ts";
+import { CsrfTokens } from "./auth/csrf-tokens.ts";
+import { LastUses } from "./auth/last-uses.ts";
+import { OpenStreams } from "./auth/open-streams.ts";
 import { createTokens } from "./auth/tokens.ts";
 import { CapsuleMetricsService } from "./capsule-metrics/service.ts";
 import { EnvdTokens } from "./capsules/envd-tokens.ts";
@@ -24,13 +27,16 @@ import { Hosts } from "./hosts/service.ts";
 import { createLog, type Log } from "./log.ts";
 import { deliverEventsLoop } from "./loops/deliver-events.ts";
 import { LoopDriver } from "./loops/driver.ts";
+import { endRevokedStreamsLoop } from "./loops/end-revoked-streams.ts";
 import { expireEventsLoop } from "./loops/expire-events.ts";
 import { expireIdempotencyKeysLoop } from "./loops/expire-idempotency-keys.ts";
+import { expireSessionsLoop } from "./loops/expire-sessions.ts";
 import { MONITOR_HOSTS, monitorHostsLoop } from "./loops/monitor-hosts.ts";
 import { compactUsageLoop, sampleUsageLoop } from "./loops/sample-usage.ts";
 import { saveMetricsLoop } from "./loops/save-metrics.ts";
 import { settleOperationsLoop } from "./loops/settle-operations.ts";
 import { settleTemplatesLoop } from "./loops/settle-templates.ts";
+import { writeLastUsesLoop } from "./loops/write-last-uses.ts";
 import {
   createFileMailer,
   createNullMailer,
@@ -48,6 +54,7 @@ import { ProxyRouter } from "./proxy/proxy-router.ts";
 import { RateLimiter } from "./rate-limiter.ts";
 import { openRedis } from "./redis.ts";
 import { serveUntilSignal } from "./serve.ts";
+import { Sessions } from "./sessions/service.ts";
 import { Snapshots } from "./snapshots/service.ts";
 import { Streams } from "./streams/service.ts";
 import { Teams } from "./teams/service.ts";
@@ -117,12 +124,17 @@ async function serve(): Promise<void> {
   const tokens = createTokens({ secret: config.jwtSecret, clock });
   const oneTimeTokens = new OneTimeTokens({ redis });
   const rateLimiter = new RateLimiter({ redis });
-  const authenticator = new Authenticator({ db, tokens, ownOrigins: config.ownOrigins });
+  const csrfTokens = new CsrfTokens(config.jwtSecret);
+  const lastUses = resources.adopt(new LastUses({ db }), async (uses) => void (await uses.write()));
+  const { ownOrigins, publicUrl } = config;
+  const authDeps = { db, clock, tokens, csrfTokens, lastUses, ownOrigins };
+  const authenticator = new Authenticator(authDeps);
+  const openStreams = new OpenStreams({ authenticator });
+  const sessions = new Sessions({ db, csrfTokens });
   const teams = new Teams({ db, clock, mailer });
   const users = new Users({ db });
-  const { publicUrl } = config;
-  const accountsDeps = { db, mailer, teams, tokens, oneTimeTokens, rateLimiter, publicUrl };
-  const accounts = new Accounts(accountsDeps);
+  const accountParts = { db, mailer, teams, sessions, tokens, oneTimeTokens };
+  const accounts = new Accounts({ ...accountParts, rateLimiter, publicUrl });
   const apiKeys = new ApiKeys({ db, clock });
   const hosts = new Hosts({ db, clock, tokens, oneTimeTokens, teams });
 
@@ -150,7 +162,8 @@ async function serve(): Promise<void> {
   const capsuleMetrics = new CapsuleMetricsService({ db, capsules });
   const snapshots = resources.use(new Snapshots({ ...capsuleDeps, capsules }));
   const usage = new TeamUsage({ db });
-  const eventStreams = new EventStreams({ db, monotonicMs: () => performance.now() });
+  const monotonicMs = () => performance.now();
+  const eventStreams = new EventStreams({ db, openStreams, monotonicMs });
   loops.start(settleOperationsLoop(capsuleDeps));
   loops.start(settleTemplatesLoop(capsuleDeps));
   loops.start(monitorHostsLoop(capsuleDeps, config.unknownCapsules));
@@ -158,13 +171,17 @@ async function serve(): Promise<void> {
   loops.start(expireIdempotencyKeysLoop(db));
   loops.start(expireEventsLoop(db));
   loops.start(deliverEventsLoop(eventStreams));
+  loops.start(endRevokedStreamsLoop(openStreams));
+  loops.start(writeLastUsesLoop(lastUses));
+  loops.start(expireSessionsLoop(sessions));
   loops.start(sampleUsageLoop(usage));
   loops.start(compactUsageLoop(usage));
 
-  const streams = new Streams({ authenticator, capsules, log });
+  const streams = new Streams({ authenticator, openStreams, capsules, log });
   const services = {
     authenticator,
     accounts,
+    sessions,
     users,
     teams,
     apiKeys,

@@ -1,6 +1,8 @@
 // Signing up and signing in, as the control plane knows them.
 
 import type { Id } from "../../proto/ids.ts";
+import type { NewSession, SessionClient } from "../sessions/session.ts";
+import type { TeamRole } from "../teams/team.ts";
 
 export interface NewAccount {
   readonly email: string;
@@ -10,13 +12,20 @@ export interface NewAccount {
   readonly address: string;
 }
 
-export type SignIn = Omit<NewAccount, "name">;
+export interface SignIn {
+  readonly email: string;
+  readonly password: string;
+  readonly client: SessionClient;
+}
 
 export interface SignedIn {
-  /** Bearer token. */
+  readonly session: NewSession;
+  /** Bearer token of the session. */
   readonly token: string;
   readonly userId: Id<"user">;
   readonly teamId: Id<"team">;
   readonly email: string;
   readonly name: string;
+  readonly role: TeamRole;
+  readonly isAdmin: boolean;
 }

@@ -39,6 +39,7 @@ describe("signup", () => {
         team_id: expect.stringMatching(/^team-/),
         email: "grace@example.com",
         name: "Grace",
+        ...{ role: "owner", is_admin: true },
       },
     });
     expect(late.body).toMatchObject({
@@ -227,9 +228,10 @@ describe("login", () => {
       unknown.push(await timeMs(`nobody${i}@example.com`));
     }
 
-    const median = (times: number[]) => times.sort((a, b) => a - b)[4] ?? 0;
-    expect(median(unknown) / median(known)).toBeGreaterThan(0.5);
-    expect(median(unknown) / median(known)).toBeLessThan(2);
+    // A busy machine only ever adds to it.
+    const ratio = Math.min(...unknown) / Math.min(...known);
+    expect(ratio).toBeGreaterThan(0.5);
+    expect(ratio).toBeLessThan(2);
   });
 
   test("tells a disabled account so, but only to who knows its password", async () => {

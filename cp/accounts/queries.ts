@@ -21,6 +21,12 @@ export async function findUser(q: Queryable, id: Id<"user">): Promise<UserRow | 
   return row;
 }
 
+/** The same; what is done to the row waits until the transaction ends. */
+export async function findUserLocked(q: Queryable, id: Id<"user">): Promise<UserRow | undefined> {
+  const [row] = await q.select().from(users).where(eq(users.id, id)).for("update");
+  return row;
+}
+
 /** False when the address has an account already, also one made a moment ago. */
 export async function insertInactiveUser(
   q: Queryable,

@@ -1,11 +1,16 @@
 // POST /v1/auth/…: sign up, activate, log in, switch team.
 
+import type { Server } from "bun";
 import { Elysia } from "elysia";
+import { assertOwnPage } from "../auth/own-origin.ts";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
+import { setSessionCookies } from "../auth/session-cookies.ts";
 import { clientAddress } from "../client-address.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { readJsonBody } from "../request-body.ts";
+import type { SessionClient } from "../sessions/session.ts";
 import { parseId } from "../wire.ts";
+import type { SignedIn } from "./account.ts";
 import {
   Activate,
   Login,
@@ -23,6 +28,7 @@ export interface AuthRoutesDeps extends AuthDeps {
 
 export function authRoutes(deps: AuthRoutesDeps) {
   const { accounts } = deps;
+  const { ownOrigins } = deps.authenticator;
   return new Elysia({ prefix: "/v1/auth", tags: ["auth"] })
     .use(authPlugin(deps))
     .post(
@@ -41,20 +47,29 @@ export function authRoutes(deps: AuthRoutesDeps) {
         detail: { summary: "Sign up with mail and password" },
       },
     )
-    .post("/activate", async ({ body }) => toSession(await accounts.activate(body.token)), {
-      parse: readJsonBody,
-      body: Activate,
-      response: {
-        200: Session,
-        ...errors("invalid_request", "invalid_token", "already_activated"),
+    .post(
+      "/activate",
+      async ({ body, request, server, set }) => {
+        assertOwnPage(request, ownOrigins);
+        const signedIn = await accounts.activate(body.token, clientOf(request, server));
+        return answer(signedIn, request, set);
       },
-      detail: { summary: "Activate an account with the token that was mailed" },
-    })
+      {
+        parse: readJsonBody,
+        body: Activate,
+        response: {
+          200: Session,
+          ...errors("invalid_request", "invalid_token", "already_activated", "forbidden"),
+        },
+        detail: { summary: "Activate an account with the token that was mailed, and log in" },
+      },
+    )
     .post(
       "/login",
-      async ({ body, request, server }) => {
-        const address = clientAddress(request, server);
-        return toSession(await accounts.logIn({ ...body, address }));
+      async ({ body, request, server, set }) => {
+        assertOwnPage(request, ownOrigins);
+        const client = clientOf(request, server);
+        return answer(await accounts.logIn({ ...body, client }), request, set);
       },
       {
         parse: readJsonBody,
@@ -74,9 +89,10 @@ export function authRoutes(deps: AuthRoutesDeps) {
     )
     .post(
       "/switch-team",
-      async ({ user, body }) => {
+      async ({ user, body, request, server, set }) => {
         const teamId = parseId("team", body.team_id, "team_id");
-        return toSession(await accounts.switchTeam(user, teamId));
+        const client = clientOf(request, server);
+        return answer(await accounts.switchTeam(user, { teamId, client }), request, set);
       },
       {
         user: true,
@@ -85,7 +101,26 @@ export function authRoutes(deps: AuthRoutesDeps) {
           200: Session,
           ...errors("invalid_request", "unauthorized", "forbidden", "not_found"),
         },
-        detail: { summary: "Get a token for another of your teams" },
+        detail: { summary: "Change your session into one of another of your teams" },
       },
     );
+}
+
+interface Headers {
+  readonly headers: Record<string, unknown>;
+}
+
+/** For a browser the cookies, for a program the token. */
+function answer(signedIn: SignedIn, request: Request, { headers }: Headers) {
+  headers["set-cookie"] = setSessionCookies(request, signedIn.session);
+  headers["cache-control"] = "no-store";
+  return toSession(signedIn);
+}
+
+function clientOf(
+  request: Request,
+  server: Pick<Server<unknown>, "requestIP"> | null,
+): SessionClient {
+  const userAgent = request.headers.get("user-agent") ?? "";
+  return { userAgent, address: clientAddress(request, server) };
 }

@@ -1,7 +1,9 @@
 // Signing up and signing in, on the wire.
 
 import { type Static, Type } from "@sinclair/typebox";
+import { t } from "elysia";
 import { encodeId } from "../../proto/ids.ts";
+import { TEAM_ROLES } from "../db/tables.ts";
 import { ID_LENGTH_MAX } from "../wire.ts";
 import type { SignedIn } from "./account.ts";
 import { PASSWORD_BYTES_MIN, PASSWORD_LENGTH_MAX } from "./password.ts";
@@ -38,11 +40,15 @@ export const SwitchTeam = Type.Object({
 
 export const Session = Type.Object(
   {
-    token: Type.String({ description: "Bearer token, good for six hours." }),
+    token: Type.String({
+      description: "Bearer token, good for six hours, or as long as the session.",
+    }),
     user_id: Type.String(),
     team_id: Type.String(),
     email: Type.String(),
     name: Type.String(),
+    role: t.UnionEnum(TEAM_ROLES),
+    is_admin: Type.Boolean({ description: "Of the platform." }),
   },
   { $id: "AuthResponse" },
 );
@@ -54,5 +60,7 @@ export function toSession(signedIn: SignedIn): Static<typeof Session> {
     team_id: encodeId("team", signedIn.teamId),
     email: signedIn.email,
     name: signedIn.name,
+    role: signedIn.role,
+    is_admin: signedIn.isAdmin,
   };
 }

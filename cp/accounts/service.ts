@@ -4,7 +4,7 @@ import isEmail from "validator/es/lib/isEmail.js";
 import { type Id, idFromUuid, newId } from "../../proto/ids.ts";
 import type { UserCaller } from "../auth/authenticator.ts";
 import type { Tokens } from "../auth/tokens.ts";
-import type { Db } from "../db/client.ts";
+import type { Db, Queryable } from "../db/client.ts";
 import { AppError } from "../errors.ts";
 import type { Mailer } from "../mail/mailer.ts";
 import { activationMail } from "../mail/messages.ts";
@@ -15,6 +15,8 @@ import {
   type RateLimiter,
   SIGNUP_PER_ADDRESS,
 } from "../rate-limiter.ts";
+import type { Sessions } from "../sessions/service.ts";
+import type { SessionClient } from "../sessions/session.ts";
 import type { Membership, Teams } from "../teams/service.ts";
 import type { NewAccount, SignedIn, SignIn } from "./account.ts";
 import { hashPassword, verifyPassword } from "./password.ts";
@@ -24,6 +26,7 @@ import {
   deleteInactiveUser,
   findUser,
   findUserByEmail,
+  findUserLocked,
   insertInactiveUser,
   type UserRow,
 } from "./queries.ts";
@@ -36,6 +39,7 @@ export interface AccountsDeps {
   readonly db: Db;
   readonly mailer: Mailer;
   readonly teams: Teams;
+  readonly sessions: Sessions;
   readonly tokens: Tokens;
   readonly oneTimeTokens: OneTimeTokens;
   readonly rateLimiter: RateLimiter;
@@ -87,16 +91,18 @@ export class Accounts {
    * Activates the account that the token was mailed to and signs it in; the installation's first
    * active account becomes its administrator. Throws `invalid_token` or `already_activated`.
    */
-  async activate(token: string): Promise<SignedIn> {
+  async activate(token: string, client: SessionClient): Promise<SignedIn> {
     const { db, oneTimeTokens, teams } = this.#deps;
     const signedIn = await oneTimeTokens.redeem(ACTIVATION, token, async (subject) => {
       const id = idFromUuid("user", subject);
-      const { user, membership } = await db.transaction(async (tx) => {
+      return await db.transaction(async (tx) => {
         const user = await activateUser(tx, id);
         if (user === undefined) throw notActivatable(await findUser(tx, id));
-        return { user, membership: await teams.teamToSignInto(tx, user) };
+        return await this.#signIn(tx, {
+          ...{ user, client },
+          membership: await teams.teamToSignInto(tx, user),
+        });
       });
-      return await this.#signIn(user, membership);
     });
     if (signedIn === null) throw invalidToken();
     return signedIn;
@@ -110,43 +116,75 @@ export class Accounts {
   async logIn(request: SignIn): Promise<SignedIn> {
     const { db, rateLimiter, teams } = this.#deps;
     const email = parseEmail(request.email);
-    const attempt = `${email} ${request.address}`;
-    await rateLimiter.attempt(LOGIN_PER_ADDRESS, request.address);
+    const { client, password } = request;
+    const attempt = `${email} ${client.address}`;
+    await rateLimiter.attempt(LOGIN_PER_ADDRESS, client.address);
     await rateLimiter.attempt(LOGIN_PER_ACCOUNT, attempt);
 
-    const user = await findUserByEmail(db, email);
-    const isPassword = await verifyPassword(request.password, user?.passwordHash ?? null);
-    if (user === undefined || !isPassword || user.status === "deleted") {
-      throw new AppError("unauthorized", "invalid email or password", {
-        reason: "auth_invalid_credentials",
-      });
-    }
-    if (user.status === "inactive") {
-      throw new AppError("account_not_activated", "this account has not been activated yet");
-    }
-    if (user.status === "disabled") {
-      throw new AppError("account_disabled", "this account has been disabled");
-    }
-
+    const known = await findUserByEmail(db, email);
+    const isPassword = await verifyPassword(password, known?.passwordHash ?? null);
+    if (known === undefined || !isPassword) throw wrongCredentials();
+    assertMaySignIn(known);
     await rateLimiter.reset(LOGIN_PER_ACCOUNT, attempt);
-    const membership = await db.transaction((tx) => teams.teamToSignInto(tx, user));
-    return await this.#signIn(user, membership);
+    return await db.transaction(async (tx) => {
+      // Whoever changed it meanwhile has ended all sessions, and this one must not be missed.
+      const user = await findUserLocked(tx, known.id);
+      if (user === undefined || user.passwordHash !== known.passwordHash) throw wrongCredentials();
+      assertMaySignIn(user);
+      const membership = await teams.teamToSignInto(tx, user);
+      return await this.#signIn(tx, { user, membership, client });
+    });
   }
 
-  /** Signs in to another team of the user. Throws `not_found` or `forbidden`. */
-  async switchTeam(user: UserCaller, teamId: Id<"team">): Promise<SignedIn> {
-    const membership = await this.#deps.teams.membership({ teamId, userId: user.id });
-    return await this.#signIn(user, membership);
+  /** Changes the session into one of another team of the user. Throws `not_found` or `forbidden`. */
+  async switchTeam(
+    { id, grant }: UserCaller,
+    { teamId, client }: { teamId: Id<"team">; client: SessionClient },
+  ): Promise<SignedIn> {
+    const { db, teams, sessions } = this.#deps;
+    return await db.transaction(async (tx) => {
+      const user = await findUserLocked(tx, id);
+      const membership = await teams.membership({ teamId, userId: id }, tx);
+      const hasEnded = await sessions.end({ id: grant.id, userId: id }, tx);
+      if (user === undefined || !hasEnded) {
+        throw new AppError("unauthorized", "the session has ended meanwhile");
+      }
+      return await this.#signIn(tx, { user, membership, client });
+    });
   }
 
+  /** In a transaction that has locked the user's row. */
   async #signIn(
-    user: Pick<UserRow, "id" | "email" | "name" | "isAdmin">,
-    { team, role }: Membership,
+    q: Queryable,
+    { user, membership, client }: { user: UserRow; membership: Membership; client: SessionClient },
   ): Promise<SignedIn> {
     const { id: userId, email, name, isAdmin } = user;
+    const { team, role } = membership;
     const teamId = team.id;
+    const session = await this.#deps.sessions.begin(q, { userId, teamId, client });
     const subject = { userId, teamId, role, email, name, isAdmin };
-    return { token: await this.#deps.tokens.signUser(subject), userId, teamId, email, name };
+    const token = await this.#deps.tokens.signUser({ ...subject, sessionId: session.id });
+    return { session, token, ...subject };
+  }
+}
+
+function wrongCredentials(): AppError {
+  return new AppError("unauthorized", "invalid email or password", {
+    reason: "auth_invalid_credentials",
+  });
+}
+
+/** Of an account whose password was shown. */
+function assertMaySignIn({ status }: UserRow): void {
+  switch (status) {
+    case "active":
+      return;
+    case "deleted":
+      throw wrongCredentials();
+    case "inactive":
+      throw new AppError("account_not_activated", "this account has not been activated yet");
+    case "disabled":
+      throw new AppError("account_disabled", "this account has been disabled");
   }
 }
 

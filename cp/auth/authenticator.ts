@@ -1,21 +1,44 @@
 // Who is calling: credentials of a request to a caller, or a refusal.
 
 import type { Id } from "../../proto/ids.ts";
+import type { Clock } from "../clock.ts";
 import type { Db } from "../db/client.ts";
 import type { TEAM_ROLES } from "../db/tables.ts";
 import { sha256Hex } from "../digest.ts";
 import { AppError } from "../errors.ts";
 import { SharedLookups } from "../shared-lookups.ts";
-import { type AuthQueries, prepareAuthQueries, touchApiKey } from "./queries.ts";
+import type { CsrfProof, CsrfTokens } from "./csrf-tokens.ts";
+import type { LastUses } from "./last-uses.ts";
+import { type AuthQueries, prepareAuthQueries } from "./queries.ts";
 import type { Tokens } from "./tokens.ts";
 
 const API_KEY_PATTERN = /^wrn_[0-9a-f]{32}$/;
+const SESSION_SECRET_PATTERN = /^[0-9a-f]{64}$/;
 
 /** The credentials of a request as its headers carry them. */
 export interface Credentials {
   readonly apiKey: string | null;
   readonly authorization: string | null;
   readonly hostToken: string | null;
+  /** The secret in a session's cookie. */
+  readonly session: string | null;
+  /** What shows that a change by a session comes from a page of ours; null for what changes nothing. */
+  readonly csrf: CsrfProof | null;
+}
+
+/** What a caller was known by: good for as long as it is there. */
+export type Grant = ApiKeyGrant | SessionGrant;
+
+interface ApiKeyGrant {
+  readonly kind: "apiKey";
+  readonly keyHash: string;
+}
+
+interface SessionGrant {
+  readonly kind: "session";
+  readonly id: string;
+  /** The end of the token that named it; null: a cookie did. */
+  readonly until: Date | null;
 }
 
 /** Somebody who acts for a team, by a key of that team or as one of its members. */
@@ -29,7 +52,12 @@ export interface TeamCaller {
   };
 }
 
-/** A signed-in person. `role` is null once they are no longer a member of the token's team. */
+/** One whose right to act can be looked at again. */
+export interface GrantedCaller extends TeamCaller {
+  readonly grant: Grant;
+}
+
+/** A signed-in person. `role` is null once they are no longer a member of the session's team. */
 export interface UserCaller {
   readonly id: Id<"user">;
   readonly email: string;
@@ -37,69 +65,86 @@ export interface UserCaller {
   readonly isAdmin: boolean;
   readonly teamId: Id<"team">;
   readonly role: (typeof TEAM_ROLES)[number] | null;
+  readonly grant: SessionGrant;
 }
 
-/** A signed-in person who is a member of the token's team right now. */
+/** A signed-in person who is a member of the session's team right now. */
 export interface MemberCaller extends UserCaller {
   readonly role: (typeof TEAM_ROLES)[number];
 }
 
 type ApiKeyRow = Awaited<ReturnType<AuthQueries["apiKeysByHash"]>>[number];
+type SessionRow = Awaited<ReturnType<AuthQueries["sessionsById"]>>[number];
+
+export interface AuthenticatorDeps {
+  readonly db: Db;
+  readonly clock: Clock;
+  readonly tokens: Tokens;
+  readonly csrfTokens: CsrfTokens;
+  readonly lastUses: LastUses;
+  readonly ownOrigins: ReadonlySet<string>;
+}
 
 /** Turns credentials into callers. Every method throws `unauthorized` when they are no good. */
 export class Authenticator {
   /** Where our pages come from. */
   readonly ownOrigins: ReadonlySet<string>;
-  readonly #db: Db;
-  readonly #queries: AuthQueries;
+  readonly #deps: AuthenticatorDeps;
   readonly #apiKeys: SharedLookups<string, ApiKeyRow>;
-  readonly #tokens: Tokens;
+  readonly #sessions: SharedLookups<string, SessionRow>;
 
-  constructor(deps: { db: Db; tokens: Tokens; ownOrigins: ReadonlySet<string> }) {
+  constructor(deps: AuthenticatorDeps) {
     this.ownOrigins = deps.ownOrigins;
-    this.#db = deps.db;
-    this.#queries = prepareAuthQueries(deps.db);
+    this.#deps = deps;
+    const queries = prepareAuthQueries(deps.db);
     this.#apiKeys = new SharedLookups({
-      look: this.#queries.apiKeysByHash,
+      look: queries.apiKeysByHash,
       keyOf: (hash) => hash,
       keyOfValue: ({ keyHash }) => keyHash,
     });
-    this.#tokens = deps.tokens;
+    this.#sessions = new SharedLookups({
+      look: queries.sessionsById,
+      keyOf: (id) => id,
+      keyOfValue: ({ id }) => id,
+    });
   }
 
-  /** An API key if there is one, good or bad; otherwise a user's token and a live membership. */
-  async team(credentials: Credentials): Promise<TeamCaller> {
-    if (credentials.apiKey !== null) return await this.#apiKey(credentials.apiKey);
-    if (credentials.authorization === null) {
-      throw new AppError("unauthorized", "an API key or a bearer token is required");
+  /** An API key if there is one, good or bad; otherwise a person and a live membership. */
+  async team(credentials: Credentials): Promise<GrantedCaller> {
+    const { apiKey } = credentials;
+    if (apiKey !== null) {
+      if (!API_KEY_PATTERN.test(apiKey)) throw wrongApiKey();
+      return await this.#usedApiKey(sha256Hex(apiKey));
     }
-    const { teamId, id, email } = await this.member(credentials);
-    return { teamId, actor: { type: "user", id, name: email } };
+    if (credentials.authorization === null && credentials.session === null) {
+      throw new AppError("unauthorized", "an API key, a bearer token or a session is required");
+    }
+    return asTeamCaller(await this.member(credentials));
   }
 
-  /** Also `account_deactivated` when the account isn't active. Read from the database each time. */
+  /**
+   * By a bearer token if there is one, good or bad; otherwise by a session's cookie, and then
+   * `forbidden` for a change that does not show the session's CSRF token. Also `account_deactivated` when the
+   * account isn't active. Read from the database each time.
+   */
   async user(credentials: Credentials): Promise<UserCaller> {
-    const token = bearer(credentials.authorization);
-    const ids = token === null ? null : await this.#tokens.verifyUser(token);
-    if (ids === null) throw new AppError("unauthorized", "a valid bearer token is required");
-
-    const row = await this.#queries.userWithMembership(ids);
-    if (row === undefined) throw new AppError("unauthorized", "a valid bearer token is required");
-    if (row.status !== "active") {
-      throw new AppError("account_deactivated", "this account is not active");
+    const { authorization, session, csrf } = credentials;
+    if (authorization !== null) return await this.#bearer(authorization);
+    const isSecret = session !== null && SESSION_SECRET_PATTERN.test(session);
+    if (!isSecret) throw notSignedIn();
+    const id = sha256Hex(session);
+    const user = await this.#usedSession({ kind: "session", id, until: null });
+    if (csrf !== null && !this.#deps.csrfTokens.proves(id, csrf)) {
+      throw new AppError("forbidden", "X-CSRF-Token: must be the value of the CSRF cookie", {
+        reason: "auth_csrf_failed",
+      });
     }
-    const { id, email, name, isAdmin } = row;
-    const role = row.teamDeletedAt === null ? row.role : null;
-    return { id, email, name, isAdmin, teamId: ids.teamId, role };
+    return user;
   }
 
-  /** Like `user`; also `forbidden` when the user has left the token's team or it was deleted. */
+  /** Like `user`; also `forbidden` when the user has left the session's team or it was deleted. */
   async member(credentials: Credentials): Promise<MemberCaller> {
-    const user = await this.user(credentials);
-    if (user.role === null) {
-      throw new AppError("forbidden", "you are not a member of this team: switch team first");
-    }
-    return { ...user, role: user.role };
+    return asMember(await this.user(credentials));
   }
 
   /** Like `user`; also `forbidden` when the user is no administrator of the platform. */
@@ -111,24 +156,87 @@ export class Authenticator {
 
   async host(credentials: Credentials): Promise<Id<"host">> {
     const token = credentials.hostToken;
-    const hostId = token === null ? null : await this.#tokens.verifyHost(token);
+    const hostId = token === null ? null : await this.#deps.tokens.verifyHost(token);
     if (hostId === null) throw new AppError("unauthorized", "a valid host token is required");
     return hostId;
   }
 
-  async #apiKey(key: string): Promise<TeamCaller> {
-    const row = API_KEY_PATTERN.test(key) ? await this.#apiKeys.of(sha256Hex(key)) : undefined;
-    if (row === undefined) {
-      throw new AppError("unauthorized", "the API key is not valid", {
-        reason: "auth_invalid_api_key",
-      });
+  /** Whom the grant names by now, if it still acts for a team: as `team`. */
+  async byGrant(grant: Grant, { isUse }: { isUse: boolean }): Promise<GrantedCaller> {
+    if (grant.kind === "apiKey") {
+      if (isUse) return await this.#usedApiKey(grant.keyHash);
+      return keyCaller(await this.#apiKeyRow(grant.keyHash));
     }
+    const user = isUse
+      ? await this.#usedSession(grant)
+      : userCaller(await this.#sessionRow(grant), grant);
+    return asTeamCaller(asMember(user));
+  }
 
-    if (row.isStampDue) await touchApiKey(this.#db, row.id);
-    return { teamId: row.teamId, actor: { type: "api_key", id: row.id, name: row.name } };
+  async #bearer(authorization: string): Promise<UserCaller> {
+    const token = /^bearer +(\S+)$/i.exec(authorization)?.[1];
+    const named = token === undefined ? null : await this.#deps.tokens.verifyUser(token);
+    if (named === null) throw notSignedIn();
+    return await this.#usedSession({
+      kind: "session",
+      id: named.sessionId,
+      until: named.expiresAt,
+    });
+  }
+
+  async #usedSession(grant: SessionGrant): Promise<UserCaller> {
+    const row = await this.#sessionRow(grant);
+    if (row.isStampDue) this.#deps.lastUses.noteSession(row.id);
+    return userCaller(row, grant);
+  }
+
+  async #sessionRow({ id, until }: SessionGrant): Promise<SessionRow> {
+    if (until !== null && until <= this.#deps.clock.now()) throw notSignedIn();
+    const row = await this.#sessions.of(id);
+    if (row === undefined) throw notSignedIn();
+    if (row.status === "active") return row;
+    throw new AppError("account_deactivated", "this account is not active");
+  }
+
+  async #usedApiKey(keyHash: string): Promise<GrantedCaller> {
+    const row = await this.#apiKeyRow(keyHash);
+    if (row.isStampDue) this.#deps.lastUses.noteApiKey(row.id);
+    return keyCaller(row);
+  }
+
+  async #apiKeyRow(keyHash: string): Promise<ApiKeyRow> {
+    const row = await this.#apiKeys.of(keyHash);
+    if (row === undefined) throw wrongApiKey();
+    return row;
   }
 }
 
-function bearer(authorization: string | null): string | null {
-  return /^bearer +(\S+)$/i.exec(authorization ?? "")?.[1] ?? null;
+function keyCaller({ id, keyHash, name, teamId }: ApiKeyRow): GrantedCaller {
+  return { teamId, grant: { kind: "apiKey", keyHash }, actor: { type: "api_key", id, name } };
+}
+
+function userCaller(row: SessionRow, grant: SessionGrant): UserCaller {
+  const { userId: id, email, name, isAdmin, teamId, role } = row;
+  return { id, email, name, isAdmin, teamId, role, grant };
+}
+
+function asMember(user: UserCaller): MemberCaller {
+  if (user.role === null) {
+    throw new AppError("forbidden", "you are not a member of this team: switch team first");
+  }
+  return { ...user, role: user.role };
+}
+
+function asTeamCaller({ teamId, id, email, grant }: MemberCaller): GrantedCaller {
+  return { teamId, grant, actor: { type: "user", id, name: email } };
+}
+
+function notSignedIn(): AppError {
+  return new AppError("unauthorized", "a valid bearer token or session is required");
+}
+
+function wrongApiKey(): AppError {
+  return new AppError("unauthorized", "the API key is not valid", {
+    reason: "auth_invalid_api_key",
+  });
 }

@@ -21,8 +21,11 @@ function subjectOf({ token, teamId }: Person) {
   const userId = decodeId("user", claims.sub);
   const team = decodeId("team", teamId);
   if (userId === null || team === null) throw new Error("not the ids of a person");
-  const { role, email, name } = claims;
-  return { claims, subject: { userId, teamId: team, role, email, name, isAdmin: false } };
+  const { jti: sessionId, role, email, name } = claims;
+  return {
+    claims,
+    subject: { sessionId, userId, teamId: team, role, email, name, isAdmin: false },
+  };
 }
 
 function guardedRoutes() {
@@ -84,7 +87,7 @@ test("who shows nothing is told of both kinds of credentials", async () => {
   const response = await platform.app.handle(new Request("http://localhost/v1/capsules"));
 
   const { error } = JSON.parse(await response.text());
-  expect(error.message).toBe("an API key or a bearer token is required");
+  expect(error.message).toBe("an API key, a bearer token or a session is required");
 });
 
 test("every public route is one of the app's", () => {
@@ -109,6 +112,7 @@ test("a token carries the claims that clients read, and works for six hours", as
   const expired = await me(person.token);
 
   expect(claims).toEqual({
+    jti: expect.stringMatching(/^[0-9a-f]{64}$/),
     sub: expect.stringMatching(/^usr-/),
     team_id: person.teamId,
     role: "owner",
@@ -125,11 +129,13 @@ test("a token carries the claims that clients read, and works for six hours", as
   ]);
 });
 
-test("a token that is forged, unsigned, without end, of another algorithm or a host's is refused", async () => {
+test("a token that is forged, unsigned, endless, of no session, another algorithm or a host is refused", async () => {
   const person = await platform.person();
   const { subject } = subjectOf(person);
   const [header = "", payload = "", signature = ""] = person.token.split(".");
   const unsigned = Buffer.from('{"alg":"none"}').toString("base64url");
+  const keyed = Buffer.from('{"alg":"HS256","kid":"../../dev/null"}').toString("base64url");
+  const sessionless = await platform.tokens.signUser({ ...subject, sessionId: "" });
   const hs512 = Buffer.from('{"alg":"HS512","typ":"JWT"}').toString("base64url");
   const { exp: _, ...endless } = subjectOf(person).claims;
   const endlessly = `${header}.${Buffer.from(JSON.stringify(endless)).toString("base64url")}`;
@@ -144,6 +150,10 @@ test("a token that is forged, unsigned, without end, of another algorithm or a h
     `${unsigned}.${payload}.`,
     `${endlessly}.${mac}`,
     `${hs512}.${payload}.${signature}`,
+    `${keyed}.${payload}.${signature}`,
+    `${keyed}.${payload}.${createHmac("sha256", "").update(`${keyed}.${payload}`).digest("base64url")}`,
+    sessionless,
+    await platform.tokens.signUser({ ...subject, sessionId: "0".repeat(64) }),
     await platform.tokens.signHost(hostId),
     (await platform.tokens.signUser({ ...subject, userId: subjectOf(person).subject.userId })) +
       "x",

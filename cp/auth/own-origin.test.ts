@@ -118,7 +118,10 @@ test("cookies of requests are read here, where the proxy takes ours out, and for
 
   expect(readers.sort()).toEqual([
     "auth/own-origin.ts",
+    "auth/session-cookies.ts",
     "front/http2-wire.ts",
+    // Describes them.
+    "openapi/document.ts",
     "proxy/credentials.ts",
     "proxy/port-access.ts",
   ]);

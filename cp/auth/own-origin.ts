@@ -47,6 +47,18 @@ export function assertOwnOrigin(request: Request, origins: ReadonlySet<string>):
   });
 }
 
+/**
+ * Throws `forbidden` for a request of another page than one of `origins`, whatever it shows: what begins a session
+ * would begin it in the browser of whoever looks at that page.
+ */
+export function assertOwnPage({ headers }: Request, origins: ReadonlySet<string>): void {
+  const origin = headers.get("origin");
+  if (origin === null || origins.has(origin)) return;
+  throw new AppError("forbidden", "Origin: to sign in is for our pages, and for programs", {
+    reason: "origin_not_allowed",
+  });
+}
+
 function isReadOfOwnSite(request: Request): boolean {
   const site = request.headers.get("sec-fetch-site") ?? "none";
   const isRead = request.method === "GET" || request.method === "HEAD";

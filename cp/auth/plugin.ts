@@ -12,8 +12,16 @@
 import { Elysia } from "elysia";
 import { AppError } from "../errors.ts";
 import { COMMAND_BODY_BYTES_MAX, readJsonBody } from "../request-body.ts";
-import type { Authenticator, Credentials, TeamCaller } from "./authenticator.ts";
+import type { Authenticator, Credentials, GrantedCaller } from "./authenticator.ts";
+import { CSRF_HEADER } from "./csrf-tokens.ts";
 import { assertOwnOrigin, isUpgrade } from "./own-origin.ts";
+import { sessionCookies } from "./session-cookies.ts";
+
+/** Of a person. */
+const PERSON = [{ session: [] }, { bearer: [] }];
+const TEAM = [{ apiKey: [] }, ...PERSON];
+/** Methods that change nothing (RFC 9110, 9.2.1). */
+const SAFE_METHODS: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS"]);
 
 export interface AuthDeps {
   readonly authenticator: Authenticator;
@@ -28,7 +36,7 @@ export function authPlugin({ authenticator }: AuthDeps) {
   const member = guarded((credentials) => authenticator.member(credentials));
   const admin = guarded((credentials) => authenticator.admin(credentials));
   const host = guarded((credentials) => authenticator.host(credentials));
-  const teamOrUpgrade = async (request: Request): Promise<TeamCaller | null> => {
+  const teamOrUpgrade = async (request: Request): Promise<GrantedCaller | null> => {
     if (!isUpgrade(request)) return await team(request);
     return await team(request).catch(nullWithoutCredentials);
   };
@@ -36,33 +44,33 @@ export function authPlugin({ authenticator }: AuthDeps) {
   return new Elysia({ name: "wrenn-auth", seed: authenticator }).macro({
     team: {
       ...hooks(team),
-      detail: { security: [{ apiKey: [] }, { bearer: [] }] },
+      detail: { security: TEAM },
       resolve: async ({ request }) => ({ caller: await team(request) }),
     },
     /** A team's request whose body is a command. */
     teamCommand: {
       ...hooks(team, COMMAND_BODY_BYTES_MAX),
-      detail: { security: [{ apiKey: [] }, { bearer: [] }] },
+      detail: { security: TEAM },
       resolve: async ({ request }) => ({ caller: await team(request) }),
     },
     teamOrUpgrade: {
       ...hooks(teamOrUpgrade),
-      detail: { security: [{ apiKey: [] }, { bearer: [] }, {}] },
+      detail: { security: [...TEAM, {}] },
       resolve: async ({ request }) => ({ caller: await teamOrUpgrade(request) }),
     },
     user: {
       ...hooks(user),
-      detail: { security: [{ bearer: [] }] },
+      detail: { security: PERSON },
       resolve: async ({ request }) => ({ user: await user(request) }),
     },
     member: {
       ...hooks(member),
-      detail: { security: [{ bearer: [] }] },
+      detail: { security: PERSON },
       resolve: async ({ request }) => ({ member: await member(request) }),
     },
     admin: {
       ...hooks(admin),
-      detail: { security: [{ bearer: [] }] },
+      detail: { security: PERSON },
       resolve: async ({ request }) => ({ admin: await admin(request) }),
     },
     host: {
@@ -86,7 +94,7 @@ function guard<Caller>(authenticate: Authenticate<Caller>, ownOrigins: ReadonlyS
     const known = callers.get(request);
     if (known !== undefined) return known;
     assertOwnOrigin(request, ownOrigins);
-    const caller = authenticate(credentialsOf(request.headers));
+    const caller = authenticate(credentialsOf(request));
     callers.set(request, caller);
     return caller;
   };
@@ -119,11 +127,15 @@ function payerOf(caller: unknown): string | undefined {
   return "userId" in caller ? String(caller.userId) : undefined;
 }
 
-/** What the headers show of who is calling. */
-export function credentialsOf(headers: Headers): Credentials {
+/** What a request shows of who is calling. */
+function credentialsOf(request: Request): Credentials {
+  const { headers, method } = request;
+  const { secret, csrfToken } = sessionCookies(request);
   return {
     apiKey: headers.get("x-api-key"),
     authorization: headers.get("authorization"),
     hostToken: headers.get("x-host-token"),
+    session: secret,
+    csrf: SAFE_METHODS.has(method) ? null : { header: headers.get(CSRF_HEADER), cookie: csrfToken },
   };
 }

@@ -10,7 +10,12 @@ const HOST_TOKEN_TTL_SEC = 7 * 24 * 3600;
 /** Ours are under 1 KiB; what is longer isn't worth a signature check. */
 const TOKEN_LENGTH_MAX = 4096;
 
+/** An id of a session. */
+const SESSION_ID = /^[0-9a-f]{64}$/;
+
 export interface UserTokenSubject {
+  /** The token is good as long as the session is, and no longer than it says itself. */
+  readonly sessionId: string;
   readonly userId: Id<"user">;
   readonly teamId: Id<"team">;
   readonly role: (typeof TEAM_ROLES)[number];
@@ -21,8 +26,8 @@ export interface UserTokenSubject {
 
 export interface Tokens {
   signUser(subject: UserTokenSubject): Promise<string>;
-  /** Whom the token names, or null when it is forged, expired, malformed or a host's. */
-  verifyUser(token: string): Promise<{ userId: Id<"user">; teamId: Id<"team"> } | null>;
+  /** The session that the token names, or null when it is forged, expired, malformed or a host's. */
+  verifyUser(token: string): Promise<{ sessionId: string; expiresAt: Date } | null>;
   signHost(hostId: Id<"host">): Promise<string>;
   /** The host that the token names, or null when it is forged, expired, malformed or a user's. */
   verifyHost(token: string): Promise<Id<"host"> | null>;
@@ -41,18 +46,19 @@ export function createTokens(options: { secret: string; clock: Clock }): Tokens 
   }
 
   return {
-    signUser({ userId, teamId, role, email, name, isAdmin }) {
+    signUser({ sessionId: jti, userId, teamId, role, email, name, isAdmin }) {
       const exp = nowSec() + USER_TOKEN_TTL_SEC;
       const admin = isAdmin ? { is_admin: true } : {};
       const sub = encodeId("user", userId);
-      return sign({ sub, team_id: encodeId("team", teamId), role, email, name, ...admin, exp });
+      const team_id = encodeId("team", teamId);
+      return sign({ jti, sub, team_id, role, email, name, ...admin, exp });
     },
     async verifyUser(token) {
       const payload = await claims(token);
       if (payload === null || payload.typ === "host") return null;
-      const userId = decodeId("user", String(payload.sub));
-      const teamId = decodeId("team", String(payload.team_id));
-      return userId && teamId ? { userId, teamId } : null;
+      const sessionId = String(payload.jti);
+      if (!SESSION_ID.test(sessionId)) return null;
+      return { sessionId, expiresAt: new Date(Number(payload.exp) * 1000) };
     },
     signHost(hostId) {
       const id = encodeId("host", hostId);

@@ -70,6 +70,29 @@ export const usersTeams = pgTable(
   ],
 );
 
+export const sessions = pgTable(
+  "sessions",
+  {
+    /** SHA-256 of the secret in the browser's cookie, in hexadecimal digits. */
+    id: text("id").primaryKey(),
+    userId: idColumn("user", "user_id")
+      .notNull()
+      .references(() => users.id, { onDelete: "cascade" }),
+    teamId: idColumn("team", "team_id")
+      .notNull()
+      .references(() => teams.id, { onDelete: "cascade" }),
+    userAgent: text("user_agent").notNull().default(""),
+    ipAddress: text("ip_address").notNull().default(""),
+    createdAt: createdAt(),
+    lastSeenAt: instant("last_seen_at").notNull().defaultNow(),
+    expiresAt: instant("expires_at").notNull(),
+  },
+  (t) => [
+    index("idx_sessions_user_id").on(t.userId),
+    index("idx_sessions_expires_at").on(t.expiresAt),
+  ],
+);
+
 export const teamApiKeys = pgTable(
   "team_api_keys",
   {

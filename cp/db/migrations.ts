@@ -18,6 +18,7 @@ import defaultUser from "../../migrations/0010_default-user.sql" with { type: "t
 import reasonsOfKeys from "../../migrations/0011_reasons-of-keys.sql" with { type: "text" };
 import snapshotting from "../../migrations/0012_snapshotting.sql" with { type: "text" };
 import usage from "../../migrations/0013_usage.sql" with { type: "text" };
+import sessions from "../../migrations/0014_sessions.sql" with { type: "text" };
 
 export interface Migration {
   /** The file's name without `.sql`. */
@@ -41,4 +42,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { name: "0011_reasons-of-keys", sql: reasonsOfKeys },
   { name: "0012_snapshotting", sql: snapshotting },
   { name: "0013_usage", sql: usage },
+  { name: "0014_sessions", sql: sessions },
 ];

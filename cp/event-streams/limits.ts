@@ -7,7 +7,7 @@ export const STREAMS_PER_TEAM_MAX = 100;
 /** Events that wait for a client; one that is further behind loses what comes meanwhile. */
 export const EVENTS_QUEUED_MAX = 32;
 
-/** Said to a client in silence, before its proxies think that it is gone; its credentials are looked at then, too. */
+/** Said to a client in silence, before its proxies think that it is gone. */
 export const KEEPALIVE_MS = 30_000;
 
 /** Of one reading of the table; another follows at once where that was not all. */

@@ -1,7 +1,7 @@
 // The route of a team's events: HTTP only.
 
 import { Elysia, t } from "elysia";
-import { type AuthDeps, authPlugin, credentialsOf } from "../auth/plugin.ts";
+import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
 import { describedErrors, errors } from "../openapi/error-schema.ts";
 import { EVENT_FRAMES } from "./schema.ts";
 import type { EventStreams } from "./service.ts";
@@ -33,17 +33,12 @@ const DETAIL = {
 };
 
 export function eventStreamRoutes(deps: EventStreamRouteDeps) {
-  const { authenticator, eventStreams } = deps;
+  const { eventStreams } = deps;
   return new Elysia({ prefix: "/v1/events", tags: ["events"] }).use(authPlugin(deps)).get(
     "/stream",
     async ({ caller, request, server }) => {
       server?.timeout(request, 0);
-      const credentials = credentialsOf(request.headers);
-      const events = await eventStreams.open({
-        teamId: caller.teamId,
-        authenticate: () => authenticator.team(credentials),
-        frames: EVENT_FRAMES,
-      });
+      const events = await eventStreams.open({ caller, frames: EVENT_FRAMES });
       return new Response(events, { headers: HEADERS });
     },
     {

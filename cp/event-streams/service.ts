@@ -1,7 +1,8 @@
 // What happens to a team's things, told to its clients as it happens. There is no past and no promise: a client
 // looks at what it shows when it comes back, and events only say that it should.
 
-import type { Id } from "../../proto/ids.ts";
+import type { GrantedCaller } from "../auth/authenticator.ts";
+import type { OpenStreams } from "../auth/open-streams.ts";
 import type { Db } from "../db/client.ts";
 import { AppError } from "../errors.ts";
 import { capsuleOf, type EventFrames, type EventRow } from "./event.ts";
@@ -17,19 +18,20 @@ import {
 import { selectCapsules, selectEvents, selectNewestId } from "./queries.ts";
 
 export interface EventStreamRequest {
-  readonly teamId: Id<"team">;
-  /** Asked from time to time; the stream ends when it throws something that the client is to blame for. */
-  readonly authenticate: () => Promise<unknown>;
+  /** Whose team's events they are; the stream ends when they may not act for it any more. */
+  readonly caller: GrantedCaller;
   readonly frames: EventFrames;
 }
 
 interface Stream extends EventStreamRequest {
   readonly controller: ReadableStreamDefaultController<Uint8Array>;
   keptAliveAtMs: number;
+  readonly watch: Disposable;
 }
 
 export class EventStreams {
   readonly #db: Db;
+  readonly #openStreams: OpenStreams;
   readonly #monotonicMs: () => number;
   readonly #streams = new Set<Stream>();
   /** The highest number of an event that was read; null while nobody listens. */
@@ -37,9 +39,10 @@ export class EventStreams {
   /** Numbers below that of which no event was seen yet, with when they were missed first. */
   readonly #late = new Map<number, number>();
 
-  constructor({ db, monotonicMs }: { db: Db; monotonicMs: () => number }) {
-    this.#db = db;
-    this.#monotonicMs = monotonicMs;
+  constructor(deps: { db: Db; openStreams: OpenStreams; monotonicMs: () => number }) {
+    this.#db = deps.db;
+    this.#openStreams = deps.openStreams;
+    this.#monotonicMs = deps.monotonicMs;
   }
 
   /**
@@ -52,7 +55,8 @@ export class EventStreams {
       // Another one may have begun meanwhile, and has read from there.
       this.#position ??= newest;
     }
-    const ofTeam = [...this.#streams].filter(({ teamId }) => teamId === request.teamId);
+    const { teamId } = request.caller;
+    const ofTeam = [...this.#streams].filter(({ caller }) => caller.teamId === teamId);
     if (ofTeam.length >= STREAMS_PER_TEAM_MAX) {
       throw new AppError(
         "rate_limited",
@@ -79,7 +83,7 @@ export class EventStreams {
       await this.#tell(rows, counts);
       read = rows.length;
     }
-    await this.#keepAlive();
+    this.#keepAlive();
     return counts;
   }
 
@@ -93,12 +97,22 @@ export class EventStreams {
     return new ReadableStream<Uint8Array>(
       {
         start: (controller) => {
-          stream = { ...request, controller, keptAliveAtMs: this.#monotonicMs() };
-          this.#streams.add(stream);
+          const begun: Stream = {
+            ...request,
+            controller,
+            keptAliveAtMs: this.#monotonicMs(),
+            // Nobody needs to sit before a page that shows them.
+            watch: this.#openStreams.watch(request.caller, {
+              isUse: false,
+              end: () => this.#end(begun),
+            }),
+          };
+          stream = begun;
+          this.#streams.add(begun);
           controller.enqueue(request.frames.connected);
         },
         cancel: () => {
-          if (stream !== undefined) this.#streams.delete(stream);
+          if (stream !== undefined) this.#forget(stream);
         },
       },
       { highWaterMark: EVENTS_QUEUED_MAX },
@@ -129,7 +143,7 @@ export class EventStreams {
   }
 
   async #tell(rows: readonly EventRow[], counts: { delivered: number; lost: number }) {
-    const teams = new Set([...this.#streams].map(({ teamId }) => teamId));
+    const teams = new Set([...this.#streams].map(({ caller }) => caller.teamId));
     const wanted = rows.filter(({ teamId }) => teams.has(teamId));
     const ids = new Set(wanted.map(capsuleOf).filter((id) => id !== null));
     const capsules = await selectCapsules(this.#db, [...ids]);
@@ -140,7 +154,7 @@ export class EventStreams {
       // Encoded once, however many listen.
       const encoded = new Map<EventFrames, Uint8Array>();
       for (const stream of this.#streams) {
-        if (stream.teamId !== event.teamId) continue;
+        if (stream.caller.teamId !== event.teamId) continue;
         const { frames } = stream;
         const frame = encoded.get(frames) ?? frames.event(event, capsule);
         encoded.set(frames, frame);
@@ -150,19 +164,13 @@ export class EventStreams {
     }
   }
 
-  async #keepAlive(): Promise<void> {
+  #keepAlive(): void {
     const now = this.#monotonicMs();
-    const due = [...this.#streams].filter(
-      ({ keptAliveAtMs }) => now - keptAliveAtMs >= KEEPALIVE_MS,
-    );
-    await Promise.all(
-      due.map(async (stream) => {
-        stream.keptAliveAtMs = now;
-        const isRefused = await stream.authenticate().then(() => false, isOfClient);
-        if (isRefused) this.#end(stream);
-        else this.#say(stream, stream.frames.keepalive);
-      }),
-    );
+    for (const stream of this.#streams) {
+      if (now - stream.keptAliveAtMs < KEEPALIVE_MS) continue;
+      stream.keptAliveAtMs = now;
+      this.#say(stream, stream.frames.keepalive);
+    }
   }
 
   /** False if the client is too far behind, or gone. */
@@ -173,11 +181,11 @@ export class EventStreams {
   }
 
   #end(stream: Stream): void {
-    if (this.#streams.delete(stream)) stream.controller.close();
+    if (this.#forget(stream)) stream.controller.close();
   }
-}
 
-/** An outage is no reason to send a client away. */
-function isOfClient(error: unknown): boolean {
-  return error instanceof AppError && error.status < 500;
+  #forget(stream: Stream): boolean {
+    stream.watch[Symbol.dispose]();
+    return this.#streams.delete(stream);
+  }
 }

@@ -12,9 +12,11 @@ import {
 } from "../../tests/harness/simulated-agent-platform.ts";
 import { StreamClient } from "../../tests/harness/stream-client.ts";
 import { waitFor } from "../../tests/harness/wait-for.ts";
+import { CsrfTokens } from "../auth/csrf-tokens.ts";
 import { createTokens } from "../auth/tokens.ts";
 import { systemClock } from "../clock.ts";
 import { users, usersTeams } from "../db/tables.ts";
+import { Sessions } from "../sessions/service.ts";
 import { MESSAGE_BYTES_MAX, STRANGERS_PER_ADDRESS_MAX } from "./limits.ts";
 
 const ROUTES = ["exec/stream", "processes/x/stream", "pty"];
@@ -43,8 +45,11 @@ async function memberToken(): Promise<string> {
   await db.insert(users).values({ id: userId, email, name: "M", status: "active" });
   await db.insert(usersTeams).values({ userId, teamId, role: "member" });
   const tokens = createTokens({ secret: JWT_SECRET, clock: systemClock });
-  const subject = { userId, teamId, role: "member", email, name: "M", isAdmin: false } as const;
-  return await tokens.signUser(subject);
+  const sessions = new Sessions({ db, csrfTokens: new CsrfTokens(JWT_SECRET) });
+  const client = { userAgent: "", address: "" };
+  const { id: sessionId } = await sessions.begin(db, { userId, teamId, client });
+  const person = { userId, teamId, role: "member", email, name: "M", isAdmin: false } as const;
+  return await tokens.signUser({ ...person, sessionId });
 }
 
 describe("a client without headers", () => {

@@ -1,7 +1,8 @@
 // The WebSockets that are open: how many, for whom, and their end with the control plane's.
 
 import { Admission } from "../../proto/http1/admission.ts";
-import type { Authenticator, TeamCaller } from "../auth/authenticator.ts";
+import type { Authenticator, GrantedCaller } from "../auth/authenticator.ts";
+import type { OpenStreams } from "../auth/open-streams.ts";
 import type { RunningCapsule } from "../capsules/find-on-host.ts";
 import type { Capsules } from "../capsules/service.ts";
 import { AppError } from "../errors.ts";
@@ -20,13 +21,14 @@ const readAuth = messageReader(AuthMessage);
 
 export interface StreamsDeps {
   readonly authenticator: Authenticator;
+  readonly openStreams: OpenStreams;
   readonly capsules: Capsules;
   readonly log: Log;
 }
 
 export interface StreamRequest {
   /** Whom the request's headers showed; null when the client is to say so in its first message. */
-  readonly caller: TeamCaller | null;
+  readonly caller: GrantedCaller | null;
   /** Of the client. */
   readonly address: string;
   /** Of the capsule, as the path has it. */
@@ -93,20 +95,22 @@ export class Streams {
     request: StreamRequest,
     entry: Disposable | null,
   ): Promise<void> {
-    const { teamId } = request.caller ?? (await this.#authenticate(socket));
+    const caller = request.caller ?? (await this.#authenticate(socket));
     entry?.[Symbol.dispose]();
     const id = parseId("capsule", request.id, "id");
-    const ids = { id, teamId, isActivity: true };
+    const { openStreams } = this.#deps;
+    using _ = openStreams.watch(caller, { isUse: true, end: (why) => socket.fail(why) });
+    const ids = { id, teamId: caller.teamId, isActivity: true };
     await this.#deps.capsules.use(ids, (running) => request.serve(socket, running));
   }
 
-  async #authenticate(socket: StreamSocket): Promise<TeamCaller> {
+  async #authenticate(socket: StreamSocket): Promise<GrantedCaller> {
     const message = await socket.receive(AUTH_TIMEOUT_MS);
     if (message?.type !== "auth") {
       throw new AppError("unauthorized", "the first message must be auth, with a token");
     }
     const authorization = `Bearer ${readAuth(message).token}`;
-    const none = { apiKey: null, hostToken: null };
+    const none = { apiKey: null, hostToken: null, session: null, csrf: null };
     return await this.#deps.authenticator.team({ ...none, authorization });
   }
 }

@@ -111,7 +111,7 @@ export class StreamSocket {
   /** Tells the client what is wrong with its message; one that goes on like that is sent away. */
   async refuse(error: AppError): Promise<void> {
     this.#badMessages += 1;
-    if (this.#badMessages >= BAD_MESSAGES_MAX) this.#fail(error);
+    if (this.#badMessages >= BAD_MESSAGES_MAX) this.fail(error);
     else await this.send(errorMessage(error));
   }
 
@@ -119,6 +119,18 @@ export class StreamSocket {
   end(code: CloseCode, reason: string): void {
     this.#socket?.close(code, reason.slice(0, CLOSE_REASON_LENGTH_MAX));
     this.#forget();
+  }
+
+  /** Says what went wrong, and goodbye. */
+  fail(error: unknown): void {
+    if (this.gone.aborted) return;
+    const known = error instanceof AppError ? error : unforeseen(error);
+    const isOurs = known.status >= 500;
+    if (isOurs) {
+      this.#options.log.error("stream failed", { code: known.code, error: known.cause ?? known });
+    }
+    this.#post({ ...errorMessage(known), ...this.#options.errorFields });
+    this.end(isOurs ? CLOSE.failure : CLOSE.policy, known.code);
   }
 
   // What the listener calls.
@@ -164,19 +176,8 @@ export class StreamSocket {
       await this.#options.serve(this);
       this.end(CLOSE.normal, "");
     } catch (error) {
-      this.#fail(error);
+      this.fail(error);
     }
-  }
-
-  #fail(error: unknown): void {
-    if (this.gone.aborted) return;
-    const known = error instanceof AppError ? error : unforeseen(error);
-    const isOurs = known.status >= 500;
-    if (isOurs) {
-      this.#options.log.error("stream failed", { code: known.code, error: known.cause ?? known });
-    }
-    this.#post({ ...errorMessage(known), ...this.#options.errorFields });
-    this.end(isOurs ? CLOSE.failure : CLOSE.policy, known.code);
   }
 
   #post(message: ServerMessage | Uint8Array): "sent" | "behind" | "gone" {

@@ -76,11 +76,14 @@ export class Teams {
   }
 
   /** Throws `not_found` for an unknown or deleted team, `forbidden` when the user isn't in it. */
-  async membership(ids: { teamId: Id<"team">; userId: Id<"user"> }): Promise<Membership> {
-    const team = await this.find(ids.teamId);
+  async membership(
+    ids: { teamId: Id<"team">; userId: Id<"user"> },
+    q: Queryable = this.#db,
+  ): Promise<Membership> {
+    const team = await findTeam(q, ids.teamId);
     if (team === undefined)
       throw new AppError("not_found", "team not found", { reason: "team_not_found" });
-    const role = await this.role(ids);
+    const role = await findRole(q, ids);
     if (role === undefined) throw new AppError("forbidden", "you are not a member of this team");
     return { team, role };
   }

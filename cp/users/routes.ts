@@ -1,6 +1,7 @@
 // GET /v1/me.
 
 import { Elysia } from "elysia";
+import { encodeId } from "../../proto/ids.ts";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { Me } from "./schema.ts";
@@ -15,8 +16,14 @@ export function userRoutes(deps: UserRoutesDeps) {
     "",
     async ({ user }) => {
       const { hasPassword, providers } = await deps.users.signInMethods(user.id);
-      const { name, email } = user;
-      return { name, email, has_password: hasPassword, providers: [...providers] };
+      const { name, email, role, isAdmin } = user;
+      return {
+        user_id: encodeId("user", user.id),
+        team_id: encodeId("team", user.teamId),
+        ...(role === null ? {} : { role }),
+        ...{ is_admin: isAdmin, name, email },
+        ...{ has_password: hasPassword, providers: [...providers] },
+      };
     },
     {
       user: true,

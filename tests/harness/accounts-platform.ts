@@ -9,6 +9,9 @@ import { AgentClients } from "../../cp/agents/agent-clients.ts";
 import { ApiKeys } from "../../cp/api-keys/service.ts";
 import { type App, createApp } from "../../cp/app.ts";
 import { Authenticator } from "../../cp/auth/authenticator.ts";
+import { CsrfTokens } from "../../cp/auth/csrf-tokens.ts";
+import { LastUses } from "../../cp/auth/last-uses.ts";
+import { OpenStreams } from "../../cp/auth/open-streams.ts";
 import { createTokens, type Tokens } from "../../cp/auth/tokens.ts";
 import { CapsuleMetricsService } from "../../cp/capsule-metrics/service.ts";
 import { EnvdTokens } from "../../cp/capsules/envd-tokens.ts";
@@ -22,6 +25,7 @@ import { ControlPlaneMetrics } from "../../cp/metrics/control-plane-metrics.ts";
 import { OneTimeTokens } from "../../cp/one-time-tokens.ts";
 import { Operations } from "../../cp/operations/operations.ts";
 import { RateLimiter } from "../../cp/rate-limiter.ts";
+import { Sessions } from "../../cp/sessions/service.ts";
 import { Snapshots } from "../../cp/snapshots/service.ts";
 import { Streams } from "../../cp/streams/service.ts";
 import { Teams } from "../../cp/teams/service.ts";
@@ -76,6 +80,9 @@ export class AccountsPlatform implements AsyncDisposable {
   readonly database: TestDatabase;
   readonly redis: Redis;
   readonly tokens: Tokens;
+  readonly lastUses: LastUses;
+  readonly sessions: Sessions;
+  readonly openStreams: OpenStreams;
   readonly ownOrigins: ReadonlySet<string> = new Set(["https://app.wrenn.test"]);
   readonly logged: string[] = [];
   readonly mailDir: string;
@@ -109,7 +116,16 @@ export class AccountsPlatform implements AsyncDisposable {
     this.mailDir = mailDir;
     this.#resources = resources;
     const { ownOrigins } = this;
-    const authenticator = new Authenticator({ db, tokens, ownOrigins });
+    const csrfTokens = new CsrfTokens(JWT_SECRET);
+    this.sessions = new Sessions({ db, csrfTokens });
+    const { sessions } = this;
+    this.lastUses = new LastUses({ db });
+    const authenticator = new Authenticator({
+      ...{ db, clock, tokens, csrfTokens, ownOrigins },
+      lastUses: this.lastUses,
+    });
+    this.openStreams = new OpenStreams({ authenticator });
+    const { openStreams } = this;
     const capsules = resources.use(new Capsules(capsuleDeps));
     const version = "0.0.0-test";
     const loops = () => [];
@@ -128,20 +144,22 @@ export class AccountsPlatform implements AsyncDisposable {
         db,
         mailer,
         teams,
+        sessions,
         tokens,
         oneTimeTokens,
         rateLimiter: new RateLimiter({ redis }),
         publicUrl: "http://wrenn.test",
       }),
+      sessions,
       users: new Users({ db }),
       teams,
       apiKeys: new ApiKeys({ db, clock }),
       hosts: new Hosts({ db, clock, tokens, oneTimeTokens, teams }),
       capsules,
       capsuleMetrics: new CapsuleMetricsService({ db, capsules }),
-      eventStreams: new EventStreams({ db, monotonicMs: () => performance.now() }),
+      eventStreams: new EventStreams({ db, openStreams, monotonicMs: () => performance.now() }),
       snapshots: resources.use(new Snapshots({ ...capsuleDeps, capsules })),
-      streams: new Streams({ authenticator, capsules, log }),
+      streams: new Streams({ authenticator, openStreams, capsules, log }),
       usage: new TeamUsage({ db }),
     });
   }

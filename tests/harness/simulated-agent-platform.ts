@@ -4,6 +4,9 @@ import { ne } from "drizzle-orm";
 import { Elysia } from "elysia";
 import { AgentClients } from "../../cp/agents/agent-clients.ts";
 import { Authenticator } from "../../cp/auth/authenticator.ts";
+import { CsrfTokens } from "../../cp/auth/csrf-tokens.ts";
+import { LastUses } from "../../cp/auth/last-uses.ts";
+import { OpenStreams } from "../../cp/auth/open-streams.ts";
 import { createTokens } from "../../cp/auth/tokens.ts";
 import { BodySchemas } from "../../cp/body-schemas.ts";
 import { capsuleMetricRoutes } from "../../cp/capsule-metrics/routes.ts";
@@ -59,6 +62,8 @@ export class TestControlPlane implements AsyncDisposable {
   readonly capsules: Capsules;
   readonly snapshots: Snapshots;
   readonly eventStreams: EventStreams;
+  readonly openStreams: OpenStreams;
+  readonly lastUses: LastUses;
   readonly usage: TeamUsage;
   /** How much later it is to streams of events than it was at the start. */
   laterMs = 0;
@@ -71,18 +76,23 @@ export class TestControlPlane implements AsyncDisposable {
     this.capsules = new Capsules(deps);
     this.snapshots = new Snapshots({ ...deps, capsules: this.capsules });
     this.usage = new TeamUsage({ db: deps.db });
+    this.lastUses = new LastUses({ db: deps.db });
+    const authenticator = new Authenticator({
+      ...{ db: deps.db, clock: systemClock, ownOrigins: OWN_ORIGINS },
+      tokens: createTokens({ secret: JWT_SECRET, clock: systemClock }),
+      csrfTokens: new CsrfTokens(JWT_SECRET),
+      lastUses: this.lastUses,
+    });
+    this.openStreams = new OpenStreams({ authenticator });
+    const { openStreams } = this;
     this.eventStreams = new EventStreams({
-      db: deps.db,
+      ...{ db: deps.db, openStreams },
       monotonicMs: () => performance.now() + this.laterMs,
     });
-    const tokens = createTokens({ secret: JWT_SECRET, clock: systemClock });
-    const authenticator = new Authenticator({
-      db: deps.db,
-      tokens,
-      ownOrigins: OWN_ORIGINS,
-    });
     const capsuleMetrics = new CapsuleMetricsService({ db: deps.db, capsules: this.capsules });
-    const streams = new Streams({ authenticator, capsules: this.capsules, log: deps.log });
+    const streams = new Streams({
+      ...{ authenticator, openStreams, capsules: this.capsules, log: deps.log },
+    });
     const requestLog = { log: deps.log, requestIds: new WeakMap<Request, string>() };
     const metrics = { observeRequest: () => {} };
     const bodySchemas = new BodySchemas();

@@ -1,0 +1,15 @@
+// Loop: forgets sessions that are over.
+
+import type { Sessions } from "../sessions/service.ts";
+import type { Loop } from "./driver.ts";
+
+/** One that is over is refused anyway; this keeps the table small. */
+const EVERY_MS = 600_000;
+
+export function expireSessionsLoop(sessions: Sessions): Loop {
+  return {
+    name: "expire-sessions",
+    everyMs: EVERY_MS,
+    run: async () => ({ expired: await sessions.expire() }),
+  };
+}
