@@ -52,6 +52,14 @@ const ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
     ...["POST /v1/auth/login 200", "POST /v1/auth/login 401", "POST /v1/auth/login 429"],
     "POST /v1/auth/switch-team 200",
   ],
+  "accounts/passwords.db.test.ts": [
+    "POST /v1/me/password 204",
+    "POST /v1/me/password 429",
+    "POST /v1/me/password/reset 429",
+    "POST /v1/me/password/reset/confirm 204",
+    "POST /v1/me/password/reset/confirm 429",
+    "POST /v1/auth/activate 429",
+  ],
   "sessions/sessions.db.test.ts": ["POST /v1/auth/activate 403", "DELETE /v1/me/sessions/:id 204"],
   "teams/teams.db.test.ts": ["POST /v1/teams 409"],
   "api-keys/api-keys.db.test.ts": ["POST /v1/api-keys 409"],
@@ -119,7 +127,7 @@ async function get(path: string): Promise<{ paths: unknown }> {
 }
 
 const as = ({ token }: { token: string }) => ({ authorization: `Bearer ${token}` });
-const ENDS_SESSIONS = /^POST \/v1\/auth\/(logout|logout-all|switch-team)$/;
+const ENDS_SESSIONS = /^POST \/v1\/(auth\/(logout|logout-all|switch-team)|me\/password)$/;
 
 async function newSession({ email }: { email: string }): Promise<{ token: string }> {
   const body = { email, password: PASSWORD };

@@ -1,6 +1,7 @@
 // The HTTP application: what every route has in common, then the routes of each noun.
 
 import { Elysia } from "elysia";
+import { type MeRoutesDeps, meRoutes } from "./accounts/me-routes.ts";
 import { type AuthRoutesDeps, authRoutes } from "./accounts/routes.ts";
 import { type ApiKeyRoutesDeps, apiKeyRoutes } from "./api-keys/routes.ts";
 import { BodySchemas } from "./body-schemas.ts";
@@ -38,6 +39,8 @@ export const PUBLIC_ROUTES: ReadonlySet<string> = new Set([
   "POST /v1/auth/signup",
   "POST /v1/auth/activate",
   "POST /v1/auth/login",
+  "POST /v1/me/password/reset",
+  "POST /v1/me/password/reset/confirm",
   "POST /v1/hosts/register",
   "POST /v1/hosts/auth/refresh",
 ]);
@@ -49,6 +52,7 @@ export interface Services
     CapsuleRouteDeps,
     EventStreamRouteDeps,
     HostRoutesDeps,
+    MeRoutesDeps,
     MetricsRoutesDeps,
     SessionRoutesDeps,
     SnapshotRouteDeps,
@@ -95,6 +99,7 @@ function apiRoutes(services: Services) {
     .use(authRoutes(services))
     .use(sessionRoutes(services))
     .use(userRoutes(services))
+    .use(meRoutes(services))
     .use(teamRoutes(services))
     .use(apiKeyRoutes(services))
     .use(hostRoutes(services))

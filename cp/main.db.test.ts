@@ -156,6 +156,16 @@ describe("a running control plane", () => {
     const { error } = (await response.json()) as { error: { code: string } };
     return [response.status, error.code];
   };
+  const activate = async (): Promise<unknown[]> => {
+    const body = JSON.stringify({ token: "0".repeat(32) });
+    const response = await fetch(`${base}v1/auth/activate`, {
+      method: "POST",
+      body,
+      headers: from,
+    });
+    const { error } = (await response.json()) as { error: { code: string } };
+    return [response.status, error.code];
+  };
   const withKey = async (): Promise<unknown[]> => {
     const headers = { "x-api-key": `wrn_${"0".repeat(32)}` };
     const response = await fetch(`${base}v1/capsules`, { headers });
@@ -213,20 +223,23 @@ describe("a running control plane", () => {
     expect(told).toContain("the database answers again");
   });
 
-  test("answers 503 while Redis is away, quickly, and serves when it is back", async () => {
-    expect(await logIn()).toEqual([401, "unauthorized"]);
+  test("while Redis is away looks at logins, and answers 503 where codes of mails are, quickly", async () => {
+    expect(await activate()).toEqual([400, "invalid_token"]);
 
     toRedis.cut();
     const startedAt = performance.now();
-    const away = await Promise.all(Array.from({ length: 10 }, logIn));
+    const away = await Promise.all(Array.from({ length: 10 }, activate));
     const tookMs = performance.now() - startedAt;
-    const withoutRedis = await withKey();
+    const withoutRedis = [await logIn(), await withKey()];
     toRedis.mend();
 
     expect(away).toEqual(away.map(() => [503, "service_unavailable"]));
     expect(tookMs).toBeLessThan(8000);
-    expect(withoutRedis).toEqual([401, "unauthorized"]);
-    expect(await settles(logIn, [401, "unauthorized"])).toEqual([401, "unauthorized"]);
+    expect(withoutRedis).toEqual([
+      [401, "unauthorized"],
+      [401, "unauthorized"],
+    ]);
+    expect(await settles(activate, [400, "invalid_token"])).toEqual([400, "invalid_token"]);
   });
 
   test("after a lost server, statements that were prepared there are prepared again", async () => {

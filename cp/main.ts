@@ -3,6 +3,7 @@
 import { writeSync } from "node:fs";
 import packageJson from "../package.json" with { type: "json" };
 import { raiseFetchLimit } from "../proto/fetch-limit.ts";
+import { Passwords } from "./accounts/passwords.ts";
 import { Accounts } from "./accounts/service.ts";
 import { AgentClients } from "./agents/agent-clients.ts";
 import { ApiKeys } from "./api-keys/service.ts";
@@ -135,6 +136,7 @@ async function serve(): Promise<void> {
   const users = new Users({ db });
   const accountParts = { db, mailer, teams, sessions, tokens, oneTimeTokens };
   const accounts = new Accounts({ ...accountParts, rateLimiter, publicUrl });
+  const passwords = resources.use(new Passwords({ ...accountParts, rateLimiter, publicUrl, log }));
   const apiKeys = new ApiKeys({ db, clock });
   const hosts = new Hosts({ db, clock, tokens, oneTimeTokens, teams });
 
@@ -181,6 +183,7 @@ async function serve(): Promise<void> {
   const services = {
     authenticator,
     accounts,
+    passwords,
     sessions,
     users,
     teams,

@@ -12,6 +12,11 @@ export interface TokenKind {
 }
 
 export const ACTIVATION: TokenKind = { keyPrefix: "wrenn:activation:", bytes: 16, ttlSec: 1800 };
+export const PASSWORD_RESET: TokenKind = {
+  keyPrefix: "wrenn:password_reset:",
+  bytes: 16,
+  ttlSec: 900,
+};
 export const HOST_REGISTRATION: TokenKind = { keyPrefix: "host:reg:", bytes: 32, ttlSec: 3600 };
 
 export class OneTimeTokens {

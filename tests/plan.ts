@@ -46,7 +46,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
       noun("sessions", "session"),
       noun("teams", "team"),
       noun("users"),
-      noun("accounts"),
+      noun("accounts", "passwords"),
       noun("api-keys"),
       noun("hosts", "events"),
       room("operations", "deps", "operations", "settle-claimed", "under-way"),

@@ -1,5 +1,6 @@
 // Passwords at rest: argon2id. bcrypt, which the first Wrenn used, ignores or refuses what is past 72
-// bytes and costs attackers no memory; its hashes still verify.
+// bytes and costs attackers no memory; its hashes still verify, and
+// are replaced when their password is shown.
 
 import { password as bunPassword } from "bun";
 import { AppError } from "../errors.ts";
@@ -19,12 +20,21 @@ const NOBODYS_HASH =
   "$argon2id$v=19$m=19456,t=2,p=1$" +
   "gajC92xwGLFWbR+jd4XIK4+/0UoIe/BJNpI16aPnpT4$f+FAeIkcM3kfHMdQX/N1jJ1vfI2O1jRvivZzVIrykks";
 
+/** Throws `invalid_request` for one that is too short, naming the field that it came in. */
+export function assertPassword(password: string, field = "password"): void {
+  if (Buffer.byteLength(password) >= PASSWORD_BYTES_MIN) return;
+  const message = `${field}: must have at least ${PASSWORD_BYTES_MIN} bytes`;
+  throw new AppError("invalid_request", message);
+}
+
+/** Hashes on a thread of its own, as does `verifyPassword`: nobody else waits. */
 export async function hashPassword(password: string): Promise<string> {
-  if (Buffer.byteLength(password) < PASSWORD_BYTES_MIN) {
-    const message = `password: must have at least ${PASSWORD_BYTES_MIN} bytes`;
-    throw new AppError("invalid_request", message);
-  }
   return await bunPassword.hash(password, ARGON2ID);
+}
+
+/** Whether the hash is the first Wrenn's. */
+export function isOldHash(hash: string): boolean {
+  return hash.startsWith("$2");
 }
 
 /** Whether it is the password; with no hash it takes as long and is false. */

@@ -69,3 +69,24 @@ export async function activateUser(q: Queryable, id: Id<"user">): Promise<UserRo
     .returning();
   return row;
 }
+
+/** False when the password was another one by then. */
+export async function updatePassword(
+  q: Queryable,
+  { id, from, to }: { id: Id<"user">; from: string | null; to: string },
+): Promise<boolean> {
+  const isSame = sql`${users.passwordHash} is not distinct from ${from}`;
+  const rows = await q
+    .update(users)
+    .set({ passwordHash: to, updatedAt: sql`now()` })
+    .where(and(eq(users.id, id), eq(users.status, "active"), isSame))
+    .returning({ id: users.id });
+  return rows.length === 1;
+}
+
+export async function updateName(
+  q: Queryable,
+  { id, name }: { id: Id<"user">; name: string },
+): Promise<void> {
+  await q.update(users).set({ name, updatedAt: sql`now()` }).where(eq(users.id, id));
+}

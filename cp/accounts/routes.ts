@@ -59,7 +59,13 @@ export function authRoutes(deps: AuthRoutesDeps) {
         body: Activate,
         response: {
           200: Session,
-          ...errors("invalid_request", "invalid_token", "already_activated", "forbidden"),
+          ...errors(
+            "invalid_request",
+            "invalid_token",
+            "already_activated",
+            "forbidden",
+            "rate_limited",
+          ),
         },
         detail: { summary: "Activate an account with the token that was mailed, and log in" },
       },

@@ -16,23 +16,38 @@ const ONE_LINE = "^[^\\u0000-\\u001f\\u007f]*$";
 const email = Type.String({ minLength: 3, maxLength: EMAIL_LENGTH_MAX, pattern: ONE_LINE });
 const message = Type.Object({ message: Type.String() }, { $id: "Message" });
 
-export const Signup = Type.Object({
-  email,
-  password: Type.String({
-    maxLength: PASSWORD_LENGTH_MAX,
-    description: `At least ${PASSWORD_BYTES_MIN} bytes.`,
-  }),
-  name: Type.String({ minLength: 1, maxLength: 200, pattern: ONE_LINE }),
+const name = Type.String({ minLength: 1, maxLength: 200, pattern: ONE_LINE });
+const newPassword = Type.String({
+  maxLength: PASSWORD_LENGTH_MAX,
+  description: `At least ${PASSWORD_BYTES_MIN} bytes.`,
 });
+const password = Type.String({ minLength: 1, maxLength: PASSWORD_LENGTH_MAX });
+const token = Type.String({ minLength: 1, maxLength: 128 });
+
+export const Signup = Type.Object({ email, password: newPassword, name });
 
 export const SignupAccepted = message;
 
-export const Activate = Type.Object({ token: Type.String({ minLength: 1, maxLength: 128 }) });
+export const Activate = Type.Object({ token });
 
-export const Login = Type.Object({
-  email,
-  password: Type.String({ minLength: 1, maxLength: PASSWORD_LENGTH_MAX }),
+export const Login = Type.Object({ email, password });
+
+export const UpdateMe = Type.Object({ name });
+
+export const ChangePassword = Type.Object({
+  current_password: Type.Optional(password),
+  new_password: newPassword,
+  confirm_password: Type.Optional(
+    Type.String({
+      maxLength: PASSWORD_LENGTH_MAX,
+      description: "The new one again, of an account that has none yet.",
+    }),
+  ),
 });
+
+export const RequestReset = Type.Object({ email });
+
+export const ConfirmReset = Type.Object({ token, new_password: newPassword });
 
 export const SwitchTeam = Type.Object({
   team_id: Type.String({ minLength: 1, maxLength: ID_LENGTH_MAX }),

@@ -1,6 +1,6 @@
 // Accounts by mail and password: sign up, activate, sign in, change team.
 
-import isEmail from "validator/es/lib/isEmail.js";
+import { networkOf } from "../../proto/http1/admission.ts";
 import { type Id, idFromUuid, newId } from "../../proto/ids.ts";
 import type { UserCaller } from "../auth/authenticator.ts";
 import type { Tokens } from "../auth/tokens.ts";
@@ -10,7 +10,9 @@ import type { Mailer } from "../mail/mailer.ts";
 import { activationMail } from "../mail/messages.ts";
 import { ACTIVATION, type OneTimeTokens } from "../one-time-tokens.ts";
 import {
+  CODE_PER_ADDRESS,
   LOGIN_PER_ACCOUNT,
+  LOGIN_PER_ACCOUNT_AND_ADDRESS,
   LOGIN_PER_ADDRESS,
   type RateLimiter,
   SIGNUP_PER_ADDRESS,
@@ -19,7 +21,8 @@ import type { Sessions } from "../sessions/service.ts";
 import type { SessionClient } from "../sessions/session.ts";
 import type { Membership, Teams } from "../teams/service.ts";
 import type { NewAccount, SignedIn, SignIn } from "./account.ts";
-import { hashPassword, verifyPassword } from "./password.ts";
+import { parseEmail, parseName } from "./fields.ts";
+import { assertPassword, hashPassword, isOldHash, verifyPassword } from "./password.ts";
 import {
   activateUser,
   deleteAbandonedUser,
@@ -29,11 +32,12 @@ import {
   findUserLocked,
   insertInactiveUser,
   type UserRow,
+  updateName,
+  updatePassword,
 } from "./queries.ts";
 
 /** An account that wasn't activated keeps its address this long: as long as its token lives. */
 const SIGNUP_COOLDOWN_SEC = ACTIVATION.ttlSec;
-const NAME_BYTES_MAX = 100;
 
 export interface AccountsDeps {
   readonly db: Db;
@@ -63,7 +67,8 @@ export class Accounts {
     const { db, rateLimiter, oneTimeTokens, publicUrl, mailer } = this.#deps;
     const email = parseEmail(request.email);
     const name = parseName(request.name);
-    await rateLimiter.attempt(SIGNUP_PER_ADDRESS, request.address);
+    assertPassword(request.password);
+    await rateLimiter.attempt(SIGNUP_PER_ADDRESS, networkOf(request.address));
 
     const user = {
       id: newId("user"),
@@ -92,7 +97,8 @@ export class Accounts {
    * active account becomes its administrator. Throws `invalid_token` or `already_activated`.
    */
   async activate(token: string, client: SessionClient): Promise<SignedIn> {
-    const { db, oneTimeTokens, teams } = this.#deps;
+    const { db, oneTimeTokens, rateLimiter, teams } = this.#deps;
+    await rateLimiter.attempt(CODE_PER_ADDRESS, networkOf(client.address));
     const signedIn = await oneTimeTokens.redeem(ACTIVATION, token, async (subject) => {
       const id = idFromUuid("user", subject);
       return await db.transaction(async (tx) => {
@@ -117,23 +123,41 @@ export class Accounts {
     const { db, rateLimiter, teams } = this.#deps;
     const email = parseEmail(request.email);
     const { client, password } = request;
-    const attempt = `${email} ${client.address}`;
-    await rateLimiter.attempt(LOGIN_PER_ADDRESS, client.address);
-    await rateLimiter.attempt(LOGIN_PER_ACCOUNT, attempt);
+    const address = networkOf(client.address);
+    const attempt = `${email} ${address}`;
+    await Promise.all([
+      rateLimiter.attempt(LOGIN_PER_ADDRESS, address),
+      rateLimiter.attempt(LOGIN_PER_ACCOUNT_AND_ADDRESS, attempt),
+    ]);
+    // Not by those that were refused, else one address could use it up.
+    await rateLimiter.attempt(LOGIN_PER_ACCOUNT, email);
 
     const known = await findUserByEmail(db, email);
     const isPassword = await verifyPassword(password, known?.passwordHash ?? null);
     if (known === undefined || !isPassword) throw wrongCredentials();
     assertMaySignIn(known);
-    await rateLimiter.reset(LOGIN_PER_ACCOUNT, attempt);
+    await rateLimiter.reset(LOGIN_PER_ACCOUNT_AND_ADDRESS, attempt);
+    const hash = await this.#withoutOldHash(known, password);
     return await db.transaction(async (tx) => {
       // Whoever changed it meanwhile has ended all sessions, and this one must not be missed.
       const user = await findUserLocked(tx, known.id);
-      if (user === undefined || user.passwordHash !== known.passwordHash) throw wrongCredentials();
+      if (user === undefined || user.passwordHash !== hash) throw wrongCredentials();
       assertMaySignIn(user);
       const membership = await teams.teamToSignInto(tx, user);
       return await this.#signIn(tx, { user, membership, client });
     });
+  }
+
+  /** The hash that the account has now; one of the first Wrenn's is replaced. */
+  async #withoutOldHash({ id, passwordHash: from }: UserRow, password: string) {
+    if (from === null || !isOldHash(from)) return from;
+    const to = await hashPassword(password);
+    return (await updatePassword(this.#deps.db, { id, from, to })) ? to : from;
+  }
+
+  /** Throws `invalid_request`. */
+  async rename(id: Id<"user">, name: string): Promise<void> {
+    await updateName(this.#deps.db, { id, name: parseName(name) });
   }
 
   /** Changes the session into one of another team of the user. Throws `not_found` or `forbidden`. */
@@ -186,24 +210,6 @@ function assertMaySignIn({ status }: UserRow): void {
     case "disabled":
       throw new AppError("account_disabled", "this account has been disabled");
   }
-}
-
-/** One mailbox (RFC 5321, 4.1.2): a list, or a name before an address, would write to others as well. */
-function parseEmail(text: string): string {
-  const email = text.trim().toLowerCase();
-  if (!isEmail(email, { require_tld: false })) {
-    throw new AppError("invalid_request", "email: must be a mail address");
-  }
-  return email;
-}
-
-function parseName(text: string): string {
-  const name = text.trim();
-  const sizeBytes = Buffer.byteLength(name);
-  if (sizeBytes < 1 || sizeBytes > NAME_BYTES_MAX) {
-    throw new AppError("invalid_request", `name: must have 1 to ${NAME_BYTES_MAX} bytes`);
-  }
-  return name;
 }
 
 function addressTaken(holder: UserRow | undefined): AppError {

@@ -25,6 +25,45 @@ export function activationMail(options: {
   });
 }
 
+/** Lets a person who forgot their password choose another one. */
+export function passwordResetMail(options: {
+  to: string;
+  name: string;
+  publicUrl: string;
+  token: string;
+}): Mail {
+  const { publicUrl, token } = options;
+  return message({
+    to: options.to,
+    subject: "Reset your Wrenn password",
+    lines: [
+      `Hello ${plain(options.name)},`,
+      "open this link within 15 minutes to choose another password:",
+      `${publicUrl}/reset-password?token=${token}`,
+      "Without a browser, send the token in it to the API:",
+      `curl ${publicUrl}/v1/me/password/reset/confirm -d '{"token":"${token}","new_password":"…"}'`,
+      "If you did not ask for it, ignore this mail: your password stays as it is.",
+    ],
+  });
+}
+
+/** Tells a person that their account has another password, or one at all. */
+export function passwordChangedMail(options: {
+  to: string;
+  name: string;
+  change: "changed" | "added" | "reset";
+}): Mail {
+  return message({
+    to: options.to,
+    subject: `The password of your Wrenn account was ${options.change}`,
+    lines: [
+      `Hello ${plain(options.name)},`,
+      `the password of your account was ${options.change}, and whoever was logged in to it is logged out.`,
+      "If that was not you, reset it at once.",
+    ],
+  });
+}
+
 /** Tells the creator of a team that it exists. */
 export function teamCreatedMail(options: { to: string; name: string; teamName: string }): Mail {
   return message({

@@ -85,6 +85,8 @@ test("every operation that needs credentials says which", () => {
     "POST /v1/auth/signup",
     "POST /v1/hosts/auth/refresh",
     "POST /v1/hosts/register",
+    "POST /v1/me/password/reset",
+    "POST /v1/me/password/reset/confirm",
   ]);
 });
 

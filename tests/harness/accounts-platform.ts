@@ -4,6 +4,7 @@ import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { Redis } from "ioredis";
+import { Passwords } from "../../cp/accounts/passwords.ts";
 import { Accounts } from "../../cp/accounts/service.ts";
 import { AgentClients } from "../../cp/agents/agent-clients.ts";
 import { ApiKeys } from "../../cp/api-keys/service.ts";
@@ -82,6 +83,7 @@ export class AccountsPlatform implements AsyncDisposable {
   readonly tokens: Tokens;
   readonly lastUses: LastUses;
   readonly sessions: Sessions;
+  readonly passwords: Passwords;
   readonly openStreams: OpenStreams;
   readonly ownOrigins: ReadonlySet<string> = new Set(["https://app.wrenn.test"]);
   readonly logged: string[] = [];
@@ -134,22 +136,20 @@ export class AccountsPlatform implements AsyncDisposable {
       monotonicMs: () => performance.now(),
     });
     resources.use(metrics);
+    const accountParts = {
+      ...{ db, mailer, sessions, oneTimeTokens },
+      rateLimiter: new RateLimiter({ redis }),
+      publicUrl: "http://wrenn.test",
+    };
+    this.passwords = resources.use(new Passwords({ ...accountParts, log }));
     this.app = createApp({
       log,
       version,
       metrics,
       metricsToken: METRICS_TOKEN,
       authenticator,
-      accounts: new Accounts({
-        db,
-        mailer,
-        teams,
-        sessions,
-        tokens,
-        oneTimeTokens,
-        rateLimiter: new RateLimiter({ redis }),
-        publicUrl: "http://wrenn.test",
-      }),
+      accounts: new Accounts({ ...accountParts, teams, tokens }),
+      passwords: this.passwords,
       sessions,
       users: new Users({ db }),
       teams,

@@ -8,6 +8,12 @@ export const RIGHT_BODIES: Readonly<Record<string, Readonly<Record<string, unkno
   "POST /v1/auth/activate": { token: "t" },
   "POST /v1/auth/login": { email: "ada@example.com", password: "12345678" },
   "POST /v1/auth/switch-team": { team_id: encodeId("team", newId("team")) },
+  "PATCH /v1/me": { name: "Ada" },
+  "POST /v1/me/password": {
+    ...{ current_password: "12345678", new_password: "12345678", confirm_password: "12345678" },
+  },
+  "POST /v1/me/password/reset": { email: "ada@example.com" },
+  "POST /v1/me/password/reset/confirm": { token: "t", new_password: "12345678" },
   "POST /v1/teams": { name: "Team" },
   "POST /v1/api-keys": { name: "key" },
   "POST /v1/hosts": { type: "regular", team_id: "t", provider: "p", availability_zone: "a" },
