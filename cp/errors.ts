@@ -68,6 +68,7 @@ export const REASONS = {
   auth_invalid_credentials: ["unauthorized", "wrong_password"],
   auth_session_required: "unauthorized",
   auth_csrf_failed: "forbidden",
+  auth_scope_missing: "forbidden",
   auth_account_disabled: "account_disabled",
   auth_account_not_activated: "account_not_activated",
   auth_email_taken: "email_taken",

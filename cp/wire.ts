@@ -17,3 +17,13 @@ export function parseId<K extends IdKind>(kind: K, text: string, field: string):
   if (id === null) throw new AppError("invalid_request", `${field}: not a valid id`);
   return id;
 }
+
+/** RFC 3339 with a zone. */
+const INSTANT = /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{1,9})?(Z|[+-]\d\d:\d\d)$/i;
+
+/** The point in time that a client wrote in `field`; `invalid_request` naming the field when it is none. */
+export function parseInstant(text: string, field: string): Date {
+  const instant = new Date(INSTANT.test(text) ? text : Number.NaN);
+  if (!Number.isNaN(instant.getTime())) return instant;
+  throw new AppError("invalid_request", `${field}: must be a time like 2030-01-31T12:00:00Z`);
+}

@@ -1,4 +1,4 @@
-import { expect, test } from "bun:test";
+import { describe, expect, test } from "bun:test";
 import { AccountsPlatform } from "../../tests/harness/accounts-platform.ts";
 import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { API_KEYS_PER_TEAM_MAX } from "./service.ts";
@@ -168,4 +168,82 @@ test("a team has a bounded number of keys, also when it asks for many at once", 
   const answers = await Promise.all(Array.from({ length: 5 }, () => create(token)));
   const outcomes = answers.map(({ status, body }) => [status, body.error?.code ?? ""].join(" "));
   expect(outcomes.sort()).toEqual(["201 ", "201 ", "409 conflict", "409 conflict", "409 conflict"]);
+});
+
+describe("a key with an end", () => {
+  test("is refused from then on, by the database's clock, and still listed", async () => {
+    const { token } = await platform.person();
+    const end = new Date(Date.now() + 3600_000).toISOString();
+    const { body } = await create(token, { expires_at: end });
+    platform.clock.advance(7200_000);
+    const early = await listCapsules(body.key);
+    platform.clock.advance(-7200_000);
+    await platform.database.sql`update team_api_keys set expires_at = now()
+      where key_prefix = ${body.key.slice(0, 10)}`;
+    const late = await listCapsules(body.key);
+    const listed = await platform.call("GET", "/v1/api-keys", { token });
+
+    expect(body.expires_at).toBe(`${end.slice(0, 19)}Z`);
+    expect([early.status, late.status, late.body.error.code]).toEqual([200, 401, "unauthorized"]);
+    expect(Object.values(listed.body)).toMatchObject([{ id: body.id }]);
+  });
+
+  test.each([
+    ["2020-01-01T00:00:00Z", "expires_at: must be in the future"],
+    ["tomorrow", "expires_at: must be a time like 2030-01-31T12:00:00Z"],
+    ["2030-02-31T25:00:00Z", "expires_at: must be a time like 2030-01-31T12:00:00Z"],
+    ["2030-01-31", "expires_at: must be a time like 2030-01-31T12:00:00Z"],
+  ])("is none with the end %s", async (expires_at, message) => {
+    const { token } = await platform.person();
+    const { status, body } = await create(token, { expires_at });
+
+    expect([status, body.error.message]).toEqual([400, message]);
+  });
+});
+
+describe("a key with scopes", () => {
+  test("tells them", async () => {
+    const { token } = await platform.person();
+    const { body } = await create(token, { scopes: ["read", "exec"] });
+    const listed = await platform.call("GET", "/v1/api-keys", { token });
+
+    expect(body.scopes).toEqual(["read", "exec"]);
+    expect(Object.values(listed.body)).toMatchObject([{ scopes: ["read", "exec"] }]);
+  });
+
+  test.each([[[]], [["root"]], [["read", "read"]], ["read"], [[null]]])(
+    "is none with %j",
+    async (scopes) => {
+      const { token } = await platform.person();
+      const { status, body } = await create(token, { scopes });
+
+      expect([status, body.error.message]).toEqual([400, expect.stringMatching(/^scopes\b/)]);
+    },
+  );
+});
+
+test("a member deletes keys of their own, an admin any", async () => {
+  const [owner, member] = [await platform.person("Keys"), await platform.person()];
+  const { sql } = platform.database;
+  await sql`insert into users_teams (team_id, user_id, role) select t.id, u.id, 'member'
+    from teams t, users u where t.name = 'Keys''s Team' and u.email = ${member.email}`;
+  const switched = await platform.call("POST", "/v1/auth/switch-team", {
+    ...{ token: member.token, body: { team_id: owner.teamId } },
+  });
+  const { token } = switched.body;
+  const [ofOwner, ofMember, other] = [
+    await create(owner.token),
+    await create(token),
+    await create(token),
+  ];
+  const remove = (bearer: string, { body }: { body: { id: string } }) =>
+    platform.call("DELETE", `/v1/api-keys/${body.id}`, { token: bearer });
+
+  expect([
+    (await remove(token, ofOwner)).status,
+    (await remove(token, ofMember)).status,
+    (await remove(token, ofMember)).status,
+    (await remove(owner.token, other)).status,
+    (await remove(owner.token, ofOwner)).status,
+  ]).toEqual([403, 204, 204, 204, 204]);
 });

@@ -25,13 +25,28 @@ export async function listApiKeys(q: Queryable, teamId: Id<"team">) {
     .orderBy(desc(teamApiKeys.createdAt), desc(teamApiKeys.id));
 }
 
+/** False when the team has no such key, by that creator if one is named. */
 export async function deleteApiKey(
   q: Queryable,
-  key: { id: Id<"apiKey">; teamId: Id<"team"> },
-): Promise<void> {
-  await q
+  key: { id: Id<"apiKey">; teamId: Id<"team">; createdBy: Id<"user"> | undefined },
+): Promise<boolean> {
+  const isMadeBy = key.createdBy && eq(teamApiKeys.createdBy, key.createdBy);
+  const rows = await q
     .delete(teamApiKeys)
+    .where(and(eq(teamApiKeys.id, key.id), eq(teamApiKeys.teamId, key.teamId), isMadeBy))
+    .returning({ id: teamApiKeys.id });
+  return rows.length === 1;
+}
+
+export async function hasApiKey(
+  q: Queryable,
+  key: { id: Id<"apiKey">; teamId: Id<"team"> },
+): Promise<boolean> {
+  const rows = await q
+    .select({ id: teamApiKeys.id })
+    .from(teamApiKeys)
     .where(and(eq(teamApiKeys.id, key.id), eq(teamApiKeys.teamId, key.teamId)));
+  return rows.length === 1;
 }
 
 /** How many keys the team has; the lock holds the number until the transaction ends. */

@@ -4,7 +4,7 @@ import { Type } from "@sinclair/typebox";
 import { Elysia } from "elysia";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
 import { errors } from "../openapi/error-schema.ts";
-import { parseId } from "../wire.ts";
+import { parseId, parseInstant } from "../wire.ts";
 import { ApiKey, ApiKeyList, ApiKeyParams, CreateApiKey, toApiKey } from "./schema.ts";
 import type { ApiKeys } from "./service.ts";
 
@@ -20,8 +20,10 @@ export function apiKeyRoutes(deps: ApiKeyRoutesDeps) {
       "",
       async ({ member, body, status }) => {
         const { teamId, id: createdBy, email } = member;
-        const name = body.name ?? "";
-        const { row, secret } = await apiKeys.create({ teamId, createdBy, name });
+        const { name = "", expires_at: end, scopes = null } = body;
+        const expiresAt = end === undefined ? null : parseInstant(end, "expires_at");
+        const key = { teamId, createdBy, name, expiresAt, scopes };
+        const { row, secret } = await apiKeys.create(key);
         return status(201, toApiKey(row, email, secret));
       },
       {
@@ -50,7 +52,7 @@ export function apiKeyRoutes(deps: ApiKeyRoutesDeps) {
       "/:id",
       async ({ member, params, status }) => {
         const id = parseId("apiKey", params.id, "id");
-        await apiKeys.remove({ id, teamId: member.teamId });
+        await apiKeys.remove({ id, teamId: member.teamId }, member);
         return status(204, undefined);
       },
       {

@@ -1,12 +1,19 @@
 // The keys by which programs act for a team.
 
 import { type Id, newId } from "../../proto/ids.ts";
+import type { MemberCaller, Scope } from "../auth/authenticator.ts";
 import type { Clock } from "../clock.ts";
 import type { Db } from "../db/client.ts";
 import { randomHex, sha256Hex } from "../digest.ts";
 import { AppError } from "../errors.ts";
 import type { ApiKeyRow } from "./api-key.ts";
-import { countApiKeysLocked, deleteApiKey, insertApiKey, listApiKeys } from "./queries.ts";
+import {
+  countApiKeysLocked,
+  deleteApiKey,
+  hasApiKey,
+  insertApiKey,
+  listApiKeys,
+} from "./queries.ts";
 
 const KEY_RANDOM_BYTES = 16;
 const PREFIX_LENGTH = 10;
@@ -23,13 +30,23 @@ export class ApiKeys {
     this.#clock = deps.clock;
   }
 
-  /** A new key; `secret` is returned here and never again. `conflict` when the team has too many. */
+  /**
+   * A new key; `secret` is returned here and never again. `conflict` when the team has too many,
+   * `invalid_request` when its end is over.
+   */
   async create(options: {
     teamId: Id<"team">;
     createdBy: Id<"user">;
     name: string;
+    /** Null: none. */
+    expiresAt: Date | null;
+    /** Null: all. */
+    scopes: Scope[] | null;
   }): Promise<{ row: ApiKeyRow; secret: string }> {
-    const { teamId, createdBy } = options;
+    const { teamId, createdBy, expiresAt, scopes } = options;
+    if (expiresAt !== null && expiresAt <= this.#clock.now()) {
+      throw new AppError("invalid_request", "expires_at: must be in the future");
+    }
     const secret = `wrn_${randomHex(KEY_RANDOM_BYTES)}`;
     const row = await this.#db.transaction(async (tx) => {
       if ((await countApiKeysLocked(tx, teamId)) >= API_KEYS_PER_TEAM_MAX) {
@@ -41,7 +58,7 @@ export class ApiKeys {
         name: options.name.trim() || DEFAULT_NAME,
         keyHash: sha256Hex(secret),
         keyPrefix: secret.slice(0, PREFIX_LENGTH),
-        createdBy,
+        ...{ createdBy, expiresAt, scopes },
         createdAt: this.#clock.now(),
       });
     });
@@ -53,8 +70,17 @@ export class ApiKeys {
     return await listApiKeys(this.#db, teamId);
   }
 
-  /** The key is void from now on; a key that the team doesn't have is no error. */
-  async remove(key: { id: Id<"apiKey">; teamId: Id<"team"> }): Promise<void> {
-    await deleteApiKey(this.#db, key);
+  /**
+   * The key is void from now on; a key that the team doesn't have is no error. Throws `forbidden` for one that
+   * somebody else made, unless the caller manages the team.
+   */
+  async remove(
+    key: { id: Id<"apiKey">; teamId: Id<"team"> },
+    by: Pick<MemberCaller, "id" | "role">,
+  ): Promise<void> {
+    const createdBy = by.role === "member" ? by.id : undefined;
+    if (await deleteApiKey(this.#db, { ...key, createdBy })) return;
+    if (createdBy === undefined || !(await hasApiKey(this.#db, key))) return;
+    throw new AppError("forbidden", "members delete the keys that they made: ask an admin");
   }
 }

@@ -3,7 +3,7 @@
 import type { Id } from "../../proto/ids.ts";
 import type { Clock } from "../clock.ts";
 import type { Db } from "../db/client.ts";
-import type { TEAM_ROLES } from "../db/tables.ts";
+import type { KEY_SCOPES, TEAM_ROLES } from "../db/tables.ts";
 import { sha256Hex } from "../digest.ts";
 import { AppError } from "../errors.ts";
 import { SharedLookups } from "../shared-lookups.ts";
@@ -14,6 +14,8 @@ import type { Tokens } from "./tokens.ts";
 
 const API_KEY_PATTERN = /^wrn_[0-9a-f]{32}$/;
 const SESSION_SECRET_PATTERN = /^[0-9a-f]{64}$/;
+
+export type Scope = (typeof KEY_SCOPES)[number];
 
 /** The credentials of a request as its headers carry them. */
 export interface Credentials {
@@ -55,6 +57,8 @@ export interface TeamCaller {
 /** One whose right to act can be looked at again. */
 export interface GrantedCaller extends TeamCaller {
   readonly grant: Grant;
+  /** What of the team's resources it may use; null: everything. */
+  readonly scopes: readonly Scope[] | null;
 }
 
 /** A signed-in person. `role` is null once they are no longer a member of the session's team. */
@@ -109,8 +113,20 @@ export class Authenticator {
     });
   }
 
-  /** An API key if there is one, good or bad; otherwise a person and a live membership. */
-  async team(credentials: Credentials): Promise<GrantedCaller> {
+  /**
+   * An API key if there is one, good or bad; otherwise a person and a live membership. Throws `forbidden` for a
+   * key without the scope.
+   */
+  async team(credentials: Credentials, scope: Scope): Promise<GrantedCaller> {
+    const caller = await this.#team(credentials);
+    if (may(caller, scope)) return caller;
+    throw new AppError("forbidden", `the API key has no scope ${scope}`, {
+      reason: "auth_scope_missing",
+      details: { scope },
+    });
+  }
+
+  async #team(credentials: Credentials): Promise<GrantedCaller> {
     const { apiKey } = credentials;
     if (apiKey !== null) {
       if (!API_KEY_PATTERN.test(apiKey)) throw wrongApiKey();
@@ -211,8 +227,14 @@ export class Authenticator {
   }
 }
 
-function keyCaller({ id, keyHash, name, teamId }: ApiKeyRow): GrantedCaller {
-  return { teamId, grant: { kind: "apiKey", keyHash }, actor: { type: "api_key", id, name } };
+/** Whether the caller may do what the scope is about. */
+export function may({ scopes }: GrantedCaller, scope: Scope): boolean {
+  return scopes === null || scopes.includes(scope);
+}
+
+function keyCaller({ id, keyHash, name, teamId, scopes }: ApiKeyRow): GrantedCaller {
+  const actor = { type: "api_key", id, name } as const;
+  return { teamId, grant: { kind: "apiKey", keyHash }, scopes, actor };
 }
 
 function userCaller(row: SessionRow, grant: SessionGrant): UserCaller {
@@ -228,7 +250,7 @@ function asMember(user: UserCaller): MemberCaller {
 }
 
 function asTeamCaller({ teamId, id, email, grant }: MemberCaller): GrantedCaller {
-  return { teamId, grant, actor: { type: "user", id, name: email } };
+  return { teamId, grant, scopes: null, actor: { type: "user", id, name: email } };
 }
 
 function notSignedIn(): AppError {

@@ -1,6 +1,6 @@
-// Route guards. A guarded route says so: `{ team: true }`, `{ user: true }`, `{ member: true }`,
-// `{ admin: true }`, `{ host: true }`, or `{ teamOrUpgrade: true }` for a WebSocket whose client may
-// say who it is in its first message.
+// Route guards. A guarded route says so: `{ team: "read" }`, with the scope that a key must have,
+// `{ user: true }`, `{ member: true }`, `{ admin: true }`, `{ host: true }`, or `{ teamOrUpgrade: "exec" }`
+// for a WebSocket whose client may say who it is in its first message.
 //
 // The caller is known before the body is read, so that strangers can't make us parse anything and
 // are told 401 whatever they sent. Elysia runs a route's hooks as parse → transform → validation →
@@ -12,7 +12,7 @@
 import { Elysia } from "elysia";
 import { AppError } from "../errors.ts";
 import { COMMAND_BODY_BYTES_MAX, readJsonBody } from "../request-body.ts";
-import type { Authenticator, Credentials, GrantedCaller } from "./authenticator.ts";
+import type { Authenticator, Credentials, Scope } from "./authenticator.ts";
 import { CSRF_HEADER } from "./csrf-tokens.ts";
 import { assertOwnOrigin, isUpgrade } from "./own-origin.ts";
 import { sessionCookies } from "./session-cookies.ts";
@@ -31,32 +31,42 @@ export interface AuthDeps {
 export function authPlugin({ authenticator }: AuthDeps) {
   const { ownOrigins } = authenticator;
   const guarded = <Caller>(authenticate: Authenticate<Caller>) => guard(authenticate, ownOrigins);
-  const team = guarded((credentials) => authenticator.team(credentials));
+  const ofScope = (scope: Scope) =>
+    guarded((credentials) => authenticator.team(credentials, scope));
+  const teams = {
+    read: ofScope("read"),
+    exec: ofScope("exec"),
+    write: ofScope("write"),
+    admin: ofScope("admin"),
+  } satisfies Record<Scope, unknown>;
   const user = guarded((credentials) => authenticator.user(credentials));
   const member = guarded((credentials) => authenticator.member(credentials));
   const admin = guarded((credentials) => authenticator.admin(credentials));
   const host = guarded((credentials) => authenticator.host(credentials));
-  const teamOrUpgrade = async (request: Request): Promise<GrantedCaller | null> => {
-    if (!isUpgrade(request)) return await team(request);
-    return await team(request).catch(nullWithoutCredentials);
+  const teamOrUpgrade = (scope: Scope) => async (request: Request) => {
+    if (!isUpgrade(request)) return await teams[scope](request);
+    return await teams[scope](request).catch(nullWithoutCredentials);
   };
 
   return new Elysia({ name: "wrenn-auth", seed: authenticator }).macro({
-    team: {
-      ...hooks(team),
-      detail: { security: TEAM },
-      resolve: async ({ request }) => ({ caller: await team(request) }),
-    },
+    team: (scope: Scope) => ({
+      ...hooks(teams[scope]),
+      detail: { security: TEAM, "x-scope": scope },
+      resolve: async ({ request }) => ({ caller: await teams[scope](request) }),
+    }),
     /** A team's request whose body is a command. */
-    teamCommand: {
-      ...hooks(team, COMMAND_BODY_BYTES_MAX),
-      detail: { security: TEAM },
-      resolve: async ({ request }) => ({ caller: await team(request) }),
-    },
-    teamOrUpgrade: {
-      ...hooks(teamOrUpgrade),
-      detail: { security: [...TEAM, {}] },
-      resolve: async ({ request }) => ({ caller: await teamOrUpgrade(request) }),
+    teamCommand: (scope: Scope) => ({
+      ...hooks(teams[scope], COMMAND_BODY_BYTES_MAX),
+      detail: { security: TEAM, "x-scope": scope },
+      resolve: async ({ request }) => ({ caller: await teams[scope](request) }),
+    }),
+    teamOrUpgrade: (scope: Scope) => {
+      const check = teamOrUpgrade(scope);
+      return {
+        ...hooks(check),
+        detail: { security: [...TEAM, {}], "x-scope": scope },
+        resolve: async ({ request }) => ({ caller: await check(request) }),
+      };
     },
     user: {
       ...hooks(user),
@@ -100,9 +110,13 @@ function guard<Caller>(authenticate: Authenticate<Caller>, ownOrigins: ReadonlyS
   };
 }
 
-/** Bad credentials count as none where there is another way to show some; an outage does not. */
+/**
+ * Bad credentials count as none where there is another way to show some; an outage does not, nor does a key
+ * that is good for something else.
+ */
 function nullWithoutCredentials(error: unknown): null {
-  if (error instanceof AppError && error.status < 500) return null;
+  const isScope = error instanceof AppError && error.reason === "auth_scope_missing";
+  if (error instanceof AppError && error.status < 500 && !isScope) return null;
   throw error;
 }
 

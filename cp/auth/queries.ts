@@ -1,6 +1,6 @@
 // SQL of credentials and of the accounts they belong to.
 
-import { and, eq, gt, inArray, isNull, sql } from "drizzle-orm";
+import { and, eq, gt, inArray, isNull, or, sql } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
 import { arrayOf, isAnyOf } from "../db/any-of.ts";
 import type { Db } from "../db/client.ts";
@@ -16,6 +16,7 @@ const SESSION_IDLE_SEC = 6 * 3600;
 
 const isKeyStampDue = sql<boolean>`(${teamApiKeys.lastUsed} is null
   or ${teamApiKeys.lastUsed} < now() - make_interval(secs => ${LAST_USED_RESOLUTION_SEC}))`;
+const isKeyAlive = or(isNull(teamApiKeys.expiresAt), gt(teamApiKeys.expiresAt, sql`now()`));
 const isSessionStampDue = sql<boolean>`
   (${sessions.lastSeenAt} < now() - make_interval(secs => ${LAST_USED_RESOLUTION_SEC}))`;
 
@@ -33,12 +34,15 @@ export function prepareAuthQueries(db: Db) {
       keyHash: teamApiKeys.keyHash,
       name: teamApiKeys.name,
       teamId: teamApiKeys.teamId,
+      scopes: teamApiKeys.scopes,
       /** Whether its last use was so long ago, by the database's clock, that this one is to be kept. */
       isStampDue: isKeyStampDue,
     })
     .from(teamApiKeys)
     .innerJoin(teams, eq(teams.id, teamApiKeys.teamId))
-    .where(and(isAnyOf(teamApiKeys.keyHash, "keyHashes", "text"), isNull(teams.deletedAt)))
+    .where(
+      and(isAnyOf(teamApiKeys.keyHash, "keyHashes", "text"), isNull(teams.deletedAt), isKeyAlive),
+    )
     .prepare("auth_api_keys");
 
   const sessionsById = db

@@ -22,7 +22,7 @@ export function capsuleMetricRoutes(deps: CapsuleMetricRouteDeps) {
       return toCapsuleMetrics(ids.id, range, await deps.capsuleMetrics.read(ids, range));
     },
     {
-      team: true,
+      team: "read",
       params: CapsuleParams,
       query: MetricQuery,
       response: {

@@ -45,7 +45,7 @@ export function pauseResumeRoutes(deps: AuthDeps & HeldDeps) {
         return isDone ? capsule : status(202, capsule);
       },
       {
-        team: true,
+        team: "write",
         params: CapsuleParams,
         headers: KeyedHeldHeaders,
         response: {
@@ -73,7 +73,7 @@ export function pauseResumeRoutes(deps: AuthDeps & HeldDeps) {
         return isDone ? capsule : status(202, capsule);
       },
       {
-        team: true,
+        team: "write",
         params: CapsuleParams,
         headers: KeyedHeldHeaders,
         body: t.Optional(t.Nullable(ResumeCapsule)),
@@ -110,7 +110,7 @@ export function pauseResumeRoutes(deps: AuthDeps & HeldDeps) {
         return status(202, shownForks(request, forks));
       },
       {
-        team: true,
+        team: "write",
         params: CapsuleParams,
         headers: KeyedHeldHeaders,
         body: t.Optional(t.Nullable(ForkCapsule)),

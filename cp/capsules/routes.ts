@@ -1,6 +1,7 @@
 // Routes of capsules: HTTP only.
 
 import { Elysia, t } from "elysia";
+import { may } from "../auth/authenticator.ts";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
 import { isCompat, namedFor } from "../compat.ts";
 import { keyed } from "../idempotency/service.ts";
@@ -41,7 +42,7 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
         return isDone ? status(201, capsule) : status(202, capsule);
       },
       {
-        team: true,
+        team: "write",
         body: CreateCapsule,
         headers: KeyedHeldHeaders,
         response: {
@@ -71,7 +72,7 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
         return named.filter(({ status }) => status !== "stopped").map((row) => toCapsule(row));
       },
       {
-        team: true,
+        team: "read",
         query: ListQuery,
         response: { 200: CapsuleList, ...errors(...AUTH_ERRORS, "invalid_request") },
         detail: { summary: "List capsules, newest first, without stopped and failed ones" },
@@ -82,10 +83,12 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
       async ({ caller, params, request }) => {
         const id = parseId("capsule", params.id, "id");
         const capsule = await capsules.get({ id, teamId: caller.teamId });
-        return toCapsuleInFull(namedFor(request, capsule), capsules.trafficToken(capsule));
+        // It opens private ports, and so whatever servers do.
+        const trafficToken = may(caller, "exec") ? capsules.trafficToken(capsule) : undefined;
+        return toCapsuleInFull(namedFor(request, capsule), trafficToken);
       },
       {
-        team: true,
+        team: "read",
         params: CapsuleParams,
         response: { 200: Capsule, ...errors(...CAPSULE_ERRORS) },
         detail: { summary: "Get a capsule in any state" },
@@ -104,7 +107,7 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
         return status(202, await acceptedCapsule(deps, call, id));
       },
       {
-        team: true,
+        team: "write",
         params: CapsuleParams,
         headers: HeldHeaders,
         response: { 202: Capsule, 204: t.Void(), ...errors(...CAPSULE_ERRORS) },
@@ -121,7 +124,7 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
         set.status = 204;
       },
       {
-        team: true,
+        team: "write",
         params: CapsuleParams,
         response: { 204: t.Void(), ...errors(...RUNNING_ERRORS) },
         detail: { summary: "Reset the capsule's inactivity timer" },

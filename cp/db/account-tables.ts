@@ -17,6 +17,8 @@ import {
 import { createdAt, idColumn, instant, isOneOf, updatedAt } from "./columns.ts";
 
 export const USER_STATUSES = ["inactive", "active", "disabled", "deleted"] as const;
+/** What a key may do with its team's resources. */
+export const KEY_SCOPES = ["read", "exec", "write", "admin"] as const;
 export const TEAM_ROLES = ["owner", "admin", "member"] as const;
 
 export const teams = pgTable(
@@ -106,8 +108,17 @@ export const teamApiKeys = pgTable(
     createdBy: idColumn("user", "created_by").references(() => users.id, { onDelete: "set null" }),
     createdAt: createdAt(),
     lastUsed: instant("last_used"),
+    expiresAt: instant("expires_at"),
+    /** Null: all of them. */
+    scopes: text("scopes", { enum: KEY_SCOPES }).array(),
   },
-  (t) => [index("idx_team_api_keys_team_id").on(t.teamId)],
+  (t) => [
+    index("idx_team_api_keys_team_id").on(t.teamId),
+    check(
+      "team_api_keys_scopes",
+      sql`${t.scopes} <@ array[${sql.raw(KEY_SCOPES.map((scope) => `'${scope}'`).join(", "))}]`,
+    ),
+  ],
 );
 
 export const oauthProviders = pgTable(

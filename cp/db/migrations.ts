@@ -19,6 +19,7 @@ import reasonsOfKeys from "../../migrations/0011_reasons-of-keys.sql" with { typ
 import snapshotting from "../../migrations/0012_snapshotting.sql" with { type: "text" };
 import usage from "../../migrations/0013_usage.sql" with { type: "text" };
 import sessions from "../../migrations/0014_sessions.sql" with { type: "text" };
+import keyScopes from "../../migrations/0015_key-scopes.sql" with { type: "text" };
 
 export interface Migration {
   /** The file's name without `.sql`. */
@@ -43,4 +44,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { name: "0012_snapshotting", sql: snapshotting },
   { name: "0013_usage", sql: usage },
   { name: "0014_sessions", sql: sessions },
+  { name: "0015_key-scopes", sql: keyScopes },
 ];

@@ -19,6 +19,7 @@ const of = (teamId: Id<"team">) => ({
     teamId,
     actor: { type: "api_key", id: newId("apiKey"), name: "tests" },
     grant: { kind: "apiKey", keyHash: "0" },
+    scopes: null,
   } as const,
   frames: EVENT_FRAMES,
 });

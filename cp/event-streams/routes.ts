@@ -42,7 +42,7 @@ export function eventStreamRoutes(deps: EventStreamRouteDeps) {
       return new Response(events, { headers: HEADERS });
     },
     {
-      team: true,
+      team: "read",
       response: {
         200: t.Any({ description: "Events until either side ends." }),
         ...errors("rate_limited", "service_unavailable"),

@@ -50,7 +50,7 @@ export function execRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
         return toExecAnswer(id, cmd, end);
       },
       {
-        teamCommand: true,
+        teamCommand: "exec",
         params: CapsuleParams,
         body: ExecRequest,
         response: {
@@ -69,7 +69,7 @@ export function execRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
         return toProcessList(await capsules.use(ids, listProcesses));
       },
       {
-        team: true,
+        team: "read",
         params: CapsuleParams,
         response: { 200: ProcessList, ...errors(...RUNNING_ERRORS, "too_large") },
         detail: { summary: "List processes that were started through the API" },
@@ -85,7 +85,7 @@ export function execRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
         set.status = 204;
       },
       {
-        team: true,
+        team: "exec",
         params: ProcessParams,
         query: KillQuery,
         response: { 204: t.Void(), ...errors(...RUNNING_ERRORS) },

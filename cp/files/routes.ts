@@ -46,7 +46,7 @@ export function fileRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
         set.status = 204;
       },
       {
-        team: true,
+        team: "write",
         // The body is read as it arrives.
         parse: "none",
         params: CapsuleParams,
@@ -66,7 +66,7 @@ export function fileRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
         return new Response(content, { headers });
       },
       {
-        team: true,
+        team: "read",
         params: CapsuleParams,
         body: PathRequest,
         response: {
@@ -97,7 +97,7 @@ export function fileRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
         return { entries: entries.map(toFileEntry) };
       },
       {
-        team: true,
+        team: "read",
         params: CapsuleParams,
         body: ListRequest,
         response: { 200: FileList, ...errors(...RUNNING_ERRORS) },
@@ -114,7 +114,7 @@ export function fileRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
         return { entry: toFileEntry(entry) };
       },
       {
-        team: true,
+        team: "write",
         params: CapsuleParams,
         body: PathRequest,
         response: { 200: MadeDirectory, ...errors(...WRITING_ERRORS, "conflict") },
@@ -131,7 +131,7 @@ export function fileRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
         set.status = 204;
       },
       {
-        team: true,
+        team: "write",
         params: CapsuleParams,
         body: PathRequest,
         response: { 204: t.Void(), ...errors(...RUNNING_ERRORS) },

@@ -62,7 +62,7 @@ export function fileStreamRoutes(deps: AuthDeps & { readonly capsules: Capsules 
         set.status = 204;
       },
       {
-        team: true,
+        team: "write",
         parse: "none",
         params: CapsuleParams,
         response: { 204: t.Void(), ...errors(...WRITING_ERRORS, "too_large") },
@@ -81,7 +81,7 @@ export function fileStreamRoutes(deps: AuthDeps & { readonly capsules: Capsules 
         return new Response(content, { headers: { "content-type": "application/octet-stream" } });
       },
       {
-        team: true,
+        team: "read",
         params: CapsuleParams,
         body: PathRequest,
         response: {

@@ -9,9 +9,9 @@ const SPEC_PATH = "/openapi.json";
 
 const DESCRIPTION = `Runs untrusted code in microVMs.
 
-Programs send an API key in \`X-API-Key\`; people log in and send the token they get as bearer. Pages have the cookies
-that a login sets, and send the value of \`wrenn_csrf\` in \`X-CSRF-Token\` with whatever is no \`GET\`; behind TLS the
-names of both begin with \`__Host-\`.
+Programs send an API key in \`X-API-Key\`; if it has scopes, the route's \`x-scope\` must be among them. People log in
+and send the token they get as bearer. Pages have the cookies that a login sets, and send the value of \`wrenn_csrf\`
+in \`X-CSRF-Token\` with whatever is no \`GET\`; behind TLS the names of both begin with \`__Host-\`.
 Errors are \`{"error": {"code", "reason", "message", "retryable", "request_id"}}\`.
 A path may be prefixed with \`/api\`.`;
 

@@ -54,7 +54,7 @@ export function snapshotRoutes(deps: SnapshotRouteDeps) {
         return end === null ? status(202, template) : status(201, template);
       },
       {
-        team: true,
+        team: "write",
         body: CreateSnapshot,
         query: CreateSnapshotQuery,
         headers: KeyedHeldHeaders,
@@ -94,7 +94,7 @@ export function snapshotRoutes(deps: SnapshotRouteDeps) {
         return listed.map((template) => toTemplate(template, viewer));
       },
       {
-        team: true,
+        team: "read",
         query: ListQuery,
         response: {
           200: t.Union([TemplateList, TemplatePage]),
@@ -116,7 +116,7 @@ export function snapshotRoutes(deps: SnapshotRouteDeps) {
         set.status = 204;
       },
       {
-        team: true,
+        team: "write",
         params: SnapshotParams,
         body: RenameTemplate,
         response: { 204: t.Void(), ...errors(...CHANGE_ERRORS, "conflict") },
@@ -135,7 +135,7 @@ export function snapshotRoutes(deps: SnapshotRouteDeps) {
         set.status = 204;
       },
       {
-        team: true,
+        team: "admin",
         params: SnapshotParams,
         body: ChangeVisibility,
         response: { 204: t.Void(), ...errors(...CHANGE_ERRORS) },
@@ -156,7 +156,7 @@ export function snapshotRoutes(deps: SnapshotRouteDeps) {
         set.status = 204;
       },
       {
-        team: true,
+        team: "write",
         params: SnapshotParams,
         response: { 204: t.Void(), ...errors(...CHANGE_ERRORS) },
         detail: {

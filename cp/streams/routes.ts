@@ -54,7 +54,7 @@ export function streamRoutes(deps: StreamRouteDeps) {
           },
         ),
       {
-        teamOrUpgrade: true,
+        teamOrUpgrade: "exec",
         params: CapsuleParams,
         query: StreamQuery,
         response: RESPONSES,
@@ -75,7 +75,7 @@ export function streamRoutes(deps: StreamRouteDeps) {
         );
       },
       {
-        teamOrUpgrade: true,
+        teamOrUpgrade: "exec",
         params: ProcessParams,
         query: StreamQuery,
         response: RESPONSES,
@@ -99,7 +99,7 @@ export function streamRoutes(deps: StreamRouteDeps) {
           },
         ),
       {
-        teamOrUpgrade: true,
+        teamOrUpgrade: "exec",
         params: CapsuleParams,
         response: RESPONSES,
         detail: { summary: "Start a terminal, or attach to one", description: TERMINAL },

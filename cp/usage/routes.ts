@@ -28,7 +28,7 @@ export function usageRoutes(deps: UsageRouteDeps) {
       async ({ caller, query }) =>
         toCapsuleStats(await usage.stats(caller.teamId, query.range ?? STATS_RANGE_DEFAULT)),
       {
-        team: true,
+        team: "read",
         query: StatsQuery,
         response: { 200: CapsuleStats, ...errors("invalid_request") },
         detail: { summary: "Tell what the team's capsules hold: now, at most, and over time" },
@@ -38,7 +38,7 @@ export function usageRoutes(deps: UsageRouteDeps) {
       "/usage",
       async ({ caller, query }) => toCapsuleUsage(await usage.usage(caller.teamId, toDates(query))),
       {
-        team: true,
+        team: "read",
         query: UsageQuery,
         response: { 200: CapsuleUsage, ...errors("invalid_request") },
         detail: {

@@ -16,23 +16,23 @@ export function volumeRoutes(deps: AuthDeps) {
   return new Elysia({ prefix: "/v1/volumes", tags: ["volumes"] })
     .use(authPlugin(deps))
     .post("", refuse, {
-      team: true,
+      team: "write",
       response: withBody,
       detail: { summary: "Create a volume (to come)" },
     })
     .get("", refuse, {
-      team: true,
+      team: "read",
       response,
       detail: { summary: "List volumes (to come)" },
     })
     .get("/:name", refuse, {
-      team: true,
+      team: "read",
       params: VolumeParams,
       response,
       detail: { summary: "Get a volume (to come)" },
     })
     .delete("/:name", refuse, {
-      team: true,
+      team: "write",
       params: VolumeParams,
       response: withBody,
       detail: { summary: "Delete a volume (to come)" },

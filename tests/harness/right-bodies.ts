@@ -15,7 +15,9 @@ export const RIGHT_BODIES: Readonly<Record<string, Readonly<Record<string, unkno
   "POST /v1/me/password/reset": { email: "ada@example.com" },
   "POST /v1/me/password/reset/confirm": { token: "t", new_password: "12345678" },
   "POST /v1/teams": { name: "Team" },
-  "POST /v1/api-keys": { name: "key" },
+  "POST /v1/api-keys": {
+    ...{ name: "key", expires_at: "2999-01-31T12:00:00Z", scopes: ["read", "exec"] },
+  },
   "POST /v1/hosts": { type: "regular", team_id: "t", provider: "p", availability_zone: "a" },
   "POST /v1/hosts/register": {
     ...{ token: "t", arch: "x86_64", cpu_cores: 1, memory_mb: 1, disk_gb: 1 },
