@@ -62,6 +62,13 @@ const ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
   ],
   "sessions/sessions.db.test.ts": ["POST /v1/auth/activate 403", "DELETE /v1/me/sessions/:id 204"],
   "teams/teams.db.test.ts": ["POST /v1/teams 409"],
+  "teams/members.db.test.ts": [
+    ...["POST /v1/teams/:id/members 201", "POST /v1/teams/:id/members 409"],
+    ...["POST /v1/teams/:id/members 429", "PATCH /v1/teams/:id/slug 409"],
+    ...["PATCH /v1/teams/:id/members/:uid 204", "DELETE /v1/teams/:id/members/:uid 204"],
+    ...["POST /v1/teams/:id/leave 204", "POST /v1/teams/:id/transfer 204"],
+    "GET /v1/teams/slug-check 200",
+  ],
   "api-keys/api-keys.db.test.ts": ["POST /v1/api-keys 409"],
   "hosts/hosts.db.test.ts": [
     ...["POST /v1/hosts 201", "GET /v1/hosts/:id 200", "POST /v1/hosts/:id/token 201"],
@@ -166,10 +173,13 @@ async function capsule(state: "running" | "paused"): Promise<string> {
 function withIds({ path }: Route, ids: { capsule: string; others?: string }): string {
   const isHost = path.startsWith("/v1/hosts");
   const kind = isHost ? "host" : "apiKey";
+  if (path.startsWith("/v1/teams") && ids.others === undefined) {
+    return path.replace(":id", owner.teamId).replace(":uid", encodeId("user", newId("user")));
+  }
   const id = path.startsWith("/v1/capsules")
     ? ids.capsule
     : (ids.others ?? encodeId(kind, newId(kind)));
-  return path.replace(":id", id).replaceAll(/:(name|selector)/g, ids.others ?? "nothing");
+  return path.replace(":id", id).replaceAll(/:(name|selector|uid)/g, ids.others ?? "nothing");
 }
 
 function bodyOf({ name }: Route, capsuleId: string): string | undefined {

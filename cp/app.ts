@@ -21,6 +21,7 @@ import { observeRequests } from "./request-log.ts";
 import { type SessionRoutesDeps, sessionRoutes } from "./sessions/routes.ts";
 import { type SnapshotRouteDeps, snapshotRoutes } from "./snapshots/routes.ts";
 import { type StreamRouteDeps, streamRoutes } from "./streams/routes.ts";
+import { type MemberRoutesDeps, memberRoutes } from "./teams/member-routes.ts";
 import { type TeamRoutesDeps, teamRoutes } from "./teams/routes.ts";
 import { type UsageRouteDeps, usageRoutes } from "./usage/routes.ts";
 import { type UserRoutesDeps, userRoutes } from "./users/routes.ts";
@@ -52,6 +53,7 @@ export interface Services
     CapsuleRouteDeps,
     EventStreamRouteDeps,
     HostRoutesDeps,
+    MemberRoutesDeps,
     MeRoutesDeps,
     MetricsRoutesDeps,
     SessionRoutesDeps,
@@ -101,6 +103,7 @@ function apiRoutes(services: Services) {
     .use(userRoutes(services))
     .use(meRoutes(services))
     .use(teamRoutes(services))
+    .use(memberRoutes(services))
     .use(apiKeyRoutes(services))
     .use(hostRoutes(services))
     .use(capsuleRoutes(services))

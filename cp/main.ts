@@ -58,7 +58,9 @@ import { serveUntilSignal } from "./serve.ts";
 import { Sessions } from "./sessions/service.ts";
 import { Snapshots } from "./snapshots/service.ts";
 import { Streams } from "./streams/service.ts";
+import { Members } from "./teams/members.ts";
 import { Teams } from "./teams/service.ts";
+import { Slugs } from "./teams/slugs.ts";
 import { TeamUsage } from "./usage/service.ts";
 import { Users } from "./users/service.ts";
 
@@ -133,6 +135,8 @@ async function serve(): Promise<void> {
   const openStreams = new OpenStreams({ authenticator });
   const sessions = new Sessions({ db, csrfTokens });
   const teams = new Teams({ db, clock, mailer });
+  const members = new Members({ db, clock, mailer, rateLimiter });
+  const slugs = new Slugs({ db });
   const users = new Users({ db });
   const accountParts = { db, mailer, teams, sessions, tokens, oneTimeTokens };
   const accounts = new Accounts({ ...accountParts, rateLimiter, publicUrl });
@@ -186,7 +190,7 @@ async function serve(): Promise<void> {
     passwords,
     sessions,
     users,
-    teams,
+    ...{ teams, members, slugs },
     apiKeys,
     hosts,
     capsules,

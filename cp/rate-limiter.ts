@@ -71,6 +71,13 @@ export const PASSWORD_PER_USER: RateLimit = {
   windowSec: QUARTER_HOUR_SEC,
 };
 
+/** People whom one person adds: the answers tell who has an account. */
+export const MEMBERS_PER_USER: RateLimit = {
+  name: "members-user",
+  attemptsMax: 100,
+  windowSec: HOUR_SEC,
+};
+
 export class RateLimiter {
   readonly #redis: Redis;
   readonly #limiters = new Map<RateLimit, RateLimiterRedis>();

@@ -30,8 +30,23 @@ export const teams = pgTable(
     isByoc: boolean("is_byoc").notNull().default(false),
     createdAt: createdAt(),
     deletedAt: instant("deleted_at"),
+    slugChangedAt: instant("slug_changed_at"),
   },
   (t) => [index("idx_teams_slug").on(t.slug)],
+);
+
+/** Slugs that a team gave up lately: nobody else may have them, so that references lead to nobody else. */
+export const reservedSlugs = pgTable(
+  "reserved_slugs",
+  {
+    slug: text("slug").primaryKey(),
+    teamId: idColumn("team", "team_id")
+      .notNull()
+      .references(() => teams.id, { onDelete: "cascade" }),
+    reservedAt: instant("reserved_at").notNull().defaultNow(),
+    expiresAt: instant("expires_at").notNull(),
+  },
+  (t) => [index("idx_reserved_slugs_expires_at").on(t.expiresAt)],
 );
 
 export const users = pgTable(

@@ -20,6 +20,7 @@ import snapshotting from "../../migrations/0012_snapshotting.sql" with { type: "
 import usage from "../../migrations/0013_usage.sql" with { type: "text" };
 import sessions from "../../migrations/0014_sessions.sql" with { type: "text" };
 import keyScopes from "../../migrations/0015_key-scopes.sql" with { type: "text" };
+import teamSlugs from "../../migrations/0016_team-slugs.sql" with { type: "text" };
 
 export interface Migration {
   /** The file's name without `.sql`. */
@@ -45,4 +46,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { name: "0013_usage", sql: usage },
   { name: "0014_sessions", sql: sessions },
   { name: "0015_key-scopes", sql: keyScopes },
+  { name: "0016_team-slugs", sql: teamSlugs },
 ];

@@ -73,6 +73,18 @@ export function teamCreatedMail(options: { to: string; name: string; teamName: s
   });
 }
 
+/** Tells a person that somebody made them a member of a team. */
+export function addedToTeamMail(options: { to: string; name: string; teamName: string }): Mail {
+  return message({
+    to: options.to,
+    subject: `You are in team ${plain(options.teamName)}`,
+    lines: [
+      `Hello ${plain(options.name)},`,
+      `you were added to the team ${plain(options.teamName)}. If that is a mistake, you can leave it.`,
+    ],
+  });
+}
+
 /**
  * Text that somebody chose, for a mail to somebody else: one line, and nothing in it that a mail program makes a
  * link of.

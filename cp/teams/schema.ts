@@ -4,8 +4,8 @@ import { type Static, Type } from "@sinclair/typebox";
 import { t } from "elysia";
 import { encodeId } from "../../proto/ids.ts";
 import { TEAM_ROLES } from "../db/tables.ts";
-import { timestamp } from "../wire.ts";
-import type { TeamRole, TeamRow } from "./team.ts";
+import { ID_LENGTH_MAX, timestamp } from "../wire.ts";
+import type { MemberRow, TeamRole, TeamRow } from "./team.ts";
 
 const TEAM_NAME_PATTERN = "^[A-Za-z0-9 _\\-@']{1,128}$";
 
@@ -19,22 +19,66 @@ export const Team = Type.Object(
     slug: Type.String(),
     is_byoc: Type.Boolean(),
     created_at: Type.String({ format: "date-time" }),
+    slug_change_allowed_at: Type.Optional(
+      Type.String({ format: "date-time", description: "Missing: now." }),
+    ),
     role: t.UnionEnum(TEAM_ROLES),
   },
   { $id: "Team" },
 );
 export type Team = Static<typeof Team>;
 
+export const Member = Type.Object(
+  {
+    user_id: Type.String(),
+    name: Type.String(),
+    email: Type.String(),
+    role: t.UnionEnum(TEAM_ROLES),
+    joined_at: Type.String({ format: "date-time" }),
+  },
+  { $id: "Member" },
+);
+export type Member = Static<typeof Member>;
+
+export const MemberList = Type.Array(Member);
+export const TeamInFull = Type.Object({ team: Team, members: MemberList });
+
+const id = Type.String({ maxLength: ID_LENGTH_MAX });
+export const TeamParams = Type.Object({ id });
+export const MemberParams = Type.Object({ id, uid: id });
+export const AddMember = Type.Object({
+  email: Type.String({ minLength: 3, maxLength: 320 }),
+});
+export const SetRole = Type.Object({ role: t.UnionEnum(["admin", "member"] as const) });
+export const TransferTeam = Type.Object({ user_id: id });
+const slug = Type.String({ maxLength: 100 });
+export const SetSlug = Type.Object({ slug });
+export const SlugQuery = Type.Object({ slug });
+export const SlugAvailability = Type.Object({ available: Type.Boolean() });
+
 export const TeamList = Type.Array(Team);
 
-/** A team as one of its members sees it. */
-export function toTeam(row: TeamRow, role: TeamRole): Team {
+/** A team as one of its members sees it; `slugChangeAllowedAt` is null where that is now. */
+export function toTeam(row: TeamRow, role: TeamRole, slugChangeAllowedAt: Date | null): Team {
   return {
     id: encodeId("team", row.id),
     name: row.name,
     slug: row.slug,
     is_byoc: row.isByoc,
     created_at: timestamp(row.createdAt),
+    ...(slugChangeAllowedAt === null
+      ? {}
+      : { slug_change_allowed_at: timestamp(slugChangeAllowedAt) }),
     role,
+  };
+}
+
+export function toMember(row: MemberRow): Member {
+  return {
+    user_id: encodeId("user", row.userId),
+    name: row.name,
+    email: row.email,
+    role: row.role,
+    joined_at: timestamp(row.joinedAt),
   };
 }

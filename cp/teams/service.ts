@@ -3,6 +3,7 @@
 import { type Id, newId } from "../../proto/ids.ts";
 import type { Clock } from "../clock.ts";
 import type { Db, Queryable } from "../db/client.ts";
+import { databaseNow } from "../db/time.ts";
 import { randomHex } from "../digest.ts";
 import { AppError } from "../errors.ts";
 import type { Mailer } from "../mail/mailer.ts";
@@ -18,6 +19,7 @@ import {
   listTeamsToSignInto,
   lockUser,
 } from "./queries.ts";
+import { slugChangeAllowedAt } from "./slugs.ts";
 import type { TeamRole, TeamRow } from "./team.ts";
 
 /** Teams are for people to keep apart; more than this is a program that ran away. */
@@ -27,6 +29,9 @@ export interface Membership {
   readonly team: TeamRow;
   readonly role: TeamRole;
 }
+
+/** When the slug of each may change; null: now. */
+export type Slugged = Membership & { readonly slugChangeAllowedAt: Date | null };
 
 interface TeamCreator {
   readonly id: Id<"user">;
@@ -61,8 +66,21 @@ export class Teams {
   }
 
   /** The user's living teams, in the order they joined them. */
-  async list(userId: Id<"user">): Promise<Membership[]> {
-    return await listTeams(this.#db, userId);
+  async list(userId: Id<"user">): Promise<Slugged[]> {
+    const memberships = await listTeams(this.#db, userId);
+    const now = await databaseNow(this.#db);
+    return memberships.map((one) => ({
+      ...one,
+      slugChangeAllowedAt: slugChangeAllowedAt(one.team.slugChangedAt, now),
+    }));
+  }
+
+  /** One of the user's living teams; throws as `membership`. */
+  async get(ids: { teamId: Id<"team">; userId: Id<"user"> }): Promise<Slugged> {
+    const membership = await this.membership(ids);
+    const now = await databaseNow(this.#db);
+    const { slugChangedAt } = membership.team;
+    return { ...membership, slugChangeAllowedAt: slugChangeAllowedAt(slugChangedAt, now) };
   }
 
   /** The living team; undefined when it is unknown or deleted. */

@@ -29,7 +29,9 @@ import { RateLimiter } from "../../cp/rate-limiter.ts";
 import { Sessions } from "../../cp/sessions/service.ts";
 import { Snapshots } from "../../cp/snapshots/service.ts";
 import { Streams } from "../../cp/streams/service.ts";
+import { Members } from "../../cp/teams/members.ts";
 import { Teams } from "../../cp/teams/service.ts";
+import { Slugs } from "../../cp/teams/slugs.ts";
 import { TeamUsage } from "../../cp/usage/service.ts";
 import { Users } from "../../cp/users/service.ts";
 import { cloneDatabase, type TestDatabase } from "./database.ts";
@@ -153,6 +155,8 @@ export class AccountsPlatform implements AsyncDisposable {
       sessions,
       users: new Users({ db }),
       teams,
+      members: new Members({ db, clock, mailer, rateLimiter: accountParts.rateLimiter }),
+      slugs: new Slugs({ db }),
       apiKeys: new ApiKeys({ db, clock }),
       hosts: new Hosts({ db, clock, tokens, oneTimeTokens, teams }),
       capsules,

@@ -15,6 +15,11 @@ export const RIGHT_BODIES: Readonly<Record<string, Readonly<Record<string, unkno
   "POST /v1/me/password/reset": { email: "ada@example.com" },
   "POST /v1/me/password/reset/confirm": { token: "t", new_password: "12345678" },
   "POST /v1/teams": { name: "Team" },
+  "PATCH /v1/teams/:id": { name: "Team" },
+  "PATCH /v1/teams/:id/slug": { slug: "a-team" },
+  "POST /v1/teams/:id/members": { email: "ada@example.com" },
+  "PATCH /v1/teams/:id/members/:uid": { role: "admin" },
+  "POST /v1/teams/:id/transfer": { user_id: encodeId("user", newId("user")) },
   "POST /v1/api-keys": {
     ...{ name: "key", expires_at: "2999-01-31T12:00:00Z", scopes: ["read", "exec"] },
   },
