@@ -30,7 +30,10 @@ export async function renameDurably(from: string, to: string): Promise<void> {
   await sync(dirname(to));
 }
 
-/** Puts a directory out of sight at once, then removes it; nothing happens if there is none. */
+/**
+ * Puts a directory out of sight at once, then removes it; nothing happens if there is none. On a disk so full
+ * that there is no room for the other name it is removed where it is.
+ */
 export async function removeDirectory(directory: string): Promise<void> {
   const aside = `${directory}${REMOVED_SUFFIX}`;
   await rm(aside, { recursive: true, force: true });
@@ -38,7 +41,9 @@ export async function removeDirectory(directory: string): Promise<void> {
     await rename(directory, aside);
   } catch (error) {
     if (hasCode(error, "ENOENT")) return;
-    throw error;
+    if (!hasCode(error, "ENOSPC")) throw error;
+    await rm(directory, { recursive: true, force: true });
+    return;
   }
   await rm(aside, { recursive: true, force: true });
 }

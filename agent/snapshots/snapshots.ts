@@ -266,12 +266,14 @@ export class Snapshots {
 
   /**
    * The generation under a name of its own, which stays whatever becomes of the capsule that it is
-   * of; until it is disposed, or the next start. Throws SnapshotError.
+   * of; until it is disposed, or the next start. Throws SnapshotError. Its disposal never rejects: what came of
+   * it is done, and what is left of it goes at the next start.
    */
   async hold(generation: Generation): Promise<HeldGeneration> {
     const directory = join(this.#dir, `${HELD_PREFIX}${crypto.randomUUID()}`);
     const held = await this.#generations.link(generation, directory);
-    return { generation: held, [Symbol.asyncDispose]: () => removeDirectory(directory) };
+    const dispose = () => removeDirectory(directory).catch(() => {});
+    return { generation: held, [Symbol.asyncDispose]: dispose };
   }
 
   /**
