@@ -185,7 +185,7 @@ test(
 
     const failure = await place.vmm.boot({ ...spec, kernel: broken }).catch((error) => error);
 
-    expect(String(failure.cause)).toContain("PUT /boot-source: 400");
+    expect(String(failure.cause)).toContain("PUT /actions: 400");
     expect(await place.vmm.adopt(spec.runDir)).toBeNull();
     await place.clear(spec);
   },
