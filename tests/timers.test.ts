@@ -13,7 +13,7 @@ const GUARDED: Readonly<Record<string, string[]>> = {
   // Work that can fail. It is done in a `try`, or its rejection is taken, and the log is told: the tests of a journal
   // that fails (journal-failure.vm, journal-writes.vm), of metrics and of loops that fail.
   "agent/capsules/expiry-timer.ts": ["capsules.expire catch log.error"],
-  "agent/capsules/flush-timer.ts": ["capsules.flush"],
+  "agent/capsules/flush-timer.ts": ["capsules.flush capsules.removeDoomed"],
   "agent/capsules/stall-timer.ts": ["capsules.endStalls"],
   "agent/metrics/capsule-metrics.ts": ["this.sample"],
 
