@@ -21,7 +21,7 @@ setDefaultTimeout(240_000);
 const cramped = await forThisFile(CrampedAgent.start("2G"));
 const { disk, agent, id, state } = cramped;
 
-afterEach(() => disk.makeRoom());
+afterEach(() => cramped.makeRoom());
 
 async function expectRefused(call: () => Promise<unknown>): Promise<void> {
   const before = await agent.statuses();
@@ -45,7 +45,7 @@ test("what needs room is refused while the guest runs, and it runs on", async ()
   await expectRefused(() => agent.client.createSnapshot(snapshotRequest()));
   await expectRefused(() => agent.client.forkSandbox({ sandboxId: id, children }));
 
-  await disk.makeRoom();
+  await cramped.makeRoom();
   expect(await cramped.stateOf()).toBe(state);
 });
 
@@ -69,7 +69,7 @@ test("a guest that cannot write stands still, and goes on when there is room, wi
   await waitFor("the agent to say so", call, { holds: isTold, timeoutMs: GUEST_MS });
   expect(await underWay).toBe("ResourceExhausted");
 
-  await disk.makeRoom();
+  await cramped.makeRoom();
 
   await waitFor("the write to end", () => agent.sh(id, "cat /dev/shm/sum").catch(() => ""), {
     holds: (sum) => sum !== "",
@@ -137,7 +137,7 @@ test("a paused capsule is kept: nothing resumes without room, all does with it",
   await agent.restart();
   await expectRefused(() => resume(agent, id));
 
-  await disk.makeRoom();
+  await cramped.makeRoom();
   expect(await resume(agent, id)).toBe("memory");
   expect(await cramped.stateOf()).toBe(state);
 });
@@ -155,7 +155,7 @@ test("an image that cannot be imported is another time", async () => {
 
   await expectRefused(() => agent.client.createSandbox(request()));
 
-  await disk.makeRoom();
+  await cramped.makeRoom();
   const { sandboxId } = await agent.client.createSandbox(request());
   await agent.client.destroySandbox({ sandboxId });
 });

@@ -19,7 +19,7 @@ setDefaultTimeout(240_000);
 const cramped = await forThisFile(CrampedAgent.start("3G"));
 const { disk, agent, id, state } = cramped;
 
-afterEach(() => disk.makeRoom());
+afterEach(() => cramped.makeRoom());
 
 const pointsOf = (verb: string, some: readonly string[]) =>
   FAILPOINTS.filter((point) => point.startsWith(`${verb}.`)).filter(
@@ -44,7 +44,7 @@ test.each(["pause.after-begin", "pause.after-freeze", "pause.after-state"] as co
     expect(["none", "ResourceExhausted"]).toContain(code);
     const status = code === "none" ? "paused" : "running";
     expect(await agent.statuses()).toEqual({ [id]: status });
-    await disk.makeRoom();
+    await cramped.makeRoom();
     if (status === "paused") {
       await untilDurable(agent, id);
       expect(await resume(agent, id)).toBe("memory");
@@ -59,7 +59,7 @@ test("a snapshot that runs out of room leaves nothing, and the capsule runs on",
   );
 
   expect(code).toBe("ResourceExhausted");
-  await disk.makeRoom();
+  await cramped.makeRoom();
   expect(await cramped.stateOf()).toBe(state);
   expect(await readdir(join(agent.dir, "snapshots"))).toEqual([id]);
 });
@@ -82,7 +82,7 @@ test.each(pointsOf("seal", ["seal.after-memory", "seal.after-seal"]))(
     await waitFor("an end of the seal", isOver, { timeoutMs: GUEST_MS });
     expect(await agent.statuses()).toEqual({ [id]: "paused" });
 
-    await disk.makeRoom();
+    await cramped.makeRoom();
 
     await untilDurable(agent, id);
     expect(await readdir(join(agent.dir, "snapshots", id))).not.toContain("paused.partial");
@@ -104,7 +104,7 @@ test.each(["fork.after-hold", ...pointsOf("create", ["create.after-network"])] a
     const code = await cramped.withoutRoomFrom(point, async () => {
       ({ results } = await agent.client.forkSandbox({ sandboxId: id, children, timeoutSec: 0 }));
     });
-    await disk.makeRoom();
+    await cramped.makeRoom();
 
     expect([code, results.length]).toEqual(["none", 2]);
     const whole = results.filter(({ errorCode }) => errorCode === "");
@@ -156,7 +156,7 @@ test.each(pointsOf("warm", ["warm.after-stop"]))(
     });
     expect(Object.keys(await agent.statuses()).toSorted()).toEqual(known);
 
-    await disk.makeRoom();
+    await cramped.makeRoom();
 
     // With the snapshot, if it came to one, or without: never with a half.
     const refusals = (await countOf("warm.fallback")) + (await countOf("warm.set-aside"));

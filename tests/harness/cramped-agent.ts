@@ -4,6 +4,7 @@ import type { Failpoint } from "../../agent/failpoints.ts";
 import { arm, codeOf } from "./agent-calls.ts";
 import { AgentProcess } from "./agent-process.ts";
 import { SmallDisk } from "./small-disk.ts";
+import { GUEST_MS, waitFor } from "./wait-for.ts";
 
 const STATE = "cat /proc/sys/kernel/random/boot_id /dev/shm/nonce";
 
@@ -38,9 +39,25 @@ export class CrampedAgent implements AsyncDisposable {
     return new CrampedAgent({ disk, agent, id, state }, stack.move());
   }
 
-  /** What `state` is as long as the guest is the one that it was, of this capsule or another. */
+  /** What `state` is as long as the guest is the one that it was, of this capsule or another. There must be room. */
   async stateOf(id: string = this.id): Promise<string> {
+    await this.#untilMoves(id);
     return await this.agent.sh(id, STATE);
+  }
+
+  /** Empties the disk again; a guest that met it full, as every guest writes now and then, goes on first. */
+  async makeRoom(): Promise<void> {
+    await this.disk.makeRoom();
+    await this.#untilMoves(this.id);
+  }
+
+  async #untilMoves(id: string): Promise<void> {
+    const call = () =>
+      codeOf(this.agent.client.exec({ sandboxId: id, cmd: "true", timeoutSec: 60 }));
+    await waitFor(`${id} to stand still no longer`, call, {
+      holds: (code) => code !== "ResourceExhausted",
+      timeoutMs: GUEST_MS,
+    });
   }
 
   /** Runs the call up to the point, and on without any room; the name of the code that it fails with, or "none". */
