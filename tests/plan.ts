@@ -103,7 +103,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
       room("keeper", "connect-in-directory", "kept-process", "process-identity", "start-keeper"),
       room("memory", "guest-ram", "memory-source", "pager", "pager-verdict", "run-dir"),
       room("drivers/guest", "guest-cmdline"),
-      room("drivers/api", "vmm-api"),
+      room("drivers/api", "read-vmm-file", "vmm-api"),
       room("drivers/qemu", "probe-accel", "qemu"),
       room("drivers/firecracker", "firecracker"),
       room("drivers/cloud-hypervisor", "cloud-hypervisor"),

@@ -13,17 +13,7 @@
  */
 
 import { constants } from "node:fs";
-import {
-  chown,
-  copyFile,
-  mkdir,
-  open,
-  readFile,
-  rm,
-  stat,
-  truncate,
-  writeFile,
-} from "node:fs/promises";
+import { chown, copyFile, mkdir, readFile, rm, stat, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Type } from "@sinclair/typebox";
 import type { CgroupLimits } from "../../cgroups/cgroups.ts";
@@ -40,6 +30,7 @@ import {
   type VmmProcess,
   type VmmSpec,
 } from "../../vmm/vmm.ts";
+import { readVmmFile } from "../api/read-vmm-file.ts";
 import { ApiRefusal, VmmApi } from "../api/vmm-api.ts";
 import { bootCommand, JAIL_FILE, restoreCommand } from "./cloud-hypervisor-command.ts";
 import {
@@ -237,16 +228,9 @@ async function saveState(api: VmmApi): Promise<void> {
   }
 }
 
-/** It lies in the VMM's own directory: it may be a link, a pipe that nobody writes, or endless. */
 async function readOwn(path: string): Promise<string> {
-  const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants;
-  await using file = await open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
-  const { size } = await file.stat();
-  if (size === 0 || size > STATE_BYTES_MAX) {
-    throw new VmmError(`Cloud Hypervisor's state has ${size} bytes`);
-  }
-  const { buffer, bytesRead } = await file.read(Buffer.alloc(size), 0, size, 0);
-  return buffer.toString("utf8", 0, bytesRead);
+  const file = { what: "Cloud Hypervisor's state", bytesMax: STATE_BYTES_MAX };
+  return (await readVmmFile(path, file)).toString("utf8");
 }
 
 function connect(runDir: string): Promise<VmmApi> {

@@ -12,7 +12,7 @@
  */
 
 import { constants } from "node:fs";
-import { chown, copyFile, mkdir, open, stat, writeFile } from "node:fs/promises";
+import { chown, copyFile, mkdir, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Type } from "@sinclair/typebox";
 import type { CgroupLimits } from "../../cgroups/cgroups.ts";
@@ -30,6 +30,7 @@ import {
   type VmmProcess,
   type VmmSpec,
 } from "../../vmm/vmm.ts";
+import { readVmmFile } from "../api/read-vmm-file.ts";
 import { ApiRefusal, VmmApi } from "../api/vmm-api.ts";
 import {
   API_SOCKET,
@@ -160,7 +161,10 @@ export class Firecracker implements Vmm {
     const [memory] = await Promise.all([this.memoryOf(runDir), isReady]);
     await api.send(PAUSE_REQUEST, API_TIMEOUT_MS);
     await saveState(api);
-    const state = await readState(join(runDir, OWN_DIR, STATE_FILE));
+    const state = await readVmmFile(join(runDir, OWN_DIR, STATE_FILE), {
+      what: "Firecracker's device state",
+      bytesMax: STATE_BYTES_MAX,
+    });
     await writeFile(join(dir, STATE_FILE), state, { mode: 0o600 });
     return memory;
   }
@@ -244,19 +248,6 @@ async function saveState(api: VmmApi): Promise<void> {
     throw error;
   }
   throw new VmmError("Firecracker wrote a guest's memory where there is no directory");
-}
-
-/** It lies in the VMM's own directory: it may be a link, a pipe that nobody writes, or endless. */
-async function readState(path: string): Promise<Buffer> {
-  const { O_RDONLY, O_NOFOLLOW, O_NONBLOCK } = constants;
-  await using file = await open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
-  const { size } = await file.stat();
-  if (size === 0 || size > STATE_BYTES_MAX) {
-    throw new VmmError(`Firecracker's device state has ${size} bytes`);
-  }
-  const { buffer, bytesRead } = await file.read(Buffer.alloc(size), 0, size, 0);
-  if (bytesRead !== size) throw new VmmError("Firecracker's device state ends early");
-  return buffer;
 }
 
 function connect(runDir: string): Promise<VmmApi> {
