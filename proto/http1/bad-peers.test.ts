@@ -56,6 +56,19 @@ test.each([
   expect(fixture.leases).toBe(0);
 });
 
+// What it says beyond its answer would be the answer to whoever asks next.
+test("a server that says more than its answer is asked nothing more on that connection", async () => {
+  const upstream = await fixture.server((socket) =>
+    socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok and more"),
+  );
+  const url = `http://127.0.0.1:${fixture.frontOf(upstream.port)}/`;
+
+  const texts = [await (await fetch(url)).text(), await (await fetch(url)).text()];
+
+  expect(texts).toEqual(["ok", "ok"]);
+  expect(upstream.connections()).toBe(2);
+});
+
 test("a server that never answers is given up, and so is one that stops in the middle", async () => {
   const upstream = await fixture.server((socket, text) => {
     if (text.startsWith("GET /half")) socket.write("HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nx");

@@ -31,6 +31,7 @@ test.each([
   ["a signed size", "-1\r\n"],
   ["a size with a prefix", "0x1\r\na\r\n"],
   ["a size beyond all numbers", "ffffffffffffffffff\r\n"],
+  ["a size that no number holds exactly", "20000000000001\r\n"],
   ["a bare line feed after the size", "1\na\r\n"],
   ["a line feed in an extension", "1;a\nb\r\na\r\n"],
   ["more than its size", "1\r\nab\r\n"],

@@ -54,7 +54,7 @@ test.each([
   ["a length behind a vertical tab", ["POST / HTTP/1.1", "Host: x", "Content-Length: \v5"]],
   ["a length before a no-break space", ["POST / HTTP/1.1", "Host: x", "Content-Length: 5\xa0"]],
   ["a coding behind a form feed", ["POST / HTTP/1.1", "Host: x", "Transfer-Encoding: \fchunked"]],
-  ["too many headers", ["GET / HTTP/1.1", "Host: x", ...Array(300).fill("A: b")]],
+  ["too many headers", ["GET / HTTP/1.1", "Host: x", ...Array(256).fill("A: b")]],
 ])("a request with %s is refused", (_, lines) => {
   expect(() => request(...lines)).toThrow(MalformedHttp);
 });
@@ -67,6 +67,19 @@ test("a head that never ends is refused once it is too long", () => {
   expect(finder.take(bytes)).toBe(null);
   bytes.add(Buffer.alloc(70_000, "a"));
   expect(() => finder.take(bytes)).toThrow(MalformedHttp);
+});
+
+test("a head has bounds, also one that comes whole", () => {
+  const take = (length: number) => {
+    const bytes = new ByteWindow();
+    bytes.add(Buffer.from(`${"a".repeat(length)}\r\n\r\n`));
+    return new HeadFinder().take(bytes)?.length;
+  };
+  const headers = Array(255).fill("A: b");
+
+  expect(take(65_536)).toBe(65_536);
+  expect(() => take(65_537)).toThrow(MalformedHttp);
+  expect(request("GET / HTTP/1.1", "Host: x", ...headers).headers).toHaveLength(256);
 });
 
 test("a head is found however it is cut, and what follows stays", () => {
