@@ -10,6 +10,7 @@ import { join } from "node:path";
 import { connect as connectTls, type TLSSocket } from "node:tls";
 import { Front, type FrontLimits } from "../../proto/http1/listener.ts";
 import { makeCertificates, tlsPaths } from "../../scripts/dev/tls.ts";
+import { frame, GET, HELLO } from "../../tests/harness/http2-frames.ts";
 import { longestPauseMs, PAUSE_MS_MAX } from "../../tests/harness/longest-pause.ts";
 import { frontLimits } from "./limits.ts";
 import { TlsListener } from "./tls-listener.ts";
@@ -164,24 +165,10 @@ test("a path with bytes of any script is taken, as by HTTP/1.1", async () => {
 
 describe("a mebibyte of", () => {
   const MIB = 2 ** 20;
-  const frame = (type: number, flags: number, id: number, payload: readonly number[]) => {
-    const head = Buffer.alloc(9);
-    head.writeUIntBE(payload.length, 0, 3);
-    head[3] = type;
-    head[4] = flags;
-    head.writeUInt32BE(id, 5);
-    return Buffer.concat([head, Buffer.from(payload)]);
-  };
   const fill = (make: (index: number) => Buffer) => {
     const size = make(0).length;
     return Buffer.concat(Array.from({ length: Math.floor(MIB / size) }, (_, i) => make(i)));
   };
-  // GET, https, /, and the authority "a" (RFC 7541, appendix A).
-  const GET = [0x82, 0x87, 0x84, 0x41, 0x01, 0x61];
-  const HELLO = Buffer.concat([
-    Buffer.from("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"),
-    frame(4, 0, 0, []),
-  ]);
 
   test.each<[string, Buffer]>([
     ["requests", fill((i) => frame(1, 5, 2 * i + 1, GET))],
