@@ -25,7 +25,9 @@ const cookieFor = (port: typeof PORT) =>
 
 test.each(["e2b-traffic-access-token", "x-wrenn-traffic-token"])("%s opens the port", (name) => {
   expect(accessTo(ask("/", [`${name}: ${TOKEN}`]), PORT)).toBe("granted");
-  expect(accessTo(ask("/", [`${name}: ${TOKEN}x`]), PORT)).toBe("invalid");
+  for (const wrong of [`${TOKEN}x`, TOKEN.slice(0, -1), ""]) {
+    expect(accessTo(ask("/", [`${name}: ${wrong}`]), PORT)).toBe("invalid");
+  }
   expect(accessTo(ask("/"), PORT)).toBe("missing");
 });
 
