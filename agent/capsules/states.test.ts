@@ -265,3 +265,23 @@ test("waiting ends when nothing is under way, and when the capsule is gone in th
   await settled;
   expect(other.state).toBe(FRESH);
 });
+
+test("waiting goes on for what begins as the first ends", async () => {
+  const pausing = { status: "pausing", operation: new Operation(""), before: FRESH } as const;
+  const stopping = { status: "stopping", operation: new Operation("") } as const;
+  const capsule = capsuleIn({ ...pausing, pause: newPause("requested") });
+  const ended: string[] = [];
+  const settled = untilSettled(capsule).then(() => ended.push("the wait"));
+  const destroyed = Promise.withResolvers<void>();
+
+  await pausing.operation.run(async () => {
+    states.concede(capsule, { from: capsule.state, to: stopping });
+  });
+  const destroy = stopping.operation.run(() => destroyed.promise);
+  await Bun.sleep(5);
+  ended.push("the destroy");
+  destroyed.resolve();
+  await Promise.all([destroy, settled]);
+
+  expect(ended).toEqual(["the destroy", "the wait"]);
+});

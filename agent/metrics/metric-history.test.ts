@@ -98,3 +98,17 @@ test("what a clock dated before it was set back is told when its time comes, in 
   sample(START_MS + 60_250, 5);
   expect(seen(START_MS + 60_500)).toEqual([1, 4, 2, 5, 3]);
 });
+
+test("a saved history goes on where it was; of another layout, or cut, there is none", () => {
+  const { history, nowMs } = historyOf(700);
+  const numbers = history.toNumbers();
+  const other = numbers.slice();
+  other[0] = 2;
+  const read = MetricHistory.fromNumbers(numbers);
+  const next = { atMs: nowMs + 500, cpuPercent: 1, memoryBytes: 2, diskBytes: 3 };
+  for (const one of [history, read]) one?.push(next);
+
+  expect(read?.toNumbers()).toEqual(history.toNumbers());
+  expect(MetricHistory.fromNumbers(other)).toBe(null);
+  expect(MetricHistory.fromNumbers(numbers.subarray(0, -1))).toBe(null);
+});

@@ -22,6 +22,7 @@ export class UseOrder {
     this.#foundMs ??= newestOf(this.#dir);
     const foundMs = await this.#foundMs;
     this.#newestMs = Math.max(foundMs, this.#newestMs) + 1;
+    // A date has whole milliseconds: it is behind the newest time still.
     const at = new Date(this.#newestMs);
     await utimes(join(this.#dir, name), at, at).catch(unlessGone);
   }
@@ -41,7 +42,7 @@ export class UseOrder {
 async function newestOf(dir: string): Promise<number> {
   const names = (await readdir(dir).catch(unlessGone)) ?? [];
   const times = await Promise.all(names.map((name) => usedAtMs(join(dir, name))));
-  return times.reduce<number>((newest, ms) => Math.max(newest, Math.ceil(ms ?? 0)), 0);
+  return times.reduce<number>((newest, ms) => Math.max(newest, ms ?? 0), 0);
 }
 
 /** Null: it has gone. */
