@@ -16,6 +16,7 @@ test("what is not set has its default, empty variables included", () => {
     vmm: "auto",
     firecrackerBin: null,
     cloudHypervisorBin: null,
+    cpu: null,
     cow: "auto",
     nativeDir: null,
     networkPoolSize: 4,

@@ -31,6 +31,8 @@ export interface Config {
   /** Programs of VMMs; null: where scripts/fetch-vmm.sh puts them. */
   readonly firecrackerBin: string | null;
   readonly cloudHypervisorBin: string | null;
+  /** The processor that guests see, by the name that the VMM has for it; null: the host's own. */
+  readonly cpu: string | null;
   readonly cow: (typeof COWS)[number];
   /** Null: beside the program, wherever that is. */
   readonly nativeDir: string | null;
@@ -53,7 +55,7 @@ export interface Config {
 /** What the doctor needs to know; nothing of it is required. */
 export type MachineConfig = Pick<
   Config,
-  "dir" | "vmm" | "firecrackerBin" | "cloudHypervisorBin" | "cow" | "nativeDir" | "uidBase"
+  "dir" | "vmm" | "firecrackerBin" | "cloudHypervisorBin" | "cpu" | "cow" | "nativeDir" | "uidBase"
 >;
 
 /** The configuration does not hold; the message is one sentence that names the setting. */
@@ -91,12 +93,21 @@ export function loadMachineConfig(env: Environment): MachineConfig {
     vmm: oneOf("WRENN_VMM", env.WRENN_VMM || "auto", VMMS),
     firecrackerBin: program("WRENN_FIRECRACKER_BIN", env.WRENN_FIRECRACKER_BIN),
     cloudHypervisorBin: program("WRENN_CLOUD_HYPERVISOR_BIN", env.WRENN_CLOUD_HYPERVISOR_BIN),
+    cpu: cpuName(env.WRENN_CPU || "host"),
     cow: oneOf("WRENN_COW", env.WRENN_COW || "auto", COWS),
     nativeDir: env.WRENN_NATIVE_DIR ? resolve(env.WRENN_NATIVE_DIR) : null,
     uidBase: env.WRENN_UID_BASE
       ? integer("WRENN_UID_BASE", env.WRENN_UID_BASE, UID_BASE_MIN, UID_BASE_MAX)
       : UID_BASE_DEFAULT,
   };
+}
+
+/** It becomes a word of a command line, in which a comma begins an option. */
+function cpuName(name: string): string | null {
+  if (!/^[A-Za-z0-9_.-]{1,64}$/.test(name)) {
+    throw new ConfigError(`WRENN_CPU ${JSON.stringify(name)} is no name of a processor`);
+  }
+  return name === "host" ? null : name;
 }
 
 function parseFlags(args: readonly string[]): ReadonlyMap<string, string> {

@@ -63,6 +63,7 @@ test("guests that are emulated are a failure, which says what was seen", () => {
     name: "qemu",
     program: "/usr/bin/q",
     version: "7.2",
+    cpu: null,
     because: "as set",
   } as const;
   const seen = (accel: "kvm" | "tcg", accelBecause: string) =>

@@ -25,6 +25,7 @@ const open = (firecrackerBin: string) =>
     vmm: "firecracker",
     firecrackerBin,
     cloudHypervisorBin: null,
+    cpu: null,
     nativeDir: NATIVE_DIR,
     cacheDir: dir,
   });
@@ -49,7 +50,12 @@ test("one is taken only where KVM runs guests, under the name that is no link", 
   const good = await program("Firecracker v1.16.1\n\nand more");
   const link = join(dir, "link");
   await symlink(good, link);
-  const qemu = { program: "/usr/bin/qemu-system-x86_64", version: "any", nativeDir: NATIVE_DIR };
+  const qemu = {
+    program: "/usr/bin/qemu-system-x86_64",
+    version: "any",
+    cpu: null,
+    nativeDir: NATIVE_DIR,
+  };
   const { accel } = await probeAccel({ ...qemu, cacheDir: dir });
 
   const opened = open(link);
@@ -65,6 +71,7 @@ test("auto takes Firecracker where it works, and says why it does not take it el
       vmm: "auto",
       firecrackerBin,
       cloudHypervisorBin: null,
+      cpu: null,
       nativeDir: NATIVE_DIR,
       cacheDir: dir,
     });
@@ -82,7 +89,12 @@ test("auto takes Firecracker where it works, and says why it does not take it el
 test("Cloud Hypervisor is taken where it is named, not by auto", async () => {
   const choose = async (vmm: "auto" | "cloud-hypervisor", says: string) =>
     chooseVmm({
-      ...{ vmm, firecrackerBin: join(dir, "none"), cloudHypervisorBin: await program(says) },
+      ...{
+        vmm,
+        firecrackerBin: join(dir, "none"),
+        cloudHypervisorBin: await program(says),
+        cpu: null,
+      },
       ...{ nativeDir: NATIVE_DIR, cacheDir: dir },
     });
 

@@ -59,19 +59,22 @@ export interface ChooseVmmOptions {
   /** Null: where it is installed. */
   readonly firecrackerBin: string | null;
   readonly cloudHypervisorBin: string | null;
+  /** A name of the VMM's: hosts with other processors can take pauses of it. Null: the host's own. */
+  readonly cpu: string | null;
   /** Where the keeper and the probe's guest are. */
   readonly nativeDir: string;
   /** Made if missing; null: what was probed is neither kept nor read. */
   readonly cacheDir: string | null;
 }
 
-type ProbeDirs = Pick<ChooseVmmOptions, "nativeDir" | "cacheDir">;
+type ProbeDirs = Pick<ChooseVmmOptions, "cpu" | "nativeDir" | "cacheDir">;
 
 export interface VmmChoice {
   readonly name: "qemu" | "firecracker" | "cloud-hypervisor";
   readonly program: string;
   readonly version: string;
   readonly accel: "kvm" | "tcg";
+  readonly cpu: string | null;
   /** Why it is this VMM, for people. */
   readonly because: string;
   /** Why it has KVM, or not. */
@@ -100,8 +103,9 @@ export async function chooseVmm(options: ChooseVmmOptions): Promise<VmmChoice> {
 
 /** What was picked and why, in one line: at the agent's start, and for the doctor. */
 export function describeChoice(choice: VmmChoice): string {
-  const { name, version, accel, because, accelBecause } = choice;
-  return `${name} ${version} (${because}) with ${accel} (${accelBecause})`;
+  const { name, version, accel, cpu, because, accelBecause } = choice;
+  const processor = cpu === null ? "" : `, processor ${cpu}`;
+  return `${name} ${version} (${because}) with ${accel} (${accelBecause})${processor}`;
 }
 
 /** `tscKhz` is the host's time stamp counter, which an emulated guest is told. */
@@ -115,8 +119,13 @@ async function chooseQemu(dirs: ProbeDirs, because: string): Promise<VmmChoice> 
   const program = QEMU_PROGRAMS.find((path) => existsSync(path));
   if (program === undefined) throw new VmmError("qemu-system-x86_64 is not installed");
   const { version, accel } = await probe(program, dirs);
+  const { cpu } = dirs;
+  // Emulated guests all see the same one, and QEMU's names are for KVM's.
+  if (cpu !== null && accel.accel === "tcg") {
+    throw new VmmError(`WRENN_CPU=${cpu} does not work here: ${accel.because}`);
+  }
   return {
-    ...{ name: "qemu", program, version, because },
+    ...{ name: "qemu", program, version, cpu, because },
     ...{ accel: accel.accel, accelBecause: accel.because },
   };
 }
@@ -136,6 +145,8 @@ async function chooseCloudHypervisor(
   { cloudHypervisorBin, ...dirs }: ChooseVmmOptions,
   because: string,
 ): Promise<VmmChoice> {
+  if (dirs.cpu !== null)
+    throw new VmmError("Cloud Hypervisor has no processors by name (WRENN_CPU)");
   const program = cloudHypervisorBin ?? CLOUD_HYPERVISOR.program;
   return chooseOnKvm(CLOUD_HYPERVISOR, { program, because, dirs });
 }
@@ -158,22 +169,23 @@ async function chooseOnKvm(
   const missing = known.devices.find((path) => !existsSync(path));
   if (missing !== undefined) throw new VmmError(`${title} needs ${missing}`);
   const accelBecause = await requireKvm(title, dirs);
-  return { name, program, version, accel: "kvm", accelBecause, because };
+  return { name, program, version, accel: "kvm", cpu: dirs.cpu, accelBecause, because };
 }
 
 /** The probe's guest is one for QEMU. Without that the first guest shows whether KVM works. */
 async function requireKvm(title: string, dirs: ProbeDirs): Promise<string> {
   const qemu = QEMU_PROGRAMS.find((path) => existsSync(path));
   if (qemu === undefined) return "there is /dev/kvm, and no QEMU to try it with";
-  const { accel } = await probe(qemu, dirs);
+  // QEMU knows other names.
+  const { accel } = await probe(qemu, { ...dirs, cpu: null });
   if (accel.accel === "kvm") return accel.because;
   throw new VmmError(`${title} needs KVM: ${accel.because}`);
 }
 
-async function probe(program: string, { nativeDir, cacheDir }: ProbeDirs) {
+async function probe(program: string, { cpu, nativeDir, cacheDir }: ProbeDirs) {
   const version = await readQemuVersion(program);
   if (cacheDir !== null) await mkdir(cacheDir, { recursive: true });
-  return { version, accel: await probeAccel({ program, version, nativeDir, cacheDir }) };
+  return { version, accel: await probeAccel({ program, version, cpu, nativeDir, cacheDir }) };
 }
 
 async function readQemuVersion(program: string): Promise<string> {

@@ -74,12 +74,13 @@ async function keepLayers(from: string, to: string): Promise<void> {
 
 /** Where KVM runs no kernel a VMM for it is not chosen; this guest it runs. */
 async function choose(name: VmmChoice["name"], program: string): Promise<VmmChoice> {
-  const own = { name, program, version: "given", accel: "kvm" } as const;
+  const own = { name, program, version: "given", accel: "kvm", cpu: null } as const;
   if (name !== "qemu") return { ...own, because: "named", accelBecause: "needed" };
   return chooseVmm({
     vmm: "qemu",
     firecrackerBin: null,
     cloudHypervisorBin: null,
+    cpu: null,
     nativeDir: NATIVE_DIR,
     cacheDir: null,
   });

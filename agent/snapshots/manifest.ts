@@ -35,6 +35,8 @@ export const Manifest = Type.Object({
   pausedAt: Text,
   vmm: Type.Object({ name: Text, version: Text, accel: Text }),
   cpu: Text,
+  /** Of the host's memory; 4096 where it is missing. */
+  pageBytes: Type.Optional(Type.Integer({ minimum: 4096, maximum: 2 ** 30 })),
   hostKernel: Text,
   guestKernel: Text,
   shape: Type.Object({

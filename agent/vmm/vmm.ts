@@ -122,6 +122,8 @@ export interface Vmm {
   readonly name: string;
   readonly version: string;
   readonly accel: "kvm" | "tcg";
+  /** The processor that guests see, by the VMM's name for it; null: the host's own. */
+  readonly cpu: string | null;
   /** Whether it restores a guest whose memory a pager brings (`uffd`); a flat file it takes in any case. */
   readonly takesPager: boolean;
   /** What a capsule of this shape may use, the VMM's own needs included. */

@@ -151,6 +151,7 @@ export class BareVmm implements AsyncDisposable {
       program: "qemu-system-x86_64",
       capsuleId: "bench",
       accel: "tcg",
+      cpu: null,
       kernel: this.#guestKernel,
       cmdlineExtra: [],
       tscKhz: this.#tscKhz,

@@ -81,6 +81,7 @@ export async function openGuestFixture(
     vmm: wanted,
     firecrackerBin: process.env.WRENN_FIRECRACKER_BIN || null,
     cloudHypervisorBin: process.env.WRENN_CLOUD_HYPERVISOR_BIN || null,
+    cpu: null,
     nativeDir: NATIVE_DIR,
     cacheDir: dir,
   });

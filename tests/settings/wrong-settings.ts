@@ -283,6 +283,11 @@ export const AGENT: readonly WrongSetting[] = [
     value: "zfs",
     says: 'WRENN_COW "zfs" is none of auto, reflink, copy, dm',
   },
+  {
+    setting: "WRENN_CPU",
+    value: "host,+vmx",
+    says: 'WRENN_CPU "host,+vmx" is no name of a processor',
+  },
   { setting: "WRENN_WARM", value: "hot", says: 'WRENN_WARM "hot" is none of off, on' },
   {
     setting: "WRENN_NETWORK_POOL",

@@ -74,6 +74,7 @@ export interface CloudHypervisorOptions {
 export class CloudHypervisor implements Vmm {
   readonly name = "cloud-hypervisor";
   readonly accel = "kvm";
+  readonly cpu = null;
   readonly takesPager = false;
   readonly version: string;
   readonly #options: CloudHypervisorOptions;

@@ -140,8 +140,8 @@ const UFFD = {
 describe("each request is as it is published", () => {
   const plain = { ...SPEC, kernel: { ...SPEC.kernel, initrd: null } };
   const requests = [
-    ...bootRequests(SPEC),
-    ...bootRequests(plain),
+    ...bootRequests(SPEC, null),
+    ...bootRequests(plain, "T2S"),
     loadRequest(SPEC, MAP),
     loadRequest(SPEC, UFFD),
     ...[SAVE_STATE_REQUEST, PAUSE_REQUEST, RESUME_REQUEST, DESCRIBE_REQUEST],
@@ -167,13 +167,17 @@ test("what is not published is found", () => {
 });
 
 test("no path of the host and nothing of the capsule reaches what a state records", () => {
-  const sent = JSON.stringify([...bootRequests(SPEC), loadRequest(SPEC, MAP), SAVE_STATE_REQUEST]);
+  const sent = JSON.stringify([
+    ...bootRequests(SPEC, null),
+    loadRequest(SPEC, MAP),
+    SAVE_STATE_REQUEST,
+  ]);
 
   expect(sent).not.toMatch(/\/run\/|\/k\/|\/d\/|\/s\/|cl-a|ab12/);
 });
 
 test("the guest's flushes are kept, and its console is the first serial port", () => {
-  const requests = bootRequests(SPEC);
+  const requests = bootRequests(SPEC, null);
 
   expect(requests.find(({ path }) => path === "/drives/root")?.body?.cache_type).toBe("Writeback");
   const bootArgs = String(requests.find(({ path }) => path === "/boot-source")?.body?.boot_args);

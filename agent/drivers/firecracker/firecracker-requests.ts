@@ -41,10 +41,13 @@ const KERNEL_FLAGS = ["reboot=k", "pci=off", "i8042.noaux", "i8042.nomux", "i804
 const ENTROPY_BYTES_PER_SEC = 64 * 1024;
 
 /** In this order; with the last one the vCPUs run. Throws VmmError for words that cannot be passed on. */
-export function bootRequests(spec: VmmSpec): ApiRequest[] {
+export function bootRequests(spec: VmmSpec, cpu: string | null): ApiRequest[] {
   const { vcpus, memoryMib, kernel, tap } = spec;
   return [
-    put("/machine-config", { vcpu_count: vcpus, mem_size_mib: memoryMib }),
+    put("/machine-config", {
+      ...{ vcpu_count: vcpus, mem_size_mib: memoryMib },
+      ...(cpu === null ? {} : { cpu_template: cpu }),
+    }),
     put("/boot-source", {
       kernel_image_path: `/vm/${JAIL_FILE.kernel}`,
       ...(kernel.initrd === null ? {} : { initrd_path: `/vm/${JAIL_FILE.initrd}` }),

@@ -74,6 +74,8 @@ export interface FirecrackerOptions {
   /** No link: the jail shows this very file. */
   readonly program: string;
   readonly version: string;
+  /** The name of a CPU template. */
+  readonly cpu: string | null;
   readonly nativeDir: string;
 }
 
@@ -85,10 +87,12 @@ export class Firecracker implements Vmm {
   readonly accel = "kvm";
   readonly takesPager = true;
   readonly version: string;
+  readonly cpu: string | null;
   readonly #options: FirecrackerOptions;
 
   constructor(options: FirecrackerOptions) {
     this.version = options.version;
+    this.cpu = options.cpu;
     this.#options = options;
   }
 
@@ -102,7 +106,7 @@ export class Firecracker implements Vmm {
 
   async boot(spec: VmmSpec): Promise<VmmProcess> {
     checkShape(spec);
-    const requests = bootRequests(spec);
+    const requests = bootRequests(spec, this.cpu);
     const process = await this.#start(spec, { files: kernelFiles(spec), devices: [], pager: null });
     return endedOnFailure(process, "start", async () => {
       await using api = await connectToNew(spec.runDir, process);

@@ -19,7 +19,11 @@ afterEach(async () => {
 
 describe("the probe's guest", () => {
   test("runs through to its marker where a processor works, emulated here", async () => {
-    const { outcome } = await runProbe({ program, nativeDir: NATIVE_DIR }, "tcg", TIMEOUT_MS);
+    const { outcome } = await runProbe(
+      { program, cpu: null, nativeDir: NATIVE_DIR },
+      "tcg",
+      TIMEOUT_MS,
+    );
 
     expect(outcome).toBe("works");
   });
@@ -30,7 +34,7 @@ describe("the probe's guest", () => {
     image.set([0x0f, 0x01, 0x1e, 0x00, 0x00, 0xcc], 0xfff0);
     await writeFile(join(dir, "accel-probe.bin"), image);
 
-    const { outcome } = await runProbe({ program, nativeDir: dir }, "tcg", TIMEOUT_MS);
+    const { outcome } = await runProbe({ program, cpu: null, nativeDir: dir }, "tcg", TIMEOUT_MS);
 
     expect(outcome).toBe("fails");
   });
@@ -41,7 +45,11 @@ describe("the probe's guest", () => {
     image.set([0xeb, 0xfe], 0xfff0);
     await writeFile(join(dir, "accel-probe.bin"), image);
 
-    const { outcome, elapsedMs } = await runProbe({ program, nativeDir: dir }, "tcg", 500);
+    const { outcome, elapsedMs } = await runProbe(
+      { program, cpu: null, nativeDir: dir },
+      "tcg",
+      500,
+    );
 
     expect(outcome).toBe("timeout");
     expect(elapsedMs).toBeLessThan(TIMEOUT_MS);
@@ -49,7 +57,13 @@ describe("the probe's guest", () => {
 });
 
 describe("the choice", () => {
-  const options = () => ({ program, version: "7.2", nativeDir: NATIVE_DIR, cacheDir: dir });
+  const options = () => ({
+    program,
+    version: "7.2",
+    cpu: null,
+    nativeDir: NATIVE_DIR,
+    cacheDir: dir,
+  });
 
   test("is one of the two, and is kept for this boot and this QEMU", async () => {
     const { accel, because } = await probeAccel(options());
@@ -63,6 +77,7 @@ describe("the choice", () => {
     expect(JSON.parse(await readFile(join(dir, "accel.json"), "utf8"))).toEqual({
       bootId,
       version: "7.2",
+      cpu: "host",
       accel,
       because,
     });

@@ -24,6 +24,7 @@ const COMPLAINT_LENGTH_MAX = 300;
 const CachedProbe = Type.Object({
   bootId: Type.String(),
   version: Type.String(),
+  cpu: Type.String(),
   accel: Type.Union([Type.Literal("kvm"), Type.Literal("tcg")]),
   because: Type.String(),
 });
@@ -38,6 +39,8 @@ export interface ProbeOptions {
   readonly program: string;
   /** Of the program; another one is probed again. */
   readonly version: string;
+  /** Null: the host's. */
+  readonly cpu: string | null;
   readonly nativeDir: string;
   /** The result is kept here for as long as the host does not boot again. Null: it is neither kept nor read. */
   readonly cacheDir: string | null;
@@ -47,18 +50,24 @@ export interface ProbeOptions {
 export async function probeAccel(options: ProbeOptions): Promise<AccelChoice> {
   if (!existsSync("/dev/kvm")) return { accel: "tcg", because: "there is no /dev/kvm" };
   const { version, cacheDir } = options;
+  const cpu = kvmCpu(options.cpu);
   if (cacheDir === null) return chooseBy(await runOnKvm(options));
   const bootId = (await readFile("/proc/sys/kernel/random/boot_id", "utf8")).trim();
   const path = join(cacheDir, "accel.json");
   const cached = await readCache(path);
-  if (cached?.bootId === bootId && cached.version === version) {
+  if (cached?.bootId === bootId && cached.version === version && cached.cpu === cpu) {
     return { accel: cached.accel, because: cached.because };
   }
   const run = await runOnKvm(options);
   const choice = chooseBy(run);
   // A time that ran out may be the moment's fault: the next start looks again.
-  if (run.outcome !== "timeout") await writeCache(path, { bootId, version, ...choice });
+  if (run.outcome !== "timeout") await writeCache(path, { bootId, version, cpu, ...choice });
   return choice;
+}
+
+/** QEMU's word for a processor of KVM's; it refuses one that the host cannot be. */
+export function kvmCpu(name: string | null): string {
+  return name === null ? "host" : `${name},enforce`;
 }
 
 /** Exported for its test. */
@@ -88,12 +97,12 @@ export interface ProbeRun {
 
 /** Runs the probe's guest once, as the driver would run a capsule. */
 export async function runProbe(
-  options: Pick<ProbeOptions, "program" | "nativeDir">,
+  options: Pick<ProbeOptions, "program" | "cpu" | "nativeDir">,
   accel: Accel,
   timeoutMs: number,
 ): Promise<ProbeRun> {
   const startedAt = performance.now();
-  const qemu = Bun.spawn([options.program, ...probeArguments(options.nativeDir, accel)], {
+  const qemu = Bun.spawn([options.program, ...probeArguments(options, accel)], {
     stdio: ["ignore", "pipe", "pipe"],
     env: {},
     timeout: Math.ceil(timeoutMs),
@@ -110,11 +119,14 @@ export async function runProbe(
   return { outcome: elapsedMs >= timeoutMs ? "timeout" : "fails", elapsedMs, said };
 }
 
-function probeArguments(nativeDir: string, accel: Accel): string[] {
+function probeArguments(
+  { cpu, nativeDir }: Pick<ProbeOptions, "cpu" | "nativeDir">,
+  accel: Accel,
+): string[] {
   return [
     ...["-nodefaults", "-no-user-config", "-no-reboot", "-display", "none", "-m", "16"],
     ...["-sandbox", "on,obsolete=deny,elevateprivileges=deny,spawn=deny,resourcecontrol=deny"],
-    ...["-accel", accel, "-cpu", accel === "kvm" ? "host" : "max"],
+    ...["-accel", accel, "-cpu", accel === "kvm" ? kvmCpu(cpu) : "max"],
     ...["-machine", "microvm,isa-serial=on,x-option-roms=off"],
     ...["-bios", join(nativeDir, "accel-probe.bin"), "-serial", "stdio"],
   ];

@@ -7,6 +7,7 @@ const options: QemuCommandOptions = {
   vcpus: 2,
   memoryMib: 512,
   accel: "tcg",
+  cpu: null,
   kernel: { vmlinux: "/k/vmlinux-6.1.0", initrd: "/k/initrd-6.1.0", version: "6.1.0" },
   cmdlineExtra: ["wrenn.capsule=cl-abc"],
   tscKhz: 2596128,
@@ -18,6 +19,14 @@ function argumentOf(command: readonly string[], option: string): string | undefi
 }
 
 describe("qemuCommand", () => {
+  test("shows the host's processor under KVM, or a named one that the host must be able to be", () => {
+    const cpu = (name: string | null) =>
+      argumentOf(qemuCommand({ ...options, accel: "kvm", cpu: name }), "-cpu");
+
+    expect([cpu(null), cpu("Nehalem-v1")]).toEqual(["host", "Nehalem-v1,enforce"]);
+    expect(argumentOf(qemuCommand(options), "-cpu")).toStartWith("max,");
+  });
+
   test("shares guest RAM through the jail's file, of exactly the guest's size", () => {
     const command = qemuCommand(options);
 

@@ -17,6 +17,7 @@ import { VMM_FD } from "../../keeper/start-keeper.ts";
 import type { GuestKernel } from "../../vmm/vmm.ts";
 import { type CapsuleShape, VmmError } from "../../vmm/vmm.ts";
 import { GUEST_MAC, guestCmdline } from "../guest/guest-cmdline.ts";
+import { kvmCpu } from "./probe-accel.ts";
 
 /** Where the jail shows the capsule's files. */
 export const JAIL_FILE = {
@@ -39,6 +40,8 @@ export interface QemuCommandOptions extends CapsuleShape {
   readonly program: string;
   readonly capsuleId: string;
   readonly accel: "kvm" | "tcg";
+  /** By QEMU's name; null: the host's. */
+  readonly cpu: string | null;
   readonly kernel: GuestKernel;
   readonly cmdlineExtra: readonly string[];
   readonly tscKhz: number;
@@ -110,7 +113,7 @@ function clockFlags({ accel, tscKhz }: Pick<QemuCommandOptions, "accel" | "tscKh
  */
 const EMULATED_CPU = "max,-erms,-fsrm";
 
-function machine({ accel, vcpus, memoryMib }: QemuCommandOptions): string[] {
+function machine({ accel, cpu, vcpus, memoryMib }: QemuCommandOptions): string[] {
   const tcg = `tcg,thread=multi,tb-size=${TCG_BUFFER_MIB}`;
   const ram = `/vm/${JAIL_FILE.ram}`;
   return [
@@ -118,7 +121,7 @@ function machine({ accel, vcpus, memoryMib }: QemuCommandOptions): string[] {
     ...["-machine", MACHINE],
     // Small and without options: on a loaded vmlinux it hands over 40 ms earlier than the default.
     ...["-bios", "qboot.rom"],
-    ...["-cpu", accel === "tcg" ? EMULATED_CPU : "host"],
+    ...["-cpu", accel === "tcg" ? EMULATED_CPU : kvmCpu(cpu)],
     ...["-smp", String(vcpus)],
     ...["-m", String(memoryMib)],
     ...["-object", `memory-backend-file,id=mem,size=${memoryMib}M,mem-path=${ram},share=on`],

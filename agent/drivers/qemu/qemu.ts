@@ -53,6 +53,7 @@ export interface QemuOptions {
   readonly program: string;
   readonly version: string;
   readonly accel: "kvm" | "tcg";
+  readonly cpu: string | null;
   readonly nativeDir: string;
   readonly tscKhz: number;
 }
@@ -65,6 +66,7 @@ export class Qemu implements Vmm {
   readonly takesPager = true;
   readonly version: string;
   readonly accel: "kvm" | "tcg";
+  readonly cpu: string | null;
   readonly #options: QemuOptions;
   readonly #sender: DescriptorSender;
 
@@ -72,6 +74,7 @@ export class Qemu implements Vmm {
   constructor(options: QemuOptions) {
     this.version = options.version;
     this.accel = options.accel;
+    this.cpu = options.cpu;
     this.#options = options;
     this.#sender = new DescriptorSender(options.nativeDir);
   }
