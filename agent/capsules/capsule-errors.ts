@@ -1,7 +1,7 @@
 // What the callers of a capsule's operations learn when they cannot be done.
 
 import { AgentError } from "../errors.ts";
-import { SnapshotError } from "../snapshots/snapshot-error.ts";
+import { IncompatibleError, SnapshotError } from "../snapshots/snapshot-error.ts";
 import type { Capsule } from "./capsule.ts";
 import { reasonOf } from "./capsule-view.ts";
 import { createFailure } from "./create-failure.ts";
@@ -48,6 +48,9 @@ export function isGenerationUnusable(error: unknown): boolean {
 }
 
 export function noGeneration(cause?: unknown): AgentError {
-  const message = "No whole memory of the capsule is left; its disk can be booted";
+  const message =
+    cause instanceof IncompatibleError
+      ? `This host cannot resume the capsule's memory, which was ${cause.difference}; its disk can be booted`
+      : "No whole memory of the capsule is left; its disk can be booted";
   return new AgentError("failed_precondition", message, { subject: "generation", cause });
 }

@@ -7,19 +7,28 @@ import type { CapsuleSpec } from "../journal/capsule-spec.ts";
 import type { PauseRecord } from "../journal/pause-record.ts";
 import type { CapsuleSource } from "../machine/build-capsule.ts";
 import type { HostParts } from "../machine/host-parts.ts";
+import { IncompatibleError } from "../snapshots/snapshot-error.ts";
 import { noGeneration } from "./capsule-errors.ts";
 
 /** Null: whatever is newest. */
 export type ResumeSource = "memory" | "disk" | null;
 
+export interface ResumeParts {
+  readonly disks: Pick<HostParts["disks"], "list" | "canSetAside">;
+  readonly snapshots: Pick<HostParts["snapshots"], "listOf" | "load">;
+  readonly log: Pick<HostParts["log"], "error">;
+}
+type Pause = Pick<PauseRecord, "generation" | "diskGeneration" | "durableAtMs">;
+
 /**
- * What is not wanted is not loaded. Throws AgentError failed_precondition: nothing is left of what is asked for,
- * or too much was set aside for it already. `pause`: null of a capsule that was not paused.
+ * What is not wanted is not loaded. Throws AgentError failed_precondition: nothing is left of what is asked for, what
+ * there is only another host can use, or too much was set aside for it already. `pause`: null of one that was not
+ * paused.
  */
 export async function* resumeSources(
-  { disks, snapshots, log }: HostParts,
-  spec: CapsuleSpec,
-  { from, pause }: { from: ResumeSource; pause: PauseRecord | null },
+  { disks, snapshots, log }: ResumeParts,
+  spec: Pick<CapsuleSpec, "id" | "accessToken">,
+  { from, pause }: { from: ResumeSource; pause: Pause | null },
 ): AsyncGenerator<CapsuleSource, void, void> {
   const { id } = spec;
   const hasDisk = (await disks.list()).includes(id);
@@ -39,6 +48,8 @@ export async function* resumeSources(
     if (generation === null) continue;
     yield { kind: "memory", generation, isDiskKept, savedToken: spec.accessToken };
   }
+  // It is whole: a host that is as it was can take it. The disk goes on without it only if somebody says so.
+  if (from === null && refused instanceof IncompatibleError) throw noGeneration(refused);
   if (from !== "memory" && hasDisk) yield { kind: "disk" };
   else if (hasDisk) throw noGeneration(refused);
   else throw nothingLeft(from, refused);

@@ -28,6 +28,7 @@ const HOST = {
   vmm: { name: "qemu", version: "7.2", accel: "tcg" },
   cpu: "emulated",
   kernel: "6.1.0",
+  pageBytes: 4096,
   bootId: "b",
 };
 
@@ -191,11 +192,20 @@ describe("a generation", () => {
     });
   });
 
-  test("of another VMM is refused as such", async () => {
+  test.each([
+    ["VMM", { vmm: { ...HOST.vmm, name: "another" } }, "another 7.2 with tcg"],
+    ["version", { vmm: { ...HOST.vmm, version: "8.0" } }, "qemu 8.0 with tcg"],
+    ["accelerator", { vmm: { ...HOST.vmm, accel: "kvm" } }, "qemu 7.2 with kvm"],
+    ["processor", { cpu: "another" }, "processor another"],
+    ["page size", { pageBytes: 65_536 }, "pages of 65536 bytes"],
+  ])("of another %s is refused, and nothing else named", async (_, change, here) => {
     const { directory } = await make();
-    const later = new Generations(kernel, { ...HOST, vmm: { ...HOST.vmm, version: "8.0" } });
+    const later = new Generations(kernel, { ...HOST, ...change });
 
-    expect(await failureOf(later.load(directory))).toMatchObject({ code: "incompatible" });
+    const failure = await failureOf(later.load(directory));
+
+    expect(failure).toMatchObject({ code: "incompatible" });
+    expect(String(failure)).toMatch(new RegExp(`: made with [^,]*, and here is ${here}$`));
     // It is whole: who removes what is damaged leaves it.
     expect(await later.isDamaged(directory)).toBe(false);
   });

@@ -39,12 +39,14 @@ import {
 } from "./durable-files.ts";
 import type { HostFacts } from "./host-facts.ts";
 import { MANIFEST, type Manifest, readManifest, writeManifest } from "./manifest.ts";
-import { SnapshotError, toSnapshotError } from "./snapshot-error.ts";
+import { IncompatibleError, SnapshotError, toSnapshotError } from "./snapshot-error.ts";
 
 export const DEVICE_STATE = "device-state";
 export const MEMORY_HEADER = "memory.header";
 const ALWAYS_THERE = [MANIFEST, DEVICE_STATE, MEMORY_HEADER] as const;
 const MIB = 1024 * 1024;
+/** Of hosts whose manifests do not say. */
+const PAGE_BYTES = 4096;
 // Some 53 KB with QEMU, at most some MB; it is read whole.
 const STATE_BYTES_MAX = 256 * MIB;
 
@@ -89,6 +91,7 @@ export class Generations {
         ...facts,
         vmm: this.#host.vmm,
         cpu: this.#host.cpu,
+        pageBytes: this.#host.pageBytes,
         hostKernel: this.#host.kernel,
         files: await Promise.all([DEVICE_STATE, MEMORY_HEADER].map((n) => describe(partial, n))),
         layers,
@@ -196,12 +199,15 @@ export class Generations {
   }
 
   #checkHost(directory: string, manifest: Manifest): void {
-    const { vmm, cpu } = this.#host;
-    const own = [vmm.name, vmm.version, vmm.accel, cpu].join(", ");
-    const its = [manifest.vmm.name, manifest.vmm.version, manifest.vmm.accel, manifest.cpu];
-    if (its.join(", ") === own) return;
-    const message = `${directory} was made with ${its.join(", ")}, and here is ${own}`;
-    throw new SnapshotError("incompatible", message);
+    const [its, own] = [manifest, this.#host].map(({ vmm, cpu, pageBytes = PAGE_BYTES }) => [
+      `${vmm.name} ${vmm.version} with ${vmm.accel}`,
+      `processor ${cpu}`,
+      `pages of ${pageBytes} bytes`,
+    ]);
+    const differ = (its ?? []).map((fact, i) => [fact, own?.[i]]).filter(([a, b]) => a !== b);
+    if (differ.length === 0) return;
+    const [made, here] = [0, 1].map((i) => differ.map((pair) => pair[i]).join(", "));
+    throw new IncompatibleError(directory, `made with ${made}, and here is ${here}`);
   }
 }
 

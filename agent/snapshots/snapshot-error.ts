@@ -30,6 +30,17 @@ export class SnapshotError extends Error {
   }
 }
 
+/** It is whole, and a host like the one that made it can use it. */
+export class IncompatibleError extends SnapshotError {
+  /** What it was made with and what is here, as far as they differ; names no paths. */
+  readonly difference: string;
+
+  constructor(directory: string, difference: string) {
+    super("incompatible", `${directory}: ${difference}`);
+    this.difference = difference;
+  }
+}
+
 /** Any failure as a SnapshotError that says what was being done. */
 export function toSnapshotError(what: string, cause: unknown): SnapshotError {
   if (cause instanceof SnapshotError) return cause;
