@@ -12,6 +12,8 @@ const FIRST_TRY_MS = { boot: 200, restore: 2_000 } as const;
 /** A guest that is slow to answer, rather than not there, gets the time it needs. */
 const LONGEST_TRY_MS = 5_000;
 const TRY_GROWTH = 1.3;
+/** Of the time waited so far: on a slow host tries cost the guest, too, and it is seen that much later at most. */
+const PAUSE_SHARE = 0.02;
 
 /**
  * Answers envd's version. Throws AgentError: unavailable when the time is up or the VMM ends first;
@@ -33,6 +35,7 @@ export async function waitForGuest(
   const over = AbortSignal.any([options.signal, ended.signal]);
   let tryMs: number = FIRST_TRY_MS[options.start];
   let lastError: unknown;
+  const startedAt = performance.now();
   while (!deadline.aborted) {
     over.throwIfAborted();
     try {
@@ -41,7 +44,8 @@ export async function waitForGuest(
       lastError = error;
     }
     tryMs = Math.min(tryMs * TRY_GROWTH, LONGEST_TRY_MS);
-    await Bun.sleep(options.pollMs);
+    const waitedMs = performance.now() - startedAt;
+    await Bun.sleep(Math.max(options.pollMs, PAUSE_SHARE * waitedMs));
   }
   over.throwIfAborted();
   throw guestFailure(`The guest was not up after ${options.timeoutMs / 1000} s`, lastError);
