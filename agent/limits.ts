@@ -112,6 +112,14 @@ export const STALL_CHECK_MS = 2_000;
 export const STALL_SHORT_BYTES = 512 * MIB;
 /** With less, a guest that is let run on would stop again at once. */
 export const STALL_ROOM_BYTES_MIN = 16 * MIB;
+// Disks by device-mapper, which are lost as a whole by a write that finds no room: what guests write is held before.
+/** Between looks at the disk's room: what all guests write meanwhile has to fit what is held back. */
+export const HOLD_CHECK_MS = 250;
+/** With less, what guests write waits; with more than HOLD_END it goes on. */
+export const HOLD_BYTES = 1024 * MIB;
+export const HOLD_END_BYTES = 1280 * MIB;
+/** With less, the log says so. */
+export const ROOM_LOW_BYTES = 4096 * MIB;
 
 // Warm snapshots: of 256 MiB of an idle guest some 100 MiB are stored, and its image once more where the
 // disk cannot share extents.

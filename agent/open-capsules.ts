@@ -79,7 +79,7 @@ export async function openCapsules(
   resources.defer(() => warm.close());
   resources.use(new FlushTimer(capsules));
   resources.use(new ExpiryTimer(capsules, log));
-  resources.use(new StallTimer(capsules));
+  resources.use(new StallTimer(capsules, disks));
   await recover(parts, capsules);
   const capsuleMetrics = resources.use(
     new CapsuleMetrics({

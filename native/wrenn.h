@@ -207,6 +207,12 @@ WRENN_API int32_t wrenn_dm_resume(const char *name);
 /* Flushes and holds I/O. Blocks: until I/O under way is done. -ENXIO: no such device. */
 WRENN_API int32_t wrenn_dm_suspend(const char *name);
 
+/*
+ * Holds I/O without writing out what waits in the host's cache. Blocks: until I/O under way is
+ * done. -ENXIO: no such device.
+ */
+WRENN_API int32_t wrenn_dm_hold(const char *name);
+
 /* Removes a device. -EBUSY: it is open; -ENXIO: no such device. */
 WRENN_API int32_t wrenn_dm_remove(const char *name);
 

@@ -22,9 +22,10 @@ const vmm = {
 };
 const log = { warn: (event, { error }) => error && console.error(event, error) };
 const failpoints = new Failpoints(failpoint || null);
+const disks = { losesWrites: false };
 const pauses = { wake: () => writeFile(guest, "runs, on time") };
 const capsule = { spec: { id: "cl-1" }, state: { status: "running" }, progress: { vmm } };
-const stalls = new Stalls({ vmm, log, failpoints, runDir, logsDir: runDir }, pauses);
+const stalls = new Stalls({ vmm, disks, log, failpoints, runDir, logsDir: runDir }, pauses);
 await stalls.pass([capsule]);
 `;
 

@@ -1,18 +1,24 @@
 // Guests that stand still since the host had no room for what they wrote: their VMM stopped them and keeps the
 // write, to do it again. As soon as there is room they are let run on; until then whoever calls one, or waits for its
-// answer, is told.
+// answer, is told. Where the write would be lost, and the disk with it (device-mapper), it is held before.
 
 import { rm, stat, statfs, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { AgentError } from "../errors.ts";
-import { STALL_ROOM_BYTES_MIN, STALL_SHORT_BYTES } from "../limits.ts";
+import {
+  HOLD_BYTES,
+  HOLD_END_BYTES,
+  ROOM_LOW_BYTES,
+  STALL_ROOM_BYTES_MIN,
+  STALL_SHORT_BYTES,
+} from "../limits.ts";
 import { capsuleRunDir } from "../machine/capsule-paths.ts";
 import type { HostParts } from "../machine/host-parts.ts";
 import type { Capsule } from "./capsule.ts";
 import type { Pauses } from "./pauses.ts";
 import type { CapsuleStatus } from "./states.ts";
 
-type StallParts = Pick<HostParts, "vmm" | "log" | "runDir" | "logsDir" | "failpoints">;
+type StallParts = Pick<HostParts, "vmm" | "disks" | "log" | "runDir" | "logsDir" | "failpoints">;
 
 /**
  * In a capsule's run directory, which is in memory: its guest may have been let run on, and not been told the
@@ -29,6 +35,9 @@ export class Stalls {
   /** An earlier agent may have seen it. */
   #wasShort = true;
   #isPassing = false;
+  /** Whether the disks hold what is written. Null: an earlier agent may have left it so. */
+  #isHolding: boolean | null = null;
+  #isLow = false;
   /** Ids of those that stood still at the last pass. */
   #standing: ReadonlySet<string> = new Set();
 
@@ -58,6 +67,7 @@ export class Stalls {
     // On the disk that the capsules' disks are on.
     const { bavail, bsize } = await statfs(this.#parts.logsDir);
     const freeBytes = bavail * bsize;
+    if (this.#parts.disks.losesWrites) return await this.#passHolding(freeBytes, capsules);
     const isShort = freeBytes < STALL_SHORT_BYTES;
     const isDue = isShort || this.#wasShort;
     this.#wasShort = isShort;
@@ -67,11 +77,33 @@ export class Stalls {
       if (hasRoom) await this.#letRunOn(capsule);
       else if (await this.#isStalled(capsule)) standing.add(capsule.spec.id);
     }
+    this.#tell(standing, capsules);
+  }
+
+  /** Each time: what was asked between the look at them and now is under way, too. */
+  #tell(standing: ReadonlySet<string>, capsules: readonly Capsule[]): void {
     this.#standing = standing;
-    // Each time: what was asked between the look at it and now is under way, too.
     for (const { spec, progress } of capsules) {
       if (standing.has(spec.id)) progress.guest?.cutOff(standsStill());
     }
+  }
+
+  async #passHolding(freeBytes: number, capsules: readonly Capsule[]): Promise<void> {
+    const { disks, log } = this.#parts;
+    const isLow = freeBytes < ROOM_LOW_BYTES;
+    if (isLow && !this.#isLow) log.warn("stalls.room-low", { freeBytes });
+    this.#isLow = isLow;
+    const wasHolding = this.#isHolding;
+    const isHolding = freeBytes < (wasHolding ? HOLD_END_BYTES : HOLD_BYTES);
+    if (isHolding) await disks.hold();
+    else if (wasHolding !== false) await disks.release();
+    if (isHolding && !wasHolding) log.warn("stalls.held", { freeBytes });
+    if (!isHolding && wasHolding) log.warn("stalls.released", { freeBytes });
+    this.#isHolding = isHolding;
+    const running = capsules.filter(
+      ({ progress, state }) => progress.vmm !== null && RUNNING.has(state.status),
+    );
+    this.#tell(new Set(isHolding ? running.map(({ spec }) => spec.id) : []), capsules);
   }
 
   async #isStalled({ spec: { id }, state, progress }: Capsule): Promise<boolean> {

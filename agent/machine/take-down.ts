@@ -41,6 +41,7 @@ export async function takeDown(
 ): Promise<void> {
   const { id, slot } = remains;
   const { failpoints } = parts;
+  await parts.disks.abandon(id);
   await endVmm(parts, remains);
   failpoints.reach("destroy.after-vmm");
 

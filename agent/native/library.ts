@@ -35,6 +35,7 @@ const SIGNATURES = {
   wrenn_dm_load: ["text", "text"],
   wrenn_dm_resume: ["text"],
   wrenn_dm_suspend: ["text"],
+  wrenn_dm_hold: ["text"],
   wrenn_dm_remove: ["text"],
   wrenn_dm_status: ["text", "answer"],
   wrenn_dm_list: ["text", "answer"],

@@ -95,6 +95,11 @@ export class StorageCalls {
     await this.#call(`suspend device ${name}`, "wrenn_dm_suspend", [name]);
   }
 
+  /** Holds I/O until resumeMapped, and writes nothing out before. */
+  async holdMapped(name: string): Promise<void> {
+    await this.#call(`hold device ${name}`, "wrenn_dm_hold", [name]);
+  }
+
   /** EBUSY: it is open; ENXIO: there is none. */
   async removeMapped(name: string): Promise<void> {
     await this.#call(`remove device ${name}`, "wrenn_dm_remove", [name]);

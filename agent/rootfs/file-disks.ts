@@ -22,6 +22,7 @@ const REPLACED_SUFFIX = ".ext4.replaced";
 
 export class FileDisks implements RootDisks {
   readonly kind: "reflink" | "copy";
+  readonly losesWrites = false;
   readonly #dir: string;
   readonly #kernel: Kernel;
 
@@ -97,6 +98,11 @@ export class FileDisks implements RootDisks {
   live(capsuleId: string): LiveDisk {
     return fileDisk(this.#kernel, this.#path(capsuleId));
   }
+
+  // The VMM hears of a full disk, and can do the write again.
+  async hold(): Promise<void> {}
+  async release(): Promise<void> {}
+  async abandon(): Promise<void> {}
 
   async remove(capsuleId: string): Promise<void> {
     for (const path of [this.#partialPath(capsuleId), this.#replacedPath(capsuleId)]) {

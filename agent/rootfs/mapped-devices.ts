@@ -4,14 +4,18 @@
  * written. The loop devices are detached at once: the kernel then lets them go with the device above, so none
  * is left to look after.
  *
+ * A snapshot whose file finds no room for what is written is lost as a whole, at once and for good: the kernel marks
+ * it invalid. So whoever looks after the room has the devices hold what is written, in time (`hold`, `release`).
+ *
  * A device is known by its name, which carries the agent's tag, and never by a link or a number that was
  * written down: numbers are given to others after a reboot.
  */
 
 import { readdir, readFile, rm, truncate, writeFile } from "node:fs/promises";
+import { constants } from "node:os";
 import { join } from "node:path";
 import type { Kernel, SnapshotStatus } from "../native/kernel.ts";
-import { hasCode } from "../native/syscall-error.ts";
+import { hasCode, SyscallError } from "../native/syscall-error.ts";
 import type { BaseImage } from "./images.ts";
 import { mappedNode, originTable, SECTOR_BYTES, snapshotTable } from "./mapped-tables.ts";
 
@@ -32,6 +36,9 @@ export class MappedDevices {
   readonly #dir: string;
   readonly #prefix: string;
   readonly #nodes = new Map<string, string>();
+  /** Capsules whose devices hold I/O, or may do so since an earlier agent. */
+  readonly #held = new Set<string>();
+  #isHolding = false;
   // Origins are shared: none may be removed between its making and the first snapshot on it.
   #turn: Promise<unknown> = Promise.resolve();
 
@@ -64,6 +71,7 @@ export class MappedDevices {
     return this.#inTurn(async () => {
       const existing = this.#nodes.get(capsuleId);
       if (existing !== undefined) return existing;
+      if (this.#isHolding) throw noRoom(`make the device of ${capsuleId}`);
       const node = await this.#build(capsuleId, device).catch(async (error: unknown) => {
         await this.#removeUnusedOrigins();
         throw error;
@@ -78,6 +86,7 @@ export class MappedDevices {
     return this.#inTurn(async () => {
       await this.#removeDevice(this.#nameOf(capsuleId));
       this.#nodes.delete(capsuleId);
+      this.#held.delete(capsuleId);
       await this.#removeUnusedOrigins();
     });
   }
@@ -93,6 +102,48 @@ export class MappedDevices {
   async status(capsuleId: string): Promise<SnapshotStatus> {
     const line = await this.#kernel.storage.statusMapped(this.#nameOf(capsuleId));
     return this.#kernel.classifySnapshot(line);
+  }
+
+  /** Has all devices hold what is read and written, until `release`; meanwhile no device is made. */
+  hold(): Promise<void> {
+    return this.#inTurn(async () => {
+      this.#isHolding = true;
+      for (const [capsuleId] of this.#nodes) {
+        if (this.#held.has(capsuleId)) continue;
+        await this.#kernel.storage.holdMapped(this.#nameOf(capsuleId));
+        this.#held.add(capsuleId);
+      }
+    });
+  }
+
+  /** Lets go on what was held, by an earlier agent too. */
+  release(): Promise<void> {
+    return this.#inTurn(async () => {
+      for (const capsuleId of this.#held) {
+        await this.#kernel.storage.resumeMapped(this.#nameOf(capsuleId));
+        this.#held.delete(capsuleId);
+      }
+      this.#isHolding = false;
+    });
+  }
+
+  /** Lets what is held of a capsule fail: its VMM could not end before. What it wrote since is lost. */
+  abandon(capsuleId: string): Promise<void> {
+    return this.#inTurn(async () => {
+      const node = this.#nodes.get(capsuleId);
+      if (node === undefined || !this.#held.has(capsuleId)) return;
+      const name = this.#nameOf(capsuleId);
+      const sectors = (await this.#kernel.storage.sizeBytes(node)) / SECTOR_BYTES;
+      await this.#kernel.storage.loadMapped(name, [`0 ${sectors} error`]);
+      await this.#kernel.storage.resumeMapped(name);
+      this.#held.delete(capsuleId);
+      this.#nodes.delete(capsuleId);
+    });
+  }
+
+  /** Throws SyscallError ENOSPC while the capsule's device holds I/O: whoever waits for that may wait long. */
+  assertFlows(capsuleId: string): void {
+    if (this.#isHolding && this.#held.has(capsuleId)) throw noRoom(`write ${capsuleId}`);
   }
 
   /**
@@ -123,8 +174,13 @@ export class MappedDevices {
         if (hasCode(error, "ENXIO")) return null;
         throw error;
       });
-      if (node === null || status === null) await this.#removeDevice(name);
-      else this.#nodes.set(name.slice(prefix.length), node);
+      const capsuleId = name.slice(prefix.length);
+      if (node === null || status === null) {
+        await this.#removeDevice(name);
+        continue;
+      }
+      this.#nodes.set(capsuleId, node);
+      this.#held.add(capsuleId);
     }
     await this.#inTurn(() => this.#removeUnusedOrigins());
   }
@@ -234,6 +290,10 @@ export class MappedDevices {
     this.#turn = turn;
     return turn;
   }
+}
+
+function noRoom(operation: string): SyscallError {
+  return new SyscallError(operation, -constants.errno.ENOSPC, "the disk below is nearly full");
 }
 
 // By sysfs: /dev/mapper is udev's, which may be late or missing.

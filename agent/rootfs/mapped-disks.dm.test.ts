@@ -249,6 +249,47 @@ test("a disk that is written in full fits its file", async () => {
   expect(await readAt(path, 3, 32 * MIB - 3)).toBe("\t\t\t");
 });
 
+/** Writes over the front of a disk, and returns when that is there or has failed; its exit status. */
+function writeThrough(path: string): Bun.Subprocess {
+  const command = ["dd", "if=/dev/zero", `of=${path}`, "bs=1M", "count=1", "conv=notrunc,fsync"];
+  return Bun.spawn(command, { stdio: ["ignore", "ignore", "ignore"] });
+}
+
+test("what is written while the disks hold waits until they go on, under another agent too", async () => {
+  const { path } = await make("cl-1");
+  await disks.hold();
+  await disks.hold();
+  const write = writeThrough(path);
+  await Bun.sleep(1000);
+  expect(write.exitCode).toBe(null);
+  expect(await make("cl-2").catch(String)).toContain("ENOSPC");
+  const saving = disks.live("cl-1").save(home);
+  expect(await saving.catch(String)).toContain("ENOSPC");
+
+  disks = await openDisks();
+  await disks.release();
+
+  expect(await write.exited).toBe(0);
+  expect(await readAt(path, 1, 0)).toBe("\0");
+  await rm(join(home, "disk.cow"), { force: true });
+});
+
+test("what waits fails when its disk is given up, which then can go", async () => {
+  const { path } = await make("cl-1");
+  const other = await make("cl-2");
+  await disks.hold();
+  const write = writeThrough(path);
+  await Bun.sleep(500);
+
+  await disks.abandon("cl-1");
+  expect(await write.exited).not.toBe(0);
+  await disks.hold();
+  await disks.remove("cl-1");
+  await disks.release();
+
+  expect(await readAt(other.path, 7, 0)).toBe("capsule");
+});
+
 test("what the guest discards is given back to the host", async () => {
   const { path } = await make("cl-1");
   {

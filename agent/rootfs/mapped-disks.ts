@@ -50,6 +50,7 @@ type Sizes = Static<typeof Sizes>;
 
 export class MappedDisks implements RootDisks {
   readonly kind = "dm";
+  readonly losesWrites = true;
   readonly #dir: string;
   readonly #kernel: Kernel;
   readonly #devices: MappedDevices;
@@ -146,6 +147,18 @@ export class MappedDisks implements RootDisks {
     };
   }
 
+  async hold(): Promise<void> {
+    await this.#devices.hold();
+  }
+
+  async release(): Promise<void> {
+    await this.#devices.release();
+  }
+
+  async abandon(capsuleId: string): Promise<void> {
+    await this.#devices.abandon(capsuleId);
+  }
+
   async remove(capsuleId: string): Promise<void> {
     await this.#devices.deactivate(capsuleId);
     for (const suffix of ["", ".replaced", ".aside", ".partial"]) {
@@ -168,6 +181,7 @@ export class MappedDisks implements RootDisks {
   async #save(capsuleId: string, directory: string): Promise<SavedDisk> {
     const at = this.#at(capsuleId);
     const { sectors, base } = await readSizes(at);
+    this.#devices.assertFlows(capsuleId);
     await sync(this.#devices.node(capsuleId));
     const saved = { cow: join(at, COW), base: { ...base, path: join(at, BASE) } };
     const disk = await saveExceptions(directory, {

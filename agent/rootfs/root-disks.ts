@@ -58,6 +58,14 @@ export interface RootDisks {
   detach(capsuleId: string): Promise<void>;
   /** Of a capsule whose disk was created, replaced or attached, by an earlier agent too. */
   live(capsuleId: string): LiveDisk;
+  /** Whether a write that finds no room on the host is lost, with the disk: it has to be held before. */
+  readonly losesWrites: boolean;
+  /** Has what is written to all disks wait, and what is read, until `release`. Idempotent. */
+  hold(): Promise<void>;
+  /** Lets it go on; also what an earlier agent held. */
+  release(): Promise<void>;
+  /** Before the VMM of a disk that is to be removed is ended: lets what waits fail, so that it can end. */
+  abandon(capsuleId: string): Promise<void>;
   /** Removes the capsule's disk, whose VMM must have ended; nothing happens if there is none. */
   remove(capsuleId: string): Promise<void>;
   /** The ids of capsules that have a disk. */

@@ -47,6 +47,10 @@ int32_t wrenn_dm_suspend(const char *name) {
   return ask_by_name(DM_DEV_SUSPEND, name, DM_SUSPEND_FLAG);
 }
 
+int32_t wrenn_dm_hold(const char *name) {
+  return ask_by_name(DM_DEV_SUSPEND, name, DM_SUSPEND_FLAG | DM_SKIP_LOCKFS_FLAG);
+}
+
 int32_t wrenn_dm_remove(const char *name) { return ask_by_name(DM_DEV_REMOVE, name, 0); }
 
 int32_t wrenn_dm_status(const char *name, char *ret_status, uint32_t size) {
