@@ -1,5 +1,5 @@
 // A host is set up in a tree of its own, from a repository with small files in the place of what is built.
-// That it makes a host is seen on one: tests/host-rig/setup-host.dm.test.ts.
+// That it makes a host is seen on one: tests/host-rig/host-life/setup.dm.test.ts.
 
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import {

@@ -100,9 +100,12 @@ export class AgentProcess implements AsyncDisposable {
           WRENN_CP_URL: "http://127.0.0.1:9",
           // No slots in store, so that every one there is belongs to a capsule.
           WRENN_NETWORK_POOL: "0",
-          // A real host's tests are run with its own kind of disks, and its own patience.
+          // A real host's tests are run with its own kind of disks, its own VMM, and its own patience.
           WRENN_COW: process.env.WRENN_COW ?? "copy",
           WRENN_BOOT_TIMEOUT_SEC: process.env.WRENN_BOOT_TIMEOUT_SEC ?? "",
+          WRENN_VMM: process.env.WRENN_VMM ?? "",
+          WRENN_FIRECRACKER_BIN: process.env.WRENN_FIRECRACKER_BIN ?? "",
+          WRENN_CLOUD_HYPERVISOR_BIN: process.env.WRENN_CLOUD_HYPERVISOR_BIN ?? "",
           LOG_LEVEL: "debug",
           // Nothing is made that was not asked for, unless that is what is tested.
           WRENN_WARM: options.warm ?? "off",

@@ -33,6 +33,6 @@ printf 'UseDNS no\nPermitRootLogin prohibit-password\nMaxSessions 64\n' > "$root
 
 chroot "$root" systemctl --quiet enable systemd-networkd ssh
 for unit in apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer e2scrub_all.timer e2scrub_reap.service \
-  fstrim.timer systemd-timesyncd.service; do
+  fstrim.timer systemd-timesyncd.service postgresql.service redis-server.service; do
   chroot "$root" systemctl --quiet mask "$unit"
 done

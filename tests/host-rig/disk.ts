@@ -7,7 +7,11 @@ import { inputsHash, run, step } from "../../rootfs/run.ts";
 import { withWorkDir } from "../../rootfs/work-dir.ts";
 
 const SUITE = "bookworm";
-const PACKAGES = join(import.meta.dirname, "packages.txt");
+/** What a host needs is there already: no network leads out of the rig. */
+const PACKAGES = [
+  join(import.meta.dirname, "packages.txt"),
+  join(import.meta.dirname, "../../deploy/packages.txt"),
+];
 const CUSTOMIZE = join(import.meta.dirname, "customize-host.sh");
 /** Sparse: room for the disks of some dozens of capsules. */
 const SIZE_GIB = 32;
@@ -25,7 +29,8 @@ export interface HostDisk {
  * @throws BuildError without root, without network, or with the words of what failed.
  */
 export async function buildHostDisk(dir: string): Promise<HostDisk> {
-  const packages = [...(await readFile(PACKAGES, "utf8")).matchAll(/^[a-z][^ \n]*/gm)].map(String);
+  const lists = await Promise.all(PACKAGES.map((path) => readFile(path, "utf8")));
+  const packages = [...lists.join("\n").matchAll(/^[a-z][^ \n]*/gm)].map(String);
   const key = await inputsHash([SUITE, ...packages, String(SIZE_GIB)], [CUSTOMIZE]);
   await mkdir(dir, { recursive: true });
   const home = join(dir, `host-${key.slice(0, 16)}`);

@@ -95,9 +95,9 @@ export class RigMachine implements AsyncDisposable {
     await this.#dropConnection();
     const deadline = performance.now() + BOOT_TIMEOUT_MS;
     while (performance.now() < deadline) {
-      if (this.#qemu.exitCode !== null) {
+      if (this.#qemu.exitCode !== null || this.#qemu.signalCode !== null) {
         const said = await readFile(join(this.#dir, "qemu.log"), "utf8");
-        throw new RigError(`QEMU ended with status ${this.#qemu.exitCode}: ${said.slice(-1000)}`);
+        throw new RigError(`QEMU has ended: ${said.slice(-1000)}`);
       }
       const { status } = await this.#ssh("systemctl is-system-running --wait", {
         timeoutMs: 60_000,
@@ -122,6 +122,9 @@ export class RigMachine implements AsyncDisposable {
       const result = await Promise.race([this.#ssh(command, options), restarted]);
       // 255 is ssh's own: the connection broke, before the console tells why.
       if (result.status !== 255 && result.status !== 124) return result;
+      if (this.#qemu.exitCode !== null || this.#qemu.signalCode !== null) {
+        throw new RigError("QEMU has ended");
+      }
       const { status } = await Promise.race([this.#ssh("true", { timeoutMs: 60_000 }), restarted]);
       if (status === 0) return result;
       return await Promise.race([restarted, Bun.sleep(60_000).then(() => silent())]);
@@ -225,9 +228,9 @@ export class RigMachine implements AsyncDisposable {
   }
 
   async #monitor(command: string): Promise<void> {
-    const socket = await Bun.connect({
-      unix: join(this.#dir, "monitor.sock"),
-      socket: { data() {} },
+    const unix = join(this.#dir, "monitor.sock");
+    const socket = await Bun.connect({ unix, socket: { data() {} } }).catch((cause: unknown) => {
+      throw new RigError("QEMU takes no commands", { cause });
     });
     socket.write(`${command}\n`);
     socket.flush();

@@ -9,7 +9,8 @@
 // Firecracker's and Cloud Hypervisor's own needs WRENN_FIRECRACKER_BIN and WRENN_CLOUD_HYPERVISOR_BIN; without them it
 // is named as skipped.
 //
-// A file whose host's kernel panicked is begun again, since that says nothing about it. What comes back is in
+// A file whose host's kernel panicked, or fell silent, is begun again, since that says nothing about it. Files of
+// which one goes on where another left the host (tests/host-rig/host-life) are one series. What comes back is in
 // build/host-rig/results: a JUnit report and the output of each file, and the host's console. The exit status is
 // 1 if a test failed, 2 if the rig could not do its part.
 
@@ -64,7 +65,17 @@ const THERE: Place = {
 const OWN_TESTS = [
   { files: /^agent\/drivers\/firecracker\/.*\.kvm\.test\.ts$/, setting: "WRENN_FIRECRACKER_BIN" },
 ] as const;
+const DRIVER_TESTS = /^agent\/drivers\/.*\.kvm\.test\.ts$/;
 const CONTRACT = "agent/drivers/vmm-contract.vm.test.ts";
+
+/** Begun again as a whole, and broken off where one fails. */
+type Series = readonly string[];
+const POWER_CUT = "tests/host-rig/host-life/power-cut.dm.test.ts";
+const HOST_LIFE: Series = [
+  "tests/host-rig/host-life/setup.dm.test.ts",
+  POWER_CUT,
+  "tests/host-rig/host-life/removal.dm.test.ts",
+];
 
 type Outcome = "passed" | "failed" | "rig";
 
@@ -79,10 +90,10 @@ try {
 
 async function main(): Promise<number> {
   if (!["short", "full", "native"].includes(mode)) throw new Error("usage: short | full | native");
-  const files = await testFiles();
+  const all = await testSeries();
   await rm(RESULTS, { recursive: true, force: true });
   await mkdir(RESULTS, { recursive: true });
-  if (mode === "native") return runHere(files);
+  if (mode === "native") return runHere(all.flat());
 
   const disk = await buildHostDisk(DIR);
   const payload = join(DIR, "payload.ext4");
@@ -97,8 +108,16 @@ async function main(): Promise<number> {
   console.log(`    the host is up (${seconds(started)} s)`);
   await requireDevices(machine);
   const outcomes: Outcome[] = [];
-  for (const file of files) outcomes.push(await runThere(machine, file));
-  return close(files, outcomes);
+  for (const series of all) outcomes.push(...(await runThere(machine, series)));
+  return close(all.flat(), outcomes);
+}
+
+/** The longest comes last. */
+async function testSeries(): Promise<Series[]> {
+  const files = await testFiles();
+  const others = files.filter((file) => !HOST_LIFE.includes(file)).map((file) => [file]);
+  const life = mode === "native" ? HOST_LIFE.filter((file) => file !== POWER_CUT) : HOST_LIFE;
+  return others.length < files.length ? [...others, life] : others;
 }
 
 async function testFiles(): Promise<string[]> {
@@ -115,7 +134,7 @@ async function testFiles(): Promise<string[]> {
   if (chosen.length > 0) return all.filter((file) => chosen.some((path) => file.startsWith(path)));
   const dm = all.filter((file) => /\.dm\.test\.ts$/.test(file));
   const others = all.filter((file) => /^agent\/.*\.(host|vm|kvm)\.test\.ts$/.test(file));
-  const own = others.filter((file) => file === CONTRACT || /\.kvm\.test\.ts$/.test(file));
+  const own = others.filter((file) => file === CONTRACT || DRIVER_TESTS.test(file));
   return mode === "short" ? [...own, ...dm] : [...dm, ...others];
 }
 
@@ -126,27 +145,39 @@ async function requireDevices(machine: RigMachine): Promise<void> {
   if (status !== 0) throw new RigError(`The host lacks something: ${output}`);
 }
 
-async function runThere(machine: RigMachine, file: string): Promise<Outcome> {
+async function runThere(machine: RigMachine, series: Series): Promise<Outcome[]> {
   for (let attempt = 1; attempt <= ATTEMPTS; attempt++) {
-    const startedAt = performance.now();
+    const outcomes: Outcome[] = [];
     try {
-      const output = Bun.file(join(RESULTS, `${nameOf(file)}.log`)).writer();
-      const { status } = await machine.run(commandOf(file, THERE), {
-        timeoutMs: FILE_TIMEOUT_MS,
-        print: (text) => void output.write(text),
-      });
-      await output.end();
-      await machine.fetch("/root/results", RESULTS);
-      console.log(`    ${file}: ${status === 0 ? "passed" : "failed"} (${seconds(startedAt)} s)`);
-      return status === 0 ? "passed" : "failed";
+      for (const file of series) {
+        if (file === POWER_CUT) await machine.cutPower();
+        outcomes.push(await runFile(machine, file));
+        if (outcomes.at(-1) === "failed") break;
+      }
+      return series.map((_, i) => outcomes[i] ?? "failed");
     } catch (error) {
-      if (!(error instanceof HostRestarted)) throw error;
-      console.log(`    ${file}: again, since ${error.message}`);
-      await machine.awaitHost();
+      if (!(error instanceof RigError)) throw error;
+      console.log(`    ${series[0]}: again, since ${error.message}`);
+      if (error instanceof HostRestarted) await machine.awaitHost();
+      else await machine.cutPower();
       await requireDevices(machine);
     }
   }
-  return "rig";
+  return series.map(() => "rig");
+}
+
+async function runFile(machine: RigMachine, file: string): Promise<Outcome> {
+  const startedAt = performance.now();
+  const output = Bun.file(join(RESULTS, `${nameOf(file)}.log`)).writer();
+  const { status } = await machine.run(commandOf(file, THERE), {
+    timeoutMs: FILE_TIMEOUT_MS,
+    print: (text) => void output.write(text),
+  });
+  await output.end();
+  await machine.fetch("/root/results", RESULTS);
+  const outcome = status === 0 ? "passed" : "failed";
+  console.log(`    ${file}: ${outcome} (${seconds(startedAt)} s)`);
+  return outcome;
 }
 
 async function runHere(files: readonly string[]): Promise<number> {

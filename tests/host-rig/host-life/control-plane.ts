@@ -1,0 +1,69 @@
+// A control plane as `make build` makes it, on the rig's host beside the agent: its data outlives the host's starts.
+
+import { chmod, mkdir } from "node:fs/promises";
+import { join, resolve } from "node:path";
+import { createApiKey, createHost, signUp } from "../../../scripts/dev/account.ts";
+import { Processes, type Program } from "../../../scripts/dev/processes.ts";
+import { run } from "../../../scripts/dev/run.ts";
+import { startPostgres, startRedis } from "../../../scripts/dev/services.ts";
+
+const PROGRAM = resolve(import.meta.dirname, "../../../builds/wrenn-cp");
+const SERVICE_PORTS = { postgres: 15_432, redis: 16_379 };
+export const CONTROL_PLANE_URL = "http://127.0.0.1:18080";
+const SECRET = "0123456789abcdef".repeat(4);
+const ADMIN = { email: "admin@wrenn.localhost", password: "a password of a test", name: "Admin" };
+const STOP = { signal: "SIGTERM", graceMs: 35_000 } as const;
+
+/** Has it run, unless it does: PostgreSQL and Redis, with their data in `dir`, and the program. */
+export async function startControlPlane(dir: string): Promise<void> {
+  await mkdir(dir, { recursive: true });
+  // PostgreSQL and Redis are users of their own.
+  await chmod(dir, 0o755);
+  const processes = new Processes(dir);
+  const service = { dir, password: "test", processes, durable: true };
+  const postgres = await startPostgres({ ...service, port: SERVICE_PORTS.postgres });
+  const redis = await startRedis({ ...service, port: SERVICE_PORTS.redis });
+  const env = environment(dir, { databaseUrl: postgres.url, redisUrl: redis.url });
+  const program: Program = {
+    ...{ name: "cp", command: [PROGRAM], env, cwd: "/", stop: STOP },
+    answers: async () => {
+      const { ok, status } = await fetch(`${CONTROL_PLANE_URL}/health`);
+      if (!ok) throw new Error(`/health: ${status}`);
+    },
+  };
+  await processes.ensure(program, async () => {
+    await run([PROGRAM, "migrate"], { name: "the database can't be migrated", env });
+  });
+}
+
+/** An API key of its first account, and the token with which one agent may register. */
+export async function makeAccount(dir: string): Promise<{ apiKey: string; hostToken: string }> {
+  const mailDir = join(dir, "mail");
+  const jwt = await signUp(CONTROL_PLANE_URL, { ...ADMIN, mailDir });
+  const apiKey = await createApiKey(CONTROL_PLANE_URL, jwt, "rig");
+  return { apiKey, hostToken: await createHost(CONTROL_PLANE_URL, jwt) };
+}
+
+/** Ends what was started, and not what it wrote. */
+export async function stopControlPlane(dir: string): Promise<void> {
+  const processes = new Processes(dir);
+  for (const name of ["cp", "redis", "postgres"]) {
+    await processes.stop(name, { signal: "SIGINT", graceMs: 35_000 });
+  }
+}
+
+function environment(
+  dir: string,
+  { databaseUrl, redisUrl }: { databaseUrl: string; redisUrl: string },
+): Record<string, string> {
+  return {
+    DATABASE_URL: databaseUrl,
+    REDIS_URL: redisUrl,
+    WRENN_CP_LISTEN_ADDR: new URL(CONTROL_PLANE_URL).host,
+    CP_PUBLIC_URL: CONTROL_PLANE_URL,
+    JWT_SECRET: SECRET,
+    WRENN_ENCRYPTION_KEY: SECRET,
+    WRENN_MAIL_DIR: join(dir, "mail"),
+    WRENN_DEFAULT_TEMPLATE: "minimal-debian",
+  };
+}
