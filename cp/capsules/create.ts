@@ -25,7 +25,7 @@ import type { CapsuleRow, NewCapsule } from "./capsule.ts";
 import type { CapsuleDefaults, CapsuleDeps } from "./deps.ts";
 import { insertionEvent } from "./events.ts";
 import { DISK_SIZE_MB } from "./limits.ts";
-import { moveCapsule, moveCapsuleIn, moveFromAnyIn, runningColumns } from "./moves.ts";
+import { moveCapsule, moveFromAny, runningColumns } from "./moves.ts";
 import { insertCapsule, selectCapsule, updateDeadline } from "./queries.ts";
 import { recordedCapsule, settledCreate } from "./settled.ts";
 
@@ -113,7 +113,7 @@ async function placeCapsule(
       const host = await lockHost(tx, candidate.id);
       if (host === undefined || !hasRoom(host, shape)) return null;
       const id = newId("capsule");
-      await claim(tx, [id]);
+      await claim?.(tx, [id]);
       const row = await insertCapsule(tx, {
         id,
         teamId: request.teamId,
@@ -245,7 +245,7 @@ async function recordRunning(
 ): Promise<CapsuleRow | undefined> {
   return await deps.db.transaction(async (tx) => {
     // `missing`: the host fell silent for the monitor meanwhile, but has answered us.
-    const moved = await moveFromAnyIn(tx, ["starting", "missing"], {
+    const moved = await moveFromAny(tx, ["starting", "missing"], {
       id: row.id,
       to: "running",
       operationId: row.operationId,
@@ -271,7 +271,7 @@ export async function failCapsule(
   const { row, host, actor, key } = start;
   await destroyOnHost(deps, host, row.id);
   const failed = await deps.db.transaction(async (tx) => {
-    const moved = await moveCapsuleIn(tx, {
+    const moved = await moveCapsule(tx, {
       id: row.id,
       from: "starting",
       to: "error",

@@ -1,6 +1,6 @@
 // What is told of capsules.
 
-import { encodeId } from "../../proto/ids.ts";
+import { encodeId, type Id } from "../../proto/ids.ts";
 import type { CapsuleState } from "../capsule-states.ts";
 import { type EventActor, type NewEvent, SYSTEM_ACTOR } from "../events/outbox.ts";
 import type { CapsuleRow } from "./capsule.ts";
@@ -27,25 +27,24 @@ export interface MoveEvent {
 
 /** The event of a capsule that came to be. */
 export function insertionEvent(row: CapsuleRow, actor: EventActor): NewEvent {
-  return moveEvent(row, null, { type: "capsule.state.changed", outcome: "", actor });
+  const told = { type: "capsule.state.changed", outcome: "", actor } as const;
+  return { teamId: row.teamId, ...moveEvent({ id: row.id, from: null, to: row.status }, told) };
 }
 
-/** The event of a capsule that has moved from that state to the row's. */
+/** The event of a capsule that moves from one state to another, whatever team's it is. */
 export function moveEvent(
-  row: CapsuleRow,
-  from: CapsuleState | null,
+  { id, from, to }: { id: Id<"capsule">; from: CapsuleState | null; to: CapsuleState },
   told: MoveEvent = { type: "capsule.state.changed", outcome: "", actor: SYSTEM_ACTOR },
-): NewEvent {
+): Omit<NewEvent, "teamId"> {
   const { type, outcome, actor, reason, isInferred, error = "" } = told;
   return {
-    teamId: row.teamId,
-    subject: { type: "sandbox", id: encodeId("capsule", row.id) },
+    subject: { type: "sandbox", id: encodeId("capsule", id) },
     type,
     outcome,
     actor,
     metadata: {
       ...(from === null ? {} : { from }),
-      to: row.status,
+      to,
       ...(reason === undefined ? {} : { reason }),
       ...(isInferred === true ? { inferred: "true" } : {}),
     },

@@ -140,7 +140,7 @@ async function placeForks(
       throw new AppError("no_hosts_available", "the capsule's host has no room for a fork");
     }
     const forkIds = Array.from({ length: room }, () => newId("capsule"));
-    await claim(tx, forkIds);
+    await claim?.(tx, forkIds);
     const rows: CapsuleRow[] = [];
     for (const id of forkIds) {
       const row = {

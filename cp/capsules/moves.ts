@@ -3,7 +3,7 @@
 
 import { sql } from "drizzle-orm";
 import { besidesSnapshots, type CapsuleState } from "../capsule-states.ts";
-import type { Db, Tx } from "../db/client.ts";
+import type { Queryable, Tx } from "../db/client.ts";
 import { recordEvents } from "../events/outbox.ts";
 import type { CapsuleRow } from "./capsule.ts";
 import { type MoveEvent, moveEvent } from "./events.ts";
@@ -22,46 +22,30 @@ export interface Move extends StateChange {
 
 /**
  * Moves the capsule and records the event, or does neither and returns undefined: the capsule has
- * left that state, or its operation is another one by now.
+ * left that state, or its operation is another one by now. It is one statement.
  */
-export async function moveCapsule(db: Db, move: Move): Promise<CapsuleRow | undefined> {
-  return await db.transaction(async (tx) => await moveCapsuleIn(tx, move));
-}
-
-/** `moveCapsule` within a transaction of the caller. */
-export async function moveCapsuleIn(tx: Tx, move: Move): Promise<CapsuleRow | undefined> {
+export async function moveCapsule(q: Queryable, move: Move): Promise<CapsuleRow | undefined> {
   requireLegal(move.from, move.to);
-  const moved = await updateState(tx, move);
-  if (moved !== undefined) await recordEvents(tx, [moveEvent(moved, move.from, move.event)]);
-  return moved;
+  return await updateState(q, move, moveEvent(move, move.event));
 }
 
-/** `moveCapsuleIn` of a capsule that is `from`, whatever snapshots are made of it meanwhile. */
+/** `moveCapsule` of a capsule that is `from`, whatever snapshots are made of it meanwhile. */
 export async function moveBesidesSnapshots(tx: Tx, move: Move): Promise<CapsuleRow | undefined> {
-  const moved = await moveCapsuleIn(tx, move);
+  const moved = await moveCapsule(tx, move);
   if (moved !== undefined) return moved;
   const row = await lockCapsule(tx, move.id);
   if (row === undefined || besidesSnapshots(row) !== move.from) return undefined;
-  return await moveCapsuleIn(tx, { ...move, from: row.status });
+  return await moveCapsule(tx, { ...move, from: row.status });
 }
 
 /** `moveCapsule` from whichever of the states the capsule is in. */
 export async function moveFromAny(
-  db: Db,
-  states: readonly CapsuleState[],
-  move: Omit<Move, "from">,
-): Promise<CapsuleRow | undefined> {
-  return await db.transaction(async (tx) => await moveFromAnyIn(tx, states, move));
-}
-
-/** `moveFromAny` within a transaction of the caller. */
-export async function moveFromAnyIn(
-  tx: Tx,
+  q: Queryable,
   states: readonly CapsuleState[],
   move: Omit<Move, "from">,
 ): Promise<CapsuleRow | undefined> {
   for (const from of states) {
-    const moved = await moveCapsuleIn(tx, { ...move, from });
+    const moved = await moveCapsule(q, { ...move, from });
     if (moved !== undefined) return moved;
   }
   return undefined;
@@ -84,7 +68,7 @@ export async function moveCapsulesOfHost(
   const moved = await updateStateOfHost(tx, move);
   await recordEvents(
     tx,
-    moved.map((row) => moveEvent(row, move.from, move.event)),
+    moved.map((row) => ({ ...moveEvent({ ...move, id: row.id }, move.event), teamId: row.teamId })),
   );
   return moved.length;
 }

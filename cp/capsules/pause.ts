@@ -20,7 +20,7 @@ import {
   type Reported,
   runChange,
 } from "./host-change.ts";
-import { moveBesidesSnapshots, moveCapsule, moveFromAny, toldAs } from "./moves.ts";
+import { type Move, moveBesidesSnapshots, moveCapsule, moveFromAny, toldAs } from "./moves.ts";
 import { hasSnapshotUnderWay } from "./queries.ts";
 
 /**
@@ -34,19 +34,28 @@ export async function pauseCapsule(
   { actor, claim }: { actor: EventActor; claim: Claim<"capsule"> },
 ): Promise<Begun<Id<"capsule">, CapsuleRow>> {
   const { id } = capsule;
-  const row = await deps.db.transaction(async (tx) => {
-    await claim(tx, [id]);
-    const moved = await moveBesidesSnapshots(tx, {
-      id,
-      from: "running",
-      to: "pausing",
-      set: changing(deps, PAUSE_TIMEOUT_MS),
-      event: { type: "capsule.state.changed", outcome: "", actor },
-    });
-    if (moved === undefined) throw await movedOn(tx, id, ["running"]);
+  const move: Move = {
+    ...{ id, from: "running", to: "pausing" },
+    set: changing(deps, PAUSE_TIMEOUT_MS),
+    event: { type: "capsule.state.changed", outcome: "", actor },
+  };
+  // One statement where that is enough.
+  const moved = claim === null ? await moveCapsule(deps.db, move) : undefined;
+  const row = moved ?? (await beginPausing(deps, move, claim));
+  return { ids: [id], done: runChange(deps, pauseChange(deps), { row, agent, actor }) };
+}
+
+async function beginPausing(
+  { db }: CapsuleDeps,
+  move: Move,
+  claim: Claim<"capsule">,
+): Promise<CapsuleRow> {
+  return await db.transaction(async (tx) => {
+    await claim?.(tx, [move.id]);
+    const moved = await moveBesidesSnapshots(tx, move);
+    if (moved === undefined) throw await movedOn(tx, move.id, ["running"]);
     return moved;
   });
-  return { ids: [id], done: runChange(deps, pauseChange(deps), { row, agent, actor }) };
 }
 
 /** How a pause is asked for and how it ends. */

@@ -8,6 +8,7 @@ import { arrayOf, isAnyOf } from "../db/any-of.ts";
 import type { Db, Queryable, Tx } from "../db/client.ts";
 import { capsules, hosts, templateOperations } from "../db/tables.ts";
 import { secondsFromNow } from "../db/time.ts";
+import { eventOfEach, type NewEvent } from "../events/outbox.ts";
 import { isAbandoned } from "../operations/operations.ts";
 import type { CapsuleOfTeam, CapsuleRow, Labels } from "./capsule.ts";
 import { CAPSULES_LISTED_MAX } from "./limits.ts";
@@ -100,12 +101,16 @@ export interface StateChange {
   readonly set?: PgUpdateSetSource<typeof capsules>;
 }
 
-/** The moved row, or undefined when it was not in that state any more. */
+/**
+ * The moved row, or undefined when it was not in that state any more. It and its event are one statement, which
+ * is prepared: its texts are as many as there are kinds of moves.
+ */
 export async function updateState(
   q: Queryable,
   { id, from, to, operationId, unmovedSince, set }: StateChange,
+  event: Omit<NewEvent, "teamId">,
 ): Promise<CapsuleRow | undefined> {
-  const [moved] = await q
+  const update = q
     .update(capsules)
     .set({
       stateDeadline: null,
@@ -123,7 +128,10 @@ export async function updateState(
       ),
     )
     .returning();
-  return moved;
+  const moved = q.$with("moved").as(update);
+  const told = q.$with("told", {}).as(eventOfEach(moved, { ...event, teamId: moved.teamId }));
+  const [row] = await q.with(moved, told).select().from(moved).prepare("move_capsule").execute();
+  return row;
 }
 
 export interface StateChangeOfHost {

@@ -93,7 +93,7 @@ async function beginResuming(
   { actor, claim }: Pick<ResumeRequest, "actor" | "claim">,
 ): Promise<CapsuleRow> {
   return await deps.db.transaction(async (tx) => {
-    await claim(tx, [capsule.id]);
+    await claim?.(tx, [capsule.id]);
     const host = await lockHost(tx, capsule.hostId);
     if (host === undefined) {
       throw new AppError("host_unavailable", "the capsule's host takes no capsules at present", {

@@ -11,7 +11,7 @@ import { secondsFromNow } from "../db/time.ts";
 import { AppError } from "../errors.ts";
 import type { EventActor } from "../events/outbox.ts";
 import { wrongState } from "./find-on-host.ts";
-import { moveCapsuleIn } from "./moves.ts";
+import { moveCapsule } from "./moves.ts";
 import { hasSnapshotUnderWay, lockCapsule } from "./queries.ts";
 
 /**
@@ -27,7 +27,7 @@ export async function beginSnapshotting(
   const was = SNAPSHOT_SOURCES.find((source) => source === besidesSnapshots(row));
   if (was === undefined) throw wrongState(row, SNAPSHOT_SOURCES);
   if (row.status === "snapshotting") return;
-  await moveCapsuleIn(tx, {
+  await moveCapsule(tx, {
     id,
     from: was,
     to: "snapshotting",
@@ -44,7 +44,7 @@ export async function endSnapshotting(
   const row = await lockCapsule(tx, id);
   if (row === undefined || row.snapshottedFrom === null) return true;
   if (await hasSnapshotUnderWay(tx, id)) return false;
-  await moveCapsuleIn(tx, {
+  await moveCapsule(tx, {
     id,
     from: "snapshotting",
     to: row.snapshottedFrom,

@@ -1,6 +1,8 @@
 // Events are written in the transaction that makes them true; delivery reads them from the table.
 // Each noun says which types there are of its own.
 
+import { type SQL, type SQLWrapper, sql } from "drizzle-orm";
+import type { PgColumn } from "drizzle-orm/pg-core";
 import type { Id } from "../../proto/ids.ts";
 import type { Db, Queryable } from "../db/client.ts";
 import { events } from "../db/tables.ts";
@@ -33,6 +35,23 @@ export async function recordEvents(q: Queryable, recorded: readonly NewEvent[]):
   await q
     .insert(events)
     .values(recorded.map(({ subject, ...columns }) => ({ ...columns, resource: { ...subject } })));
+}
+
+/**
+ * The insertion of an event about each row of a common table expression, in the team that the row says: a part of
+ * the statement that makes the change.
+ */
+export function eventOfEach(
+  rows: SQLWrapper,
+  { teamId, ...event }: Omit<NewEvent, "teamId"> & { readonly teamId: SQLWrapper },
+): SQL {
+  const { subject, type, outcome, actor, metadata = {}, error = "" } = event;
+  const jsonOf = (value: unknown, column: PgColumn) => sql`${sql.param(value, column)}::jsonb`;
+  return sql`
+    insert into ${events} (team_id, type, outcome, actor, resource, metadata, error)
+    select ${teamId}, ${type}, ${outcome}, ${jsonOf(actor, events.actor)},
+      ${jsonOf(subject, events.resource)}, ${jsonOf(metadata, events.metadata)}, ${error}
+    from ${rows}`;
 }
 
 /** How long events can be delivered, or asked for, after the fact. */

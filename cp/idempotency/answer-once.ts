@@ -18,8 +18,13 @@ import {
   subjectOf,
 } from "./service.ts";
 
-/** Called first in the transaction that begins the work, which it ends when the key is taken. */
-export type Claim<K extends SubjectKind> = (tx: Tx, ids: readonly SubjectId<K>[]) => Promise<void>;
+/**
+ * Called first in the transaction that begins the work, which it ends when the key is taken. Null: there is no
+ * key, and nothing besides the work needs the transaction.
+ */
+export type Claim<K extends SubjectKind> =
+  | ((tx: Tx, ids: readonly SubjectId<K>[]) => Promise<void>)
+  | null;
 
 export interface KeyedWork<K extends SubjectKind, Result> {
   /** What the key is bound to. */
@@ -54,7 +59,7 @@ export async function answerOnce<K extends SubjectKind, Result>(
   key: KeyedRequest | undefined,
   work: KeyedWork<K, Result>,
 ): Promise<Begun<SubjectId<K>, Result>> {
-  if (key === undefined) return await work.run(async () => {});
+  if (key === undefined) return await work.run(null);
   const known = await findKey(db, key);
   if (known !== undefined) return firstWork(db, key, { known, work });
 

@@ -19,7 +19,7 @@ const ending = (end: () => Promise<string>): Work => ({
   areFailuresKept: true,
   run: async (claim) => {
     const ids = [newId("capsule")];
-    await db.transaction((tx) => claim(tx, ids));
+    await db.transaction(async (tx) => await claim?.(tx, ids));
     const done = end();
     done.catch(() => {});
     return { ids, done };

@@ -61,7 +61,7 @@ export async function createSnapshot(
   const { capsule } = request.source;
   const operation = await deps.db.transaction(async (tx) => {
     const templateId = crypto.randomUUID();
-    await request.claim(tx, [templateId]);
+    await request.claim?.(tx, [templateId]);
     await requireFreeName(tx, request);
     const inserted = await insertOperation(tx, {
       templateId,
