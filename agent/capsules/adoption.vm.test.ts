@@ -4,13 +4,15 @@ import { afterAll, beforeAll, describe, expect, setDefaultTimeout, test } from "
 import { mkdir, truncate, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { encodeUuid } from "../../proto/ids.ts";
-import { codeOf, untilStatus } from "../../tests/harness/agent-calls.ts";
+import { arm, codeOf, untilStatus } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING, PLATFORM_TEAM } from "../../tests/harness/agent-process.ts";
 import { quickestMs } from "../../tests/harness/quickest.ts";
 
 const BROKEN_TEMPLATE = "00000000-0000-0000-0000-0000000003e7";
 /** How soon after its restart an agent must run commands in the capsules that outlived it. */
 const ADOPTION_MS = 2_000;
+/** Half of the minute after which a frozen guest runs on by itself. */
+const THAW_MS = 30_000;
 
 setDefaultTimeout(240_000);
 
@@ -63,6 +65,23 @@ describe("the agent ends", () => {
       expect(await agent.leftovers()).toEqual(NOTHING);
     },
   );
+
+  // Nothing is written down before its guest has stopped.
+  test("with a guest that it froze, which does not wait until that ends by itself", async () => {
+    const id = await agent.create();
+    await agent.sh(id, "true");
+    await arm(agent, "pause.after-freeze:kill");
+    const code = codeOf(agent.client.pauseSandbox(agent.operation(id)));
+    await agent.exited();
+    await code;
+    await agent.restart();
+    const startedAtMs = performance.now();
+
+    expect(await agent.sh(id, "echo again")).toBe("again\n");
+
+    expect(performance.now() - startedAtMs).toBeLessThan(THAW_MS);
+    await agent.client.destroySandbox({ sandboxId: id });
+  });
 
   test("a second agent on its directory refuses to start", async () => {
     const second = Bun.spawn([process.execPath, "agent/main.ts", "--address", "127.0.0.1:1"], {

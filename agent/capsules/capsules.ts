@@ -195,8 +195,8 @@ export class Capsules {
   /** Goes on with a capsule as an earlier agent left it, as was decided; what takes time goes on behind. */
   takeUp(row: CapsuleRow, vmm: VmmProcess | null, decision: Decision): void {
     const was = stateOf(row);
-    const isStill = decision === "run on" && was.status === "running";
-    const state: CapsuleState = isStill
+    const isRunning = vmm !== null && was.status === "running";
+    const state: CapsuleState = isRunning
       ? { status: "snapshotting", operation: new Operation(""), before: was }
       : was;
     const capsule = newCapsule({ ...row, state });

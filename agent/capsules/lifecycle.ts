@@ -161,6 +161,11 @@ export class Lifecycle {
           void state.operation.run(() => this.pauses.runOn(capsule, state, cutOff(state.status)));
         }
         return;
+      case "adopt":
+        if (state.status === "snapshotting") {
+          void state.operation.run(() => this.pauses.adopt(capsule, state));
+        }
+        return;
       case "finish resume":
         if (state.status === "resuming") {
           // It is logged, and paused again.

@@ -99,6 +99,12 @@ export class Pauses {
     return snapshotFailure(error);
   }
 
+  /** Lets a guest that may have been frozen run on. Nobody can stop it before it does. */
+  async adopt(capsule: Capsule, from: Snapshotting): Promise<void> {
+    await this.wake(capsule);
+    if (capsule.state === from) this.#states.concede(capsule, { from, to: from.before });
+  }
+
   /** Tells a guest that stood still the time, and lets its processes run. */
   async wake({ spec, progress }: Capsule): Promise<void> {
     const { log, now } = this.#parts;

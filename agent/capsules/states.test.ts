@@ -133,21 +133,52 @@ describe("each state may be followed by those of the table, and by no other", ()
 });
 
 describe("the next agent finds what this one wrote", () => {
-  test.each(NAMES.filter((name) => name !== "doomed"))("%s", (name) => {
+  const unwritten = ["snapshotting", "pausing"];
+  test.each(NAMES.filter((name) => name !== "doomed" && !unwritten.includes(name)))(
+    "%s",
+    (name) => {
+      const to = STATES[name] ?? FRESH;
+      const { envdVersion } = capsuleIn(to).progress;
+      // Any state that it can be reached from writes the same.
+      const from = Object.values(STATES).find(({ status }) => LEGAL[status].includes(to.status));
+      if (from) states.move(capsuleIn(from), { from, to });
+
+      const [row] = journal.rows();
+      if (row === undefined) throw new Error("no row");
+      const found = stateOf(row);
+
+      const { operation: _, ...rest } = { operation: null, ...to };
+      expect(found).toMatchObject(rest);
+      expect(operationOf(found)?.id).toBe(operationOf(to)?.id);
+      expect(row.envdVersion).toBe(to.status === "starting" ? "" : envdVersion);
+    },
+  );
+
+  // Wherever it is on that way, it is to run on.
+  test.each(unwritten)("nothing of the way to %s, and of the way back", (name) => {
     const to = STATES[name] ?? FRESH;
-    const { envdVersion } = capsuleIn(to).progress;
-    // Any state that it can be reached from writes the same.
-    const from = Object.values(STATES).find(({ status }) => LEGAL[status].includes(to.status));
-    if (from) states.move(capsuleIn(from), { from, to });
+    const capsule = capsuleIn(FRESH);
+    {
+      using _held = holdJournal();
+      states.move(capsule, { from: FRESH, to });
+      states.concede(capsule, { from: to, to: FRESH });
+    }
 
-    const [row] = journal.rows();
-    if (row === undefined) throw new Error("no row");
-    const found = stateOf(row);
+    expect([capsule.state, journalled(), log]).toEqual([FRESH, "starting", []]);
+  });
 
-    const { operation: _, ...rest } = { operation: null, ...to };
-    expect(found).toMatchObject(rest);
-    expect(operationOf(found)?.id).toBe(operationOf(to)?.id);
-    expect(row.envdVersion).toBe(to.status === "starting" ? "" : envdVersion);
+  test.each(unwritten)("%s, of one that was behind already", (name) => {
+    const to = STATES[name] ?? FRESH;
+    const from: CapsuleState = { status: "starting", operation };
+    const capsule = capsuleIn(from);
+    {
+      using _held = holdJournal();
+      states.concede(capsule, { from, to: FRESH });
+    }
+    states.move(capsule, { from: FRESH, to });
+    states.catchUp();
+
+    expect(journalled()).toBe(to.status);
   });
 
   test("what may not come back is removed by it", () => {
@@ -202,12 +233,7 @@ test("a move that cannot be written down is not made", () => {
   const capsule = capsuleIn(FRESH);
   {
     using _held = holdJournal();
-    const to = {
-      status: "pausing",
-      operation,
-      before: FRESH,
-      pause: newPause("requested"),
-    } as const;
+    const to = { status: "stopping", operation } as const;
     expect(() => states.move(capsule, { from: FRESH, to })).toThrow("cannot write its journal");
   }
 

@@ -147,7 +147,7 @@ export class CapsuleStates {
     { from, to, spec = capsule.spec }: { from: CapsuleState; to: T; spec?: CapsuleSpec },
   ): T {
     checkMove(capsule, from, to);
-    this.#write(capsule, spec, to);
+    if (spec !== capsule.spec || !isAlike(from, to)) this.#write(capsule, spec, to);
     assign(capsule, to);
     capsule.spec = spec;
     return to;
@@ -160,6 +160,7 @@ export class CapsuleStates {
   concede<T extends CapsuleState>(capsule: Living, { from, to }: { from: CapsuleState; to: T }): T {
     checkMove(capsule, from, to);
     assign(capsule, to);
+    if (isAlike(from, to)) return to;
     try {
       this.#write(capsule, capsule.spec, to);
     } catch (error) {
@@ -189,6 +190,18 @@ export class CapsuleStates {
 /** The operation that the state names; null: it leads nowhere by itself. */
 export function operationOf(state: CapsuleState): Operation | null {
   return "operation" in state ? state.operation : null;
+}
+
+/**
+ * Whether the next agent would do the same with either: one that finds the guest stopped, or frozen, lets it run
+ * on. So the journal is not told of the way there, nor of the way back.
+ */
+function isAlike(from: CapsuleState, to: CapsuleState): boolean {
+  return isOnTheWay(from) && isOnTheWay(to);
+}
+
+function isOnTheWay(state: CapsuleState): boolean {
+  return isUp(state) || state.status === "pausing";
 }
 
 /** Whether work can be done in it. */
