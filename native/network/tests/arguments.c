@@ -1,6 +1,7 @@
 /* What is refused before the kernel is asked, and how a netlink message is laid out. */
 #define _GNU_SOURCE
 #include <errno.h>
+#include <limits.h>
 #include <linux/if_link.h>
 #include <string.h>
 
@@ -32,6 +33,12 @@ static void a_setting_outside_proc_sys_is_refused(void) {
   assert(wrenn_sysctl_read(NULL, "/etc/passwd", text, sizeof text) == -EINVAL);
 }
 
+static void a_setting_as_long_as_no_path_is_refused(void) {
+  char key[PATH_MAX + 1] = "";
+  memset(key, 'a', PATH_MAX);
+  assert(wrenn_sysctl_write(NULL, key, "0") == -ENAMETOOLONG);
+}
+
 static void settings_are_read_a_line_each(void) {
   char text[16];
   const char *keys = "kernel/ostype\nnet/no_such_setting\nkernel/ostype";
@@ -58,6 +65,10 @@ static void an_answer_that_does_not_fit_is_refused(void) {
   assert(wrenn_sysctl_read(NULL, "kernel/ostype", text, 0) == -ENOSPC);
   assert(wrenn_sysctl_read(NULL, "kernel/ostype", text, 6) == -ENOSPC);
   assert(wrenn_sysctl_read(NULL, "kernel/ostype", text, sizeof text) == 6);
+  /* Where the first leaves room for the NUL alone, the second's empty line has none. */
+  char exact[7];
+  const char *keys = "kernel/ostype\nnet/no_such_setting";
+  assert(wrenn_sysctl_read(NULL, keys, exact, sizeof exact) == -ENOSPC);
 }
 
 static void a_nest_covers_its_attributes_and_keeps_alignment(void) {
@@ -93,6 +104,7 @@ static void the_time_stamp_counter_gives_the_same_frequency_twice(void) {
 int main(void) {
   RUN(device_names_over_15_characters_are_refused);
   RUN(a_setting_outside_proc_sys_is_refused);
+  RUN(a_setting_as_long_as_no_path_is_refused);
   RUN(settings_are_read_a_line_each);
   RUN(a_namespace_that_does_not_exist_is_named_by_enoent);
   RUN(an_answer_that_does_not_fit_is_refused);
