@@ -37,9 +37,8 @@ export class MessageProgram {
 
   #start() {
     const current = this.#server;
-    if (current !== null && current.process.exitCode === null && !current.process.killed) {
-      return current;
-    }
+    // True of one that has ended, whatever ended it (Bun).
+    if (current !== null && !current.process.killed) return current;
     const process = Bun.spawn([this.#program], { stdio: ["pipe", "pipe", "inherit"], env: {} });
     // It ends with envd, and does not keep it from ending.
     process.unref();

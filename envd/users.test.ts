@@ -1,5 +1,8 @@
 import { expect, test } from "bun:test";
-import { parseAccounts } from "./users.ts";
+import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseAccounts, Users } from "./users.ts";
 
 test("users have home and groups from the two files, and odd lines do no harm", () => {
   const { users, userNames, groupNames } = parseAccounts({
@@ -22,4 +25,20 @@ test("users have home and groups from the two files, and odd lines do no harm", 
     lost: { name: "lost", uid: 1001, gid: 1001, home: "/", groups: [1001, 50] },
   });
   expect([userNames.get(1000), groupNames.get(50)]).toEqual(["ada", "staff"]);
+});
+
+test("whoever is added counts at once, and whom nobody names has no groups", async () => {
+  const dir = await mkdtemp(join(tmpdir(), "envd-users-"));
+  const paths = { passwd: join(dir, "passwd"), group: join(dir, "group") };
+  const users = new Users(paths);
+  await writeFile(paths.passwd, "ada:x:1000:1000::/home/ada:/bin/sh\n");
+  const before = [users.rights(1000), users.rights(1001), users.userName(1001)];
+
+  await writeFile(paths.passwd, "ada:x:1000:1000::/home/ada:/bin/sh\nbob:x:1001:0::/:/bin/sh\n");
+  await writeFile(paths.group, "staff:x:50:ada\n");
+  const after = [users.rights(1000).groups, users.byName("bob").gid, users.groupName(50)];
+  await rm(dir, { recursive: true });
+
+  expect(before).toMatchObject([{ groups: [1000] }, { uid: 1001, groups: [] }, "1001"]);
+  expect(after).toEqual([[1000, 50], 0, "staff"]);
 });

@@ -1,6 +1,11 @@
 // The queue between a process and its readers.
 import { describe, expect, test } from "bun:test";
-import { OUTPUT_LAG_BYTES_MAX, OUTPUT_WINDOW_BYTES } from "../limits.ts";
+import {
+  OUTPUT_EVENT_BYTES_MAX,
+  OUTPUT_LAG_BYTES_MAX,
+  OUTPUT_WINDOW_BYTES,
+  SUBSCRIBERS_MAX,
+} from "../limits.ts";
 import { Output, type Subscription } from "./output.ts";
 
 const output = () => new Output({ scrollbackBytesMax: 0 });
@@ -42,6 +47,33 @@ describe("a reader", () => {
     log.append("stdout", bytes("late"));
 
     expect(await next).toMatchObject({ kind: "stdout" });
+  });
+
+  test("that is slower than another gets all of it, and what all have is not kept", async () => {
+    const log = output();
+    const [slow, fast] = [log.subscribe(), log.subscribe()];
+    log.append("stdout", bytes("a"));
+    log.append("stderr", bytes("b"));
+
+    expect(await drain(fast)).toEqual(["stdout a", "stderr b"]);
+    expect(await drain(slow)).toEqual(["stdout a", "stderr b"]);
+    expect(log.take(0)).toBe(null);
+  });
+
+  test("gets events that have a bound, and there are as many readers as there may be", async () => {
+    const log = output();
+    const readers = Array.from({ length: SUBSCRIBERS_MAX }, () => log.subscribe());
+    expect(() => log.subscribe()).toThrow("readers already");
+    for (const reader of readers.slice(1)) reader.close();
+    for (const size of [OUTPUT_EVENT_BYTES_MAX - 1, 1, 1]) {
+      log.append("stdout", new Uint8Array(size));
+    }
+
+    expect((await drain(log.subscribe())).length).toBe(0);
+    expect((await drain(readers[0] ?? log.subscribe())).map(({ length }) => length)).toEqual([
+      OUTPUT_EVENT_BYTES_MAX + "stdout ".length,
+      1 + "stdout ".length,
+    ]);
   });
 
   test("that is closed gets nothing more", async () => {
