@@ -68,6 +68,7 @@ async function serve(): Promise<void> {
   const credentials = await obtainCredentials({ controlPlane, dir: dir.path, address, token });
   const server = await startRpcServer(config.listen, {
     ...{ capsules, templates, snapshots, failpoints, capsuleMetrics, metrics, log },
+    hostId: credentials.host_id,
     metricsToken: config.metricsToken,
     // In memory: an agent must be able to listen on a host whose disk is full.
     socketDir: dir.runDir,

@@ -9,6 +9,7 @@ import { createFetchHandler } from "@connectrpc/connect/protocol";
 import { listenFailure } from "../../proto/address-failure.ts";
 import { answerInScope } from "../../proto/answer-scope.ts";
 import { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
+import { answerFor } from "../../proto/hostagent/asked-host.ts";
 import { header, type RequestHead } from "../../proto/http1/head.ts";
 import { endToEnd } from "../../proto/http1/hop.ts";
 import { Front, type FrontLimits } from "../../proto/http1/listener.ts";
@@ -37,6 +38,8 @@ export interface RpcServer {
 export interface RpcServerDeps extends HostAgentDeps, ScrapeDeps {
   /** A directory that only root may enter. */
   readonly socketDir: string;
+  /** Which one this is, in the external form. */
+  readonly hostId: string;
 }
 
 /** Listens; throws a sentence if the address is taken. */
@@ -91,6 +94,7 @@ function listenAt(front: Front, { host: hostname, port }: ListenAddress): number
 
 function serveRpc(unix: string, deps: RpcServerDeps): Bun.Server<undefined> {
   const router: ConnectRouter = createConnectRouter({
+    interceptors: [answerFor(deps.hostId)],
     grpc: false,
     grpcWeb: false,
     acceptCompression: [],

@@ -1,9 +1,11 @@
-// Clients of the agents' RPC service: binary Connect over HTTP/1.1.
+// Clients of the agents' RPC service: binary Connect over HTTP/1.1. Each call names the host that it is for.
 
 import { type Client, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
 import type { UniversalClientRequest, UniversalClientResponse } from "@connectrpc/connect/protocol";
 import { createTransport } from "@connectrpc/connect/protocol-connect";
 import { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
+import { askFor } from "../../proto/hostagent/asked-host.ts";
+import { encodeId, type Id } from "../../proto/ids.ts";
 import { type AgentCallOutcome, observeCalls } from "./call-observer.ts";
 import { type AnswerTaker, answerTaker, HeldAnswers } from "./held-answers.ts";
 import { ANSWER_BYTES_MAX, CLIENTS_MAX, STREAM_IDLE_TIMEOUT_MS } from "./limits.ts";
@@ -13,7 +15,14 @@ export type AgentClient = Client<typeof HostAgentService>;
 
 const UNARY_CONTENT_TYPE = "application/proto";
 
-/** One client per agent address. Calls state their own timeout. */
+/** A host and where its agent listens, `ip:port`. */
+export interface AgentOfHost {
+  /** Null: whichever host has the address. */
+  readonly id: Id<"host"> | null;
+  readonly address: string;
+}
+
+/** One client per host and address. Calls state their own timeout. */
 export class AgentClients {
   readonly #clients = new Map<string, AgentClient>();
   readonly #interceptors: Interceptor[];
@@ -25,17 +34,20 @@ export class AgentClients {
     this.#interceptors = observe === undefined ? [] : [observeCalls(observe)];
   }
 
-  /** The client of the agent at `ip:port`. */
-  at(address: string): AgentClient {
-    const known = this.#clients.get(address);
+  /** The client of the host's agent: `unavailable` when another one answers there. */
+  at({ id, address }: AgentOfHost): AgentClient {
+    const key = `${id} ${address}`;
+    const known = this.#clients.get(key);
     if (known !== undefined) return known;
 
     if (this.#clients.size >= CLIENTS_MAX) this.#clients.clear();
+    const asked = id === null ? [] : [askFor(encodeId("host", id))];
+    const interceptors = [...this.#interceptors, ...asked];
     const client = createClient(
       HostAgentService,
-      agentTransport(`http://${address}`, this.#interceptors),
+      agentTransport(`http://${address}`, interceptors),
     );
-    this.#clients.set(address, client);
+    this.#clients.set(key, client);
     return client;
   }
 }

@@ -12,7 +12,7 @@ let agent: SimulatedAgent;
 let client: ReturnType<AgentClients["at"]>;
 beforeAll(async () => {
   agent = new SimulatedAgent();
-  client = new AgentClients((call) => observed.push(call)).at(agent.address);
+  client = new AgentClients((call) => observed.push(call)).at({ id: null, address: agent.address });
   const sizes = { vcpus: 1, memoryMb: 128 };
   await client.createSandbox({ sandboxId, operationId: crypto.randomUUID(), ...sizes });
   await client.writeFile({ sandboxId, path: "/f", content: new Uint8Array(300_000) });
@@ -63,7 +63,10 @@ test("a stream is observed at its end, however it ends", async () => {
 });
 
 test("an agent that is not there is observed, too", async () => {
-  const gone = new AgentClients((call) => observed.push(call)).at("127.0.0.1:9");
+  const gone = new AgentClients((call) => observed.push(call)).at({
+    id: null,
+    address: "127.0.0.1:9",
+  });
 
   expect(await outcomesOf(() => gone.listSandboxes({}))).toEqual([
     expect.stringMatching(/^ListSandboxes (Unknown|Unavailable|Internal)$/),

@@ -11,8 +11,8 @@ export type HostStatus = (typeof hosts.$inferSelect)["status"];
 export async function selectHost(
   q: Queryable,
   id: Id<"host">,
-): Promise<{ address: string; status: HostStatus } | undefined> {
-  const columns = { address: hosts.address, status: hosts.status };
+): Promise<{ id: Id<"host">; address: string; status: HostStatus } | undefined> {
+  const columns = { id: hosts.id, address: hosts.address, status: hosts.status };
   const [host] = await q.select(columns).from(hosts).where(eq(hosts.id, id));
   return host;
 }

@@ -30,6 +30,7 @@ const AHEAD_SEC_MAX = MINUTE_SEC;
 export interface Unsaved {
   readonly id: Id<"capsule">;
   readonly operationId: string;
+  readonly hostId: Id<"host">;
   readonly hostAddress: string;
 }
 
@@ -39,6 +40,7 @@ export async function selectUnsaved(q: Queryable, limit: number): Promise<Unsave
     .select({
       id: capsules.id,
       operationId: capsules.operationId,
+      hostId: hosts.id,
       hostAddress: hosts.address,
     })
     .from(capsules)

@@ -102,7 +102,7 @@ async function deadOperation(): Promise<string> {
 
 async function onHost(id: Awaited<ReturnType<typeof left>>, operationId: string, status: string) {
   const sandboxId = encodeId("capsule", id);
-  const agent = platform.controlPlane.deps.agents.at(platform.agent.address);
+  const agent = platform.controlPlane.deps.agents.at({ id: null, address: platform.agent.address });
   await agent.createSandbox({ sandboxId, operationId, vcpus: 1, memoryMb: 512 });
   const capsule = platform.agent.capsules.get(sandboxId);
   if (capsule !== undefined) capsule.status = status as typeof capsule.status;

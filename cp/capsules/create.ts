@@ -198,7 +198,7 @@ async function startCapsule(deps: CapsuleDeps, start: Start): Promise<CapsuleRow
   let reported: CreateSandboxResponse;
   try {
     const options = { timeoutMs: CREATE_TIMEOUT_MS, signal: deps.ending };
-    reported = await deps.agents.at(host.address).createSandbox(toAgent(deps, start), options);
+    reported = await deps.agents.at(host).createSandbox(toAgent(deps, start), options);
   } catch (error) {
     // The host goes on, and the next control plane sees what becomes of it.
     if (deps.ending.aborted) {
@@ -307,7 +307,7 @@ async function destroyOnHost(
   const sandboxId = encodeId("capsule", id);
   try {
     const options = { timeoutMs: DESTROY_TIMEOUT_MS, signal: deps.ending };
-    await deps.agents.at(host.address).destroySandbox({ sandboxId }, options);
+    await deps.agents.at(host).destroySandbox({ sandboxId }, options);
   } catch (error) {
     deps.log.warn("clean-up after a failed create is left to the reconciler", {
       capsule: sandboxId,

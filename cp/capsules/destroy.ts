@@ -57,14 +57,14 @@ export async function finishStopping(
 async function destroyOnHost(
   deps: CapsuleDeps,
   row: CapsuleRow,
-  host: { address: string; status: HostStatus; timeoutMs: number },
+  host: { id: Id<"host">; address: string; status: HostStatus; timeoutMs: number },
 ): Promise<boolean> {
   // Nobody should wait for a host that is known not to answer.
   if (host.status === "unreachable") return false;
   const sandboxId = encodeId("capsule", row.id);
   try {
-    const { address, timeoutMs } = host;
-    await deps.agents.at(address).destroySandbox({ sandboxId }, { timeoutMs, signal: deps.ending });
+    const options = { timeoutMs: host.timeoutMs, signal: deps.ending };
+    await deps.agents.at(host).destroySandbox({ sandboxId }, options);
     return true;
   } catch (error) {
     const fields = { capsule: sandboxId, host: row.hostId, error };

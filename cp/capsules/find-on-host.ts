@@ -43,7 +43,7 @@ export async function findOnHost(
     throw new AppError("host_unavailable", "the capsule's host does not answer");
   }
   const hold = () => agents.held.hold({ capsuleId: capsule.id, teamId: capsule.teamId });
-  return { capsule, agent: agents.at(hostAddress), hold, log };
+  return { capsule, agent: agents.at({ id: capsule.hostId, address: hostAddress }), hold, log };
 }
 
 /** With the state's own name: a transient one is no state that clients know from elsewhere. */

@@ -43,7 +43,10 @@ async function abandoned(status: CapsuleState) {
 }
 
 async function startOnHost(id: ReturnType<typeof newId<"capsule">>, operationId: string) {
-  const client = platform.controlPlane.deps.agents.at(platform.agent.address);
+  const client = platform.controlPlane.deps.agents.at({
+    id: null,
+    address: platform.agent.address,
+  });
   const sandboxId = encodeId("capsule", id);
   await client.createSandbox({ sandboxId, operationId, vcpus: 1, memoryMb: 512 });
 }

@@ -69,7 +69,7 @@ async function settleStarting(deps: CapsuleDeps, row: CapsuleRow): Promise<boole
   const host = await selectHost(deps.db, row.hostId);
   if (host === undefined) return await fail(deps, row, "the capsule's host was deleted");
 
-  const agent = deps.agents.at(host.address);
+  const agent = deps.agents.at(host);
   const sandboxId = encodeId("capsule", row.id);
   const signal = deps.ending;
   try {
@@ -108,7 +108,7 @@ async function settlePauseOrResume(deps: CapsuleDeps, row: CapsuleRow): Promise<
   try {
     // A host that was deleted took its capsules with it.
     const reported =
-      host === undefined ? undefined : await askHost(deps, deps.agents.at(host.address), row.id);
+      host === undefined ? undefined : await askHost(deps, deps.agents.at(host), row.id);
     const isDone = reported?.status === change.to;
     const settled = await change.settle(row, {
       reported,

@@ -2,6 +2,7 @@ import { afterEach, expect, test } from "bun:test";
 import { eq, sql } from "drizzle-orm";
 import { decodeId, encodeId, type Id, newId } from "../../proto/ids.ts";
 import { forThisFile } from "../../tests/harness/for-this-file.ts";
+import { SimulatedAgent } from "../../tests/harness/simulated-agent.ts";
 import { addHost, addTeam, TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
 import { waitFor } from "../../tests/harness/wait-for.ts";
 import type { CapsuleState } from "../capsule-states.ts";
@@ -115,6 +116,29 @@ test("a capsule that its host lost is stopped, and the event says that it was de
   });
 });
 
+// Addresses pass from one machine to another: a host that has none of these capsules has not lost them.
+test("what another host's agent answers says nothing about the capsules", async () => {
+  const id = await createdId();
+  const path = `/v1/capsules/${encodeId("capsule", id)}`;
+  await using other = new SimulatedAgent({ hostId: encodeId("host", newId("host")) });
+  await setHost({ address: other.address });
+
+  const counts = await pass();
+  const before = await row(id);
+  const asked = await platform.call("POST", `${path}/exec`, { body: { cmd: "true" } });
+  const created = await platform.call("POST", "/v1/capsules", { body: {} });
+  await platform.call("DELETE", path, { headers: { Prefer: "wait=1" } });
+  const promised = await row(id);
+  await setHost({ address: platform.agent.address });
+
+  expect(counts).toMatchObject({ lost: 0 });
+  expect(before?.status).toBe("running");
+  expect([asked.status, asked.body.error.code]).toEqual([503, "host_unavailable"]);
+  expect([created.status, created.body.error.code]).toEqual([503, "no_hosts_available"]);
+  expect(promised?.status).toBe("stopping");
+  expect(other.calls).toEqual([]);
+});
+
 // Its disk, and often a memory of before, are still there: nobody else may throw them away.
 test("a capsule whose VMM ended rests with the host's reason until its owner decides", async () => {
   const id = await createdId();
@@ -166,7 +190,10 @@ test.each(["stopped", "error"] as const)(
 /** A capsule on the host that nothing tells of, created as long ago as told. */
 async function strangerOf(ageMs: number): Promise<string> {
   const id = encodeId("capsule", newId("capsule"));
-  const client = platform.controlPlane.deps.agents.at(platform.agent.address);
+  const client = platform.controlPlane.deps.agents.at({
+    id: null,
+    address: platform.agent.address,
+  });
   const operationId = crypto.randomUUID();
   await client.createSandbox({ sandboxId: id, operationId, vcpus: 1, memoryMb: 128 });
   const stranger = platform.agent.capsules.get(id);

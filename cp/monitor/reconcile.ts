@@ -54,7 +54,7 @@ export async function reconcileHost(
 ): Promise<ReconcileCounts> {
   // What moves after this moment may not be in the agent's answer yet.
   const asOf = await databaseNow(deps.db);
-  const agent = deps.agents.at(host.address);
+  const agent = deps.agents.at(host);
   const { sandboxes } = await agent.listSandboxes(
     {},
     { timeoutMs: LIST_TIMEOUT_MS, signal: deps.ending },
@@ -211,7 +211,7 @@ async function destroyLeftovers(
   host: HostToAsk,
   ids: readonly Id<"capsule">[],
 ): Promise<number> {
-  const agent = deps.agents.at(host.address);
+  const agent = deps.agents.at(host);
   const destroyed = await Promise.all(
     ids.map(async (id) => {
       const sandboxId = encodeId("capsule", id);

@@ -54,7 +54,7 @@ async function lookAfter(
   const sandboxId = encodeId("capsule", unknown.id);
   const fields = { capsule: sandboxId, host: encodeId("host", host.id), state: reported.status };
   if (unknown.isNew) log.warn("a host has a capsule that no record knows", fields);
-  const agent = agents.at(host.address);
+  const agent = agents.at(host);
   try {
     if (policy === "destroy" && unknown.ageSec > DESTROY_AFTER_SEC) {
       await agent.destroySandbox({ sandboxId }, { timeoutMs: DESTROY_TIMEOUT_MS, signal });

@@ -143,7 +143,7 @@ async function askHost(deps: SnapshotDeps, operation: OperationRow, timeoutMs: n
   const options = { timeoutMs, signal: deps.ending };
   const sandboxId = encodeId("capsule", capsuleId);
   const request = { sandboxId, teamId, templateId, operationId: templateId };
-  return await deps.agents.at(host.address).createSnapshot(request, options);
+  return await deps.agents.at(host).createSnapshot(request, options);
 }
 
 /** The template, with the one that it replaces gone. */

@@ -166,8 +166,8 @@ export async function claimAbandoned(
 export async function selectHost(
   q: Queryable,
   id: Id<"host">,
-): Promise<{ address: string; status: (typeof hosts.$inferSelect)["status"] } | undefined> {
-  const columns = { address: hosts.address, status: hosts.status };
+): Promise<Pick<typeof hosts.$inferSelect, "id" | "address" | "status"> | undefined> {
+  const columns = { id: hosts.id, address: hosts.address, status: hosts.status };
   return (await q.select(columns).from(hosts).where(eq(hosts.id, id)))[0];
 }
 

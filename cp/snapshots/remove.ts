@@ -72,7 +72,7 @@ export async function removeFiles(deps: SnapshotDeps, removal: OperationRow): Pr
       // Nobody should wait for a host that is known not to answer.
       if (host.status === "unreachable") throw new Error("the host is unreachable");
       const options = { timeoutMs: SNAPSHOT_DELETE_TIMEOUT_MS, signal: deps.ending };
-      await deps.agents.at(host.address).deleteSnapshot({ templateId, teamId }, options);
+      await deps.agents.at(host).deleteSnapshot({ templateId, teamId }, options);
     }
     await deleteOperation(deps.db, removal);
     return true;

@@ -3,7 +3,7 @@
 
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { type AgentClient, AgentClients } from "../../cp/agents/agent-clients.ts";
-import { encodeId, newId } from "../../proto/ids.ts";
+import { encodeId, type Id, newId } from "../../proto/ids.ts";
 import { GUEST_MS, waitFor } from "../harness/wait-for.ts";
 import { testFileContract } from "./file-contract.ts";
 import { testMetricContract } from "./metric-contract.ts";
@@ -14,6 +14,8 @@ import { testStreamContract } from "./stream-contract.ts";
 export interface AgentUnderTest extends AsyncDisposable {
   /** `ip:port` of a running agent that has the template. */
   readonly address: string;
+  /** Whose agent it is. */
+  readonly hostId: Id<"host">;
   /** UUIDs of a base template of the agent. */
   readonly templateId: string;
   readonly templateTeamId: string;
@@ -33,7 +35,7 @@ export function testAgentContract(start: () => Promise<AgentUnderTest>): void {
 
   beforeAll(async () => {
     agent = await start();
-    client = new AgentClients().at(agent.address);
+    client = new AgentClients().at({ id: null, address: agent.address });
     id = newSandboxId();
     await client.createSandbox(createRequest(id));
   });
@@ -76,6 +78,27 @@ export function testAgentContract(start: () => Promise<AgentUnderTest>): void {
     });
     return { ...answer, stdout: text(answer.stdout), stderr: text(answer.stderr) };
   }
+
+  test("what is meant for another host is neither done nor answered", async () => {
+    const { address, hostId } = agent;
+    const own = new AgentClients().at({ id: hostId, address });
+    const other = new AgentClients().at({ id: newId("host"), address });
+    const sandboxId = newSandboxId();
+    const drained = async () => {
+      for await (const _ of other.execStream({ sandboxId: id, cmd: "true" })) break;
+    };
+
+    const refused = [
+      await codeOf(other.listSandboxes({})),
+      await codeOf(other.createSandbox(createRequest(sandboxId))),
+      await codeOf(other.destroySandbox({ sandboxId: id })),
+      await codeOf(drained()),
+    ];
+    const { sandboxes } = await own.listSandboxes({});
+
+    expect(refused).toEqual(Array(4).fill("Unavailable"));
+    expect(sandboxes.map((sandbox) => sandbox.sandboxId)).toEqual([id]);
+  });
 
   test("a created capsule is listed as running, with what it was created with", async () => {
     const { sandboxes } = await client.listSandboxes({});

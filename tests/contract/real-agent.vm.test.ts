@@ -7,6 +7,7 @@ testAgentContract(async () => {
   const agent = await AgentProcess.start();
   return {
     address: agent.address,
+    hostId: agent.hostId,
     templateId: MINIMAL_DEBIAN,
     templateTeamId: PLATFORM_TEAM,
     [Symbol.asyncDispose]: () => agent[Symbol.asyncDispose](),

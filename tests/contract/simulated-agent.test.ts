@@ -1,3 +1,4 @@
+import { encodeId, newId } from "../../proto/ids.ts";
 import { SimulatedAgent } from "../harness/simulated-agent.ts";
 import { testAgentContract } from "./agent-contract.ts";
 
@@ -7,10 +8,12 @@ const PLATFORM_TEAM = "00000000-0000-0000-0000-000000000000";
 const BOOT_MS = 60;
 
 testAgentContract(async () => {
-  const agent = new SimulatedAgent({ bootMs: BOOT_MS });
+  const hostId = newId("host");
+  const agent = new SimulatedAgent({ bootMs: BOOT_MS, hostId: encodeId("host", hostId) });
   agent.pauses.takesMs = BOOT_MS;
   return {
     address: agent.address,
+    hostId,
     templateId: MINIMAL_DEBIAN,
     templateTeamId: PLATFORM_TEAM,
     [Symbol.asyncDispose]: () => agent[Symbol.asyncDispose](),

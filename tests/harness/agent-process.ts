@@ -53,21 +53,23 @@ export class AgentProcess implements AsyncDisposable {
   readonly dir: string;
   readonly address: string;
   readonly client: AgentClient;
+  readonly hostId = newId("host");
   #child: Bun.Subprocess<"ignore", "ignore", number> | null = null;
 
   private constructor(dir: string, port: number) {
     this.dir = dir;
     this.address = `127.0.0.1:${port}`;
-    this.client = new AgentClients().at(this.address);
+    this.client = new AgentClients().at({ id: null, address: this.address });
   }
 
   /** An agent that runs, with the base image installed; credentials are made up, as nobody checks them. */
   static async start(parent: string = tmpdir()): Promise<AgentProcess> {
     const dir = await mkdtemp(join(parent, "wrenn-agent-"));
     await installGuestFiles(REPOSITORY, dir);
-    const credentials = { host_id: `host-${"0".repeat(25)}`, jwt: "-", refresh_token: "-" };
-    await Bun.write(join(dir, "host-credentials.json"), JSON.stringify(credentials));
     const agent = new AgentProcess(dir, await freePort());
+    const host_id = encodeId("host", agent.hostId);
+    const credentials = { host_id, jwt: "-", refresh_token: "-" };
+    await Bun.write(join(dir, "host-credentials.json"), JSON.stringify(credentials));
     await agent.restart();
     return agent;
   }

@@ -16,6 +16,15 @@ const RANGES: Readonly<Record<string, { ms: number; everyMs: number }>> = {
   "24h": { ms: 24 * HOUR_MS, everyMs: 600 * SAMPLE_MS },
 };
 
+/** What a simulated agent tells of itself. */
+export const METADATA = {
+  kernel_version: "6.1.0",
+  vmm: "simulated",
+  vmm_version: "1.0.0",
+  agent_version: "0.1.0",
+  envd_version: "0.6.13",
+};
+
 /** A point per period since the capsule started: busy in every other one, growing by a page in each. */
 export function simulatedPoints(range: string, startedAtMs: number, nowMs: number) {
   const asked = RANGES[range];

@@ -7,8 +7,9 @@ import {
   type CreateSandboxRequest,
   HostAgentService,
 } from "../../proto/gen/hostagent/hostagent_pb.js";
+import { answerFor } from "../../proto/hostagent/asked-host.ts";
 import { SimulatedFiles, type SimulatedPath } from "./simulated-agent-files.ts";
-import { simulatedPoints } from "./simulated-agent-metrics.ts";
+import { METADATA, simulatedPoints } from "./simulated-agent-metrics.ts";
 import { listed, SimulatedPauses } from "./simulated-agent-pauses.ts";
 import { SimulatedProcesses } from "./simulated-agent-processes.ts";
 import { mapped, toProcessEvent, toSelector, toTerminalEvent } from "./simulated-agent-streams.ts";
@@ -41,17 +42,12 @@ export interface SimulatedAgentOptions {
   bootMs?: number;
   /** Start with the capsules of an agent that was stopped: a restart of it. */
   capsules?: Map<string, SimulatedCapsule>;
+  /** In the external form; any if it is left out. */
+  hostId?: string;
 }
 
 const EXEC_TIMEOUT_SEC = 30;
 const CHUNK_BYTES = 64 * 1024;
-const METADATA = {
-  kernel_version: "6.1.0",
-  vmm: "simulated",
-  vmm_version: "1.0.0",
-  agent_version: "0.1.0",
-  envd_version: "0.6.13",
-};
 
 export class SimulatedAgent implements AsyncDisposable {
   readonly capsules: Map<string, SimulatedCapsule>;
@@ -71,7 +67,9 @@ export class SimulatedAgent implements AsyncDisposable {
   constructor(options: SimulatedAgentOptions = {}) {
     this.capsules = options.capsules ?? new Map();
     this.bootMs = options.bootMs ?? 0;
-    const router = createConnectRouter();
+    const { hostId } = options;
+    const interceptors = hostId === undefined ? [] : [answerFor(hostId)];
+    const router = createConnectRouter({ interceptors });
     this.#serve(router);
     const handlers = new Map(
       router.handlers.map((handler) => [handler.requestPath, createFetchHandler(handler)]),

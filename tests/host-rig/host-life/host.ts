@@ -38,7 +38,7 @@ export interface Capsule {
   readonly metadata?: Record<string, string>;
 }
 
-export const client = new AgentClients().at("127.0.0.1:50051");
+export const client = new AgentClients().at({ id: null, address: "127.0.0.1:50051" });
 
 /** Begins on a machine that is no host. Throws on one that is, unless these tests made it one. */
 export async function begin(): Promise<void> {
