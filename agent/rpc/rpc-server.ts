@@ -116,7 +116,8 @@ function serveRpc(unix: string, deps: RpcServerDeps): Bun.Server<undefined> {
         return Response.json({ status: "ok", version: AGENT_VERSION });
       }
       if (pathname === "/metrics" && request.method === "GET") return answerScrape(request, deps);
-      return new Response("Not found\n", { status: 404 });
+      // Connect's own words, which tell it from what something on the way knows nothing of.
+      return Response.json({ code: "unimplemented", message: "No such method" }, { status: 404 });
     },
   });
 }

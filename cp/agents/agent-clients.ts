@@ -2,10 +2,11 @@
 
 import { type Client, createClient, type Interceptor, type Transport } from "@connectrpc/connect";
 import type { UniversalClientRequest, UniversalClientResponse } from "@connectrpc/connect/protocol";
-import { createTransport } from "@connectrpc/connect/protocol-connect";
+import { codeFromString, createTransport } from "@connectrpc/connect/protocol-connect";
 import { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { askFor } from "../../proto/hostagent/asked-host.ts";
 import { encodeId, type Id } from "../../proto/ids.ts";
+import { noAgent } from "./agent-errors.ts";
 import { type AgentCallOutcome, observeCalls } from "./call-observer.ts";
 import { type AnswerTaker, answerTaker, HeldAnswers } from "./held-answers.ts";
 import { ANSWER_BYTES_MAX, CLIENTS_MAX, STREAM_IDLE_TIMEOUT_MS } from "./limits.ts";
@@ -14,6 +15,9 @@ import { Silence } from "./silence.ts";
 export type AgentClient = Client<typeof HostAgentService>;
 
 const UNARY_CONTENT_TYPE = "application/proto";
+const ANSWER_CONTENT_TYPES = new Set([UNARY_CONTENT_TYPE, "application/connect+proto"]);
+/** An agent's are sentences. */
+const ERROR_BYTES_MAX = 64 * 1024;
 
 /** A host and where its agent listens, `ip:port`. */
 export interface AgentOfHost {
@@ -110,8 +114,46 @@ async function send(
   signal: AbortSignal | undefined,
 ): Promise<Response> {
   // Without `timeout: false` Bun drops a connection that is silent for 5 minutes; commands may be.
-  const options = { method, headers: header, body, redirect: "error", timeout: false } as const;
-  return await fetch(url, signal === undefined ? options : { ...options, signal });
+  const options = { method, headers: header, body, redirect: "manual", timeout: false } as const;
+  return await ofAgent(await fetch(url, signal === undefined ? options : { ...options, signal }));
+}
+
+/**
+ * The response, if it can be an agent's. Something on the way, or another server that has the address now, says
+ * nothing about a capsule, whatever its status means elsewhere.
+ */
+async function ofAgent(response: Response): Promise<Response> {
+  const { status, headers } = response;
+  if (status === 200) {
+    if (ANSWER_CONTENT_TYPES.has(headers.get("content-type") ?? "")) return response;
+    await response.body?.cancel();
+    throw noAgent(status);
+  }
+  const text = await beginningOf(response, ERROR_BYTES_MAX);
+  if (!isConnectError(text)) throw noAgent(status);
+  return new Response(text, { status, headers });
+}
+
+async function beginningOf(response: Response, bytesMax: number): Promise<string> {
+  const chunks: Uint8Array[] = [];
+  let bytes = 0;
+  for await (const chunk of response.body ?? []) {
+    chunks.push(chunk);
+    bytes += chunk.byteLength;
+    if (bytes > bytesMax) break;
+  }
+  return Buffer.concat(chunks).subarray(0, bytesMax).toString("utf8");
+}
+
+/** A code in words is what proxies' own JSON does not have. */
+function isConnectError(text: string): boolean {
+  try {
+    const error: unknown = JSON.parse(text);
+    if (typeof error !== "object" || error === null || !("code" in error)) return false;
+    return codeFromString(String(error.code)) !== undefined;
+  } catch {
+    return false;
+  }
 }
 
 function answerOf(

@@ -81,6 +81,12 @@ export function isCutOff(error: unknown): boolean {
   return failure.metadata.get(REASON_HEADER) === "host";
 }
 
+/** What answered is no agent: the host may as well not listen. */
+export function noAgent(status: number): ConnectError {
+  const message = `what answers for the host is no agent (HTTP ${status})`;
+  return new ConnectError(message, Code.Unavailable, { [REASON_HEADER]: "host" });
+}
+
 /** Of a command that printed too much together with others: it has run, and would again. */
 function lack(reason: string | null, cause: ConnectError): AppError {
   const wasRun = reason === "output" ? { isRetryable: false } : {};

@@ -1,0 +1,74 @@
+// What answers at a host's address need not be its agent: a proxy on the way, another program, a page of a cloud.
+
+import { afterAll, expect, test } from "bun:test";
+import { AgentClients } from "./agent-clients.ts";
+import { agentFailure, isCutOff } from "./agent-errors.ts";
+
+const json = (status: number, body: object) => () => Response.json(body, { status });
+const page = (status: number) => () =>
+  new Response("<h1>sorry</h1>", { status, headers: { "Content-Type": "text/html" } });
+
+const ANSWERS: Readonly<Record<string, () => Response>> = {
+  "a page in place of an answer": page(200),
+  "an answer without a body": () => new Response(null, { status: 204 }),
+  "a redirect": () => Response.redirect("/elsewhere", 301),
+  "400": page(400),
+  "401": page(401),
+  "403": page(403),
+  "404": page(404),
+  "404 in JSON": json(404, { message: "no Route matched with those values" }),
+  "404 in JSON with a code": json(404, { code: 404, message: "page not found" }),
+  "413": page(413),
+  "429": page(429),
+  "500": page(500),
+  "502": page(502),
+  "503": () => new Response("", { status: 503 }),
+  "504": page(504),
+};
+
+let answer: () => Response = page(200);
+const server = Bun.serve({ hostname: "127.0.0.1", port: 0, fetch: () => answer() });
+const client = new AgentClients().at({ id: null, address: `127.0.0.1:${server.port}` });
+afterAll(() => server.stop(true));
+
+async function failureOf(call: () => Promise<unknown>): Promise<unknown> {
+  try {
+    return await call();
+  } catch (error) {
+    return error;
+  }
+}
+
+async function drained(): Promise<void> {
+  for await (const _ of client.execStream({ sandboxId: "", cmd: "true" })) break;
+}
+
+test.each(Object.keys(ANSWERS))(
+  "%s is no agent's word, but a host that does not answer",
+  async (name) => {
+    answer = ANSWERS[name] ?? answer;
+
+    const errors = [await failureOf(() => client.listSandboxes({})), await failureOf(drained)];
+
+    const met = errors.map((error) => {
+      const { status, message, retryable } = agentFailure(error, "capsule").toBody().error;
+      return { status, message, retryable, isCutOff: isCutOff(error) };
+    });
+    const silent = {
+      status: undefined,
+      message: "The capsule's host does not answer",
+      retryable: true,
+      isCutOff: true,
+    };
+    expect(met).toEqual([silent, silent]);
+  },
+);
+
+test("what an agent refuses stays its own word", async () => {
+  answer = json(404, { code: "not_found", message: "No such file" });
+
+  const error = await failureOf(() => client.listSandboxes({}));
+
+  expect(agentFailure(error, "capsule").toBody().error.message).toBe("No such file");
+  expect(isCutOff(error)).toBe(false);
+});
