@@ -2,7 +2,7 @@
 // away each control plane counts for itself, from nothing: whoever knows a password gets in.
 
 import type { Redis } from "ioredis";
-import { RateLimiterMemory, RateLimiterRedis, RateLimiterRes } from "rate-limiter-flexible";
+import { RateLimiterRedis, RateLimiterRes } from "rate-limiter-flexible";
 import { sha256Hex } from "./digest.ts";
 import { AppError } from "./errors.ts";
 
@@ -12,6 +12,11 @@ export interface RateLimit {
   readonly windowSec: number;
 }
 
+/**
+ * Of one limit: some 10 MB. Beyond that the oldest are forgotten, which gives whoever has so many addresses, or
+ * tries so many accounts, a few attempts more.
+ */
+const LOCAL_WINDOWS_MAX = 50_000;
 const QUARTER_HOUR_SEC = 900;
 const HOUR_SEC = 3600;
 
@@ -80,7 +85,7 @@ export const MEMBERS_PER_USER: RateLimit = {
 
 export class RateLimiter {
   readonly #redis: Redis;
-  readonly #limiters = new Map<RateLimit, RateLimiterRedis>();
+  readonly #limiters = new Map<RateLimit, Limiter>();
 
   constructor(deps: { redis: Redis }) {
     this.#redis = deps.redis;
@@ -88,35 +93,80 @@ export class RateLimiter {
 
   /** Counts an attempt of `subject`; `rate_limited` once there were too many in the window. */
   async attempt(limit: RateLimit, subject: string): Promise<void> {
+    const { shared, local } = this.#limiterOf(limit);
+    const key = sha256Hex(subject);
+    let leftMs: number;
     try {
-      await this.#limiterOf(limit).consume(sha256Hex(subject));
+      await shared.consume(key);
+      return;
     } catch (refusal) {
-      if (!(refusal instanceof RateLimiterRes)) throw refusal;
-      const retryAfterSec = Math.max(1, Math.ceil(refusal.msBeforeNext / 1000));
-      throw new AppError("rate_limited", "too many attempts: try again later", { retryAfterSec });
+      leftMs = refusal instanceof RateLimiterRes ? refusal.msBeforeNext : local.attempt(key);
     }
+    if (leftMs === 0) return;
+    const retryAfterSec = Math.max(1, Math.ceil(leftMs / 1000));
+    throw new AppError("rate_limited", "too many attempts: try again later", { retryAfterSec });
   }
 
   /** Forgets the attempts of `subject`. */
   async reset(limit: RateLimit, subject: string): Promise<void> {
-    await this.#limiterOf(limit).delete(sha256Hex(subject));
+    const { shared, local } = this.#limiterOf(limit);
+    const key = sha256Hex(subject);
+    local.forget(key);
+    // While Redis is away what it counted stays until its window ends.
+    await shared.delete(key).catch(() => {});
   }
 
-  #limiterOf(limit: RateLimit): RateLimiterRedis {
+  #limiterOf(limit: RateLimit): Limiter {
     const known = this.#limiters.get(limit);
     if (known !== undefined) return known;
-    const window = {
+    const shared = new RateLimiterRedis({
       keyPrefix: `wrenn:rate:${limit.name}`,
       points: limit.attemptsMax,
       duration: limit.windowSec,
-    };
-    const limiter = new RateLimiterRedis({
-      ...window,
       storeClient: this.#redis,
       rejectIfRedisNotReady: true,
-      insuranceLimiter: new RateLimiterMemory(window),
     });
+    const limiter = { shared, local: new LocalAttempts(limit) };
     this.#limiters.set(limit, limiter);
     return limiter;
+  }
+}
+
+interface Limiter {
+  readonly shared: RateLimiterRedis;
+  readonly local: LocalAttempts;
+}
+
+/** What one control plane counts of a limit while Redis is away. */
+class LocalAttempts {
+  readonly #attemptsMax: number;
+  readonly #windowMs: number;
+  /** The one that began first ends first, and is the first. */
+  readonly #windows = new Map<string, { attempts: number; readonly endsAtMs: number }>();
+
+  constructor({ attemptsMax, windowSec }: RateLimit) {
+    this.#attemptsMax = attemptsMax;
+    this.#windowMs = windowSec * 1000;
+  }
+
+  /** Counts one; 0, or when there were too many, in how many milliseconds the window ends. */
+  attempt(key: string): number {
+    const nowMs = performance.now();
+    this.#makeRoom(nowMs);
+    const window = this.#windows.get(key) ?? { attempts: 0, endsAtMs: nowMs + this.#windowMs };
+    this.#windows.set(key, window);
+    window.attempts += 1;
+    return window.attempts <= this.#attemptsMax ? 0 : window.endsAtMs - nowMs;
+  }
+
+  forget(key: string): void {
+    this.#windows.delete(key);
+  }
+
+  #makeRoom(nowMs: number): void {
+    for (const [key, { endsAtMs }] of this.#windows) {
+      if (endsAtMs > nowMs && this.#windows.size < LOCAL_WINDOWS_MAX) return;
+      this.#windows.delete(key);
+    }
   }
 }
