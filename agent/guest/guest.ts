@@ -90,6 +90,7 @@ export class Guest {
   readonly #observe: (outcome: string) => void;
   readonly #closed = new AbortController();
   #standstill = new AbortController();
+  readonly #standstillTold: (() => void)[] = [];
   #streams = 0;
   #inputs = 0;
 
@@ -129,6 +130,12 @@ export class Guest {
   cutOff(reason: AgentError): void {
     this.#standstill.abort(reason);
     this.#standstill = new AbortController();
+    for (const told of this.#standstillTold) told();
+  }
+
+  /** `told` is called at each `cutOff`. */
+  onCutOff(told: () => void): void {
+    this.#standstillTold.push(told);
   }
 
   /** Ends when the capsule ends, its guest stands still, the time is up, or one of the others does. */

@@ -51,6 +51,9 @@ export class GuestPools {
     const ports = new Map<number, UpstreamPool>();
     this.#guests.set(guest, ports);
     guest.closed.addEventListener("abort", () => this.#forget(guest), { once: true });
+    guest.onCutOff(() => {
+      for (const pool of ports.values()) pool.standStill();
+    });
     return ports;
   }
 

@@ -78,7 +78,7 @@ export class GuestRouter {
       idleTimeoutMs: PROXY_SILENCE_MS,
       lease,
       respond: (head) => worldHeaders(head, { prefix: proxyPrefix(id, port), hostIp, port }),
-      explain: (failure) => errorAnswer(FAILURES[failure]),
+      explain: (failure) => errorAnswer(this.#explained(id, failure)),
     };
   }
 
@@ -99,6 +99,16 @@ export class GuestRouter {
     return this.#known.keep(lines, { host, headers }).headers;
   }
 
+  /** Of a guest that stands still it is that, whatever came of the request. */
+  #explained(id: string, failure: ForwardFailure): ProxyError {
+    try {
+      this.#capsules.use(id)[Symbol.dispose]();
+    } catch (error) {
+      if (refusalOf(error) === "stalled") return "stalled";
+    }
+    return FAILURES[failure];
+  }
+
   #enter(id: string): CapsuleLease | ProxyError {
     const requests = this.#requests.get(id) ?? 0;
     if (requests >= PROXY_REQUESTS_PER_CAPSULE_MAX) return "too-many";
@@ -115,10 +125,15 @@ export class GuestRouter {
         },
       };
     } catch (error) {
-      if (!(error instanceof AgentError)) throw error;
-      return error.code === "resource_exhausted" ? "stalled" : "not-running";
+      return refusalOf(error);
     }
   }
+}
+
+/** Why the capsule can't be used now; throws what is no AgentError. */
+function refusalOf(error: unknown): ProxyError {
+  if (!(error instanceof AgentError)) throw error;
+  return error.code === "resource_exhausted" ? "stalled" : "not-running";
 }
 
 /**

@@ -172,6 +172,11 @@ export class Exchange implements WireEvents {
     } else this.#fail("broken");
   }
 
+  /** An answer that has begun, and what became of the connection else, goes on when the server does. */
+  onStandstill(): void {
+    if (this.#state === "open" && this.#response === null) this.#fail("silent");
+  }
+
   #dial(): void {
     this.#state = "dialling";
     void this.#forward.pool.dial().then((outcome) => {

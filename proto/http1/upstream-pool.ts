@@ -144,6 +144,11 @@ export class UpstreamPool {
     }
   }
 
+  /** The server is known to answer nothing for now: what waits for the beginning of an answer has failed. */
+  standStill(): void {
+    for (const { wire } of this.#open) wire.events.onStandstill?.();
+  }
+
   /** Ends every connection, those in use too; whoever uses one sees its wire close. */
   close(): void {
     if (this.#isClosed) return;

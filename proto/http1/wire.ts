@@ -9,6 +9,8 @@ export interface WireEvents {
   onEnd(): void;
   /** Nothing goes either way. Called once, also after our own `abort`. */
   onClose(): void;
+  /** The other side is known to answer nothing for now. */
+  onStandstill?(): void;
 }
 
 export interface Wire {
