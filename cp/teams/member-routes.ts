@@ -113,7 +113,7 @@ export function memberRoutes(deps: MemberRoutesDeps) {
         member: true,
         params: TeamParams,
         body: TransferTeam,
-        response: CHANGED,
+        response: { ...CHANGED, ...errors("conflict") },
         detail: { summary: "Make another member the owner; you become an admin" },
       },
     );

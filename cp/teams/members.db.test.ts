@@ -6,6 +6,7 @@ import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { sha256Hex } from "../digest.ts";
 import { MEMBERS_PER_USER } from "../rate-limiter.ts";
 import { MEMBERS_MAX } from "./members.ts";
+import { OWNED_TEAMS_MAX } from "./team.ts";
 
 const platform = await forThisFile(AccountsPlatform.start());
 const { sql } = platform.database;
@@ -235,6 +236,25 @@ describe("a team is given away", () => {
 
     expect(outcomes.toSorted()).toEqual(["204", ...Array(3).fill("403 forbidden")]);
     expect(roles.filter((role) => role === "owner")).toHaveLength(1);
+  });
+
+  test("to nobody who owns as many as they may, whoever gives them at once", async () => {
+    const owners = await Promise.all(Array.from({ length: 3 }, () => someone()));
+    const heir = await someone();
+    for (const { token, teamId } of owners) {
+      const body = { email: heir.email };
+      await platform.call("POST", `/v1/teams/${teamId}/members`, { token, body });
+    }
+    // With their first team and one more they are full.
+    await sql`insert into teams (id, name, slug)
+      select gen_random_uuid(), 'T', 'full-' || n from generate_series(1, ${OWNED_TEAMS_MAX - 2}) n`;
+    await sql`insert into users_teams (team_id, user_id, role)
+      select teams.id, users.id, 'owner' from teams, users
+      where slug like 'full-%' and email = ${heir.email}`;
+
+    const given = await Promise.all(owners.map((owner) => as(owner).transfer(heir)));
+
+    expect(given.toSorted()).toEqual(["204", "409 conflict", "409 conflict"]);
   });
 
   // The one who leaves must not take the team's last owner along.

@@ -9,6 +9,7 @@ import type { Mailer } from "../mail/mailer.ts";
 import { addedToTeamMail } from "../mail/messages.ts";
 import { MEMBERS_PER_USER, type RateLimiter } from "../rate-limiter.ts";
 import {
+  countOwnedTeams,
   deleteMember,
   findActiveUser,
   findMember,
@@ -16,10 +17,11 @@ import {
   findTeamLocked,
   insertMember,
   listMembers,
+  lockUser,
   updateRole,
   updateTeamName,
 } from "./queries.ts";
-import type { MemberRow, TeamRole, TeamRow } from "./team.ts";
+import { type MemberRow, OWNED_TEAMS_MAX, type TeamRole, type TeamRow } from "./team.ts";
 
 /** The list has no pages, so it needs an end. */
 export const MEMBERS_MAX = 1000;
@@ -119,7 +121,10 @@ export class Members {
     });
   }
 
-  /** Makes a member the owner, and the owner an admin. Throws `forbidden` for anybody but the owner. */
+  /**
+   * Makes a member the owner, and the owner an admin. Throws `forbidden` for anybody but the owner, and `conflict`
+   * when the member owns as many teams as they may.
+   */
   async transfer(change: TeamChange, userId: Id<"user">): Promise<void> {
     const { teamId, by } = change;
     await this.#change(change, async (tx, _team, role) => {
@@ -128,6 +133,10 @@ export class Members {
       // A team whose owner can't sign in would be nobody's.
       if (heir?.status !== "active") throw noMember();
       if (userId === by) return;
+      await lockUser(tx, userId);
+      if ((await countOwnedTeams(tx, userId)) >= OWNED_TEAMS_MAX) {
+        throw new AppError("conflict", `an account can own at most ${OWNED_TEAMS_MAX} teams`);
+      }
       // There is one owner at any time, as an index says.
       await updateRole(tx, { teamId, userId: by, role: "admin" });
       await updateRole(tx, { teamId, userId, role: "owner" });

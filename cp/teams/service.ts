@@ -20,10 +20,7 @@ import {
   lockUser,
 } from "./queries.ts";
 import { slugChangeAllowedAt } from "./slugs.ts";
-import type { TeamRole, TeamRow } from "./team.ts";
-
-/** Teams are for people to keep apart; more than this is a program that ran away. */
-export const OWNED_TEAMS_MAX = 100;
+import { OWNED_TEAMS_MAX, type TeamRole, type TeamRow } from "./team.ts";
 
 export interface Membership {
   readonly team: TeamRow;

@@ -6,6 +6,9 @@ import type { TEAM_ROLES, teams, USER_STATUSES } from "../db/tables.ts";
 export type TeamRow = typeof teams.$inferSelect;
 export type TeamRole = (typeof TEAM_ROLES)[number];
 
+/** Teams are for people to keep apart; more than this is a program that ran away. */
+export const OWNED_TEAMS_MAX = 100;
+
 export interface MemberRow {
   readonly userId: Id<"user">;
   readonly name: string;

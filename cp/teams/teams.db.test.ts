@@ -1,7 +1,7 @@
 import { expect, test } from "bun:test";
 import { AccountsPlatform } from "../../tests/harness/accounts-platform.ts";
 import { forThisFile } from "../../tests/harness/for-this-file.ts";
-import { OWNED_TEAMS_MAX } from "./service.ts";
+import { OWNED_TEAMS_MAX } from "./team.ts";
 
 const platform = await forThisFile(AccountsPlatform.start());
 
