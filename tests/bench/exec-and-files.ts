@@ -37,11 +37,15 @@ export async function benchFiles(client: Client, capsule: Capsule): Promise<Row[
   const rate = async (body: () => Promise<unknown>) =>
     FILE_BYTES / 1e6 / ((await timed(body)) / 1000);
 
-  const up = await inTurn(
-    FILE_RUNS,
-    () => rate(() => client.write(capsule.id, "/home/wrenn-user/bench", bytes)),
-    () => rate(() => sendRaw(host, bytes)),
-  );
+  const uploads = () =>
+    inTurn(
+      FILE_RUNS,
+      () => rate(() => client.write(capsule.id, "/home/wrenn-user/bench", bytes)),
+      () => rate(() => sendRaw(host, bytes)),
+    );
+  // Its agent compiles what it runs often, and on an emulated processor that takes many uploads.
+  const first = await uploads();
+  const later = await uploads();
   const down = await inTurn(
     FILE_RUNS,
     () => rate(() => client.read(capsule.id, "/home/wrenn-user/bench")),
@@ -50,7 +54,8 @@ export async function benchFiles(client: Client, capsule: Capsule): Promise<Row[
   const into = "raw TCP through the TAP into a file that is then renamed";
   const outOf = "raw TCP through the TAP out of a file";
   return [
-    { name: "file up, 50 MB", unit: "MB/s", ...up, baselineIs: into },
+    { name: "file up, 50 MB, the guest's first", unit: "MB/s", ...first, baselineIs: into },
+    { name: "file up, 50 MB, later ones", unit: "MB/s", ...later, baselineIs: into },
     { name: "file down, 50 MB", unit: "MB/s", ...down, baselineIs: outOf },
   ];
 }
