@@ -10,8 +10,13 @@ export const DISK_MIB_MAX = 1024 * 1024;
 export const DISK_MIB_DEFAULT = 5 * 1024;
 export const TOKEN_BYTES_MAX = 512;
 
-/** A guest's kernel and userland came up well within 10 s on hardware with KVM; TCG needs more. */
+/**
+ * A guest's kernel and userland came up well within 10 s on hardware with KVM; TCG needs more. So does a host that
+ * is a guest itself: one whose console goes on gets more, up to BOOT_TIMEOUT_MAX.
+ */
 export const BOOT_TIMEOUT_MS = { kvm: 30_000, tcg: 180_000 } as const;
+/** Less than the control plane waits for a start. A guest may print for ever. */
+export const BOOT_TIMEOUT_MAX_MS = 180_000;
 /** Between looks whether envd is up. A refused connection costs an emulated guest a millisecond of its boot. */
 export const BOOT_POLL_MS = { kvm: 5, tcg: 40 } as const;
 /**

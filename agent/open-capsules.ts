@@ -9,7 +9,7 @@ import { StallTimer } from "./capsules/stall-timer.ts";
 import type { Config } from "./config.ts";
 import type { Failpoints } from "./failpoints.ts";
 import { StreamBudget } from "./guest/stream-budget.ts";
-import { BOOT_TIMEOUT_MS } from "./limits.ts";
+import { BOOT_TIMEOUT_MAX_MS, BOOT_TIMEOUT_MS } from "./limits.ts";
 import type { Log } from "./log.ts";
 import { capsuleRunDir } from "./machine/capsule-paths.ts";
 import { AgentMetrics } from "./metrics/agent-metrics.ts";
@@ -66,7 +66,10 @@ export async function openCapsules(
   const parts = {
     ...host,
     ...{ metrics, streamBudget, runDir, logsDir, failpoints, log, now },
-    bootTimeoutMs: config.bootTimeoutMs ?? BOOT_TIMEOUT_MS[vmm.accel],
+    bootTime: {
+      silenceMs: config.bootTimeoutMs ?? BOOT_TIMEOUT_MS[vmm.accel],
+      totalMs: config.bootTimeoutMs ?? BOOT_TIMEOUT_MAX_MS,
+    },
   };
   const warm = new WarmSnapshots(parts, { dir: dir.warmDir, isOn: config.isWarm });
   await warm.sweep();

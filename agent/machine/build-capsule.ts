@@ -207,7 +207,8 @@ async function meetGuest(
   progress.envdVersion = await waitForGuest(guest, {
     start: source.kind === "memory" ? "restore" : "boot",
     vmm,
-    timeoutMs: parts.bootTimeoutMs,
+    ...parts.bootTime,
+    consoleLog: consoleLogPath(parts.logsDir, spec.id),
     pollMs: BOOT_POLL_MS[parts.vmm.accel],
     signal,
   });

@@ -21,8 +21,8 @@ export interface HostParts {
   readonly vmm: Vmm;
   readonly snapshots: Snapshots;
   readonly guestKernel: GuestKernel;
-  /** How long a guest may take to be up. */
-  readonly bootTimeoutMs: number;
+  /** How long a guest that starts may print nothing before it is up, and how long it may take at all. */
+  readonly bootTime: { readonly silenceMs: number; readonly totalMs: number };
   readonly streamBudget: StreamBudget;
   /** On tmpfs: a directory per capsule, for its RAM, sockets and pid files. */
   readonly runDir: string;

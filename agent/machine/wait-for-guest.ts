@@ -1,5 +1,6 @@
 // Waits until envd answers in a guest that has just been started.
 
+import { stat } from "node:fs/promises";
 import { AgentError } from "../errors.ts";
 import type { Guest } from "../guest/guest.ts";
 import type { VmmExit, VmmProcess } from "../vmm/vmm.ts";
@@ -20,26 +21,36 @@ const PAUSE_SHARE = 0.02;
  * or the signal's reason.
  */
 export async function waitForGuest(
-  guest: Guest,
+  guest: Pick<Guest, "health">,
   options: {
     start: keyof typeof FIRST_TRY_MS;
-    vmm: VmmProcess;
-    timeoutMs: number;
+    vmm: Pick<VmmProcess, "exited">;
+    /** Since its start, or since its console was last seen to grow. */
+    silenceMs: number;
+    /** Since its start. */
+    totalMs: number;
+    consoleLog: string;
     pollMs: number;
     signal: AbortSignal;
   },
 ): Promise<string> {
   const ended = new AbortController();
   void options.vmm.exited.then((exit) => ended.abort(vmmEnded(exit)));
-  const deadline = AbortSignal.timeout(options.timeoutMs);
   const over = AbortSignal.any([options.signal, ended.signal]);
+  const startedAt = performance.now();
+  let [printed, printedAt] = ["", startedAt];
   let tryMs: number = FIRST_TRY_MS[options.start];
   let lastError: unknown;
-  const startedAt = performance.now();
-  while (!deadline.aborted) {
+  for (;;) {
     over.throwIfAborted();
+    const now = performance.now();
+    const consoleState = await stateOf(options.consoleLog);
+    if (consoleState !== printed) [printed, printedAt] = [consoleState, now];
+    const deadline = Math.min(startedAt + options.totalMs, printedAt + options.silenceMs);
+    if (now >= deadline) break;
     try {
-      return await guest.health(AbortSignal.any([over, deadline, AbortSignal.timeout(tryMs)]));
+      const timeLeft = AbortSignal.timeout(Math.min(tryMs, deadline - now));
+      return await guest.health(AbortSignal.any([over, timeLeft]));
     } catch (error) {
       lastError = error;
     }
@@ -48,7 +59,14 @@ export async function waitForGuest(
     await Bun.sleep(Math.max(options.pollMs, PAUSE_SHARE * waitedMs));
   }
   over.throwIfAborted();
-  throw guestFailure(`The guest was not up after ${options.timeoutMs / 1000} s`, lastError);
+  const waitedSec = Math.round((performance.now() - startedAt) / 1000);
+  throw guestFailure(`The guest was not up after ${waitedSec} s`, lastError);
+}
+
+/** Changes when something is printed, into a log that began anew, too. */
+async function stateOf(consoleLog: string): Promise<string> {
+  const status = await stat(consoleLog).catch(() => null);
+  return status === null ? "" : `${status.size} ${status.mtimeMs}`;
 }
 
 /** Before its guest was up. */

@@ -27,8 +27,8 @@ const DIR = join(ROOT, "build/host-rig");
 const RESULTS = join(DIR, "results");
 const DEVICES = ["/dev/kvm", "/dev/mapper/control", "/dev/net/tun", "/dev/loop-control"];
 const SOAK = process.env.WRENN_SOAK || "";
-/** Of a file, in a guest of a guest that may have half a processor. */
-const FILE_TIMEOUT_MS = SOAK === "" ? 900_000 : 7_200_000;
+/** Of a file, in a guest of a guest that may have a fifth of a processor. */
+const FILE_TIMEOUT_MS = SOAK === "" ? 2_400_000 : 7_200_000;
 const TEST_TIMEOUT_MS = 300_000;
 /** A host that panics more often than this over one file is no host. */
 const ATTEMPTS = 3;
