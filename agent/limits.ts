@@ -109,6 +109,8 @@ export const SEAL_RETRY_MS = 5_000;
 export const EXPIRY_CHECK_MS = 2_000;
 /** A pause at the end of a timeout that failed is not tried again for so long. */
 export const EXPIRY_RETRY_MS = 30_000;
+/** Of one capsule: pauses and resumes that are known when they come again, late. */
+export const ENDED_OPERATIONS_KEPT = 32;
 
 // A full disk.
 /** Between looks at the disk's room. */

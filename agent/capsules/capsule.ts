@@ -19,6 +19,8 @@ export interface Capsule extends Living {
   progress: BuildProgress;
   /** Under way for one that was paused, whatever it is by now; sealing.ts begins and ends it. */
   sealing: Sealing | null;
+  /** Ids of the pauses and resumes that have succeeded here, the last ones. */
+  readonly endedOperations: string[];
   /** Of performance.now(): a pause at the end of its timeout is not tried before. */
   expiryRetryAtMs: number;
 }
@@ -32,5 +34,6 @@ export function newCapsule(options: {
 }): Capsule {
   const { spec, state, slot, envdVersion, createdAt } = options;
   const progress = newProgress({ slot, envdVersion });
-  return { spec, createdAt, state, progress, sealing: null, expiryRetryAtMs: 0 };
+  const nothingYet = { sealing: null, endedOperations: [], expiryRetryAtMs: 0 };
+  return { spec, createdAt, state, progress, ...nothingYet };
 }

@@ -3,7 +3,7 @@
 
 import { AgentError } from "../errors.ts";
 import { isHeldByVmm, type PauseReason } from "../journal/pause-record.ts";
-import { EXPIRY_RETRY_MS } from "../limits.ts";
+import { ENDED_OPERATIONS_KEPT, EXPIRY_RETRY_MS } from "../limits.ts";
 import type { HostParts } from "../machine/host-parts.ts";
 import type { Semaphore } from "../semaphore.ts";
 import type { HeldGeneration } from "../snapshots/snapshots.ts";
@@ -46,7 +46,8 @@ export class Lifecycle {
 
   /**
    * Answers once the guest is stopped; one that is paused already succeeds. Throws AgentError:
-   * failed_precondition (not running), unavailable (the guest does not freeze), internal.
+   * failed_precondition (not running), aborted (the operation has ended before, and the capsule went on),
+   * unavailable (the guest does not freeze), internal.
    */
   async pause(
     capsule: Capsule,
@@ -58,13 +59,15 @@ export class Lifecycle {
     const { state } = capsule;
     if (state.status === "paused") return;
     if (state.status !== "running") throw notRunning(capsule);
+    assertNotEnded(capsule, options.operationId);
     await this.pauses.pause(capsule, state, options);
+    noteEnded(capsule, options.operationId);
   }
 
   /**
    * Answers once the guest runs and has its identity. Throws AgentError: failed_precondition (neither paused
-   * nor ended, another resume, what was asked for is not there), unavailable (the disk was asked for and its
-   * memory is not yet safe), and what a create throws; the capsule is what it was then.
+   * nor ended, another resume, what was asked for is not there), aborted (as for a pause), unavailable (the disk
+   * was asked for and its memory is not yet safe), and what a create throws; the capsule is what it was then.
    */
   async resume(capsule: Capsule, request: ResumeRequest): Promise<void> {
     await this.#beforeResume(capsule, request);
@@ -77,7 +80,9 @@ export class Lifecycle {
     const isEnded = state.status === "error" && !state.isDoomed;
     if (state.status !== "paused" && !isEnded) throw notRunning(capsule);
     if (this.#isClosing) throw agentStopping();
+    assertNotEnded(capsule, request.operationId);
     await this.resumes.resume(capsule, state, request);
+    noteEnded(capsule, request.operationId);
   }
 
   /** Not as an operation, so that a destroy need not cut it off. */
@@ -191,6 +196,17 @@ export class Lifecycle {
       default:
     }
   }
+}
+
+/** A call that comes a second time, late, is not to undo what was done since. */
+function assertNotEnded({ endedOperations }: Capsule, operationId: string): void {
+  if (operationId === "" || !endedOperations.includes(operationId)) return;
+  throw new AgentError("aborted", "operation_id: has ended already", { subject: "request" });
+}
+
+function noteEnded({ endedOperations }: Capsule, operationId: string): void {
+  endedOperations.push(operationId);
+  if (endedOperations.length > ENDED_OPERATIONS_KEPT) endedOperations.shift();
 }
 
 function cutOff(status: CapsuleStatus): AgentError {

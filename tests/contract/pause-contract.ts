@@ -107,6 +107,24 @@ export function testPauseContract(subject: () => PausesUnderTest): void {
     expect(resumes[1]?.hostIp).toBe(resumes[0]?.hostIp ?? "");
   });
 
+  // What is on the way may send a call twice, and the second one late.
+  test("a pause and a resume that have ended are not begun again", async () => {
+    const { client, id } = subject();
+    const pause = operation(id);
+    const resume = resumeRequest(id);
+    await client.pauseSandbox(pause);
+    await client.resumeSandbox(resume);
+
+    const paused = await codeOf(client.pauseSandbox(pause));
+    const runs = (await listed(id))?.status;
+    await client.pauseSandbox(operation(id));
+    const resumed = await codeOf(client.resumeSandbox(resume));
+    const rests = (await listed(id))?.status;
+    await client.resumeSandbox(resumeRequest(id));
+
+    expect([paused, runs, resumed, rests]).toEqual(["Aborted", "running", "Aborted", "paused"]);
+  });
+
   test("what reads a process at a pause is told, and the process is there after it", async () => {
     const { client, id } = subject();
     const script = "while :; do echo tick; sleep 0.1; done";

@@ -27,6 +27,8 @@ export class SimulatedPauses {
   /** Whether sealing succeeds: what is paused becomes durable at once. */
   isSealing = true;
   readonly #deleted = new Set<string>();
+  /** Ids of pauses and resumes that have succeeded. */
+  readonly #ended = new Set<string>();
   readonly #making = new Map<string, Promise<void>>();
   /** Snapshots of capsules that run, the last of each: what else is asked of it waits behind it. */
   readonly #captures = new WeakMap<SimulatedCapsule, Promise<void>>();
@@ -51,12 +53,14 @@ export class SimulatedPauses {
   }
 
   /** A pause that is under way is joined, a snapshot waited for. */
-  async pause(capsule: SimulatedCapsule): Promise<Record<string, never>> {
+  async pause(capsule: SimulatedCapsule, operationId = ""): Promise<Record<string, never>> {
     await this.#afterCaptures(capsule);
     if (capsule.status === "pausing") await this.#underWay.get(capsule)?.done;
     if (capsule.status === "paused") return {};
+    this.#assertNotEnded(operationId);
     const end = () => rest(capsule, "requested", this.isSealing);
     await this.#change(capsule, { from: "running", during: "pausing", operationId: "", end });
+    this.#ended.add(operationId);
     return {};
   }
 
@@ -65,6 +69,7 @@ export class SimulatedPauses {
     await this.#afterCaptures(capsule);
     const underWay = this.#underWay.get(capsule);
     if (capsule.status === "resuming" && underWay?.operationId === operationId) await underWay.done;
+    if (capsule.status !== "running") this.#assertNotEnded(operationId);
     if (capsule.status === "error") {
       if (from === "memory") throw noGeneration();
       wake(capsule, "disk");
@@ -73,6 +78,7 @@ export class SimulatedPauses {
       const end = () => wake(capsule, from || "memory");
       await this.#change(capsule, { from: "paused", during: "resuming", operationId, end });
     }
+    this.#ended.add(operationId);
     return { status: "running", hostIp: capsule.hostIp, resumedFrom: capsule.resumedFrom };
   }
 
@@ -125,6 +131,11 @@ export class SimulatedPauses {
     const capturing = this.#capture(id, capsule);
     if (capsule.status === "running") this.#captures.set(capsule, capturing);
     await capturing;
+  }
+
+  #assertNotEnded(operationId: string): void {
+    if (operationId === "" || !this.#ended.has(operationId)) return;
+    throw new ConnectError("operation_id: has ended already", Code.Aborted);
   }
 
   async #afterCaptures(capsule: SimulatedCapsule): Promise<void> {

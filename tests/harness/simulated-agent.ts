@@ -249,8 +249,8 @@ export class SimulatedAgent implements AsyncDisposable {
   #servePauses(router: ConnectRouter): void {
     const call = this.#call.bind(this);
     const { pauses } = this;
-    router.rpc(HostAgentService.method.pauseSandbox, ({ sandboxId }) =>
-      call("pauseSandbox", () => pauses.pause(this.#known(sandboxId))),
+    router.rpc(HostAgentService.method.pauseSandbox, ({ sandboxId, operationId }) =>
+      call("pauseSandbox", () => pauses.pause(this.#known(sandboxId), operationId)),
     );
     router.rpc(HostAgentService.method.resumeSandbox, (request) =>
       call("resumeSandbox", async () => {

@@ -2113,7 +2113,8 @@ export declare const HostAgentService: GenService<{
   },
   /**
    * Answers once the guest is stopped and its device state saved; memory is made durable behind the
-   * answer. Idempotent by operation_id; a capsule that is paused already succeeds.
+   * answer. Idempotent by operation_id; a capsule that is paused already succeeds. aborted: the operation has
+   * ended, and the capsule was resumed since.
    *
    * @generated from rpc hostagent.v1.HostAgentService.PauseSandbox
    */
@@ -2124,7 +2125,7 @@ export declare const HostAgentService: GenService<{
   },
   /**
    * Answers once the guest has renewed its identity. Idempotent by operation_id; a capsule that runs
-   * already succeeds. failed_precondition with reason `generation`: what was asked for is not there.
+   * already succeeds. aborted: as for a pause. failed_precondition with reason `generation`: what was asked for is not there.
    *
    * @generated from rpc hostagent.v1.HostAgentService.ResumeSandbox
    */
