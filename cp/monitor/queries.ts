@@ -1,6 +1,6 @@
 // SQL that holds capsules against what their hosts say.
 
-import { and, eq, inArray, isNull, lt, notExists, notInArray, or, sql } from "drizzle-orm";
+import { and, eq, exists, inArray, isNull, lt, notExists, notInArray, or, sql } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
 import { ENDED_STATES, LIVE_STATES } from "../capsule-states.ts";
 import type { CapsuleRow } from "../capsules/capsule.ts";
@@ -137,13 +137,14 @@ function isSilent() {
 }
 
 /**
- * Gives the host the capsules that it has of hosts that are no more: it registered again, under a new id.
- * Returns how many.
+ * Gives the host the capsules that it has of hosts that are no more: it registered again, under a new id. A team's
+ * own host gets the team's only, for what it says it has is for whoever runs it to say. Returns how many.
  */
 export async function adoptOfDeletedHosts(
   q: Queryable,
   { hostId, ids }: { hostId: Id<"host">; ids: Id<"capsule">[] },
 ): Promise<number> {
+  const mayHave = or(eq(hosts.type, "regular"), eq(hosts.teamId, capsules.teamId));
   const adopted = await q
     .update(capsules)
     .set({ hostId })
@@ -152,6 +153,12 @@ export async function adoptOfDeletedHosts(
         inArray(capsules.id, ids),
         notInArray(capsules.status, [...ENDED_STATES]),
         notExists(q.select().from(hosts).where(eq(hosts.id, capsules.hostId))),
+        exists(
+          q
+            .select()
+            .from(hosts)
+            .where(and(eq(hosts.id, hostId), mayHave)),
+        ),
       ),
     )
     .returning({ id: capsules.id });

@@ -86,12 +86,10 @@ export async function reconcileHost(
   }
   counts.destroyed = await destroyLeftovers(deps, host, leftovers);
   const unknown = await lookAfterUnknown(deps, host, { found: unclaimed, policy });
-  await takeOverActivity(deps, [...onHost]);
-  await takeOverDurability(deps, [...onHost], asOf);
-  await takeOverDiskUsed(
-    deps,
-    [...onHost].filter(([id]) => known.has(id)),
-  );
+  const own = [...onHost].filter(([id]) => known.has(id));
+  await takeOverActivity(deps, own);
+  await takeOverDurability(deps, own, asOf);
+  await takeOverDiskUsed(deps, own);
   return { ...counts, ...unknown, destroyed: counts.destroyed + unknown.destroyed };
 }
 
