@@ -79,12 +79,16 @@ test("a pause whose control plane is killed ends as its host does", async () => 
 test("a pause that never reached the host leaves the capsule running", async () => {
   const id = (await program.call("POST", "/v1/capsules"))?.body.id;
   const held = Promise.withResolvers<void>();
+  const asked = Promise.withResolvers<void>();
   platform.agent.faultBefore("pauseSandbox", async () => {
+    asked.resolve();
     await held.promise;
     throw new Error("the request was lost");
   });
   const pausing = program.call("POST", `/v1/capsules/${id}/pause`);
-  await untilStates({ pausing: 1 });
+  // Or the fault would be the next call's.
+  await asked.promise;
+  expect(await platform.states()).toEqual({ pausing: 1 });
 
   await killAndRestart();
   await untilStates({ running: 1 });
@@ -98,9 +102,14 @@ test("a resume whose control plane is killed ends as its host does, with one VM"
   const id = (await program.call("POST", "/v1/capsules"))?.body.id;
   await program.call("POST", `/v1/capsules/${id}/pause`);
   const held = Promise.withResolvers<void>();
-  platform.agent.faultBefore("resumeSandbox", () => held.promise);
+  const asked = Promise.withResolvers<void>();
+  platform.agent.faultBefore("resumeSandbox", async () => {
+    asked.resolve();
+    await held.promise;
+  });
   const resuming = program.call("POST", `/v1/capsules/${id}/resume`);
-  await untilStates({ resuming: 1 });
+  await asked.promise;
+  expect(await platform.states()).toEqual({ resuming: 1 });
 
   await program.end("SIGKILL");
   held.resolve();
