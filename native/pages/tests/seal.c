@@ -120,6 +120,11 @@ static void only_pages_that_were_written_are_private(void) {
   assert(read.count == 3 && memcmp(read.ranges, scanned.ranges, 3 * sizeof *read.ranges) == 0);
   assert(ranges[0] == start + REWRITTEN * PAGE && ranges[2] == start + CHANGED * PAGE);
   assert(wrenn_pages_private(guest.process, start, end - start, ranges, 2) == -ENOSPC);
+  /* The last one, too, where what is looked at ends within it. */
+  page_list_free(&read);
+  uint64_t within = ranges[4] + PAGE;
+  assert(pages_private_by_entry(guest.pagemap, start, within, collect, &read) == 0);
+  assert(read.count == 3 && read.bytes == (2 * RUN_LENGTH + 1) * PAGE);
   page_list_free(&scanned);
   page_list_free(&read);
   end_guest(&guest);

@@ -1,8 +1,10 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -90,6 +92,18 @@ static void a_clone_that_is_refused_leaves_no_target(void) {
   assert(access(target, F_OK) < 0);
 }
 
+static void a_copy_that_finds_no_room_leaves_no_target(void) {
+  struct rlimit before;
+  reset();
+  write_at(source, "too much", 0);
+  assert(getrlimit(RLIMIT_FSIZE, &before) == 0 && signal(SIGXFSZ, SIG_IGN) != SIG_ERR);
+  struct rlimit small = {.rlim_cur = 4, .rlim_max = before.rlim_max};
+  assert(setrlimit(RLIMIT_FSIZE, &small) == 0);
+  int32_t result = wrenn_file_copy_sparse(source, target);
+  assert(setrlimit(RLIMIT_FSIZE, &before) == 0);
+  assert(result == -EFBIG && access(target, F_OK) < 0);
+}
+
 static void data_is_found_between_holes(void) {
   uint64_t extent[2] = {7, 7};
   reset();
@@ -126,6 +140,7 @@ int main(void) {
   RUN(a_copy_never_overwrites);
   RUN(a_missing_source_leaves_no_target);
   RUN(a_clone_that_is_refused_leaves_no_target);
+  RUN(a_copy_that_finds_no_room_leaves_no_target);
   RUN(data_is_found_between_holes);
   RUN(a_lock_is_held_until_its_descriptor_is_closed);
   reset();
