@@ -5,7 +5,7 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { NATIVE_DIR, openVmmFixture, type VmmFixture } from "../../tests/harness/vmm-fixture.ts";
 import { VmmError } from "../vmm/vmm.ts";
-import { callOff, KeptProcess } from "./kept-process.ts";
+import { callOff, endedOnFailure, KeptProcess } from "./kept-process.ts";
 import { isAlive, readStartTime } from "./process-identity.ts";
 import { startKeeper } from "./start-keeper.ts";
 
@@ -64,6 +64,19 @@ describe("a kept process", () => {
       status: 3,
       detail: "it was not asked to; its last words: so long",
     });
+    expect([isAlive(kept), isAlive(keeperOf(kept))]).toEqual([false, false]);
+  });
+
+  test("ends when what follows its start fails, and not before", async () => {
+    const kept = await start("trap 'exit 0' TERM; while :; do sleep 0.05; done");
+
+    const ready = await endedOnFailure(kept, "It did not start", async () => {});
+    expect([ready === kept, isAlive(kept)]).toEqual([true, true]);
+    const failed = endedOnFailure(kept, "It did not start", () =>
+      Promise.reject(new Error("no answer")),
+    );
+
+    await expect(failed).rejects.toThrow(/^It did not start: ./);
     expect([isAlive(kept), isAlive(keeperOf(kept))]).toEqual([false, false]);
   });
 

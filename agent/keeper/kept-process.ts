@@ -69,6 +69,21 @@ export class KeptProcess implements VmmProcess {
   }
 }
 
+/** A process that was just started, once `act` has done its part; if that fails it ends first. Throws VmmError then. */
+export async function endedOnFailure(
+  process: KeptProcess,
+  what: string,
+  act: () => Promise<void>,
+): Promise<VmmProcess> {
+  try {
+    await act();
+    return process;
+  } catch (cause) {
+    const exit = await process.kill();
+    throw new VmmError(`${what}: ${exit.detail}`, { cause });
+  }
+}
+
 /**
  * Makes sure that no VMM is started in a run directory any more and that a keeper which is about to
  * start one has ended. Throws VmmError if it does not end within the bound.

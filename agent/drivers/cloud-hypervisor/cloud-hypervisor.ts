@@ -17,7 +17,7 @@ import { chown, copyFile, mkdir, readFile, rm, stat, truncate, writeFile } from 
 import { join } from "node:path";
 import { Type } from "@sinclair/typebox";
 import type { CgroupLimits } from "../../cgroups/cgroups.ts";
-import { callOff, KeptProcess } from "../../keeper/kept-process.ts";
+import { callOff, endedOnFailure, KeptProcess } from "../../keeper/kept-process.ts";
 import { type JailFile, startKeeper } from "../../keeper/start-keeper.ts";
 import { createGuestRam } from "../../memory/guest-ram.ts";
 import { readMemorySource, writeMemorySource } from "../../memory/memory-source.ts";
@@ -105,7 +105,7 @@ export class CloudHypervisor implements Vmm {
       { name: JAIL_FILE.kernel, path: kernel, access: "ro" },
       ...(initrd === null ? [] : [{ name: JAIL_FILE.initrd, path: initrd, access: "ro" } as const]),
     ]);
-    return endedOnFailure(process, "start", async () => {
+    return endedOnFailure(process, "Cloud Hypervisor did not start", async () => {
       await awaitState(spec.runDir, process, "Running");
       await truncate(kernel);
     });
@@ -128,7 +128,7 @@ export class CloudHypervisor implements Vmm {
       { name: JAIL_FILE.ram, path: saved.memory.file, access: "ro" },
       { name: JAIL_FILE.loaded, path: loaded, access: "ro" },
     ]);
-    return endedOnFailure(process, "restore its guest", () =>
+    return endedOnFailure(process, "Cloud Hypervisor did not restore its guest", () =>
       awaitState(spec.runDir, process, "Paused"),
     );
   }
@@ -256,18 +256,4 @@ async function awaitState(runDir: string, { exited }: VmmProcess, wanted: string
     await Bun.sleep(START_POLL_MS);
   }
   throw new VmmError(`Cloud Hypervisor did not get to ${wanted}: ${seen}`);
-}
-
-async function endedOnFailure(
-  process: KeptProcess,
-  what: string,
-  act: () => Promise<void>,
-): Promise<VmmProcess> {
-  try {
-    await act();
-    return process;
-  } catch (cause) {
-    const exit = await process.kill();
-    throw new VmmError(`Cloud Hypervisor did not ${what}: ${exit.detail}`, { cause });
-  }
 }

@@ -16,7 +16,7 @@ import { chown, copyFile, mkdir, stat, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import { Type } from "@sinclair/typebox";
 import type { CgroupLimits } from "../../cgroups/cgroups.ts";
-import { callOff, KeptProcess } from "../../keeper/kept-process.ts";
+import { callOff, endedOnFailure, KeptProcess } from "../../keeper/kept-process.ts";
 import { type JailFile, type KeeperSpec, startKeeper } from "../../keeper/start-keeper.ts";
 import { readMemorySource, writeMemorySource } from "../../memory/memory-source.ts";
 import { awaitPrefetch, makePagerDir, PAGER_SOCKET, pagerCommand } from "../../memory/pager.ts";
@@ -108,7 +108,7 @@ export class Firecracker implements Vmm {
     checkShape(spec);
     const requests = bootRequests(spec, this.cpu);
     const process = await this.#start(spec, { files: kernelFiles(spec), devices: [], pager: null });
-    return endedOnFailure(process, "start", async () => {
+    return endedOnFailure(process, "Firecracker did not start", async () => {
       await using api = await connectToNew(spec.runDir, process);
       for (const request of requests) await api.send(request, API_TIMEOUT_MS);
       const options = { totalBytes: spec.memoryMib * MIB, cmdline: bootArgs(spec) };
@@ -125,7 +125,7 @@ export class Firecracker implements Vmm {
     const start = await this.#startOf(spec, saved.memory);
     start.files.push({ name: JAIL_FILE.loaded, path: loaded, access: "ro" });
     const process = await this.#start(spec, start);
-    return endedOnFailure(process, "restore its guest", async () => {
+    return endedOnFailure(process, "Firecracker did not restore its guest", async () => {
       await using api = await connectToNew(spec.runDir, process);
       await api.send(loadRequest(spec, saved.memory), API_TIMEOUT_MS);
       if (saved.memory.kind === "uffd") await awaitPrefetch(spec.runDir, PREFETCH_TIMEOUT_MS);
@@ -261,18 +261,4 @@ function connect(runDir: string): Promise<VmmApi> {
 function connectToNew(runDir: string, { exited }: VmmProcess): Promise<VmmApi> {
   const start = { timeoutMs: START_TIMEOUT_MS, ended: exited };
   return VmmApi.connect(join(runDir, OWN_DIR), { name: API_SOCKET, start });
-}
-
-async function endedOnFailure(
-  process: KeptProcess,
-  what: string,
-  act: () => Promise<void>,
-): Promise<VmmProcess> {
-  try {
-    await act();
-    return process;
-  } catch (cause) {
-    const exit = await process.kill();
-    throw new VmmError(`Firecracker did not ${what}: ${exit.detail}`, { cause });
-  }
 }

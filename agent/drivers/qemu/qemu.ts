@@ -3,7 +3,7 @@
 import { stat } from "node:fs/promises";
 import { join } from "node:path";
 import type { CgroupLimits } from "../../cgroups/cgroups.ts";
-import { callOff, KeptProcess } from "../../keeper/kept-process.ts";
+import { callOff, endedOnFailure, KeptProcess } from "../../keeper/kept-process.ts";
 import { type JailFile, type KeeperSpec, startKeeper } from "../../keeper/start-keeper.ts";
 import { createGuestRam } from "../../memory/guest-ram.ts";
 import { readMemorySource, writeMemorySource } from "../../memory/memory-source.ts";
@@ -97,12 +97,12 @@ export class Qemu implements Vmm {
       environment: {},
       pager: null,
     });
-    return endedOnFailure(process, "start", () => checkRunning(spec.runDir));
+    return endedOnFailure(process, "QEMU did not start", () => checkRunning(spec.runDir));
   }
 
   async restore(spec: VmmSpec, saved: SavedGuest): Promise<VmmProcess> {
     const process = await this.#start(spec, true, await this.#startOf(spec, saved.memory));
-    return endedOnFailure(process, "restore its guest", async () => {
+    return endedOnFailure(process, "QEMU did not restore its guest", async () => {
       await using qmp = await connect(spec.runDir, QMP_START_TIMEOUT_MS);
       await loadGuest(qmp, { dir: saved.dir, sender: this.#sender });
       if (saved.memory.kind === "uffd") await awaitPrefetch(spec.runDir, PREFETCH_TIMEOUT_MS);
@@ -221,20 +221,6 @@ function guestFiles(spec: VmmSpec): JailFile[] {
 
 function connect(runDir: string, timeoutMs: number): Promise<QmpClient> {
   return QmpClient.connect(runDir, { name: CONTROL, timeoutMs });
-}
-
-async function endedOnFailure(
-  process: KeptProcess,
-  what: string,
-  act: () => Promise<void>,
-): Promise<VmmProcess> {
-  try {
-    await act();
-    return process;
-  } catch (cause) {
-    const exit = await process.kill();
-    throw new VmmError(`QEMU did not ${what}: ${exit.detail}`, { cause });
-  }
 }
 
 async function checkRunning(runDir: string): Promise<void> {
