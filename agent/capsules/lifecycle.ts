@@ -15,7 +15,13 @@ import type { Decision } from "./recovery-plan.ts";
 import { type ResumeRequest, Resumes } from "./resumes.ts";
 import { Seals } from "./seals.ts";
 import { Stalls } from "./stalls.ts";
-import { type CapsuleStates, type CapsuleStatus, operationOf, untilSettled } from "./states.ts";
+import {
+  type CapsuleState,
+  type CapsuleStates,
+  type CapsuleStatus,
+  type Snapshotting,
+  whenSettled,
+} from "./states.ts";
 
 export class Lifecycle {
   readonly #parts: HostParts;
@@ -53,10 +59,12 @@ export class Lifecycle {
     capsule: Capsule,
     options: { reason: PauseReason; operationId: string },
   ): Promise<void> {
-    await afterSnapshot(capsule);
-    // What is joined may be the undoing of a pause that the end of an agent cut off.
-    if (capsule.state.status === "pausing") await operationOf(capsule.state)?.done;
-    const { state } = capsule;
+    let { state } = capsule;
+    while (state.status === "snapshotting" || state.status === "pausing") {
+      // What is joined may be the undoing of a pause that the end of an agent cut off.
+      await (state.status === "pausing" ? state.operation.done : afterSnapshot(state));
+      ({ state } = capsule);
+    }
     if (state.status === "paused") return;
     if (state.status !== "running") throw notRunning(capsule);
     assertNotEnded(capsule, options.operationId);
@@ -70,7 +78,8 @@ export class Lifecycle {
    * was asked for and its memory is not yet safe), and what a create throws; the capsule is what it was then.
    */
   async resume(capsule: Capsule, request: ResumeRequest): Promise<void> {
-    await this.#beforeResume(capsule, request);
+    let wait = this.#beforeResume(capsule, request);
+    for (; wait !== null; wait = this.#beforeResume(capsule, request)) await wait;
     const { state } = capsule;
     if (state.status === "running") return;
     if (state.status === "resuming" && state.operation.id === request.operationId) {
@@ -85,18 +94,16 @@ export class Lifecycle {
     noteEnded(capsule, request.operationId);
   }
 
-  /** Not as an operation, so that a destroy need not cut it off. */
-  async #beforeResume(capsule: Capsule, { from }: ResumeRequest): Promise<void> {
-    for (;;) {
-      await afterSnapshot(capsule);
-      const { state, sealing } = capsule;
-      if (state.status !== "paused") return;
-      // The pause is done for good, or its VMM is lost: either way its last word is awaited.
-      if (sealing?.isFreeing) await this.seals.awaitFreed(capsule);
-      // Whoever wants the disk may want the memory later.
-      else if (from === "disk" && isHeldByVmm(state.pause)) await this.seals.awaitDurable(capsule);
-      else return;
-    }
+  /** What is to be waited for; null: nothing. Not as an operation, so that a destroy need not cut it off. */
+  #beforeResume(capsule: Capsule, { from }: ResumeRequest): Promise<unknown> | null {
+    const { state, sealing } = capsule;
+    if (state.status === "snapshotting") return afterSnapshot(state);
+    if (state.status !== "paused") return null;
+    // The pause is done for good, or its VMM is lost: either way its last word is awaited.
+    if (sealing?.isFreeing) return this.seals.awaitFreed(capsule);
+    // Whoever wants the disk may want the memory later.
+    const isToBeKept = from === "disk" && isHeldByVmm(state.pause);
+    return isToBeKept ? this.seals.awaitDurable(capsule) : null;
   }
 
   /**
@@ -107,17 +114,27 @@ export class Lifecycle {
    */
   async capture(capsule: Capsule, operationId: string): Promise<HeldGeneration> {
     for (;;) {
-      await untilSettled(capsule);
-      const { state } = capsule;
-      if (this.#isClosing) throw agentStopping();
-      if (state.status === "running") {
-        return await this.#captures.capture(capsule, state, operationId);
-      }
-      if (state.status !== "paused") throw notRunning(capsule);
-      if (!isHeldByVmm(state.pause)) return await this.#captures.hold(capsule, state);
+      const held = await whenSettled(capsule, (state) =>
+        this.#capture(capsule, state, operationId),
+      );
+      if (held !== null) return held;
       // Not as an operation, so that a resume need not wait for it.
       await this.seals.awaitDurable(capsule);
     }
+  }
+
+  /** Null: it is paused, and not durable yet. */
+  async #capture(
+    capsule: Capsule,
+    state: CapsuleState,
+    operationId: string,
+  ): Promise<HeldGeneration | null> {
+    if (this.#isClosing) throw agentStopping();
+    if (state.status === "running") {
+      return await this.#captures.capture(capsule, state, operationId);
+    }
+    if (state.status !== "paused") throw notRunning(capsule);
+    return isHeldByVmm(state.pause) ? null : await this.#captures.hold(capsule, state);
   }
 
   /**
@@ -215,8 +232,6 @@ function cutOff(status: CapsuleStatus): AgentError {
 }
 
 /** A snapshot leaves the capsule as it was. */
-async function afterSnapshot(capsule: Capsule): Promise<void> {
-  while (capsule.state.status === "snapshotting") {
-    await operationOf(capsule.state)?.done.catch(() => {});
-  }
+function afterSnapshot({ operation }: Snapshotting): Promise<unknown> {
+  return operation.done.catch(() => {});
 }

@@ -21,6 +21,7 @@ import {
   type Running,
   stateOf,
   untilSettled,
+  whenSettled,
 } from "./states.ts";
 
 const SPEC: CapsuleSpec = {
@@ -310,4 +311,28 @@ test("waiting goes on for what begins as the first ends", async () => {
   await Promise.all([destroy, settled]);
 
   expect(ended).toEqual(["the destroy", "the wait"]);
+});
+
+test("of several who wait for the same each begins when the one before has ended", async () => {
+  const pausing = { status: "pausing", operation: new Operation(""), before: FRESH } as const;
+  const capsule = capsuleIn({ ...pausing, pause: newPause("requested") });
+  const found: CapsuleStatus[] = [];
+  const begin = async (state: CapsuleState) => {
+    found.push(state.status);
+    if (state.status !== "running") return;
+    const to = { status: "snapshotting", operation: new Operation(""), before: state } as const;
+    states.concede(capsule, { from: state, to });
+    await to.operation.run(async () => {
+      await Bun.sleep(1);
+      states.concede(capsule, { from: to, to: state });
+    });
+  };
+
+  const all = [1, 2, 3].map(() => whenSettled(capsule, begin));
+  await pausing.operation.run(async () => {
+    states.concede(capsule, { from: capsule.state, to: FRESH });
+  });
+  await Promise.all(all);
+
+  expect(found).toEqual(["running", "running", "running"]);
 });

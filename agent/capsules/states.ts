@@ -219,13 +219,22 @@ export function isDoomed(state: CapsuleState): boolean {
   return state.status === "error" && state.isDoomed;
 }
 
-/** Waits until nothing leads the capsule anywhere. */
+/** Waits until nothing leads the capsule anywhere. Others who waited may have begun something by the next line. */
 export async function untilSettled(capsule: Living): Promise<void> {
+  await whenSettled(capsule, () => {});
+}
+
+/** The same, and begins `work` at once: of several who wait each finds what those before it have begun. */
+export async function whenSettled<T>(
+  capsule: Living,
+  work: (state: CapsuleState) => T,
+): Promise<Awaited<T>> {
   let last: Operation | null = null;
   for (;;) {
-    const operation = operationOf(capsule.state);
+    const { state } = capsule;
+    const operation = operationOf(state);
     // One that ended and is still named: the capsule is gone.
-    if (operation === null || operation === last) return;
+    if (operation === null || operation === last) return await work(state);
     await operation.done.catch(() => {});
     last = operation;
   }

@@ -233,6 +233,21 @@ export function testPauseContract(subject: () => PausesUnderTest): void {
     expect([more, running?.status]).toEqual([["none", "none"], "running"]);
   });
 
+  test("of several that wait for the same each has its turn", async () => {
+    const { client, id, teamId } = subject();
+    const ids = [1, 2, 3, 4].map(() => crypto.randomUUID());
+    const made = ids.map((templateId) =>
+      codeOf(client.createSnapshot({ sandboxId: id, teamId, templateId, operationId: templateId })),
+    );
+
+    const paused = await codeOf(client.pauseSandbox(operation(id)));
+    const codes = await Promise.all(made);
+    await client.resumeSandbox(resumeRequest(id));
+    for (const templateId of ids) await client.deleteSnapshot({ teamId, templateId });
+
+    expect([paused, codes]).toEqual(["none", ["none", "none", "none", "none"]]);
+  });
+
   test("a delete of a snapshot that is being made leaves nothing of it", async () => {
     const { client, id, teamId, createRequest } = subject();
     const templateId = crypto.randomUUID();
