@@ -6,7 +6,7 @@ import { codeFromString, createTransport } from "@connectrpc/connect/protocol-co
 import { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { askFor } from "../../proto/hostagent/asked-host.ts";
 import { encodeId, type Id } from "../../proto/ids.ts";
-import { noAgent } from "./agent-errors.ts";
+import { NoAgent } from "./agent-errors.ts";
 import { type AgentCallOutcome, observeCalls } from "./call-observer.ts";
 import { type AnswerTaker, answerTaker, HeldAnswers } from "./held-answers.ts";
 import { ANSWER_BYTES_MAX, CLIENTS_MAX, STREAM_IDLE_TIMEOUT_MS } from "./limits.ts";
@@ -127,10 +127,10 @@ async function ofAgent(response: Response): Promise<Response> {
   if (status === 200) {
     if (ANSWER_CONTENT_TYPES.has(headers.get("content-type") ?? "")) return response;
     await response.body?.cancel();
-    throw noAgent(status);
+    throw new NoAgent(status);
   }
   const text = await beginningOf(response, ERROR_BYTES_MAX);
-  if (!isConnectError(text)) throw noAgent(status);
+  if (!isConnectError(text)) throw new NoAgent(status);
   return new Response(text, { status, headers });
 }
 

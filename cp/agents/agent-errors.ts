@@ -82,9 +82,11 @@ export function isCutOff(error: unknown): boolean {
 }
 
 /** What answered is no agent: the host may as well not listen. */
-export function noAgent(status: number): ConnectError {
-  const message = `what answers for the host is no agent (HTTP ${status})`;
-  return new ConnectError(message, Code.Unavailable, { [REASON_HEADER]: "host" });
+export class NoAgent extends ConnectError {
+  constructor(status: number) {
+    const message = `what answers for the host is no agent (HTTP ${status})`;
+    super(message, Code.Unavailable, { [REASON_HEADER]: "host" });
+  }
 }
 
 /** Of a command that printed too much together with others: it has run, and would again. */

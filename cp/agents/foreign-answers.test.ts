@@ -3,6 +3,8 @@
 import { afterAll, expect, test } from "bun:test";
 import { AgentClients } from "./agent-clients.ts";
 import { agentFailure, isCutOff } from "./agent-errors.ts";
+import { RESTART_TIMEOUT_MS } from "./limits.ts";
+import { acrossRestart } from "./retry.ts";
 
 const json = (status: number, body: object) => () => Response.json(body, { status });
 const page = (status: number) => () =>
@@ -26,7 +28,7 @@ const ANSWERS: Readonly<Record<string, () => Response>> = {
   "504": page(504),
 };
 
-let answer: () => Response = page(200);
+let answer: () => Response | Promise<Response> = page(200);
 const server = Bun.serve({ hostname: "127.0.0.1", port: 0, fetch: () => answer() });
 const client = new AgentClients().at({ id: null, address: `127.0.0.1:${server.port}` });
 afterAll(() => server.stop(true));
@@ -63,6 +65,25 @@ test.each(Object.keys(ANSWERS))(
     expect(met).toEqual([silent, silent]);
   },
 );
+
+// A proxy looks for a host that is away before it says so: its answers take longer than those of a closed port.
+test("a call is not repeated for longer than an agent's restart takes, however slow they are", async () => {
+  let calls = 0;
+  answer = async () => {
+    calls += 1;
+    await Bun.sleep(250);
+    return new Response("", { status: 502 });
+  };
+  const options = { timeoutMs: 20_000, signal: new AbortController().signal };
+  const startedAt = performance.now();
+
+  await expect(
+    acrossRestart(options, (within) => client.listSandboxes({}, within)),
+  ).rejects.toThrow("no agent");
+
+  expect(calls).toBeGreaterThan(1);
+  expect(performance.now() - startedAt).toBeLessThan(3 * RESTART_TIMEOUT_MS);
+});
 
 test("what an agent refuses stays its own word", async () => {
   answer = json(404, { code: "not_found", message: "No such file" });

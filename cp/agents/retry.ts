@@ -1,7 +1,7 @@
 // Calls that a host's own restart cuts off. Only for those that the agent joins or repeats without
 // harm: it knows them by their operation id, or they change nothing.
 
-import { isCutOff } from "./agent-errors.ts";
+import { isCutOff, NoAgent } from "./agent-errors.ts";
 import { RESTART_TIMEOUT_MS } from "./limits.ts";
 
 /** Between two tries: an agent that has just started answers at once. */
@@ -29,8 +29,9 @@ export async function acrossRestart<T>(
       return await call({ timeoutMs: Math.max(1, Math.ceil(endsAt - askedAt)), signal });
     } catch (error) {
       const failedAt = performance.now();
-      // An agent that had taken the call is another one that ended.
-      if (cutOffAt === null || failedAt - askedAt > PAUSE_MS) cutOffAt = failedAt;
+      // An agent that had taken the call is another one that ended; what answers in its place may be slow.
+      const wasTaken = failedAt - askedAt > PAUSE_MS && !(error instanceof NoAgent);
+      if (cutOffAt === null || wasTaken) cutOffAt = failedAt;
       const nextAt = failedAt + PAUSE_MS;
       const isOver = nextAt > cutOffAt + RESTART_TIMEOUT_MS || nextAt > endsAt;
       if (isOver || signal.aborted || !isCutOff(error)) throw error;
