@@ -155,6 +155,10 @@ function url(name: string, text: string): string {
   if (!/^https?:\/\//.test(text) || !URL.canParse(text)) {
     throw new ConfigError(`${name} is not an http or https URL`);
   }
+  const { username, password } = new URL(text);
+  if (username || password || /[?#]/.test(text)) {
+    throw new ConfigError(`${name} must have no user, password, ? or #: paths are added to it`);
+  }
   return text.replace(/\/+$/, "");
 }
 

@@ -17,6 +17,7 @@ import { obtainCredentials } from "./registration/register.ts";
 import { startRpcServer } from "./rpc/rpc-server.ts";
 import { Shutdown } from "./shutdown.ts";
 import { AGENT_VERSION } from "./version.ts";
+import { VmmError } from "./vmm/vmm.ts";
 
 const help = answerHelp(process.argv.slice(2));
 if (help !== null) {
@@ -28,7 +29,10 @@ try {
   raiseFetchLimit(process.env);
   await serve();
 } catch (error) {
-  process.stderr.write(`Cannot go on: ${error instanceof Error ? error.message : error}\n`);
+  const sentence = error instanceof Error ? error.message : error;
+  // What this machine lacks, rather than what somebody set.
+  const advice = error instanceof VmmError ? "; wrenn-agent doctor says what to do about it" : "";
+  process.stderr.write(`Cannot go on: ${sentence}${advice}\n`);
   // Whatever was opened before: a program that can't start must not seem to run.
   process.exit(1);
 }

@@ -53,26 +53,35 @@ test("TLS needs a certificate and its key, and has a port of its own", () => {
   expect(() => tls({ WRENN_TLS_CERT: "/c" })).toThrow("WRENN_TLS_CERT and WRENN_TLS_KEY");
 });
 
-test.each(["wrenn.example:8443", ".example", "a b"])("%p is no proxy domain", (domain) => {
-  expect(() => loadConfig({ ...COMPLETE, WRENN_PROXY_DOMAIN: domain })).toThrow(
-    "WRENN_PROXY_DOMAIN",
-  );
-});
+test.each(["wrenn.example:8443", ".example", "a b", "10.0.0.1"])(
+  "%p is no proxy domain",
+  (domain) => {
+    expect(() => loadConfig({ ...COMPLETE, WRENN_PROXY_DOMAIN: domain })).toThrow(
+      "WRENN_PROXY_DOMAIN",
+    );
+  },
+);
 
 test("mail goes to the server if there is one, else to files", () => {
   const mail = (more: object) => loadConfig({ ...COMPLETE, WRENN_MAIL_DIR: "/m", ...more }).mail;
 
+  const login = { SMTP_USERNAME: "u", SMTP_PASSWORD: "p" };
+
   expect(mail({})).toEqual({ kind: "files", dir: "/m" });
-  expect(mail({ SMTP_HOST: "smtp", SMTP_PORT: "465", SMTP_USERNAME: "u" })).toEqual({
+  expect(mail({ SMTP_HOST: "smtp", SMTP_PORT: "465", ...login })).toEqual({
     kind: "smtp",
     smtp: {
       host: "smtp",
       port: 465,
       username: "u",
-      password: "",
+      password: "p",
       fromEmail: "noreply@wrenn.dev",
     },
   });
+});
+
+test.each(["smtp", "smtp.example.", "10.0.0.1", "::1"])("%p is a mail server", (host) => {
+  expect(loadConfig({ ...COMPLETE, SMTP_HOST: host }).mail).toMatchObject({ smtp: { host } });
 });
 
 test("a slash at the end of the public URL is none of it", () => {

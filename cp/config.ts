@@ -1,11 +1,15 @@
 // Settings: the environment, checked once, as typed values.
 
+import { isIP } from "node:net";
 import { MEMORY_MB_MAX, MEMORY_MB_MIN, VCPUS_MAX } from "../proto/hostagent/bounds.ts";
 import { SCRAPE_TOKEN_LENGTH_MIN } from "../proto/metrics/scrape-token.ts";
 import { TrustedProxies } from "./client-address.ts";
 import { LOG_LEVELS, type LogLevel } from "./log.ts";
 
 const TEMPLATE_NAME = /^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$/;
+const DOMAIN_NAME = /^[a-z0-9-]+(\.[a-z0-9-]+)*$/;
+const HOST_NAME = /^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?$/;
+const MAIL_ADDRESS = /^[^\s@<>,]+@[^\s@<>,]+$/;
 const JWT_SECRET_LENGTH_MIN = 32;
 
 export interface Config {
@@ -135,7 +139,7 @@ function parseNumber(
 
 function parseProxyDomain(env: Environment): string {
   const domain = (env.WRENN_PROXY_DOMAIN || "wrenn.localhost").toLowerCase();
-  if (!/^[a-z0-9-]+(\.[a-z0-9-]+)*$/.test(domain)) {
+  if (!DOMAIN_NAME.test(domain) || isIP(domain) !== 0) {
     throw new Error("WRENN_PROXY_DOMAIN must be a domain name without a port");
   }
   return domain;
@@ -205,21 +209,28 @@ function parseOwnOrigins(env: Environment, publicUrl: string): ReadonlySet<strin
 }
 
 function parseMail(env: Environment): MailConfig {
-  if (env.SMTP_HOST) {
-    const port = Number(env.SMTP_PORT || 587);
-    if (!Number.isInteger(port) || port < 1 || port > 65_535) {
-      throw new Error("SMTP_PORT must be a port number");
-    }
-    const smtp = {
-      host: env.SMTP_HOST,
-      port,
-      username: env.SMTP_USERNAME ?? "",
-      password: env.SMTP_PASSWORD ?? "",
-      fromEmail: env.SMTP_FROM_EMAIL || "noreply@wrenn.dev",
-    };
-    return { kind: "smtp", smtp };
-  }
+  if (env.SMTP_HOST) return { kind: "smtp", smtp: parseSmtp(env, env.SMTP_HOST) };
   return env.WRENN_MAIL_DIR ? { kind: "files", dir: env.WRENN_MAIL_DIR } : { kind: "none" };
+}
+
+/** What is wrong here would be noticed by the first person who signs up and gets no mail. */
+function parseSmtp(env: Environment, host: string): SmtpSettings {
+  if (!HOST_NAME.test(host) && isIP(host) === 0) {
+    throw new Error("SMTP_HOST must be a host's name or address; its port is SMTP_PORT");
+  }
+  const port = Number(env.SMTP_PORT || 587);
+  if (!Number.isInteger(port) || port < 1 || port > 65_535) {
+    throw new Error("SMTP_PORT must be a port number");
+  }
+  const { SMTP_USERNAME: username = "", SMTP_PASSWORD: password = "" } = env;
+  if ((username === "") !== (password === "")) {
+    throw new Error("SMTP_USERNAME and SMTP_PASSWORD go together");
+  }
+  const fromEmail = env.SMTP_FROM_EMAIL || "noreply@wrenn.dev";
+  if (!MAIL_ADDRESS.test(fromEmail)) {
+    throw new Error("SMTP_FROM_EMAIL must be a mail address alone, like noreply@wrenn.dev");
+  }
+  return { host, port, username, password, fromEmail };
 }
 
 function parseMetricsToken(env: Environment): string | null {

@@ -84,6 +84,11 @@ export const CONTROL_PLANE: readonly WrongSetting[] = [
     says: "WRENN_PROXY_DOMAIN must be a domain name without a port",
   },
   {
+    setting: "WRENN_PROXY_DOMAIN",
+    value: "192.0.2.1",
+    says: "WRENN_PROXY_DOMAIN must be a domain name without a port",
+  },
+  {
     setting: "WRENN_TLS_CERT",
     value: "/etc/cert.pem",
     says: "WRENN_TLS_CERT and WRENN_TLS_KEY go together",
@@ -99,6 +104,29 @@ export const CONTROL_PLANE: readonly WrongSetting[] = [
     with: { WRENN_TLS_CERT: "/c", WRENN_TLS_KEY: "/k" },
     says: "WRENN_TLS_LISTEN_ADDR must be host:port or :port",
   },
+  ...["smtp://mail.example", "mail.example:587", "2001:db8::1:no"].map((value) => ({
+    setting: "SMTP_HOST",
+    value,
+    says: "SMTP_HOST must be a host's name or address; its port is SMTP_PORT",
+  })),
+  {
+    setting: "SMTP_USERNAME",
+    value: "u",
+    with: { SMTP_HOST: "mail.example" },
+    says: "SMTP_USERNAME and SMTP_PASSWORD go together",
+  },
+  {
+    setting: "SMTP_PASSWORD",
+    value: "hidden",
+    with: { SMTP_HOST: "mail.example" },
+    says: "SMTP_USERNAME and SMTP_PASSWORD go together",
+  },
+  ...["Wrenn", "Wrenn <noreply@mail.example>"].map((value) => ({
+    setting: "SMTP_FROM_EMAIL",
+    value,
+    with: { SMTP_HOST: "mail.example" },
+    says: "SMTP_FROM_EMAIL must be a mail address alone, like noreply@wrenn.dev",
+  })),
   {
     setting: "SMTP_PORT",
     value: "smtp",
@@ -253,6 +281,11 @@ export const AGENT: readonly WrongSetting[] = [
     value: "u:hidden@h",
     says: "WRENN_CP_URL is not an http or https URL",
   },
+  ...["https://u:hidden@h", "https://h/?a=hidden", "https://h/#hidden"].map((value) => ({
+    setting: "WRENN_CP_URL",
+    value,
+    says: "WRENN_CP_URL must have no user, password, ? or #: paths are added to it",
+  })),
   {
     setting: "WRENN_HOST_LISTEN_ADDR",
     value: "50051",
@@ -326,6 +359,12 @@ export const AGENT_STARTS: readonly WrongSetting[] = [
     setting: "WRENN_NATIVE_DIR",
     value: "<dir>",
     says: "Cannot load the native library <dir>/libwrenn.so: WRENN_NATIVE_DIR must hold what make native builds",
+  },
+  {
+    setting: "WRENN_FIRECRACKER_BIN",
+    value: "<dir>/nowhere",
+    with: { WRENN_VMM: "firecracker" },
+    says: "Firecracker is not at <dir>/nowhere; wrenn-agent doctor says what to do about it",
   },
   {
     setting: "WRENN_REGISTRATION_TOKEN",
