@@ -39,6 +39,8 @@ export class MappedDevices {
   /** Capsules whose devices hold I/O, or may do so since an earlier agent. */
   readonly #held = new Set<string>();
   #isHolding = false;
+  /** Of them and of others those that `whileStill` has suspended, and lets go on in the end. */
+  readonly #still = new Set<string>();
   // Origins are shared: none may be removed between its making and the first snapshot on it.
   #turn: Promise<unknown> = Promise.resolve();
 
@@ -110,7 +112,8 @@ export class MappedDevices {
       this.#isHolding = true;
       for (const [capsuleId] of this.#nodes) {
         if (this.#held.has(capsuleId)) continue;
-        await this.#kernel.storage.holdMapped(this.#nameOf(capsuleId));
+        const isStill = this.#still.has(capsuleId);
+        if (!isStill) await this.#kernel.storage.holdMapped(this.#nameOf(capsuleId));
         this.#held.add(capsuleId);
       }
     });
@@ -119,11 +122,12 @@ export class MappedDevices {
   /** Lets go on what was held, by an earlier agent too. */
   release(): Promise<void> {
     return this.#inTurn(async () => {
+      this.#isHolding = false;
       for (const capsuleId of this.#held) {
-        await this.#kernel.storage.resumeMapped(this.#nameOf(capsuleId));
+        const isStill = this.#still.has(capsuleId);
+        if (!isStill) await this.#kernel.storage.resumeMapped(this.#nameOf(capsuleId));
         this.#held.delete(capsuleId);
       }
-      this.#isHolding = false;
     });
   }
 
@@ -152,11 +156,14 @@ export class MappedDevices {
    */
   async whileStill(capsuleId: string, read: () => Promise<void>): Promise<void> {
     const name = this.#nameOf(capsuleId);
-    await this.#kernel.storage.suspendMapped(name);
+    this.#still.add(capsuleId);
     try {
+      await this.#kernel.storage.suspendMapped(name);
       await read();
     } finally {
-      await this.#kernel.storage.resumeMapped(name);
+      this.#still.delete(capsuleId);
+      const isHeld = this.#isHolding && this.#held.has(capsuleId);
+      if (!isHeld) await this.#kernel.storage.resumeMapped(name);
     }
   }
 

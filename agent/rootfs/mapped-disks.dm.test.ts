@@ -2,8 +2,9 @@
 
 import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import { mkdir, mkdtemp, open, readdir, readFile, rm, stat, writeFile } from "node:fs/promises";
-import { join } from "node:path";
+import { basename, join } from "node:path";
 import { Kernel } from "../native/kernel.ts";
+import { MappedDevices } from "./mapped-devices.ts";
 import { MappedDisks } from "./mapped-disks.ts";
 import { type DiskSource, savedDiskSource } from "./saved-disk.ts";
 
@@ -272,6 +273,30 @@ test("what is written while the disks hold waits until they go on, under another
   expect(await write.exited).toBe(0);
   expect(await readAt(path, 1, 0)).toBe("\0");
   await rm(join(home, "disk.cow"), { force: true });
+});
+
+/** "1" while the device holds what is read and written. */
+async function suspended(path: string): Promise<string> {
+  return (await readFile(`/sys/block/${basename(path)}/dm/suspended`, "utf8")).trim();
+}
+
+test("a disk that is saved while the disks begin to hold is held after that, and goes on with them", async () => {
+  const { path } = await make("cl-1");
+  const devices = await MappedDevices.open({ dir, kernel, tag: TAG });
+  await devices.release();
+
+  await devices.whileStill("cl-1", () => devices.hold());
+  expect(await suspended(path)).toBe("1");
+  await devices.release();
+  expect(await suspended(path)).toBe("0");
+
+  await devices.whileStill("cl-1", async () => {
+    await devices.hold();
+    await devices.release();
+    // Under the copy nothing moves.
+    expect(await suspended(path)).toBe("1");
+  });
+  expect(await suspended(path)).toBe("0");
 });
 
 test("what waits fails when its disk is given up, which then can go", async () => {
