@@ -14,9 +14,6 @@
  * /tmp is on the root disk on purpose: a tmpfs there would turn every temporary file into memory.
  *
  * Kernel command line: `wrenn.hostname=<name>` (default "capsule"), `wrenn.dns=<ip>[,<ip>…]`. */
-#if defined(__x86_64__)
-#include <cpuid.h>
-#endif
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -274,29 +271,13 @@ static void reset_process(void) {
   if (chdir("/") < 0) say_errno("chdir /");
 }
 
-/* QEMU names itself in the hypervisor's CPUID leaf when it emulates the processor. */
-static bool is_emulated(void) {
-#if defined(__x86_64__)
-  unsigned int eax;
-  unsigned int name[3];
-  __cpuid(0x40000000, eax, name[0], name[1], name[2]);
-  return memcmp(name, "TCGTCGTCGTCG", sizeof(name)) == 0;
-#else
-  return false;
-#endif
-}
-
-/* Code that a JIT compiler writes must be translated by an emulator before it runs: without it envd
- * listens after 1.4 s of the host's processor time in place of 2.5 s, and answers as fast (measured
- * 2026-11-22, Bun 1.4.5). envd gives its children an environment of their own.
- * tini without -g: a SIGTERM goes to envd alone, which ends its process groups in order. Without
+/* tini without -g: a SIGTERM goes to envd alone, which ends its process groups in order. Without
  * -s: it is PID 1, so orphans are its own anyway. */
 static void exec_envd(void) {
   static const char *const tinis[] = {"/usr/bin/tini", "/sbin/tini", "/usr/bin/tini-static"};
   char *const arguments[] = {"tini", "--", "/usr/local/bin/envd", NULL};
   char *const environment[] = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
-                               "HOME=/root", "LANG=C.UTF-8",
-                               is_emulated() ? "BUN_JSC_useJIT=0" : NULL, NULL};
+                               "HOME=/root", "LANG=C.UTF-8", NULL};
   for (size_t i = 0; i < sizeof(tinis) / sizeof(tinis[0]); i++) {
     execve(tinis[i], arguments, environment);
     if (errno != ENOENT) say_errno("exec %s", tinis[i]);
