@@ -55,7 +55,10 @@ const KINDS = /\.(db|host|vm|e2e|dm|kvm)\.test\.ts$/;
 if (MODE === "soak") process.env.WRENN_SOAK = "1";
 const totals = new Totals();
 const chosen = process.argv.slice(isMode ? 3 : 2).map((path) => relative(ROOT, resolve(path)));
-const files = await testFiles(chosen);
+const files = await testFiles(chosen).catch((error: Error) => {
+  console.error(`Cannot test: ${error.message}`);
+  process.exit(1);
+});
 
 // What boots no guest goes in two rows, which take about the same time.
 await Promise.all([
@@ -137,7 +140,7 @@ async function testFiles(chosen: readonly string[]): Promise<Record<Kind, string
   const all = (await Array.fromAsync(glob.scan({ cwd: ROOT }))).sort();
   const isBelow = (file: string, path: string) => file === path || file.startsWith(`${path}/`);
   const empty = chosen.find((path) => !all.some((file) => isBelow(file, path)));
-  if (empty !== undefined) throw new Error(`no test files: ${empty}`);
+  if (empty !== undefined) throw new Error(`there is no test file at or below ${empty}`);
   const wanted = all.filter((file) => chosen.length === 0 || chosen.some((p) => isBelow(file, p)));
   const kindOf = (file: string) => KINDS.exec(file)?.[1]?.replace(/^(dm|kvm)$/, "real") ?? "unit";
   const ofKind = (kind: Kind) => wanted.filter((file) => kindOf(file) === kind);

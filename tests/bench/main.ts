@@ -55,7 +55,11 @@ type WarmParts = [client: Client, bare: BareVmm, snapshot: BareSnapshot];
 const known = ["pager", ...Object.keys(COLD), ...Object.keys(INSIDE), ...Object.keys(WARM)];
 const wanted = process.argv.length > 2 ? process.argv.slice(2) : known;
 const unknown = wanted.filter((name) => !known.includes(name));
-if (unknown.length > 0) throw new Error(`No group ${unknown.join(", ")}; there are ${known}`);
+if (unknown.length > 0) {
+  const names = `${unknown.join(", ")}; there are ${known.join(", ")}`;
+  console.error(`Cannot measure: no group is named ${names}`);
+  process.exit(1);
+}
 
 const progress = (line: string) => console.log(`==> ${line}`);
 const rows: Row[] = [];
@@ -72,7 +76,10 @@ try {
 }
 printTable(rows);
 await Bun.write(join(ROOT, "build/bench.json"), `${JSON.stringify(rows, null, 2)}\n`);
-if (failed.length > 0) throw new Error(`Not measured: ${failed.join(", ")}`);
+if (failed.length > 0) {
+  console.error(`Not measured: ${failed.join(", ")}`);
+  process.exitCode = 1;
+}
 
 /** A group that fails is told of, and the others go on. */
 async function measure(name: string, group: () => Promise<Row[]>): Promise<void> {

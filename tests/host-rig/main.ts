@@ -79,17 +79,26 @@ const HOST_LIFE: Series = [
 
 type Outcome = "passed" | "failed" | "rig";
 
+/** What the caller named does not exist. */
+class ArgumentError extends Error {}
+
 const [mode = "", ...chosen] = process.argv.slice(2);
 try {
   process.exit(await main());
 } catch (error) {
+  if (error instanceof ArgumentError) {
+    console.error(`Cannot test: ${error.message}`);
+    process.exit(1);
+  }
   if (!(error instanceof RigError)) throw error;
   console.error(`The rig failed: ${error.message}`);
   process.exit(2);
 }
 
 async function main(): Promise<number> {
-  if (!["short", "full", "native"].includes(mode)) throw new Error("usage: short | full | native");
+  if (!["short", "full", "native"].includes(mode)) {
+    throw new ArgumentError(`a mode is short, full or native, not ${JSON.stringify(mode)}`);
+  }
   const all = await testSeries();
   await rm(RESULTS, { recursive: true, force: true });
   await mkdir(RESULTS, { recursive: true });
@@ -123,6 +132,8 @@ async function testSeries(): Promise<Series[]> {
 async function testFiles(): Promise<string[]> {
   const glob = new Bun.Glob("{agent,rootfs,tests}/**/*.test.ts");
   const found = (await Array.fromAsync(glob.scan({ cwd: ROOT }))).sort();
+  const empty = chosen.find((path) => !found.some((file) => file.startsWith(path)));
+  if (empty !== undefined) throw new ArgumentError(`there is no test file at or below ${empty}`);
   const all = found.filter((file) => {
     const own = OWN_TESTS.find(({ files }) => files.test(file));
     const lacks = PROGRAMS.find(
