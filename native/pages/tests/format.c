@@ -4,10 +4,12 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <unistd.h>
 
 #include "pages/crc32c.h"
 #include "pages/layer-layout.h"
+#include "pages/layer.h"
 #include "pages/little-endian.h"
 #include "pages/memory-index-layout.h"
 #include "pages/memory.h"
@@ -105,6 +107,49 @@ static void neighbours_are_joined_only_where_their_bytes_are_neighbours(void) {
 
   assert(index.mapping_count == 2 && index.mappings[1].length == 2 * MEMORY_BLOCK_BYTES);
   memory_index_free(&index);
+}
+
+static void mappings_that_wrap_or_leave_their_layer_are_refused(void) {
+  enum { BLOCK = MEMORY_BLOCK_BYTES };
+  struct failure failure;
+  struct memory_mapping mappings[] = {{.length = 2 * BLOCK, .kind = MEMORY_DATA},
+                                      {.offset = 2 * BLOCK, .length = BLOCK, .kind = MEMORY_HOLE}};
+  struct memory_index index = {.total_bytes = 3 * BLOCK,
+                               .mapping_count = 2,
+                               .mappings = mappings,
+                               .layer_count = 1,
+                               .layers = {{.format = LAYER_SUMMED, .data_bytes = 2 * BLOCK}}};
+  assert(memory_index_check(&index, &failure) == 0);
+  index.layers[0].data_bytes = BLOCK;
+  assert(memory_index_check(&index, &failure) == -EBADMSG);
+
+  /* Together they are as long as the memory, past the end of all numbers. */
+  uint64_t almost_all = UINT64_MAX - BLOCK + 1;
+  mappings[0] = (struct memory_mapping){.length = almost_all, .kind = MEMORY_HOLE};
+  mappings[1] = (struct memory_mapping){
+      .offset = almost_all, .length = 4 * BLOCK, .kind = MEMORY_HOLE};
+  assert(memory_index_check(&index, &failure) == -EBADMSG);
+}
+
+static void a_layer_is_told_from_another_of_its_name_and_size(void) {
+  static const uint8_t ID[MEMORY_ID_BYTES] = {7};
+  struct memory_layer layers[2];
+  struct failure failure;
+  struct layer layer;
+  int fds[2];
+  for (int i = 0; i < 2; i++) {
+    struct layer_writer writer;
+    uint8_t page[MEMORY_BLOCK_BYTES];
+    memset(page, i + 1, sizeof page);
+    fds[i] = memfd_create("layer", MFD_CLOEXEC);
+    assert(fds[i] >= 0 && layer_writer_start(&writer, fds[i]) == 0);
+    assert(layer_writer_append(&writer, page, sizeof page) == 0);
+    assert(layer_writer_finish(&writer, ID, &layers[i]) == 0);
+  }
+
+  assert(layer_open(fds[1], &layers[0], &layer, &failure) == -EBADMSG);
+  assert(layer_open(fds[0], &layers[0], &layer, &failure) == 0);
+  layer_close(&layer);
 }
 
 static size_t put_v1(uint8_t *bytes, const uint64_t mappings[][4], size_t count) {
@@ -338,6 +383,8 @@ int main(void) {
   RUN(a_snapshot_reads_back_as_it_was_written);
   RUN(a_zeroed_page_hides_its_parents_data_and_a_hole_shows_it);
   RUN(neighbours_are_joined_only_where_their_bytes_are_neighbours);
+  RUN(mappings_that_wrap_or_leave_their_layer_are_refused);
+  RUN(a_layer_is_told_from_another_of_its_name_and_size);
   RUN(a_header_of_version_1_reads_with_its_zeros_and_its_builds);
   RUN(layers_of_version_1_are_read_under_both_of_their_names);
   RUN(a_header_with_gaps_overlaps_or_a_bad_end_is_refused);

@@ -342,6 +342,22 @@ static void a_damaged_parent_is_refused_and_nothing_is_left_behind(void) {
   end_guest(&guest);
 }
 
+static void a_parent_of_another_size_is_refused(void) {
+  struct guest guest;
+  char directory[160];
+  char text[256];
+  uint64_t counts[WRENN_PAGES_COUNTS];
+  start_guest(&guest);
+  struct wrenn_pages_target target = snapshot_target(&guest.snapshot, "second", directory);
+  assert(wrenn_pages_seal_process(
+             &(struct wrenn_process_memory){.pid = guest.process,
+                                            .address = address_of(&guest),
+                                            .total_bytes = guest.snapshot.total_bytes - PAGE},
+             "", &target, counts, text, sizeof text) == -EINVAL);
+  assert(strstr(text, "another size") != NULL && is_empty(directory));
+  end_guest(&guest);
+}
+
 static void a_full_disk_is_reported_and_nothing_is_left_behind(void) {
   struct guest guest;
   char directory[160];
@@ -375,6 +391,7 @@ int main(void) {
   RUN(a_guest_that_runs_on_stands_still_for_what_it_writes_meanwhile_only);
   RUN(memory_that_is_not_registered_cannot_be_followed);
   RUN(a_damaged_parent_is_refused_and_nothing_is_left_behind);
+  RUN(a_parent_of_another_size_is_refused);
   RUN(a_full_disk_is_reported_and_nothing_is_left_behind);
   return 0;
 }
