@@ -76,12 +76,26 @@ test("mail goes to the server if there is one, else to files", () => {
       username: "u",
       password: "p",
       fromEmail: "noreply@wrenn.dev",
+      security: "tls",
+      caFile: null,
     },
   });
 });
 
 test.each(["smtp", "smtp.example.", "10.0.0.1", "::1"])("%p is a mail server", (host) => {
   expect(loadConfig({ ...COMPLETE, SMTP_HOST: host }).mail).toMatchObject({ smtp: { host } });
+});
+
+test.each([
+  [{}, "auto"],
+  [{ SMTP_USERNAME: "u", SMTP_PASSWORD: "p" }, "starttls"],
+  [{ SMTP_PORT: "465" }, "tls"],
+  [{ SMTP_PORT: "2465", SMTP_SECURITY: "tls" }, "tls"],
+  [{ SMTP_USERNAME: "u", SMTP_PASSWORD: "p", SMTP_SECURITY: "none" }, "none"],
+])("with %j mail is handed over as %s", (env, security) => {
+  const { mail } = loadConfig({ ...COMPLETE, SMTP_HOST: "smtp", ...env });
+
+  expect(mail).toMatchObject({ smtp: { security } });
 });
 
 test("a slash at the end of the public URL is none of it", () => {

@@ -11,6 +11,8 @@ const DOMAIN_NAME = /^[a-z0-9-]+(\.[a-z0-9-]+)*$/;
 const HOST_NAME = /^[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*\.?$/;
 const MAIL_ADDRESS = /^[^\s@<>,]+@[^\s@<>,]+$/;
 const JWT_SECRET_LENGTH_MIN = 32;
+/** On it SMTP is TLS from the first byte (RFC 8314, 3.3). */
+const SMTP_TLS_PORT = 465;
 
 export interface Config {
   readonly databaseUrl: string;
@@ -230,7 +232,22 @@ function parseSmtp(env: Environment, host: string): SmtpSettings {
   if (!MAIL_ADDRESS.test(fromEmail)) {
     throw new Error("SMTP_FROM_EMAIL must be a mail address alone, like noreply@wrenn.dev");
   }
-  return { host, port, username, password, fromEmail };
+  const security = parseSmtpSecurity(env, { port, username });
+  return { host, port, username, password, fromEmail, security, caFile: env.SMTP_CA_FILE || null };
+}
+
+/** Credentials go over TLS unless somebody says otherwise. */
+function parseSmtpSecurity(
+  env: Environment,
+  { port, username }: { port: number; username: string },
+): SmtpSecurity {
+  const usual = port === SMTP_TLS_PORT ? "tls" : username === "" ? "auto" : "starttls";
+  const text = env.SMTP_SECURITY || usual;
+  const security = SMTP_SECURITIES.find((known) => known === text);
+  if (security === undefined) {
+    throw new Error(`SMTP_SECURITY must be one of ${SMTP_SECURITIES.join(", ")}`);
+  }
+  return security;
 }
 
 function parseMetricsToken(env: Environment): string | null {
@@ -249,10 +266,17 @@ function parseLogLevel(env: Environment): LogLevel {
   return level;
 }
 
+/** `tls` from the first byte, `starttls` or not at all, `auto` where the server offers it, or `none`. */
+const SMTP_SECURITIES = ["auto", "starttls", "tls", "none"] as const;
+export type SmtpSecurity = (typeof SMTP_SECURITIES)[number];
+
 export interface SmtpSettings {
   readonly host: string;
   readonly port: number;
   readonly username: string;
   readonly password: string;
   readonly fromEmail: string;
+  readonly security: SmtpSecurity;
+  /** In PEM, what the server's certificate is checked with; null: what the system trusts. */
+  readonly caFile: string | null;
 }

@@ -19,7 +19,7 @@ import { Capsules } from "./capsules/service.ts";
 import { TrustedProxies } from "./client-address.ts";
 import { systemClock } from "./clock.ts";
 import { type Config, loadConfig, loadDatabaseUrl } from "./config.ts";
-import { openDatabase } from "./db/client.ts";
+import { type Db, openDatabase } from "./db/client.ts";
 import { isLostWrite } from "./db/lost-write.ts";
 import { migrate, pendingMigrations } from "./db/migrate.ts";
 import { EventStreams } from "./event-streams/service.ts";
@@ -27,6 +27,7 @@ import { answerHelp } from "./help.ts";
 import { Hosts } from "./hosts/service.ts";
 import { createLog, type Log } from "./log.ts";
 import { deliverEventsLoop } from "./loops/deliver-events.ts";
+import { deliverMailsLoop } from "./loops/deliver-mails.ts";
 import { LoopDriver } from "./loops/driver.ts";
 import { endRevokedStreamsLoop } from "./loops/end-revoked-streams.ts";
 import { expireEventsLoop } from "./loops/expire-events.ts";
@@ -38,16 +39,19 @@ import { saveMetricsLoop } from "./loops/save-metrics.ts";
 import { settleOperationsLoop } from "./loops/settle-operations.ts";
 import { settleTemplatesLoop } from "./loops/settle-templates.ts";
 import { writeLastUsesLoop } from "./loops/write-last-uses.ts";
-import {
-  createFileMailer,
-  createNullMailer,
-  createSmtpMailer,
-  type Mailer,
-} from "./mail/mailer.ts";
+import { createFileMailer, createNullMailer, type Mailer } from "./mail/mailer.ts";
+import { Outbox } from "./mail/outbox.ts";
+import { openSmtp } from "./mail/smtp.ts";
 import { ControlPlaneMetrics } from "./metrics/control-plane-metrics.ts";
 import { OneTimeTokens } from "./one-time-tokens.ts";
 import { Operations } from "./operations/operations.ts";
-import { checkMailDir, checkRedis, checkTls, databaseFailure } from "./prerequisites.ts";
+import {
+  checkMailDir,
+  checkRedis,
+  checkTls,
+  databaseFailure,
+  readMailCa,
+} from "./prerequisites.ts";
 import { AgentPools } from "./proxy/agent-pools.ts";
 import { OwnCredentials } from "./proxy/credentials.ts";
 import { Placements } from "./proxy/placements.ts";
@@ -121,7 +125,7 @@ async function serve(): Promise<void> {
   const redis = resources.adopt(openRedis(config.redisUrl, log), (redis) => redis.disconnect());
   if (config.tls !== null) await checkTls(config.tls);
   if (config.mail.kind === "files") await checkMailDir(config.mail.dir);
-  const mailer = resources.adopt(openMailer(config, log), (mailer) => mailer.close());
+  const mailer = await openMailer(config, { db, log, resources });
 
   const clock = systemClock;
   const tokens = createTokens({ secret: config.jwtSecret, clock });
@@ -170,6 +174,7 @@ async function serve(): Promise<void> {
   const usage = new TeamUsage({ db });
   const monotonicMs = () => performance.now();
   const eventStreams = new EventStreams({ db, openStreams, monotonicMs });
+  if (mailer instanceof Outbox) loops.start(deliverMailsLoop(mailer));
   loops.start(settleOperationsLoop(capsuleDeps));
   loops.start(settleTemplatesLoop(capsuleDeps));
   loops.start(monitorHostsLoop(capsuleDeps, config.unknownCapsules));
@@ -223,12 +228,18 @@ async function serve(): Promise<void> {
   });
 }
 
-function openMailer(config: Config, log: Log): Mailer {
-  switch (config.mail.kind) {
-    case "smtp":
-      return createSmtpMailer(config.mail.smtp, log);
+async function openMailer(
+  { mail, encryptionKey }: Config,
+  { db, log, resources }: { db: Db; log: Log; resources: AsyncDisposableStack },
+): Promise<Mailer> {
+  switch (mail.kind) {
+    case "smtp": {
+      const ca = mail.smtp.caFile === null ? null : await readMailCa(mail.smtp.caFile);
+      const smtp = resources.adopt(openSmtp(mail.smtp, ca), (smtp) => smtp.close());
+      return new Outbox({ db, smtp, encryptionKey, log });
+    }
     case "files":
-      return createFileMailer({ dir: config.mail.dir, clock: systemClock });
+      return createFileMailer({ dir: mail.dir, clock: systemClock });
     case "none":
       return createNullMailer(log);
   }

@@ -74,6 +74,14 @@ export async function checkTls({ certFile, keyFile }: TlsConfig): Promise<void> 
   }
 }
 
+/** The certificates in that file, in PEM; throws unless it holds one. */
+export async function readMailCa(path: string): Promise<string> {
+  return await parsed("SMTP_CA_FILE", path, (pem) => {
+    new X509Certificate(pem);
+    return pem.toString();
+  });
+}
+
 async function parsed<T>(setting: string, path: string, parse: (pem: Buffer) => T): Promise<T> {
   const pem = await readFile(path).catch((cause: NodeJS.ErrnoException) => {
     throw new Error(`${setting}: ${path} can't be read (${cause.code})`, { cause });

@@ -35,7 +35,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
         "retry",
       ),
       room("openapi", "document", "error-schema"),
-      room("mail", "mailer", "messages"),
+      room("mail", "mailer", "messages", "outbox", "smtp"),
       room(
         "auth",
         ...["authenticator", "csrf-tokens", "last-uses", "open-streams", "own-origin", "plugin"],

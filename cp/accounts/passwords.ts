@@ -9,6 +9,7 @@ import { AppError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import type { Mailer } from "../mail/mailer.ts";
 import { passwordChangedMail, passwordResetMail } from "../mail/messages.ts";
+import { parseEmail } from "../mail-address.ts";
 import { type OneTimeTokens, PASSWORD_RESET } from "../one-time-tokens.ts";
 import {
   CODE_PER_ADDRESS,
@@ -18,7 +19,6 @@ import {
   RESET_PER_ADDRESS,
 } from "../rate-limiter.ts";
 import type { Sessions } from "../sessions/service.ts";
-import { parseEmail } from "./fields.ts";
 import { assertPassword, hashPassword, verifyPassword } from "./password.ts";
 import { findUser, findUserByEmail, type UserRow, updatePassword } from "./queries.ts";
 
@@ -113,7 +113,9 @@ export class Passwords implements AsyncDisposable {
     if (user?.status !== "active") return;
     await rateLimiter.attempt(RESET_PER_ACCOUNT, user.id);
     const token = await oneTimeTokens.issue(PASSWORD_RESET, `${user.id} ${sealOf(user)}`);
-    await mailer.send(passwordResetMail({ to: email, name: user.name, publicUrl, token }));
+    const { ttlSec: lifeSec } = PASSWORD_RESET;
+    const mail = passwordResetMail({ to: email, name: user.name, publicUrl, token, lifeSec });
+    await mailer.send(mail, db);
   }
 
   async #replace(user: UserRow, next: string, change: "changed" | "added" | "reset") {
@@ -124,8 +126,8 @@ export class Passwords implements AsyncDisposable {
       // Of two changes at once the second one was about a password that is no more.
       if (!(await updatePassword(tx, { id, from, to: hash }))) throw wrongPassword();
       await sessions.endAll(id, tx);
+      await mailer.send(passwordChangedMail({ to, name, change }), tx);
     });
-    await mailer.send(passwordChangedMail({ to, name, change }));
   }
 }
 

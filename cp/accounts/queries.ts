@@ -40,11 +40,6 @@ export async function insertInactiveUser(
   return rows.length === 1;
 }
 
-/** Removes the account unless it was activated. */
-export async function deleteInactiveUser(q: Queryable, id: Id<"user">): Promise<void> {
-  await q.delete(users).where(and(eq(users.id, id), eq(users.status, "inactive")));
-}
-
 /** Removes the account with the address if it was made that long ago and never activated. */
 export async function deleteAbandonedUser(
   q: Queryable,

@@ -8,6 +8,7 @@ import type { Db, Queryable } from "../db/client.ts";
 import { AppError } from "../errors.ts";
 import type { Mailer } from "../mail/mailer.ts";
 import { activationMail } from "../mail/messages.ts";
+import { parseEmail } from "../mail-address.ts";
 import { ACTIVATION, type OneTimeTokens } from "../one-time-tokens.ts";
 import {
   CODE_PER_ADDRESS,
@@ -21,12 +22,11 @@ import type { Sessions } from "../sessions/service.ts";
 import type { SessionClient } from "../sessions/session.ts";
 import type { Membership, Teams } from "../teams/service.ts";
 import type { NewAccount, SignedIn, SignIn } from "./account.ts";
-import { parseEmail, parseName } from "./fields.ts";
+import { parseName } from "./fields.ts";
 import { assertPassword, hashPassword, isOldHash, verifyPassword } from "./password.ts";
 import {
   activateUser,
   deleteAbandonedUser,
-  deleteInactiveUser,
   findUser,
   findUserByEmail,
   findUserLocked,
@@ -60,8 +60,7 @@ export class Accounts {
 
   /**
    * Makes an inactive account and mails its activation link. Throws `email_taken`,
-   * `signup_cooldown`, `rate_limited`, or `invalid_request` naming the field. When the mail can't be
-   * sent, the account is gone again and the error is thrown on.
+   * `signup_cooldown`, `rate_limited`, or `invalid_request` naming the field. Without a mail there is no account.
    */
   async signUp(request: NewAccount): Promise<void> {
     const { db, rateLimiter, oneTimeTokens, publicUrl, mailer } = this.#deps;
@@ -77,19 +76,13 @@ export class Accounts {
       passwordHash: await hashPassword(request.password),
     };
     const token = await oneTimeTokens.issue(ACTIVATION, user.id);
+    const { ttlSec: lifeSec } = ACTIVATION;
     await db.transaction(async (tx) => {
       await deleteAbandonedUser(tx, { email, ageSec: SIGNUP_COOLDOWN_SEC });
-      if (await insertInactiveUser(tx, user)) return;
-      throw addressTaken(await findUserByEmail(tx, email));
+      if (!(await insertInactiveUser(tx, user)))
+        throw addressTaken(await findUserByEmail(tx, email));
+      await mailer.send(activationMail({ to: email, name, publicUrl, token, lifeSec }), tx);
     });
-
-    try {
-      await mailer.send(activationMail({ to: email, name, publicUrl, token }));
-    } catch (error) {
-      await deleteInactiveUser(db, user.id);
-      await oneTimeTokens.revoke(ACTIVATION, token);
-      throw error;
-    }
   }
 
   /**

@@ -6,6 +6,7 @@ import {
   check,
   date,
   index,
+  integer,
   jsonb,
   numeric,
   pgTable,
@@ -13,6 +14,7 @@ import {
   text,
   unique,
   uniqueIndex,
+  uuid,
 } from "drizzle-orm/pg-core";
 import { createdAt, idColumn, instant, isOneOf, updatedAt } from "./columns.ts";
 
@@ -150,6 +152,24 @@ export const oauthProviders = pgTable(
   (t) => [
     primaryKey({ columns: [t.provider, t.providerId] }),
     index("idx_oauth_providers_user_id").on(t.userId),
+  ],
+);
+
+/** Mails on their way. */
+export const outgoingMails = pgTable(
+  "outgoing_mails",
+  {
+    id: uuid("id").primaryKey(),
+    /** The mail, encrypted with the platform's key: it may hold a code. */
+    sealed: text("sealed").notNull(),
+    attempts: integer("attempts").notNull().default(0),
+    nextAttemptAt: instant("next_attempt_at").notNull().defaultNow(),
+    createdAt: createdAt(),
+    expiresAt: instant("expires_at").notNull(),
+  },
+  (t) => [
+    index("idx_outgoing_mails_next_attempt_at").on(t.nextAttemptAt),
+    index("idx_outgoing_mails_expires_at").on(t.expiresAt),
   ],
 );
 

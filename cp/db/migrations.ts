@@ -21,6 +21,7 @@ import usage from "../../migrations/0013_usage.sql" with { type: "text" };
 import sessions from "../../migrations/0014_sessions.sql" with { type: "text" };
 import keyScopes from "../../migrations/0015_key-scopes.sql" with { type: "text" };
 import teamSlugs from "../../migrations/0016_team-slugs.sql" with { type: "text" };
+import outgoingMails from "../../migrations/0017_outgoing-mails.sql" with { type: "text" };
 
 export interface Migration {
   /** The file's name without `.sql`. */
@@ -47,4 +48,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { name: "0014_sessions", sql: sessions },
   { name: "0015_key-scopes", sql: keyScopes },
   { name: "0016_team-slugs", sql: teamSlugs },
+  { name: "0017_outgoing-mails", sql: outgoingMails },
 ];

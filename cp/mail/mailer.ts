@@ -1,71 +1,31 @@
-// Sending mail: by SMTP, or as files where there is no mail server.
+// Sending mail: what a mail is, and the two ways to do without a mail server.
 
 import { mkdir, rename, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { createTransport } from "nodemailer";
 import type { Clock } from "../clock.ts";
-import type { SmtpSettings } from "../config.ts";
+import type { Queryable } from "../db/client.ts";
 import type { Log } from "../log.ts";
-
-const SMTP_TIMEOUT_MS = 30_000;
-/** The port on which SMTP is TLS from the first byte; on others it is upgraded by STARTTLS. */
-const SMTP_TLS_PORT = 465;
 
 export interface Mail {
   readonly to: string;
   readonly subject: string;
   readonly text: string;
   readonly html: string;
+  /** As long as it is of any use to whoever gets it. */
+  readonly lifeSec: number;
 }
 
 export interface Mailer {
-  /** Resolves when the mail is on its way, which is not when it has arrived. */
-  send(mail: Mail): Promise<void>;
-  /** Waits for what is on its way. */
-  close(): Promise<void>;
-}
-
-/** Delivers in the background, once; a mail that can't be delivered is logged without its text. */
-export function createSmtpMailer(settings: SmtpSettings, log: Log): Mailer {
-  const isTls = settings.port === SMTP_TLS_PORT;
-  const transport = createTransport({
-    host: settings.host,
-    port: settings.port,
-    secure: isTls,
-    requireTLS: !isTls && settings.username !== "",
-    ...(settings.username === ""
-      ? {}
-      : { auth: { user: settings.username, pass: settings.password } }),
-    connectionTimeout: SMTP_TIMEOUT_MS,
-    greetingTimeout: SMTP_TIMEOUT_MS,
-    socketTimeout: SMTP_TIMEOUT_MS,
-  });
-  const from = { name: "Wrenn", address: settings.fromEmail };
-  const underWay = new Set<Promise<void>>();
-
-  async function deliver(mail: Mail): Promise<void> {
-    try {
-      await transport.sendMail({ from, ...mail });
-    } catch (error) {
-      log.error("mail was not delivered", { subject: mail.subject, error });
-    }
-  }
-
-  return {
-    async send(mail) {
-      const delivery = deliver(mail).finally(() => underWay.delete(delivery));
-      underWay.add(delivery);
-    },
-    async close() {
-      await Promise.all(underWay);
-      transport.close();
-    },
-  };
+  /**
+   * Takes the mail, which is not when it has arrived. With `q`, the transaction that does what the mail tells of,
+   * there is a mail if and only if that is done.
+   */
+  send(mail: Mail, q: Queryable): Promise<void>;
 }
 
 /**
  * Writes each mail as `<dir>/<time>-<number>.txt`: headers, an empty line, the text. The file is
- * whole when it appears, and `send` resolves after that.
+ * whole when it appears, and `send` resolves after that, whatever becomes of the transaction.
  */
 export function createFileMailer(options: { dir: string; clock: Clock }): Mailer {
   return {
@@ -77,7 +37,6 @@ export function createFileMailer(options: { dir: string; clock: Clock }): Mailer
       await writeFile(`${path}.part`, content, { mode: 0o600, flag: "wx" });
       await rename(`${path}.part`, path);
     },
-    async close() {},
   };
 }
 
@@ -87,6 +46,5 @@ export function createNullMailer(log: Log): Mailer {
     async send({ subject }) {
       log.warn("mail dropped: neither SMTP_HOST nor WRENN_MAIL_DIR is set", { subject });
     },
-    async close() {},
   };
 }

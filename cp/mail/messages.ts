@@ -3,20 +3,26 @@
 import { escapeHTML } from "bun";
 import type { Mail } from "./mailer.ts";
 
+/** Of a mail that tells of what was done: as long as mail servers try (RFC 5321, 4.5.4.1). */
+const NEWS_LIFE_SEC = 5 * 24 * 3600;
+
 /** Asks a person who signed up to show that the address is theirs. */
 export function activationMail(options: {
   to: string;
   name: string;
   publicUrl: string;
   token: string;
+  /** As long as the token lives. */
+  lifeSec: number;
 }): Mail {
   const { publicUrl, token } = options;
   return message({
     to: options.to,
     subject: "Activate your Wrenn account",
+    lifeSec: options.lifeSec,
     lines: [
       `Hello ${plain(options.name)},`,
-      "open this link within 30 minutes to activate your account:",
+      `open this link within ${options.lifeSec / 60} minutes to activate your account:`,
       `${publicUrl}/activate?token=${token}`,
       "Without a browser, send the token in it to the API:",
       `curl ${publicUrl}/v1/auth/activate -d '{"token":"${token}"}'`,
@@ -31,14 +37,17 @@ export function passwordResetMail(options: {
   name: string;
   publicUrl: string;
   token: string;
+  /** As long as the token lives. */
+  lifeSec: number;
 }): Mail {
   const { publicUrl, token } = options;
   return message({
     to: options.to,
     subject: "Reset your Wrenn password",
+    lifeSec: options.lifeSec,
     lines: [
       `Hello ${plain(options.name)},`,
-      "open this link within 15 minutes to choose another password:",
+      `open this link within ${options.lifeSec / 60} minutes to choose another password:`,
       `${publicUrl}/reset-password?token=${token}`,
       "Without a browser, send the token in it to the API:",
       `curl ${publicUrl}/v1/me/password/reset/confirm -d '{"token":"${token}","new_password":"…"}'`,
@@ -96,11 +105,16 @@ function plain(text: string): string {
     .replace(/(?<=\S)[.@](?=\S)/g, "$& ");
 }
 
-function message(options: { to: string; subject: string; lines: readonly string[] }): Mail {
-  const { to, subject, lines } = options;
+function message(options: {
+  to: string;
+  subject: string;
+  lines: readonly string[];
+  lifeSec?: number;
+}): Mail {
+  const { to, subject, lines, lifeSec = NEWS_LIFE_SEC } = options;
   const paragraphs = lines.map((line) => {
     const text = escapeHTML(line);
     return line.startsWith("http") ? `<p><a href="${text}">${text}</a></p>` : `<p>${text}</p>`;
   });
-  return { to, subject, text: lines.join("\n\n"), html: paragraphs.join("\n") };
+  return { to, subject, text: lines.join("\n\n"), html: paragraphs.join("\n"), lifeSec };
 }

@@ -7,6 +7,7 @@ import type { Db, Tx } from "../db/client.ts";
 import { AppError } from "../errors.ts";
 import type { Mailer } from "../mail/mailer.ts";
 import { addedToTeamMail } from "../mail/messages.ts";
+import { parseEmail } from "../mail-address.ts";
 import { MEMBERS_PER_USER, type RateLimiter } from "../rate-limiter.ts";
 import {
   countOwnedTeams,
@@ -62,10 +63,11 @@ export class Members {
    * `not_found`, `conflict` when the team is full, and `invalid_request` for one who is in it.
    */
   async add(change: TeamChange, email: string): Promise<MemberRow> {
+    const address = parseEmail(email);
     await this.#rateLimiter.attempt(MEMBERS_PER_USER, change.by);
     const { teamId } = change;
-    const added = await this.#manage(change, async (tx, team) => {
-      const user = await findActiveUser(tx, email.trim().toLowerCase());
+    return await this.#manage(change, async (tx, team) => {
+      const user = await findActiveUser(tx, address);
       if (user === undefined) {
         throw new AppError("not_found", "no active account has this address", {
           reason: "user_not_found",
@@ -81,14 +83,11 @@ export class Members {
       const joinedAt = this.#clock.now();
       const member = { teamId, userId: user.id, role: "member", isDefault: false } as const;
       await insertMember(tx, { ...member, createdAt: joinedAt });
-      const { name, email: address } = user;
-      const status = "active" as const;
+      const { name } = user;
+      await this.#mailer.send(addedToTeamMail({ to: address, name, teamName: team.name }), tx);
       const { role, userId } = member;
-      return { team, row: { userId, name, email: address, status, role, joinedAt } };
+      return { userId, name, email: address, status: "active", role, joinedAt };
     });
-    const { name, email: to } = added.row;
-    await this.#mailer.send(addedToTeamMail({ to, name, teamName: added.team.name }));
-    return added.row;
   }
 
   /** Throws `forbidden`, also about the owner, and `not_found` for one who is not in the team. */

@@ -54,11 +54,10 @@ export class Teams {
       if ((await countOwnedTeams(tx, creator.id)) >= OWNED_TEAMS_MAX) {
         throw new AppError("conflict", `an account can own at most ${OWNED_TEAMS_MAX} teams`);
       }
+      const mail = teamCreatedMail({ to: creator.email, name: creator.name, teamName: name });
+      await this.#mailer.send(mail, tx);
       return await this.#insert(tx, { name, ownerId: creator.id, isDefault: false });
     });
-    await this.#mailer.send(
-      teamCreatedMail({ to: creator.email, name: creator.name, teamName: team.name }),
-    );
     return { team, role: "owner" };
   }
 

@@ -134,6 +134,12 @@ export const CONTROL_PLANE: readonly WrongSetting[] = [
     says: "SMTP_PORT must be a port number",
   },
   {
+    setting: "SMTP_SECURITY",
+    value: "ssl",
+    with: { SMTP_HOST: "mail.example" },
+    says: "SMTP_SECURITY must be one of auto, starttls, tls, none",
+  },
+  {
     setting: "WRENN_METRICS_TOKEN",
     value: "hidden",
     says: "WRENN_METRICS_TOKEN must have at least 16 characters",
@@ -240,6 +246,12 @@ export const CONTROL_PLANE_STARTS: readonly WrongSetting[] = [
     setting: "WRENN_MAIL_DIR",
     value: "<dir>/text",
     says: "WRENN_MAIL_DIR: <dir>/text can't be written to (EEXIST)",
+  },
+  {
+    setting: "SMTP_CA_FILE",
+    value: "<dir>/text",
+    with: { SMTP_HOST: "mail.example" },
+    says: "SMTP_CA_FILE: <dir>/text is not what it must be, in PEM",
   },
 ];
 
