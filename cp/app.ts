@@ -21,6 +21,7 @@ import { observeRequests } from "./request-log.ts";
 import { type SessionRoutesDeps, sessionRoutes } from "./sessions/routes.ts";
 import { type SnapshotRouteDeps, snapshotRoutes } from "./snapshots/routes.ts";
 import { type StreamRouteDeps, streamRoutes } from "./streams/routes.ts";
+import { type InvitationRoutesDeps, invitationRoutes } from "./teams/invitation-routes.ts";
 import { type MemberRoutesDeps, memberRoutes } from "./teams/member-routes.ts";
 import { type TeamRoutesDeps, teamRoutes } from "./teams/routes.ts";
 import { type UsageRouteDeps, usageRoutes } from "./usage/routes.ts";
@@ -38,6 +39,7 @@ export const PUBLIC_ROUTES: ReadonlySet<string> = new Set([
   "GET /docs/swagger-ui.css",
   "GET /docs/favicon.png",
   "POST /v1/auth/signup",
+  "POST /v1/auth/signup/invited",
   "POST /v1/auth/activate",
   "POST /v1/auth/login",
   "POST /v1/me/password/reset",
@@ -53,6 +55,7 @@ export interface Services
     CapsuleRouteDeps,
     EventStreamRouteDeps,
     HostRoutesDeps,
+    InvitationRoutesDeps,
     MemberRoutesDeps,
     MeRoutesDeps,
     MetricsRoutesDeps,
@@ -104,6 +107,7 @@ function apiRoutes(services: Services) {
     .use(meRoutes(services))
     .use(teamRoutes(services))
     .use(memberRoutes(services))
+    .use(invitationRoutes(services))
     .use(apiKeyRoutes(services))
     .use(hostRoutes(services))
     .use(capsuleRoutes(services))

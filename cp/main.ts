@@ -32,6 +32,7 @@ import { LoopDriver } from "./loops/driver.ts";
 import { endRevokedStreamsLoop } from "./loops/end-revoked-streams.ts";
 import { expireEventsLoop } from "./loops/expire-events.ts";
 import { expireIdempotencyKeysLoop } from "./loops/expire-idempotency-keys.ts";
+import { expireInvitationsLoop } from "./loops/expire-invitations.ts";
 import { expireSessionsLoop } from "./loops/expire-sessions.ts";
 import { MONITOR_HOSTS, monitorHostsLoop } from "./loops/monitor-hosts.ts";
 import { compactUsageLoop, sampleUsageLoop } from "./loops/sample-usage.ts";
@@ -62,6 +63,7 @@ import { serveUntilSignal } from "./serve.ts";
 import { Sessions } from "./sessions/service.ts";
 import { Snapshots } from "./snapshots/service.ts";
 import { Streams } from "./streams/service.ts";
+import { Invitations } from "./teams/invitations.ts";
 import { Members } from "./teams/members.ts";
 import { Teams } from "./teams/service.ts";
 import { Slugs } from "./teams/slugs.ts";
@@ -140,9 +142,10 @@ async function serve(): Promise<void> {
   const sessions = new Sessions({ db, csrfTokens });
   const teams = new Teams({ db, clock, mailer });
   const members = new Members({ db, clock, mailer, rateLimiter });
+  const invitations = new Invitations({ db, clock, mailer, rateLimiter, publicUrl });
   const slugs = new Slugs({ db });
-  const users = new Users({ db });
-  const accountParts = { db, mailer, teams, sessions, tokens, oneTimeTokens };
+  const users = new Users({ db, rateLimiter });
+  const accountParts = { db, mailer, teams, invitations, sessions, tokens, oneTimeTokens };
   const accounts = new Accounts({ ...accountParts, rateLimiter, publicUrl });
   const passwords = resources.use(new Passwords({ ...accountParts, rateLimiter, publicUrl, log }));
   const apiKeys = new ApiKeys({ db, clock });
@@ -185,6 +188,7 @@ async function serve(): Promise<void> {
   loops.start(endRevokedStreamsLoop(openStreams));
   loops.start(writeLastUsesLoop(lastUses));
   loops.start(expireSessionsLoop(sessions));
+  loops.start(expireInvitationsLoop(invitations));
   loops.start(sampleUsageLoop(usage));
   loops.start(compactUsageLoop(usage));
 
@@ -195,7 +199,7 @@ async function serve(): Promise<void> {
     passwords,
     sessions,
     users,
-    ...{ teams, members, slugs },
+    ...{ teams, members, invitations, slugs },
     apiKeys,
     hosts,
     capsules,

@@ -76,11 +76,25 @@ export const PASSWORD_PER_USER: RateLimit = {
   windowSec: QUARTER_HOUR_SEC,
 };
 
-/** People whom one person adds: the answers tell who has an account. */
+/** People whom one person adds or invites: the answers tell who has an account, or mails go out. */
 export const MEMBERS_PER_USER: RateLimit = {
   name: "members-user",
   attemptsMax: 100,
   windowSec: HOUR_SEC,
+};
+
+/** Invitations to one mail address, whoever sends them. */
+export const INVITATIONS_PER_RECIPIENT: RateLimit = {
+  name: "invitations-recipient",
+  attemptsMax: 10,
+  windowSec: HOUR_SEC,
+};
+
+/** Searches of one person for others, one for each letter that they type. */
+export const SEARCHES_PER_USER: RateLimit = {
+  name: "searches-user",
+  attemptsMax: 300,
+  windowSec: QUARTER_HOUR_SEC,
 };
 
 export class RateLimiter {

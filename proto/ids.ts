@@ -17,6 +17,7 @@ export const ID_PREFIXES = {
   build: "bld-",
   permission: "perm-",
   channel: "ch-",
+  invitation: "inv-",
 } as const;
 
 export type IdKind = keyof typeof ID_PREFIXES;

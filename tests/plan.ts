@@ -44,7 +44,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
       noun("events", "actor", "outbox"),
       noun("idempotency", "answer-once"),
       noun("sessions", "session"),
-      noun("teams", "members", "slugs", "team"),
+      noun("teams", "invitations", "members", "slugs", "team"),
       noun("users"),
       noun("accounts", "passwords"),
       noun("api-keys"),

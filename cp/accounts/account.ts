@@ -12,6 +12,14 @@ export interface NewAccount {
   readonly address: string;
 }
 
+/** Of somebody who was invited, and so has shown that the address is theirs. */
+export interface InvitedAccount {
+  readonly token: string;
+  readonly password: string;
+  readonly name: string;
+  readonly client: SessionClient;
+}
+
 export interface SignIn {
   readonly email: string;
   readonly password: string;

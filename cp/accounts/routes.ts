@@ -17,6 +17,7 @@ import {
   Session,
   Signup,
   SignupAccepted,
+  SignupInvited,
   SwitchTeam,
   toSession,
 } from "./schema.ts";
@@ -45,6 +46,26 @@ export function authRoutes(deps: AuthRoutesDeps) {
           ...errors("invalid_request", "email_taken", "signup_cooldown", "rate_limited"),
         },
         detail: { summary: "Sign up with mail and password" },
+      },
+    )
+    .post(
+      "/signup/invited",
+      async ({ body, request, server, set }) => {
+        assertOwnPage(request, ownOrigins);
+        const client = clientOf(request, server);
+        return answer(await accounts.signUpInvited({ ...body, client }), request, set);
+      },
+      {
+        parse: readJsonBody,
+        body: SignupInvited,
+        response: {
+          200: Session,
+          ...errors(
+            ...(["invalid_request", "invalid_token", "forbidden"] as const),
+            ...(["email_taken", "conflict", "rate_limited"] as const),
+          ),
+        },
+        detail: { summary: "Sign up with the token of an invitation, and log in to that team" },
       },
     )
     .post(

@@ -28,6 +28,8 @@ export const Signup = Type.Object({ email, password: newPassword, name });
 
 export const SignupAccepted = message;
 
+export const SignupInvited = Type.Object({ token, password: newPassword, name });
+
 export const Activate = Type.Object({ token });
 
 export const Login = Type.Object({ email, password });

@@ -20,8 +20,9 @@ import {
 } from "../rate-limiter.ts";
 import type { Sessions } from "../sessions/service.ts";
 import type { SessionClient } from "../sessions/session.ts";
+import type { Invitations } from "../teams/invitations.ts";
 import type { Membership, Teams } from "../teams/service.ts";
-import type { NewAccount, SignedIn, SignIn } from "./account.ts";
+import type { InvitedAccount, NewAccount, SignedIn, SignIn } from "./account.ts";
 import { parseName } from "./fields.ts";
 import { assertPassword, hashPassword, isOldHash, verifyPassword } from "./password.ts";
 import {
@@ -43,6 +44,7 @@ export interface AccountsDeps {
   readonly db: Db;
   readonly mailer: Mailer;
   readonly teams: Teams;
+  readonly invitations: Invitations;
   readonly sessions: Sessions;
   readonly tokens: Tokens;
   readonly oneTimeTokens: OneTimeTokens;
@@ -82,6 +84,31 @@ export class Accounts {
       if (!(await insertInactiveUser(tx, user)))
         throw addressTaken(await findUserByEmail(tx, email));
       await mailer.send(activationMail({ to: email, name, publicUrl, token, lifeSec }), tx);
+    });
+  }
+
+  /**
+   * Makes an active account for the address that the invitation was mailed to, in that team, and signs it in; a sign-up
+   * that waits for its activation is replaced, whoever asked for it. Throws `invalid_token`, `email_taken` for one who
+   * has an account, `rate_limited`, `conflict` when the team is full, or `invalid_request` naming the field.
+   */
+  async signUpInvited({ token, client, ...request }: InvitedAccount): Promise<SignedIn> {
+    const { db, rateLimiter, invitations } = this.#deps;
+    const name = parseName(request.name);
+    assertPassword(request.password);
+    await rateLimiter.attempt(CODE_PER_ADDRESS, networkOf(client.address));
+    await invitations.find(db, token);
+    const passwordHash = await hashPassword(request.password);
+    return await db.transaction(async (tx) => {
+      const invitation = await invitations.find(tx, token);
+      const { email } = invitation;
+      const id = newId("user");
+      await deleteAbandonedUser(tx, { email, ageSec: 0 });
+      const isNew = await insertInactiveUser(tx, { id, email, name, passwordHash });
+      const user = isNew ? await activateUser(tx, id) : undefined;
+      if (user === undefined) throw addressTaken(await findUserByEmail(tx, email));
+      const membership = await invitations.take(tx, invitation, id);
+      return await this.#signIn(tx, { user, membership, client });
     });
   }
 

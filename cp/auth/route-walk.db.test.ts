@@ -75,6 +75,7 @@ const PLATFORM: Row = {
 const TABLE: Readonly<Record<string, Row>> = {
   "GET /health": PUBLIC,
   "POST /v1/auth/signup": PUBLIC,
+  "POST /v1/auth/signup/invited": PUBLIC,
   "POST /v1/auth/activate": PUBLIC,
   "POST /v1/auth/login": PUBLIC,
   "POST /v1/auth/switch-team": PERSON,
@@ -97,6 +98,11 @@ const TABLE: Readonly<Record<string, Row>> = {
   "POST /v1/teams/:id/members": MANAGER,
   "PATCH /v1/teams/:id/members/:uid": MANAGER,
   "DELETE /v1/teams/:id/members/:uid": MANAGER,
+  "POST /v1/teams/:id/invitations": MANAGER,
+  "GET /v1/teams/:id/invitations": MANAGER,
+  "DELETE /v1/teams/:id/invitations/:iid": MANAGER,
+  "POST /v1/invitations/accept": PERSON,
+  "GET /v1/users/search": PERSON,
   "POST /v1/teams/:id/leave": { ...OF_TEAM, owner: FORBIDDEN },
   "POST /v1/teams/:id/transfer": OWNER,
   "POST /v1/api-keys": MEMBER,
@@ -245,7 +251,8 @@ function idsOf(route: Route, isThere: boolean): Record<string, string> {
     me: "0".repeat(64),
   };
   const id = byNoun[noun ?? ""] ?? "x";
-  return { id, uid: isThere ? user : unknown("user"), name: "nothing", selector: "nothing" };
+  const iid = encodeId("invitation", newId("invitation"));
+  return { id, iid, uid: isThere ? user : unknown("user"), name: "nothing", selector: "nothing" };
 }
 
 function bodyOf({ name }: Route, isThere: boolean): unknown {
@@ -257,12 +264,18 @@ function bodyOf({ name }: Route, isThere: boolean): unknown {
   return { ...body, sandbox_id: existing.capsule };
 }
 
+/** What a route can't be asked without. */
+const QUERIES: Readonly<Record<string, string>> = {
+  "GET /v1/teams/slug-check": "?slug=any",
+  "GET /v1/users/search": "?email=nobody@",
+};
+
 async function ask(route: Route, caller: Caller, isThere: boolean): Promise<string> {
   const ids = idsOf(route, isThere);
   const path = route.path.replaceAll(/:(\w+)/g, (_, name: string) => ids[name] ?? "x");
   const body = bodyOf(route, isThere);
   const response = await platform.app.handle(
-    new Request(`http://localhost${path}${route.path.endsWith("slug-check") ? "?slug=any" : ""}`, {
+    new Request(`http://localhost${path}${QUERIES[route.name] ?? ""}`, {
       method: route.method,
       headers: credentials(caller, route),
       ...(body === undefined ? {} : { body: JSON.stringify(body) }),

@@ -22,6 +22,8 @@ export const USER_STATUSES = ["inactive", "active", "disabled", "deleted"] as co
 /** What a key may do with its team's resources. */
 export const KEY_SCOPES = ["read", "exec", "write", "admin"] as const;
 export const TEAM_ROLES = ["owner", "admin", "member"] as const;
+/** As what somebody can be invited: a team has one owner. */
+export const INVITED_ROLES = ["admin", "member"] as const;
 
 export const teams = pgTable(
   "teams",
@@ -86,6 +88,32 @@ export const usersTeams = pgTable(
     uniqueIndex("users_teams_one_owner").on(t.teamId).where(sql`role = 'owner'`),
     uniqueIndex("users_teams_one_default").on(t.userId).where(sql`is_default`),
     check("users_teams_role", isOneOf(t.role, TEAM_ROLES)),
+  ],
+);
+
+/** Invitations that wait to be accepted; one that was accepted or revoked is no more. */
+export const teamInvitations = pgTable(
+  "team_invitations",
+  {
+    id: idColumn("invitation", "id").primaryKey(),
+    teamId: idColumn("team", "team_id")
+      .notNull()
+      .references(() => teams.id, { onDelete: "cascade" }),
+    email: text("email").notNull(),
+    role: text("role", { enum: INVITED_ROLES }).notNull(),
+    /** SHA-256 of the token in the mail, in hexadecimal digits. */
+    tokenHash: text("token_hash").notNull().unique(),
+    invitedBy: idColumn("user", "invited_by")
+      .notNull()
+      .references(() => users.id, { onDelete: "cascade" }),
+    createdAt: createdAt(),
+    expiresAt: instant("expires_at").notNull(),
+  },
+  (t) => [
+    unique("team_invitations_team_email").on(t.teamId, t.email),
+    index("idx_team_invitations_invited_by").on(t.invitedBy),
+    index("idx_team_invitations_expires_at").on(t.expiresAt),
+    check("team_invitations_role", isOneOf(t.role, INVITED_ROLES)),
   ],
 );
 

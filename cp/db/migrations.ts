@@ -22,6 +22,7 @@ import sessions from "../../migrations/0014_sessions.sql" with { type: "text" };
 import keyScopes from "../../migrations/0015_key-scopes.sql" with { type: "text" };
 import teamSlugs from "../../migrations/0016_team-slugs.sql" with { type: "text" };
 import outgoingMails from "../../migrations/0017_outgoing-mails.sql" with { type: "text" };
+import teamInvitations from "../../migrations/0018_team-invitations.sql" with { type: "text" };
 
 export interface Migration {
   /** The file's name without `.sql`. */
@@ -49,4 +50,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { name: "0015_key-scopes", sql: keyScopes },
   { name: "0016_team-slugs", sql: teamSlugs },
   { name: "0017_outgoing-mails", sql: outgoingMails },
+  { name: "0018_team-invitations", sql: teamInvitations },
 ];

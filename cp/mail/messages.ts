@@ -94,6 +94,37 @@ export function addedToTeamMail(options: { to: string; name: string; teamName: s
   });
 }
 
+/** Asks a person, who may have no account, into a team. */
+export function invitationMail(options: {
+  to: string;
+  /** The name of whoever invites. */
+  inviter: string;
+  teamName: string;
+  role: "admin" | "member";
+  publicUrl: string;
+  token: string;
+  lifeSec: number;
+}): Mail {
+  const { to, role, publicUrl, token, lifeSec } = options;
+  const team = plain(options.teamName);
+  const api = `curl ${publicUrl}/v1`;
+  return message({
+    ...{ to, lifeSec },
+    subject: `You are invited to team ${team}`,
+    lines: [
+      "Hello,",
+      `${plain(options.inviter)} invites you to the team ${team}, as ${role}.`,
+      `Open this link within ${lifeSec / 86_400} days to join:`,
+      `${publicUrl}/invitation?token=${token}`,
+      "Without a browser, and without an account, sign up with the token in it:",
+      `${api}/auth/signup/invited -d '{"token":"${token}","name":"…","password":"…"}'`,
+      "With an account, log in and send it:",
+      `${api}/invitations/accept -H "Authorization: Bearer …" -d '{"token":"${token}"}'`,
+      "If you don't know what this is about, ignore this mail.",
+    ],
+  });
+}
+
 /**
  * Text that somebody chose, for a mail to somebody else: one line, and nothing in it that a mail program makes a
  * link of.

@@ -9,6 +9,7 @@ import type { Mailer } from "../mail/mailer.ts";
 import { addedToTeamMail } from "../mail/messages.ts";
 import { parseEmail } from "../mail-address.ts";
 import { MEMBERS_PER_USER, type RateLimiter } from "../rate-limiter.ts";
+import { deleteInvitationsBy } from "./invitation-queries.ts";
 import {
   countOwnedTeams,
   deleteMember,
@@ -98,6 +99,7 @@ export class Members {
     await this.#manage(change, async (tx) => {
       await this.#requireOther(tx, { teamId: change.teamId, userId });
       await updateRole(tx, { teamId: change.teamId, userId, role });
+      if (role === "member") await deleteInvitationsBy(tx, { teamId: change.teamId, userId });
     });
   }
 

@@ -5,6 +5,7 @@ import type { Id } from "../../proto/ids.ts";
 import type { Queryable } from "../db/client.ts";
 import { reservedSlugs, teamApiKeys, teams, users, usersTeams } from "../db/tables.ts";
 import { secondsFromNow } from "../db/time.ts";
+import { deleteInvitationsBy } from "./invitation-queries.ts";
 import type { MemberRow, TeamRole, TeamRow } from "./team.ts";
 
 export async function insertTeam(
@@ -163,7 +164,7 @@ export async function updateRole(
     .where(and(eq(usersTeams.teamId, teamId), eq(usersTeams.userId, userId)));
 }
 
-/** Takes the member out, with the keys that they made and so know. */
+/** Takes the member out, with the keys that they made and so know, and the invitations that they sent. */
 export async function deleteMember(
   q: Queryable,
   ids: { teamId: Id<"team">; userId: Id<"user"> },
@@ -171,6 +172,7 @@ export async function deleteMember(
   await q
     .delete(teamApiKeys)
     .where(and(eq(teamApiKeys.teamId, ids.teamId), eq(teamApiKeys.createdBy, ids.userId)));
+  await deleteInvitationsBy(q, ids);
   await q
     .delete(usersTeams)
     .where(and(eq(usersTeams.teamId, ids.teamId), eq(usersTeams.userId, ids.userId)));

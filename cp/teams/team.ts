@@ -1,7 +1,7 @@
 // A team as the control plane knows it.
 
 import type { Id } from "../../proto/ids.ts";
-import type { TEAM_ROLES, teams, USER_STATUSES } from "../db/tables.ts";
+import type { INVITED_ROLES, TEAM_ROLES, teams, USER_STATUSES } from "../db/tables.ts";
 
 export type TeamRow = typeof teams.$inferSelect;
 export type TeamRole = (typeof TEAM_ROLES)[number];
@@ -16,4 +16,16 @@ export interface MemberRow {
   readonly status: (typeof USER_STATUSES)[number];
   readonly role: TeamRole;
   readonly joinedAt: Date;
+}
+
+export type InvitedRole = (typeof INVITED_ROLES)[number];
+
+export interface InvitationRow {
+  readonly id: Id<"invitation">;
+  readonly email: string;
+  readonly role: InvitedRole;
+  /** The address of whoever sent it. */
+  readonly invitedBy: string;
+  readonly createdAt: Date;
+  readonly expiresAt: Date;
 }

@@ -4,6 +4,17 @@ import { Type } from "@sinclair/typebox";
 import { t } from "elysia";
 import { TEAM_ROLES } from "../db/tables.ts";
 
+export const SearchUsers = Type.Object({
+  email: Type.String({
+    maxLength: 320,
+    description: "The beginning of an address, of three characters or more, with the @.",
+  }),
+});
+
+export const FoundUserList = Type.Array(
+  Type.Object({ user_id: Type.String(), email: Type.String() }, { $id: "FoundUser" }),
+);
+
 export const Me = Type.Object(
   {
     user_id: Type.String(),

@@ -29,6 +29,7 @@ import { RateLimiter } from "../../cp/rate-limiter.ts";
 import { Sessions } from "../../cp/sessions/service.ts";
 import { Snapshots } from "../../cp/snapshots/service.ts";
 import { Streams } from "../../cp/streams/service.ts";
+import { Invitations } from "../../cp/teams/invitations.ts";
 import { Members } from "../../cp/teams/members.ts";
 import { Teams } from "../../cp/teams/service.ts";
 import { Slugs } from "../../cp/teams/slugs.ts";
@@ -86,6 +87,7 @@ export class AccountsPlatform implements AsyncDisposable {
   readonly lastUses: LastUses;
   readonly sessions: Sessions;
   readonly passwords: Passwords;
+  readonly invitations: Invitations;
   readonly openStreams: OpenStreams;
   readonly ownOrigins: ReadonlySet<string> = new Set(["https://app.wrenn.test"]);
   readonly logged: string[] = [];
@@ -143,6 +145,7 @@ export class AccountsPlatform implements AsyncDisposable {
       rateLimiter: new RateLimiter({ redis }),
       publicUrl: "http://wrenn.test",
     };
+    this.invitations = new Invitations({ ...accountParts, clock });
     this.passwords = resources.use(new Passwords({ ...accountParts, log }));
     this.app = createApp({
       log,
@@ -150,10 +153,11 @@ export class AccountsPlatform implements AsyncDisposable {
       metrics,
       metricsToken: METRICS_TOKEN,
       authenticator,
-      accounts: new Accounts({ ...accountParts, teams, tokens }),
+      accounts: new Accounts({ ...accountParts, teams, tokens, invitations: this.invitations }),
+      invitations: this.invitations,
       passwords: this.passwords,
       sessions,
-      users: new Users({ db }),
+      users: new Users({ db, rateLimiter: accountParts.rateLimiter }),
       teams,
       members: new Members({ db, clock, mailer, rateLimiter: accountParts.rateLimiter }),
       slugs: new Slugs({ db }),
@@ -225,7 +229,7 @@ export class AccountsPlatform implements AsyncDisposable {
 
   async mailedToken(email: string): Promise<string> {
     const newest = (await this.mailsTo(email)).at(-1);
-    const token = /token=([0-9a-f]{32})/.exec(newest ?? "")?.[1];
+    const token = /token=([0-9a-f]{32,64})/.exec(newest ?? "")?.[1];
     if (token === undefined) throw new Error(`no activation mail to ${email}`);
     return token;
   }

@@ -5,6 +5,7 @@ import { encodeId, newId } from "../../proto/ids.ts";
 /** By `METHOD path` of the route. */
 export const RIGHT_BODIES: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
   "POST /v1/auth/signup": { email: "ada@example.com", password: "12345678", name: "Ada" },
+  "POST /v1/auth/signup/invited": { token: "t", password: "12345678", name: "Ada" },
   "POST /v1/auth/activate": { token: "t" },
   "POST /v1/auth/login": { email: "ada@example.com", password: "12345678" },
   "POST /v1/auth/switch-team": { team_id: encodeId("team", newId("team")) },
@@ -18,6 +19,8 @@ export const RIGHT_BODIES: Readonly<Record<string, Readonly<Record<string, unkno
   "PATCH /v1/teams/:id": { name: "Team" },
   "PATCH /v1/teams/:id/slug": { slug: "a-team" },
   "POST /v1/teams/:id/members": { email: "ada@example.com" },
+  "POST /v1/teams/:id/invitations": { email: "grace@example.com", role: "member" },
+  "POST /v1/invitations/accept": { token: "t" },
   "PATCH /v1/teams/:id/members/:uid": { role: "admin" },
   "POST /v1/teams/:id/transfer": { user_id: encodeId("user", newId("user")) },
   "POST /v1/api-keys": {

@@ -1,0 +1,15 @@
+// Loop: forgets invitations that nobody accepted.
+
+import type { Invitations } from "../teams/invitations.ts";
+import type { Loop } from "./driver.ts";
+
+/** One past its time is refused anyway; this keeps the table small. */
+const EVERY_MS = 600_000;
+
+export function expireInvitationsLoop(invitations: Invitations): Loop {
+  return {
+    name: "expire-invitations",
+    everyMs: EVERY_MS,
+    run: async () => ({ expired: await invitations.expire() }),
+  };
+}
