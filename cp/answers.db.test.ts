@@ -61,12 +61,28 @@ const ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
     "POST /v1/auth/activate 429",
   ],
   "sessions/sessions.db.test.ts": ["POST /v1/auth/activate 403", "DELETE /v1/me/sessions/:id 204"],
+  "teams/invitations.db.test.ts": [
+    ...["POST /v1/auth/signup/invited 200", "POST /v1/auth/signup/invited 409"],
+    "POST /v1/auth/signup/invited 403",
+    ...["POST /v1/auth/signup/invited 429", "POST /v1/teams/:id/invitations 409"],
+    ...["POST /v1/teams/:id/invitations 429", "DELETE /v1/teams/:id/invitations/:iid 204"],
+    ...["POST /v1/invitations/accept 200", "POST /v1/invitations/accept 409"],
+    ...["POST /v1/invitations/accept 429", "GET /v1/users/search 200", "GET /v1/users/search 429"],
+  ],
+  "oauth/oauth.db.test.ts": [
+    ...["GET /auth/oauth/:provider 302", "GET /auth/oauth/:provider 429"],
+    ...["GET /auth/oauth/:provider 503", "GET /v1/me/providers/:provider/connect 200"],
+    "GET /v1/me/providers/:provider/connect 429",
+    "GET /v1/me/providers/:provider/connect 503",
+    "DELETE /v1/me/providers/:provider 204",
+  ],
   "teams/teams.db.test.ts": ["POST /v1/teams 409"],
   "teams/members.db.test.ts": [
     ...["POST /v1/teams/:id/members 201", "POST /v1/teams/:id/members 409"],
     ...["POST /v1/teams/:id/members 429", "PATCH /v1/teams/:id/slug 409"],
     ...["PATCH /v1/teams/:id/members/:uid 204", "DELETE /v1/teams/:id/members/:uid 204"],
     ...["POST /v1/teams/:id/leave 204", "POST /v1/teams/:id/transfer 204"],
+    "POST /v1/teams/:id/transfer 409",
     "GET /v1/teams/slug-check 200",
   ],
   "api-keys/api-keys.db.test.ts": ["POST /v1/api-keys 409"],
@@ -179,7 +195,9 @@ function withIds({ path }: Route, ids: { capsule: string; others?: string }): st
   const id = path.startsWith("/v1/capsules")
     ? ids.capsule
     : (ids.others ?? encodeId(kind, newId(kind)));
-  return path.replace(":id", id).replaceAll(/:(name|selector|uid)/g, ids.others ?? "nothing");
+  return path
+    .replace(":id", id)
+    .replaceAll(/:(name|selector|uid|iid|provider)/g, ids.others ?? "nothing");
 }
 
 function bodyOf({ name }: Route, capsuleId: string): string | undefined {

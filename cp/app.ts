@@ -17,6 +17,7 @@ import { healthRoutes } from "./health/routes.ts";
 import { type HostRoutesDeps, hostRoutes } from "./hosts/routes.ts";
 import type { Log } from "./log.ts";
 import { type MetricsRoutesDeps, metricsRoutes } from "./metrics/routes.ts";
+import { type OauthRoutesDeps, oauthRoutes } from "./oauth/routes.ts";
 import { observeRequests } from "./request-log.ts";
 import { type SessionRoutesDeps, sessionRoutes } from "./sessions/routes.ts";
 import { type SnapshotRouteDeps, snapshotRoutes } from "./snapshots/routes.ts";
@@ -42,6 +43,8 @@ export const PUBLIC_ROUTES: ReadonlySet<string> = new Set([
   "POST /v1/auth/signup/invited",
   "POST /v1/auth/activate",
   "POST /v1/auth/login",
+  "GET /auth/oauth/:provider",
+  "GET /auth/oauth/:provider/callback",
   "POST /v1/me/password/reset",
   "POST /v1/me/password/reset/confirm",
   "POST /v1/hosts/register",
@@ -59,6 +62,7 @@ export interface Services
     MemberRoutesDeps,
     MeRoutesDeps,
     MetricsRoutesDeps,
+    OauthRoutesDeps,
     SessionRoutesDeps,
     SnapshotRouteDeps,
     StreamRouteDeps,
@@ -105,6 +109,7 @@ function apiRoutes(services: Services) {
     .use(sessionRoutes(services))
     .use(userRoutes(services))
     .use(meRoutes(services))
+    .use(oauthRoutes(services))
     .use(teamRoutes(services))
     .use(memberRoutes(services))
     .use(invitationRoutes(services))

@@ -26,6 +26,7 @@ test("what must be set is enough, the rest has defaults", () => {
     trustedProxies: [],
     tls: null,
     mail: { kind: "none" },
+    oauth: { pagesUrl: "http://localhost:8080", github: null, openid: [] },
     metricsToken: null,
     logLevel: "info",
   });
@@ -96,6 +97,23 @@ test.each([
   const { mail } = loadConfig({ ...COMPLETE, SMTP_HOST: "smtp", ...env });
 
   expect(mail).toMatchObject({ smtp: { security } });
+});
+
+test("people sign in by what is named, and come back to our pages", () => {
+  const openid = [{ name: "corp", issuer: "https://i.test", client_id: "c", client_secret: "s" }];
+  const { oauth } = loadConfig({
+    ...COMPLETE,
+    OAUTH_REDIRECT_URL: "https://app.test/",
+    OAUTH_GITHUB_CLIENT_ID: "g",
+    OAUTH_GITHUB_CLIENT_SECRET: "h",
+    OAUTH_OPENID_PROVIDERS: JSON.stringify(openid),
+  });
+
+  expect(oauth).toEqual({
+    pagesUrl: "https://app.test",
+    github: { url: "https://github.com", clientId: "g", clientSecret: "h" },
+    openid: [{ name: "corp", issuer: "https://i.test", clientId: "c", clientSecret: "s" }],
+  });
 });
 
 test("a slash at the end of the public URL is none of it", () => {

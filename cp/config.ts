@@ -5,6 +5,7 @@ import { MEMORY_MB_MAX, MEMORY_MB_MIN, VCPUS_MAX } from "../proto/hostagent/boun
 import { SCRAPE_TOKEN_LENGTH_MIN } from "../proto/metrics/scrape-token.ts";
 import { TrustedProxies } from "./client-address.ts";
 import { LOG_LEVELS, type LogLevel } from "./log.ts";
+import { type OauthSettings, type OauthTexts, parseOauth } from "./oauth-settings.ts";
 
 const TEMPLATE_NAME = /^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$/;
 const DOMAIN_NAME = /^[a-z0-9-]+(\.[a-z0-9-]+)*$/;
@@ -39,6 +40,7 @@ export interface Config {
   /** Null: no TLS here, maybe in front. */
   readonly tls: TlsConfig | null;
   readonly mail: MailConfig;
+  readonly oauth: OauthSettings;
   /** What a reader of the control plane's own metrics must show; null: nobody may read them. */
   readonly metricsToken: string | null;
   readonly logLevel: LogLevel;
@@ -85,6 +87,7 @@ export function loadConfig(env: Environment): Config {
     trustedProxies: parseTrustedProxies(env),
     tls: parseTls(env),
     mail: parseMail(env),
+    oauth: parseOauth(oauthTexts(env), publicUrl),
     metricsToken: parseMetricsToken(env),
     logLevel: parseLogLevel(env),
   };
@@ -213,6 +216,16 @@ function parseOwnOrigins(env: Environment, publicUrl: string): ReadonlySet<strin
 function parseMail(env: Environment): MailConfig {
   if (env.SMTP_HOST) return { kind: "smtp", smtp: parseSmtp(env, env.SMTP_HOST) };
   return env.WRENN_MAIL_DIR ? { kind: "files", dir: env.WRENN_MAIL_DIR } : { kind: "none" };
+}
+
+function oauthTexts(env: Environment): OauthTexts {
+  return {
+    redirectUrl: env.OAUTH_REDIRECT_URL,
+    githubUrl: env.OAUTH_GITHUB_URL,
+    githubClientId: env.OAUTH_GITHUB_CLIENT_ID,
+    githubClientSecret: env.OAUTH_GITHUB_CLIENT_SECRET,
+    openid: env.OAUTH_OPENID_PROVIDERS,
+  };
 }
 
 /** What is wrong here would be noticed by the first person who signs up and gets no mail. */

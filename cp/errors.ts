@@ -81,6 +81,7 @@ export const REASONS = {
   host_not_found: "not_found",
   metrics_not_found: "not_found",
   process_not_found: "not_found",
+  provider_not_connected: "not_found",
   route_not_found: "not_found",
   sandbox_not_found: "not_found",
   snapshot_not_found: "not_found",

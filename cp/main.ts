@@ -44,6 +44,9 @@ import { createFileMailer, createNullMailer, type Mailer } from "./mail/mailer.t
 import { Outbox } from "./mail/outbox.ts";
 import { openSmtp } from "./mail/smtp.ts";
 import { ControlPlaneMetrics } from "./metrics/control-plane-metrics.ts";
+import { openGithub } from "./oauth/github.ts";
+import { openOpenid } from "./oauth/openid.ts";
+import { Oauth } from "./oauth/service.ts";
 import { OneTimeTokens } from "./one-time-tokens.ts";
 import { Operations } from "./operations/operations.ts";
 import {
@@ -148,6 +151,11 @@ async function serve(): Promise<void> {
   const accountParts = { db, mailer, teams, invitations, sessions, tokens, oneTimeTokens };
   const accounts = new Accounts({ ...accountParts, rateLimiter, publicUrl });
   const passwords = resources.use(new Passwords({ ...accountParts, rateLimiter, publicUrl, log }));
+  const { pagesUrl, github, openid } = config.oauth;
+  const oauth = new Oauth({
+    ...{ db, accounts, mailer, oneTimeTokens, rateLimiter, log, publicUrl },
+    providers: [...(github === null ? [] : [openGithub(github)]), ...openid.map(openOpenid)],
+  });
   const apiKeys = new ApiKeys({ db, clock });
   const hosts = new Hosts({ db, clock, tokens, oneTimeTokens, teams });
 
@@ -197,6 +205,7 @@ async function serve(): Promise<void> {
     authenticator,
     accounts,
     passwords,
+    ...{ oauth, pagesUrl },
     sessions,
     users,
     ...{ teams, members, invitations, slugs },

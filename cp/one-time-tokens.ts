@@ -17,6 +17,8 @@ export const PASSWORD_RESET: TokenKind = {
   bytes: 16,
   ttlSec: 900,
 };
+/** The state of a visit to a provider of identities. */
+export const OAUTH_STATE: TokenKind = { keyPrefix: "wrenn:oauth:", bytes: 32, ttlSec: 600 };
 export const HOST_REGISTRATION: TokenKind = { keyPrefix: "host:reg:", bytes: 32, ttlSec: 3600 };
 
 export class OneTimeTokens {

@@ -90,6 +90,13 @@ export const INVITATIONS_PER_RECIPIENT: RateLimit = {
   windowSec: HOUR_SEC,
 };
 
+/** Visits to providers of identities that begin at one address, or that one person connects. */
+export const OAUTH_PER_ADDRESS: RateLimit = {
+  name: "oauth-address",
+  attemptsMax: 300,
+  windowSec: QUARTER_HOUR_SEC,
+};
+
 /** Searches of one person for others, one for each letter that they type. */
 export const SEARCHES_PER_USER: RateLimit = {
   name: "searches-user",

@@ -30,7 +30,7 @@ export async function findUserLocked(q: Queryable, id: Id<"user">): Promise<User
 /** False when the address has an account already, also one made a moment ago. */
 export async function insertInactiveUser(
   q: Queryable,
-  user: { id: Id<"user">; email: string; name: string; passwordHash: string },
+  user: { id: Id<"user">; email: string; name: string; passwordHash: string | null },
 ): Promise<boolean> {
   const rows = await q
     .insert(users)

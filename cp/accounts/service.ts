@@ -4,7 +4,7 @@ import { networkOf } from "../../proto/http1/admission.ts";
 import { type Id, idFromUuid, newId } from "../../proto/ids.ts";
 import type { UserCaller } from "../auth/authenticator.ts";
 import type { Tokens } from "../auth/tokens.ts";
-import type { Db, Queryable } from "../db/client.ts";
+import type { Db, Queryable, Tx } from "../db/client.ts";
 import { AppError } from "../errors.ts";
 import type { Mailer } from "../mail/mailer.ts";
 import { activationMail } from "../mail/messages.ts";
@@ -102,14 +102,46 @@ export class Accounts {
     return await db.transaction(async (tx) => {
       const invitation = await invitations.find(tx, token);
       const { email } = invitation;
-      const id = newId("user");
-      await deleteAbandonedUser(tx, { email, ageSec: 0 });
-      const isNew = await insertInactiveUser(tx, { id, email, name, passwordHash });
-      const user = isNew ? await activateUser(tx, id) : undefined;
-      if (user === undefined) throw addressTaken(await findUserByEmail(tx, email));
-      const membership = await invitations.take(tx, invitation, id);
+      const user = await this.addVerified(tx, { email, name, passwordHash });
+      if (user === null) throw addressTaken(await findUserByEmail(tx, email));
+      const membership = await invitations.take(tx, invitation, user.id);
       return await this.#signIn(tx, { user, membership, client });
     });
+  }
+
+  /**
+   * An active account of somebody who has shown that the address is theirs, in place of a sign-up that waits for its
+   * activation, whoever asked for that; null when the address has an account.
+   */
+  async addVerified(
+    tx: Tx,
+    { email, ...account }: { email: string; name: string; passwordHash: string | null },
+  ): Promise<UserRow | null> {
+    const id = newId("user");
+    await deleteAbandonedUser(tx, { email, ageSec: 0 });
+    if (!(await insertInactiveUser(tx, { id, email, ...account }))) return null;
+    return (await activateUser(tx, id)) ?? null;
+  }
+
+  /** Signs in somebody who was known otherwise than by a password; null unless the account is active. */
+  async signInKnown(
+    tx: Tx,
+    { userId, client }: { userId: Id<"user">; client: SessionClient },
+  ): Promise<SignedIn | null> {
+    const user = await findUserLocked(tx, userId);
+    if (user?.status !== "active") return null;
+    const membership = await this.#deps.teams.teamToSignInto(tx, user);
+    return await this.#signIn(tx, { user, membership, client });
+  }
+
+  /** The account, held until the transaction ends. */
+  async lock(tx: Tx, userId: Id<"user">): Promise<UserRow | undefined> {
+    return await findUserLocked(tx, userId);
+  }
+
+  /** Whether the session goes on. */
+  async hasSession(tx: Tx, session: { id: string; userId: Id<"user"> }): Promise<boolean> {
+    return await this.#deps.sessions.isThere(session, tx);
   }
 
   /**

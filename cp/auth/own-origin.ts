@@ -5,7 +5,7 @@
 import { AppError } from "../errors.ts";
 
 /** Names of our cookies, with the prefixes that bind a cookie to its host (RFC 6265bis, 4.1.3). */
-const OWN_COOKIE = /^(?:__host-|__secure-)?wrenn_(?:sid|csrf|port)$/i;
+const OWN_COOKIE = /^(?:__host-|__secure-)?wrenn_(?:sid|csrf|port|oauth)$/i;
 
 /** What stands before the first `=`, and before another one where that is nothing. */
 const NAME = /^[\s=]*([^=;]*)/;

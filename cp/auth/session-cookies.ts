@@ -8,21 +8,34 @@ export interface SessionCookies {
 
 const SESSION = "wrenn_sid";
 const CSRF = "wrenn_csrf";
+/** Of a visit to a provider of identities. */
+const OAUTH = "wrenn_oauth";
+const NEW_SIGNUP = "wrenn_oauth_new_signup";
 /** As long as a session lives at most. */
 const MAX_AGE_SEC = 24 * 3600;
+/** As long as a visit may take. */
+const OAUTH_MAX_AGE_SEC = 600;
+const NEW_SIGNUP_MAX_AGE_SEC = 60;
 
 /**
  * What the request shows. Behind TLS only names with a prefix count, which no page of a neighbouring host can
  * set (RFC 6265bis, 4.1.3.2); elsewhere such a page can add a cookie of the same name, and then neither counts.
  */
 export function sessionCookies(request: Request): SessionCookies {
+  return { secret: onlyValue(SESSION, request), csrfToken: onlyValue(CSRF, request) };
+}
+
+/** What binds a visit to a provider to the browser that it began in; null: nothing, or several that differ. */
+export function oauthBinding(request: Request): string | null {
+  return onlyValue(OAUTH, request);
+}
+
+function onlyValue(name: string, request: Request): string | null {
   const cookies = pairsOf(request.headers.get("cookie") ?? "");
-  const only = (name: string) => {
-    const values = new Set(cookies.filter(([key]) => key === name).map(([, value]) => value));
-    const [value] = values;
-    return values.size === 1 && value !== undefined && value !== "" ? value : null;
-  };
-  return { secret: only(nameOf(SESSION, request)), csrfToken: only(nameOf(CSRF, request)) };
+  const own = cookies.filter(([key]) => key === nameOf(name, request));
+  const values = new Set(own.map(([, value]) => value));
+  const [value] = values;
+  return values.size === 1 && value !== undefined && value !== "" ? value : null;
 }
 
 /** Whether the request shows any cookie that may name a session. */
@@ -48,9 +61,28 @@ export function clearSessionCookies(request: Request): string[] {
   return [SESSION, CSRF].map((name) => `${nameOf(name, request)}=; ${attributes(request, 0)}`);
 }
 
-function attributes(request: Request, maxAgeSec: number): string {
+/** The way back leads from another site, so it has to be Lax. */
+export function setOauthCookie(request: Request, binding: string): string {
+  const own = attributes(request, OAUTH_MAX_AGE_SEC, "Lax");
+  return `${nameOf(OAUTH, request)}=${binding}; HttpOnly; ${own}`;
+}
+
+export function clearOauthCookie(request: Request): string {
+  return `${nameOf(OAUTH, request)}=; ${attributes(request, 0, "Lax")}`;
+}
+
+/** Tells our page that the account is new. */
+export function newSignupCookie(request: Request): string {
+  return `${NEW_SIGNUP}=1; ${attributes(request, NEW_SIGNUP_MAX_AGE_SEC, "Lax")}`;
+}
+
+function attributes(
+  request: Request,
+  maxAgeSec: number,
+  sameSite: "Strict" | "Lax" = "Strict",
+): string {
   const secure = isSecure(request) ? "; Secure" : "";
-  return `Path=/; Max-Age=${maxAgeSec}; SameSite=Strict${secure}`;
+  return `Path=/; Max-Age=${maxAgeSec}; SameSite=${sameSite}${secure}`;
 }
 
 function nameOf(name: string, request: Request): string {

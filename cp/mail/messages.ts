@@ -73,6 +73,27 @@ export function passwordChangedMail(options: {
   });
 }
 
+/** Tells a person by what else somebody gets into their account, or no more. */
+export function providerChangedMail(options: {
+  to: string;
+  name: string;
+  provider: string;
+  change: "connected" | "disconnected";
+}): Mail {
+  const { provider, change } = options;
+  return message({
+    to: options.to,
+    subject: `Provider ${provider} was ${change}`,
+    lines: [
+      `Hello ${plain(options.name)},`,
+      change === "connected"
+        ? `you can sign in to your account by ${provider}.`
+        : `nobody signs in to your account by ${provider} any more.`,
+      "If that was not you, reset your password at once, and look at what is connected.",
+    ],
+  });
+}
+
 /** Tells the creator of a team that it exists. */
 export function teamCreatedMail(options: { to: string; name: string; teamName: string }): Mail {
   return message({

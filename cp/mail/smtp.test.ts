@@ -10,8 +10,10 @@ import type { SmtpSettings } from "../config.ts";
 import {
   activationMail,
   addedToTeamMail,
+  invitationMail,
   passwordChangedMail,
   passwordResetMail,
+  providerChangedMail,
   teamCreatedMail,
 } from "./messages.ts";
 import { isRefusedForGood, openSmtp } from "./smtp.ts";
@@ -142,6 +144,14 @@ describe("what arrives", () => {
     added: [passwordChangedMail({ to: TO, name: HOSTILE, change: "added" }), "was added"],
     "reset done": [passwordChangedMail({ to: TO, name: HOSTILE, change: "reset" }), "was reset"],
     team: [teamCreatedMail({ to: TO, name: "Ada", teamName: HOSTILE }), "is ready"],
+    invitation: [
+      invitationMail({ to: TO, inviter: HOSTILE, teamName: HOSTILE, role: "admin", ...CODE }),
+      link("invitation"),
+    ],
+    provider: [
+      providerChangedMail({ to: TO, name: HOSTILE, provider: "corp", change: "connected" }),
+      "sign in to your account by corp",
+    ],
     member: [addedToTeamMail({ to: TO, name: "Ada", teamName: HOSTILE }), "you can leave it"],
   } as const;
 

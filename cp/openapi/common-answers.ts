@@ -19,6 +19,10 @@ const COMPONENTS = {
     description: "Where the capsule is, whose state says how far the work is.",
     schema: { type: "string" },
   },
+  Page: {
+    description: "Where the browser goes now.",
+    schema: { type: "string" },
+  },
   PreferenceApplied: {
     description: "What of the request's `Prefer` was followed (RFC 7240).",
     schema: { type: "string" },
@@ -80,6 +84,7 @@ function takesPrefer({ parameters }: JsonObject): boolean {
 function headersOf(status: string, isHeld: boolean): JsonObject {
   const headers: JsonObject = { [REQUEST_ID_HEADER]: reference("RequestId") };
   if (RETRY_STATUSES.has(status)) headers["Retry-After"] = reference("RetryAfter");
+  if (status === "302") headers.Location = reference("Page");
   if (!isHeld || !status.startsWith("2")) return headers;
   headers["Preference-Applied"] = reference("PreferenceApplied");
   if (status === "202") headers.Location = reference("Location");

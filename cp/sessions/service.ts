@@ -63,6 +63,14 @@ export class Sessions {
     return await deleteSession(q, session);
   }
 
+  /** Whether the user has that session, and it goes on. */
+  async isThere(
+    session: { id: string; userId: Id<"user"> },
+    q: Queryable = this.#db,
+  ): Promise<boolean> {
+    return (await listSessions(q, session.userId)).some(({ id }) => id === session.id);
+  }
+
   /** Ends every session of a user. */
   async endAll(userId: Id<"user">, q: Queryable = this.#db): Promise<void> {
     await deleteSessionsOf(q, userId);

@@ -23,6 +23,10 @@ import { Hosts } from "../../cp/hosts/service.ts";
 import { createLog } from "../../cp/log.ts";
 import { createFileMailer } from "../../cp/mail/mailer.ts";
 import { ControlPlaneMetrics } from "../../cp/metrics/control-plane-metrics.ts";
+import { openGithub } from "../../cp/oauth/github.ts";
+import { openOpenid } from "../../cp/oauth/openid.ts";
+import { Oauth } from "../../cp/oauth/service.ts";
+import type { OauthSettings } from "../../cp/oauth-settings.ts";
 import { OneTimeTokens } from "../../cp/one-time-tokens.ts";
 import { Operations } from "../../cp/operations/operations.ts";
 import { RateLimiter } from "../../cp/rate-limiter.ts";
@@ -100,6 +104,7 @@ export class AccountsPlatform implements AsyncDisposable {
     redis: Redis;
     mailDir: string;
     operations: Operations;
+    oauth: Pick<OauthSettings, "github" | "openid">;
     resources: AsyncDisposableStack;
   }) {
     const { database, redis, mailDir, operations, resources } = parts;
@@ -146,6 +151,8 @@ export class AccountsPlatform implements AsyncDisposable {
       publicUrl: "http://wrenn.test",
     };
     this.invitations = new Invitations({ ...accountParts, clock });
+    const accountDeps = { ...accountParts, teams, tokens, invitations: this.invitations };
+    const accounts = new Accounts(accountDeps);
     this.passwords = resources.use(new Passwords({ ...accountParts, log }));
     this.app = createApp({
       log,
@@ -153,9 +160,13 @@ export class AccountsPlatform implements AsyncDisposable {
       metrics,
       metricsToken: METRICS_TOKEN,
       authenticator,
-      accounts: new Accounts({ ...accountParts, teams, tokens, invitations: this.invitations }),
+      accounts,
       invitations: this.invitations,
       passwords: this.passwords,
+      oauth: new Oauth({
+        ...{ ...accountParts, accounts, log, providers: openProviders(parts.oauth) },
+      }),
+      pagesUrl: "https://app.wrenn.test",
       sessions,
       users: new Users({ db, rateLimiter: accountParts.rateLimiter }),
       teams,
@@ -172,14 +183,17 @@ export class AccountsPlatform implements AsyncDisposable {
     });
   }
 
-  static async start(): Promise<AccountsPlatform> {
+  static async start(
+    oauth: Pick<OauthSettings, "github" | "openid"> = { github: null, openid: [] },
+  ): Promise<AccountsPlatform> {
     await using stack = new AsyncDisposableStack();
     const database = stack.use(await cloneDatabase());
     const redis = stack.adopt(openOwnRedis(), forgetKeys);
     const mailDir = await mkdtemp(join(tmpdir(), "wrenn-mail-"));
     stack.defer(() => rm(mailDir, { recursive: true }));
     const operations = stack.use(await Operations.open(database.url));
-    return new AccountsPlatform({ database, redis, mailDir, operations, resources: stack.move() });
+    const parts = { database, redis, mailDir, operations, oauth };
+    return new AccountsPlatform({ ...parts, resources: stack.move() });
   }
 
   /** A request through real routing, validation and error mapping. */
@@ -237,6 +251,10 @@ export class AccountsPlatform implements AsyncDisposable {
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#resources.disposeAsync();
   }
+}
+
+function openProviders({ github, openid }: Pick<OauthSettings, "github" | "openid">) {
+  return [...(github === null ? [] : [openGithub(github)]), ...openid.map(openOpenid)];
 }
 
 function openOwnRedis(): Redis {

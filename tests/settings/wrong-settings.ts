@@ -1,6 +1,9 @@
 // Each setting with wrong values, and the one sentence that whoever set it reads. What stands in a value in
 // angle brackets is made by the test that runs the row.
 
+import { MAIL } from "./wrong-mail-settings.ts";
+import { OAUTH } from "./wrong-oauth-settings.ts";
+
 export interface WrongSetting {
   readonly setting: string;
   readonly value: string;
@@ -104,41 +107,8 @@ export const CONTROL_PLANE: readonly WrongSetting[] = [
     with: { WRENN_TLS_CERT: "/c", WRENN_TLS_KEY: "/k" },
     says: "WRENN_TLS_LISTEN_ADDR must be host:port or :port",
   },
-  ...["smtp://mail.example", "mail.example:587", "2001:db8::1:no"].map((value) => ({
-    setting: "SMTP_HOST",
-    value,
-    says: "SMTP_HOST must be a host's name or address; its port is SMTP_PORT",
-  })),
-  {
-    setting: "SMTP_USERNAME",
-    value: "u",
-    with: { SMTP_HOST: "mail.example" },
-    says: "SMTP_USERNAME and SMTP_PASSWORD go together",
-  },
-  {
-    setting: "SMTP_PASSWORD",
-    value: "hidden",
-    with: { SMTP_HOST: "mail.example" },
-    says: "SMTP_USERNAME and SMTP_PASSWORD go together",
-  },
-  ...["Wrenn", "Wrenn <noreply@mail.example>"].map((value) => ({
-    setting: "SMTP_FROM_EMAIL",
-    value,
-    with: { SMTP_HOST: "mail.example" },
-    says: "SMTP_FROM_EMAIL must be a mail address alone, like noreply@wrenn.dev",
-  })),
-  {
-    setting: "SMTP_PORT",
-    value: "smtp",
-    with: { SMTP_HOST: "mail.example" },
-    says: "SMTP_PORT must be a port number",
-  },
-  {
-    setting: "SMTP_SECURITY",
-    value: "ssl",
-    with: { SMTP_HOST: "mail.example" },
-    says: "SMTP_SECURITY must be one of auto, starttls, tls, none",
-  },
+  ...MAIL,
+  ...OAUTH,
   {
     setting: "WRENN_METRICS_TOKEN",
     value: "hidden",
