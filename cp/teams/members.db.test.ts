@@ -178,6 +178,16 @@ test("the team of a path must be that of the session, whatever one's part in it"
   }
 });
 
+test("a change of role that names none changes nothing", async () => {
+  const owner = await someone("Owner");
+  const member = await memberOf(owner, "member");
+  const path = `/v1/teams/${owner.teamId}/members/${member.userId}`;
+
+  const change = platform.call("PATCH", path, { token: owner.token, body: {} });
+  expect(await outcome(change)).toBe("400 invalid_request");
+  expect((await as(owner).roles())[member.userId]).toBe("member");
+});
+
 describe("who goes", () => {
   test.each(["removed", "left"])("has %s and neither the team nor its keys", async (how) => {
     const owner = await someone();

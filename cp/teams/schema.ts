@@ -49,7 +49,10 @@ export const MemberParams = Type.Object({ id, uid: id });
 export const AddMember = Type.Object({
   email: Type.String({ minLength: 3, maxLength: 320 }),
 });
-export const SetRole = Type.Object({ role: t.UnionEnum(["admin", "member"] as const) });
+// A union of literals: Elysia gives an absent UnionEnum its first value, and who says no role must not make an admin.
+export const SetRole = Type.Object({
+  role: Type.Union([Type.Literal("admin"), Type.Literal("member")]),
+});
 export const TransferTeam = Type.Object({ user_id: id });
 const slug = Type.String({ maxLength: 100 });
 export const SetSlug = Type.Object({ slug });
