@@ -106,6 +106,10 @@ static void neighbours_are_joined_only_where_their_bytes_are_neighbours(void) {
   assert(memory_index_append(&index, &capacity, &next) == 0);
 
   assert(index.mapping_count == 2 && index.mappings[1].length == 2 * MEMORY_BLOCK_BYTES);
+  /* What would go on is in another layer. */
+  next.storage += MEMORY_BLOCK_BYTES;
+  next.layer = 1;
+  assert(memory_index_append(&index, &capacity, &next) == 0 && index.mapping_count == 3);
   memory_index_free(&index);
 }
 
