@@ -21,3 +21,10 @@ test("another field is told what kind of value it takes", () => {
   expect(messageOf(either, { at: true })).toBe("at: expected one of string, number");
   expect(messageOf(t.Object({ n: Type.Integer() }), { n: "x" })).toBe("n: expected integer");
 });
+
+test("a field that is not there is told to be missing, one of another form its pattern", () => {
+  const schema = t.Object({ cmd: t.String({ pattern: "^[a-z]+$" }) });
+
+  expect(messageOf(schema, {})).toBe("cmd: is missing");
+  expect(messageOf(schema, { cmd: "A" })).toBe("cmd: must match ^[a-z]+$");
+});

@@ -1,5 +1,6 @@
 // How a client is told that what it sent is not what a schema says.
 
+import { ValueErrorType } from "@sinclair/typebox/errors";
 import { AppError } from "./errors.ts";
 
 /** A client may have put all of its body into a name. */
@@ -8,6 +9,7 @@ const FIELD_LENGTH_MAX = 200;
 interface SchemaError {
   /** A JSON pointer. */
   readonly path?: string;
+  readonly type?: ValueErrorType;
   readonly message?: string;
   /** What the field should have been. */
   readonly schema?: unknown;
@@ -19,13 +21,19 @@ interface SchemaError {
  */
 export function fieldError(error: SchemaError | undefined, whole: string): AppError {
   const path = fieldName((error?.path ?? "").slice(1).split("/"));
-  const message = error?.message ?? "is not valid";
-  const choices = choicesOf(error?.schema);
-  const expected =
-    choices === null
-      ? message.charAt(0).toLowerCase() + message.slice(1)
-      : `expected one of ${choices.join(", ")}`;
-  return new AppError("invalid_request", `${path || whole}: ${expected}`);
+  return new AppError("invalid_request", `${path || whole}: ${expectation(error)}`);
+}
+
+/** In words of ours where those of the library are about its schemas. */
+function expectation({ message = "is not valid", schema, type }: SchemaError = {}): string {
+  const choices = choicesOf(schema);
+  if (choices !== null) return `expected one of ${choices.join(", ")}`;
+  if (type === ValueErrorType.ObjectRequiredProperty) return "is missing";
+  if (type === ValueErrorType.StringPattern) {
+    const { pattern } = schema as { readonly pattern: string };
+    return `must match ${pattern}`;
+  }
+  return message.charAt(0).toLowerCase() + message.slice(1);
 }
 
 /** The values, or kinds, of a schema that lists them; null of another one. The library tells only that. */
