@@ -4,7 +4,9 @@
 import { afterEach, expect, test } from "bun:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { eq, sql } from "drizzle-orm";
+import postgres from "postgres";
 import { encodeId, newId } from "../../proto/ids.ts";
+import { cloneDatabase } from "../../tests/harness/database.ts";
 import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { CAPSULE_ROW } from "../../tests/harness/rows.ts";
 import {
@@ -15,8 +17,12 @@ import {
 import { waitFor } from "../../tests/harness/wait-for.ts";
 import type { CapsuleState } from "../capsule-states.ts";
 import { capsules, events } from "../db/tables.ts";
+import { LOCK_CLASS } from "../operations/lock-session.ts";
 import { Operations } from "../operations/operations.ts";
 import { settleOperations } from "./settle.ts";
+
+/** A session, and its locks. */
+const ONE = { max: 1 };
 
 const platform = await forThisFile(TestPlatform.start());
 
@@ -25,7 +31,7 @@ afterEach(async () => {
   platform.agent.capsules.clear();
 });
 
-/** A row as a control plane leaves it that dies in that state. */
+/** A row as a control plane leaves it that dies in that state; it was to be looked at again in an hour. */
 async function abandoned(status: CapsuleState) {
   await using dead = await Operations.open(platform.database.url);
   const id = newId("capsule");
@@ -53,6 +59,18 @@ async function startOnHost(id: ReturnType<typeof newId<"capsule">>, operationId:
 
 function pass() {
   return settleOperations(platform.controlPlane.deps);
+}
+
+/** One that has taken over what there is, and waits for what the host says. */
+async function passAtHost() {
+  const [asked, answer] = [Promise.withResolvers<void>(), Promise.withResolvers<void>()];
+  platform.agent.faultBefore("listSandboxes", () => {
+    asked.resolve();
+    return answer.promise;
+  });
+  const passed = pass();
+  await asked.promise;
+  return { passed, letGo: answer.resolve };
 }
 
 async function row(id: ReturnType<typeof newId<"capsule">>) {
@@ -106,6 +124,65 @@ test("past its deadline an operation is taken from a living control plane too", 
     stateDeadline: sql`now() - interval '1 second'`,
   });
 
+  expect(await pass()).toEqual({ claimed: 1, settled: 1 });
+});
+
+test("what is taken over is left to its pass for as long as that may take", async () => {
+  const { id } = await abandoned("starting");
+  await platform.database.db
+    .update(capsules)
+    .set({ stateDeadline: sql`now() - interval '1 second'` });
+  const first = await passAtHost();
+
+  expect(await pass()).toEqual({ claimed: 0, settled: 0 });
+  first.letGo();
+  expect(await first.passed).toEqual({ claimed: 1, settled: 1 });
+  expect(await row(id)).toMatchObject({ status: "error" });
+});
+
+test.each([
+  ["failed", async () => {}],
+  ["ended well", startOnHost],
+] as const)(
+  "a pass that learns late that a create %s says nothing of another's operation",
+  async (_, before) => {
+    const { id, operationId } = await abandoned("starting");
+    await before(id, operationId);
+    const late = await passAtHost();
+    await platform.database.db.update(capsules).set({ operationId: crypto.randomUUID() });
+    const taken = await row(id);
+
+    late.letGo();
+    await late.passed;
+
+    expect(await row(id)).toEqual(taken);
+  },
+);
+
+test("locks of others that have the same number are no sign of life", async () => {
+  const { operationId } = await abandoned("pending");
+  const number = Number.parseInt(operationId.slice(0, 8), 16) | 0;
+  await using another = await cloneDatabase({ migrated: false });
+  const [here, there] = [postgres(platform.database.url, ONE), postgres(another.url, ONE)];
+  try {
+    await here`select pg_advisory_lock(${LOCK_CLASS + 1}::int, ${number}::int)`;
+    await there`select pg_advisory_lock(${LOCK_CLASS}::int, ${number}::int)`;
+
+    expect(await pass()).toEqual({ claimed: 1, settled: 1 });
+  } finally {
+    await Promise.all([here.end(), there.end()]);
+  }
+});
+
+test("what somebody else is at holds up no pass over the others", async () => {
+  const [{ id }, other] = [await abandoned("pending"), await abandoned("pending")];
+
+  await platform.database.db.transaction(async (tx) => {
+    await tx.select().from(capsules).where(eq(capsules.id, id)).for("update");
+    expect(await pass()).toEqual({ claimed: 1, settled: 1 });
+  });
+
+  expect(await row(other.id)).toMatchObject({ status: "error" });
   expect(await pass()).toEqual({ claimed: 1, settled: 1 });
 });
 

@@ -81,7 +81,7 @@ export function isAbandoned(operationId: PgColumn = capsules.operationId): SQL<b
   // pg_locks writes a lock of two int4 as unsigned classid and objid, with objsubid 2.
   return sql<boolean>`not exists (
     select from pg_locks
-    where locktype = 'advisory' and granted and objsubid = 2
+    where locktype = 'advisory' and objsubid = 2
       and database = (select oid from pg_database where datname = current_database())
       and classid::bigint = ${LOCK_CLASS}
       and objid::bigint = ('x' || substr(${operationId}::text, 1, 8))::bit(32)::bigint
