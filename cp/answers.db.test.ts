@@ -6,6 +6,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import { HostAgentService } from "../proto/gen/hostagent/hostagent_pb.js";
 import { encodeId, newId } from "../proto/ids.ts";
 import { AccountsPlatform, PASSWORD } from "../tests/harness/accounts-platform.ts";
+import { ELSEWHERE } from "../tests/harness/answered-elsewhere.ts";
 import { forThisFile } from "../tests/harness/for-this-file.ts";
 import { RIGHT_BODIES } from "../tests/harness/right-bodies.ts";
 import { type Method, SimulatedAgent } from "../tests/harness/simulated-agent.ts";
@@ -45,79 +46,6 @@ for (const method of Object.keys(HostAgentService.method) as Method[]) {
 interface Described {
   readonly responses: Record<string, { readonly headers: Record<string, unknown> }>;
 }
-/** What is described and takes more than a request to bring about, with the tests that do. */
-const ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
-  "accounts/accounts.db.test.ts": [
-    ...["POST /v1/auth/signup 429", "POST /v1/auth/activate 200"],
-    ...["POST /v1/auth/login 200", "POST /v1/auth/login 401", "POST /v1/auth/login 429"],
-    "POST /v1/auth/switch-team 200",
-  ],
-  "accounts/passwords.db.test.ts": [
-    "POST /v1/me/password 204",
-    "POST /v1/me/password 429",
-    "POST /v1/me/password/reset 429",
-    "POST /v1/me/password/reset/confirm 204",
-    "POST /v1/me/password/reset/confirm 429",
-    "POST /v1/auth/activate 429",
-  ],
-  "sessions/sessions.db.test.ts": ["POST /v1/auth/activate 403", "DELETE /v1/me/sessions/:id 204"],
-  "teams/invitations.db.test.ts": [
-    ...["POST /v1/auth/signup/invited 200", "POST /v1/auth/signup/invited 409"],
-    "POST /v1/auth/signup/invited 403",
-    ...["POST /v1/auth/signup/invited 429", "POST /v1/teams/:id/invitations 409"],
-    ...["POST /v1/teams/:id/invitations 429", "DELETE /v1/teams/:id/invitations/:iid 204"],
-    ...["POST /v1/invitations/accept 200", "POST /v1/invitations/accept 409"],
-    ...["POST /v1/invitations/accept 429", "GET /v1/users/search 200", "GET /v1/users/search 429"],
-  ],
-  "oauth/oauth.db.test.ts": [
-    ...["GET /auth/oauth/:provider 302", "GET /auth/oauth/:provider 429"],
-    ...["GET /auth/oauth/:provider 503", "GET /v1/me/providers/:provider/connect 200"],
-    "GET /v1/me/providers/:provider/connect 429",
-    "GET /v1/me/providers/:provider/connect 503",
-    "DELETE /v1/me/providers/:provider 204",
-  ],
-  "teams/teams.db.test.ts": ["POST /v1/teams 409"],
-  "teams/members.db.test.ts": [
-    ...["POST /v1/teams/:id/members 201", "POST /v1/teams/:id/members 409"],
-    ...["POST /v1/teams/:id/members 429", "PATCH /v1/teams/:id/slug 409"],
-    ...["PATCH /v1/teams/:id/members/:uid 204", "DELETE /v1/teams/:id/members/:uid 204"],
-    ...["POST /v1/teams/:id/leave 204", "POST /v1/teams/:id/transfer 204"],
-    "POST /v1/teams/:id/transfer 409",
-    "GET /v1/teams/slug-check 200",
-  ],
-  "api-keys/api-keys.db.test.ts": ["POST /v1/api-keys 409"],
-  "hosts/hosts.db.test.ts": [
-    ...["POST /v1/hosts 201", "GET /v1/hosts/:id 200", "POST /v1/hosts/:id/token 201"],
-    ...["POST /v1/hosts/register 201", "POST /v1/hosts/auth/refresh 200"],
-    ...["POST /v1/hosts/:id/heartbeat 204", "POST /v1/hosts/:id/heartbeat 404"],
-  ],
-  "exec/exec.db.test.ts": [
-    "POST /v1/capsules/:id/exec 504",
-    "DELETE /v1/capsules/:id/processes/:selector 204",
-  ],
-  "files/files.db.test.ts": [
-    "POST /v1/capsules/:id/files/write 413",
-    "POST /v1/capsules/:id/files/list 200",
-  ],
-  "snapshots/sharing.db.test.ts and snapshots.db.test.ts": [
-    ...["PATCH /v1/snapshots/:name 204", "PATCH /v1/snapshots/:name 409"],
-    ...["DELETE /v1/snapshots/:name 204", "PATCH /v1/snapshots/:name/visibility 204"],
-  ],
-  "event-streams/event-streams.db.test.ts": ["GET /v1/events/stream 429"],
-  "streams/streams.db.test.ts": [
-    "GET /v1/capsules/:id/exec/stream 101",
-    "GET /v1/capsules/:id/processes/:selector/stream 101",
-    "GET /v1/capsules/:id/pty 101",
-  ],
-  "front/answers.db.test.ts, of another route": ["POST /v1/capsules/:id/files/stream/write 413"],
-  "main.db.test.ts, of other routes: the database is away": [
-    "GET /v1/events/stream 503",
-    "GET /v1/capsules/:id/exec/stream 503",
-    "GET /v1/capsules/:id/processes/:selector/stream 503",
-    "GET /v1/capsules/:id/pty 503",
-  ],
-};
-
 const { paths } = await get("/openapi.json");
 const ROUTES = Object.entries(paths as Record<string, Record<string, Described>>).flatMap(
   ([path, operations]) =>
@@ -150,7 +78,9 @@ async function get(path: string): Promise<{ paths: unknown }> {
 }
 
 const as = ({ token }: { token: string }) => ({ authorization: `Bearer ${token}` });
-const ENDS_SESSIONS = /^POST \/v1\/(auth\/(logout|logout-all|switch-team)|me\/password)$/;
+/** Done by somebody else, who is not of that team. */
+const ENDS_SESSIONS =
+  /^(POST \/v1\/(auth\/(logout|logout-all|switch-team)|me\/password)|DELETE \/v1\/teams\/:id)$/;
 
 async function newSession({ email }: { email: string }): Promise<{ token: string }> {
   const body = { email, password: PASSWORD };

@@ -1,12 +1,16 @@
 // The HTTP application: what every route has in common, then the routes of each noun.
 
+import type { Server } from "bun";
 import { Elysia } from "elysia";
 import { type MeRoutesDeps, meRoutes } from "./accounts/me-routes.ts";
 import { type AuthRoutesDeps, authRoutes } from "./accounts/routes.ts";
+import { type AdministrationRoutesDeps, administrationRoutes } from "./administration/routes.ts";
 import { type ApiKeyRoutesDeps, apiKeyRoutes } from "./api-keys/routes.ts";
+import { type AuditRoutesDeps, auditRoutes } from "./audit/routes.ts";
 import { BodySchemas } from "./body-schemas.ts";
 import { type CapsuleMetricRouteDeps, capsuleMetricRoutes } from "./capsule-metrics/routes.ts";
 import { type CapsuleRouteDeps, capsuleRoutes } from "./capsules/routes.ts";
+import { type DeletionRoutesDeps, deletionRoutes } from "./deletion/routes.ts";
 import { docsRoutes } from "./docs/routes.ts";
 import { createErrorHandler } from "./error-response.ts";
 import { type EventStreamRouteDeps, eventStreamRoutes } from "./event-streams/routes.ts";
@@ -19,6 +23,7 @@ import type { Log } from "./log.ts";
 import { type MetricsRoutesDeps, metricsRoutes } from "./metrics/routes.ts";
 import { type OauthRoutesDeps, oauthRoutes } from "./oauth/routes.ts";
 import { observeRequests } from "./request-log.ts";
+import { noteServer } from "./request-origin.ts";
 import { type SessionRoutesDeps, sessionRoutes } from "./sessions/routes.ts";
 import { type SnapshotRouteDeps, snapshotRoutes } from "./snapshots/routes.ts";
 import { type StreamRouteDeps, streamRoutes } from "./streams/routes.ts";
@@ -52,10 +57,13 @@ export const PUBLIC_ROUTES: ReadonlySet<string> = new Set([
 ]);
 
 export interface Services
-  extends ApiKeyRoutesDeps,
+  extends AdministrationRoutesDeps,
+    ApiKeyRoutesDeps,
+    AuditRoutesDeps,
     AuthRoutesDeps,
     CapsuleMetricRouteDeps,
     CapsuleRouteDeps,
+    DeletionRoutesDeps,
     EventStreamRouteDeps,
     HostRoutesDeps,
     InvitationRoutesDeps,
@@ -73,6 +81,12 @@ export interface Services
   readonly version: string;
 }
 
+interface RoutedRequest {
+  readonly request: Request;
+  readonly route?: string;
+  readonly server: Server<unknown> | null;
+}
+
 /** The application with all its routes; it neither listens nor starts anything. */
 export function createApp(services: Services) {
   const api = apiRoutes(services);
@@ -81,7 +95,8 @@ export function createApp(services: Services) {
   const { log, metrics } = services;
   const requestLog = { log, requestIds: new WeakMap<Request, string>() };
   const routes = new WeakMap<Request, string>();
-  const noteRoute = ({ request, route }: { request: Request; route?: string }) => {
+  const noteRoute = ({ request, route, server }: RoutedRequest) => {
+    noteServer(server);
     if (route !== undefined) routes.set(request, route);
   };
   // Every request goes through `fetch`, so that what wraps it sees them all: Bun's own router, which
@@ -113,6 +128,8 @@ function apiRoutes(services: Services) {
     .use(teamRoutes(services))
     .use(memberRoutes(services))
     .use(invitationRoutes(services))
+    .use(deletionRoutes(services))
+    .use(administrationRoutes(services))
     .use(apiKeyRoutes(services))
     .use(hostRoutes(services))
     .use(capsuleRoutes(services))
@@ -120,6 +137,7 @@ function apiRoutes(services: Services) {
     .use(fileRoutes(services))
     .use(capsuleMetricRoutes(services))
     .use(usageRoutes(services))
+    .use(auditRoutes(services))
     .use(snapshotRoutes(services))
     .use(volumeRoutes(services))
     .use(eventStreamRoutes(services))

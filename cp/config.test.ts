@@ -28,6 +28,7 @@ test("what must be set is enough, the rest has defaults", () => {
     mail: { kind: "none" },
     oauth: { pagesUrl: "http://localhost:8080", github: null, openid: [] },
     metricsToken: null,
+    auditRetentionDays: 365,
     logLevel: "info",
   });
 });

@@ -43,6 +43,8 @@ export interface Config {
   readonly oauth: OauthSettings;
   /** What a reader of the control plane's own metrics must show; null: nobody may read them. */
   readonly metricsToken: string | null;
+  /** How long it is kept who changed what. */
+  readonly auditRetentionDays: number;
   readonly logLevel: LogLevel;
 }
 
@@ -89,6 +91,9 @@ export function loadConfig(env: Environment): Config {
     mail: parseMail(env),
     oauth: parseOauth(oauthTexts(env), publicUrl),
     metricsToken: parseMetricsToken(env),
+    auditRetentionDays: parseNumber(env, "WRENN_AUDIT_RETENTION_DAYS", {
+      ...{ standard: 365, min: 1, max: 36_500 },
+    }),
     logLevel: parseLogLevel(env),
   };
 }

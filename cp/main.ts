@@ -5,9 +5,11 @@ import packageJson from "../package.json" with { type: "json" };
 import { raiseFetchLimit } from "../proto/fetch-limit.ts";
 import { Passwords } from "./accounts/passwords.ts";
 import { Accounts } from "./accounts/service.ts";
+import { Administration } from "./administration/service.ts";
 import { AgentClients } from "./agents/agent-clients.ts";
 import { ApiKeys } from "./api-keys/service.ts";
 import { createApp } from "./app.ts";
+import { Audit } from "./audit/service.ts";
 import { Authenticator } from "./auth/authenticator.ts";
 import { CsrfTokens } from "./auth/csrf-tokens.ts";
 import { LastUses } from "./auth/last-uses.ts";
@@ -22,10 +24,12 @@ import { type Config, loadConfig, loadDatabaseUrl } from "./config.ts";
 import { type Db, openDatabase } from "./db/client.ts";
 import { isLostWrite } from "./db/lost-write.ts";
 import { migrate, pendingMigrations } from "./db/migrate.ts";
+import { Deletions } from "./deletion/service.ts";
 import { EventStreams } from "./event-streams/service.ts";
 import { answerHelp } from "./help.ts";
 import { Hosts } from "./hosts/service.ts";
 import { createLog, type Log } from "./log.ts";
+import { expireAuditLogsLoop, placeAuditLogsLoop } from "./loops/audit-logs.ts";
 import { deliverEventsLoop } from "./loops/deliver-events.ts";
 import { deliverMailsLoop } from "./loops/deliver-mails.ts";
 import { LoopDriver } from "./loops/driver.ts";
@@ -35,6 +39,7 @@ import { expireIdempotencyKeysLoop } from "./loops/expire-idempotency-keys.ts";
 import { expireInvitationsLoop } from "./loops/expire-invitations.ts";
 import { expireSessionsLoop } from "./loops/expire-sessions.ts";
 import { MONITOR_HOSTS, monitorHostsLoop } from "./loops/monitor-hosts.ts";
+import { PURGE_TEAMS, purgeAccountsLoop, purgeTeamsLoop } from "./loops/purge.ts";
 import { compactUsageLoop, sampleUsageLoop } from "./loops/sample-usage.ts";
 import { saveMetricsLoop } from "./loops/save-metrics.ts";
 import { settleOperationsLoop } from "./loops/settle-operations.ts";
@@ -142,6 +147,8 @@ async function serve(): Promise<void> {
   const authDeps = { db, clock, tokens, csrfTokens, lastUses, ownOrigins };
   const authenticator = new Authenticator(authDeps);
   const openStreams = new OpenStreams({ authenticator });
+  const { auditRetentionDays: retentionDays } = config;
+  const audit = new Audit({ db, authenticator, retentionDays });
   const sessions = new Sessions({ db, csrfTokens });
   const teams = new Teams({ db, clock, mailer });
   const members = new Members({ db, clock, mailer, rateLimiter });
@@ -182,6 +189,9 @@ async function serve(): Promise<void> {
   const capsules = resources.use(new Capsules(capsuleDeps));
   const capsuleMetrics = new CapsuleMetricsService({ db, capsules });
   const snapshots = resources.use(new Snapshots({ ...capsuleDeps, capsules }));
+  const wakePurge = () => loops.wake(PURGE_TEAMS);
+  const deletions = new Deletions({ db, sessions, mailer, wakePurge });
+  const administration = new Administration({ db, sessions, deletions, operations });
   const usage = new TeamUsage({ db });
   const monotonicMs = () => performance.now();
   const eventStreams = new EventStreams({ db, openStreams, monotonicMs });
@@ -189,6 +199,8 @@ async function serve(): Promise<void> {
   loops.start(settleOperationsLoop(capsuleDeps));
   loops.start(settleTemplatesLoop(capsuleDeps));
   loops.start(monitorHostsLoop(capsuleDeps, config.unknownCapsules));
+  loops.start(purgeTeamsLoop(capsuleDeps));
+  loops.start(purgeAccountsLoop({ db, mailer }));
   loops.start(saveMetricsLoop(capsuleDeps));
   loops.start(expireIdempotencyKeysLoop(db));
   loops.start(expireEventsLoop(db));
@@ -197,12 +209,15 @@ async function serve(): Promise<void> {
   loops.start(writeLastUsesLoop(lastUses));
   loops.start(expireSessionsLoop(sessions));
   loops.start(expireInvitationsLoop(invitations));
+  loops.start(placeAuditLogsLoop(audit));
+  loops.start(expireAuditLogsLoop(audit));
   loops.start(sampleUsageLoop(usage));
   loops.start(compactUsageLoop(usage));
 
   const streams = new Streams({ authenticator, openStreams, capsules, log });
   const services = {
     authenticator,
+    audit,
     accounts,
     passwords,
     ...{ oauth, pagesUrl },
@@ -210,6 +225,7 @@ async function serve(): Promise<void> {
     users,
     ...{ teams, members, invitations, slugs },
     apiKeys,
+    ...{ deletions, administration },
     hosts,
     capsules,
     capsuleMetrics,

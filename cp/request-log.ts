@@ -5,6 +5,7 @@ import { stripCompatBase } from "./compat.ts";
 import type { Log } from "./log.ts";
 import type { ControlPlaneMetrics } from "./metrics/control-plane-metrics.ts";
 import { REQUEST_ID_HEADER, requestIdOf } from "./request-id.ts";
+import { servedAsOrigin } from "./request-origin.ts";
 
 const API_PREFIX = /^(https?:\/\/[^/]+)\/api(?=\/|\?|$)/;
 
@@ -33,7 +34,8 @@ export function observeRequests({ log, requestIds, routes, metrics }: RequestObs
       stripBasePaths(request);
       const requestId = requestIdOf(request.headers.get(REQUEST_ID_HEADER));
       requestIds.set(request, requestId);
-      const response = await answerInScope(request.signal, () => next(request));
+      const serve = () => servedAsOrigin(request, requestId, () => next(request));
+      const response = await answerInScope(request.signal, serve);
       // An upgrade to a WebSocket has no answer.
       const status = response instanceof Response ? response.status : 101;
       const durationMs = performance.now() - startedAt;

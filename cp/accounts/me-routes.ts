@@ -25,7 +25,7 @@ export function meRoutes(deps: MeRoutesDeps) {
     .patch(
       "",
       async ({ user, body, status }) => {
-        await accounts.rename(user.id, body.name);
+        await accounts.rename(user, body.name);
         return status(204, undefined);
       },
       {

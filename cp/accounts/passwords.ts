@@ -3,6 +3,7 @@
 
 import { networkOf } from "../../proto/http1/admission.ts";
 import { type Id, idFromUuid } from "../../proto/ids.ts";
+import { accountEntry, recordAudit } from "../audit/record.ts";
 import type { Db } from "../db/client.ts";
 import { sha256Hex } from "../digest.ts";
 import { AppError } from "../errors.ts";
@@ -126,6 +127,7 @@ export class Passwords implements AsyncDisposable {
       // Of two changes at once the second one was about a password that is no more.
       if (!(await updatePassword(tx, { id, from, to: hash }))) throw wrongPassword();
       await sessions.endAll(id, tx);
+      await recordAudit(tx, accountEntry(user, `password_${change}`));
       await mailer.send(passwordChangedMail({ to, name, change }), tx);
     });
   }

@@ -1,7 +1,8 @@
 // Accounts by mail and password: sign up, activate, sign in, change team.
 
 import { networkOf } from "../../proto/http1/admission.ts";
-import { type Id, idFromUuid, newId } from "../../proto/ids.ts";
+import { encodeId, type Id, idFromUuid, newId } from "../../proto/ids.ts";
+import { accountEntry, recordAudit } from "../audit/record.ts";
 import type { UserCaller } from "../auth/authenticator.ts";
 import type { Tokens } from "../auth/tokens.ts";
 import type { Db, Queryable, Tx } from "../db/client.ts";
@@ -81,8 +82,10 @@ export class Accounts {
     const { ttlSec: lifeSec } = ACTIVATION;
     await db.transaction(async (tx) => {
       await deleteAbandonedUser(tx, { email, ageSec: SIGNUP_COOLDOWN_SEC });
-      if (!(await insertInactiveUser(tx, user)))
+      if (!(await insertInactiveUser(tx, user))) {
         throw addressTaken(await findUserByEmail(tx, email));
+      }
+      await recordAudit(tx, accountEntry(user, "sign_up"));
       await mailer.send(activationMail({ to: email, name, publicUrl, token, lifeSec }), tx);
     });
   }
@@ -120,6 +123,7 @@ export class Accounts {
     const id = newId("user");
     await deleteAbandonedUser(tx, { email, ageSec: 0 });
     if (!(await insertInactiveUser(tx, { id, email, ...account }))) return null;
+    await recordAudit(tx, accountEntry({ id, email }, "sign_up"));
     return (await activateUser(tx, id)) ?? null;
   }
 
@@ -130,6 +134,7 @@ export class Accounts {
   ): Promise<SignedIn | null> {
     const user = await findUserLocked(tx, userId);
     if (user?.status !== "active") return null;
+    await recordAudit(tx, accountEntry(user, "login"));
     const membership = await this.#deps.teams.teamToSignInto(tx, user);
     return await this.#signIn(tx, { user, membership, client });
   }
@@ -156,6 +161,7 @@ export class Accounts {
       return await db.transaction(async (tx) => {
         const user = await activateUser(tx, id);
         if (user === undefined) throw notActivatable(await findUser(tx, id));
+        await recordAudit(tx, accountEntry(user, "sign_up_confirm"));
         return await this.#signIn(tx, {
           ...{ user, client },
           membership: await teams.teamToSignInto(tx, user),
@@ -195,6 +201,7 @@ export class Accounts {
       const user = await findUserLocked(tx, known.id);
       if (user === undefined || user.passwordHash !== hash) throw wrongCredentials();
       assertMaySignIn(user);
+      await recordAudit(tx, accountEntry(user, "login"));
       const membership = await teams.teamToSignInto(tx, user);
       return await this.#signIn(tx, { user, membership, client });
     });
@@ -208,8 +215,12 @@ export class Accounts {
   }
 
   /** Throws `invalid_request`. */
-  async rename(id: Id<"user">, name: string): Promise<void> {
-    await updateName(this.#deps.db, { id, name: parseName(name) });
+  async rename(by: Pick<UserCaller, "id" | "email">, name: string): Promise<void> {
+    const change = { id: by.id, name: parseName(name) };
+    await this.#deps.db.transaction(async (tx) => {
+      await updateName(tx, change);
+      await recordAudit(tx, accountEntry(by, "rename"));
+    });
   }
 
   /** Changes the session into one of another team of the user. Throws `not_found` or `forbidden`. */
@@ -225,6 +236,8 @@ export class Accounts {
       if (user === undefined || !hasEnded) {
         throw new AppError("unauthorized", "the session has ended meanwhile");
       }
+      const metadata = { team_id: encodeId("team", teamId) };
+      await recordAudit(tx, { ...accountEntry(user, "switch_team"), metadata });
       return await this.#signIn(tx, { user, membership, client });
     });
   }

@@ -2,6 +2,7 @@
 
 import { Type } from "@sinclair/typebox";
 import { Elysia } from "elysia";
+import { personAsActor } from "../audit/record.ts";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { parseId, parseInstant } from "../wire.ts";
@@ -22,7 +23,8 @@ export function apiKeyRoutes(deps: ApiKeyRoutesDeps) {
         const { teamId, id: createdBy, email } = member;
         const { name = "", expires_at: end, scopes = null } = body;
         const expiresAt = end === undefined ? null : parseInstant(end, "expires_at");
-        const key = { teamId, createdBy, name, expiresAt, scopes };
+        const actor = personAsActor(member);
+        const key = { teamId, createdBy, actor, name, expiresAt, scopes };
         const { row, secret } = await apiKeys.create(key);
         return status(201, toApiKey(row, email, secret));
       },

@@ -1,6 +1,8 @@
 // The keys by which programs act for a team.
 
-import { type Id, newId } from "../../proto/ids.ts";
+import { encodeId, type Id, newId } from "../../proto/ids.ts";
+import type { Actor } from "../audit/entry.ts";
+import { personAsActor, recordAudit } from "../audit/record.ts";
 import type { MemberCaller, Scope } from "../auth/authenticator.ts";
 import type { Clock } from "../clock.ts";
 import type { Db } from "../db/client.ts";
@@ -37,13 +39,14 @@ export class ApiKeys {
   async create(options: {
     teamId: Id<"team">;
     createdBy: Id<"user">;
+    actor: Actor;
     name: string;
     /** Null: none. */
     expiresAt: Date | null;
     /** Null: all. */
     scopes: Scope[] | null;
   }): Promise<{ row: ApiKeyRow; secret: string }> {
-    const { teamId, createdBy, expiresAt, scopes } = options;
+    const { teamId, createdBy, actor, expiresAt, scopes } = options;
     if (expiresAt !== null && expiresAt <= this.#clock.now()) {
       throw new AppError("invalid_request", "expires_at: must be in the future");
     }
@@ -52,7 +55,7 @@ export class ApiKeys {
       if ((await countApiKeysLocked(tx, teamId)) >= API_KEYS_PER_TEAM_MAX) {
         throw new AppError("conflict", `a team can have at most ${API_KEYS_PER_TEAM_MAX} API keys`);
       }
-      return await insertApiKey(tx, {
+      const inserted = await insertApiKey(tx, {
         id: newId("apiKey"),
         teamId,
         name: options.name.trim() || DEFAULT_NAME,
@@ -61,6 +64,9 @@ export class ApiKeys {
         ...{ createdBy, expiresAt, scopes },
         createdAt: this.#clock.now(),
       });
+      const { id, name } = inserted;
+      await recordAudit(tx, { ...keyEntry({ id, teamId }, actor, "create"), metadata: { name } });
+      return inserted;
     });
     return { row, secret };
   }
@@ -76,11 +82,25 @@ export class ApiKeys {
    */
   async remove(
     key: { id: Id<"apiKey">; teamId: Id<"team"> },
-    by: Pick<MemberCaller, "id" | "role">,
+    by: Pick<MemberCaller, "id" | "role" | "email">,
   ): Promise<void> {
     const createdBy = by.role === "member" ? by.id : undefined;
-    if (await deleteApiKey(this.#db, { ...key, createdBy })) return;
+    const isDeleted = await this.#db.transaction(async (tx) => {
+      if (!(await deleteApiKey(tx, { ...key, createdBy }))) return false;
+      const entry = keyEntry(key, personAsActor(by), "revoke");
+      await recordAudit(tx, { ...entry, status: "warning" });
+      return true;
+    });
+    if (isDeleted) return;
     if (createdBy === undefined || !(await hasApiKey(this.#db, key))) return;
     throw new AppError("forbidden", "members delete the keys that they made: ask an admin");
   }
+}
+
+function keyEntry(
+  { id, teamId }: { id: Id<"apiKey">; teamId: Id<"team"> },
+  actor: Actor,
+  action: string,
+) {
+  return { teamId, actor, resource: { type: "api_key", id: encodeId("apiKey", id) }, action };
 }

@@ -7,7 +7,7 @@ import { TEMPLATE_ROW } from "../../tests/harness/rows.ts";
 import { addHost, addTeam, TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
 import { waitFor } from "../../tests/harness/wait-for.ts";
 import { capsules, events, hosts, templateHosts, templates } from "../db/tables.ts";
-import { PLATFORM_TEAM } from "../templates/template.ts";
+import { PLATFORM_TEAM } from "../platform-team.ts";
 import { Capsules } from "./service.ts";
 
 const platform = await forThisFile(TestPlatform.start());

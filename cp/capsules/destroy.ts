@@ -5,13 +5,14 @@ import { encodeId, type Id } from "../../proto/ids.ts";
 import { type HostStatus, selectHost } from "../agents/host-address.ts";
 import { DESTROY_TIMEOUT_MS } from "../agents/limits.ts";
 import type { Begun } from "../begun.ts";
+import type { Tx } from "../db/client.ts";
 import { msSince, secondsFromNow } from "../db/time.ts";
-import type { EventActor } from "../events/outbox.ts";
+import { type EventActor, SYSTEM_ACTOR } from "../events/outbox.ts";
 import type { CapsuleRow } from "./capsule.ts";
 import type { CapsuleDeps } from "./deps.ts";
 import type { MoveEvent } from "./events.ts";
 import { moveCapsule } from "./moves.ts";
-import { selectCapsule, updateDeadline } from "./queries.ts";
+import { lockCapsulesToStop, selectCapsule, updateDeadline } from "./queries.ts";
 
 /** The host's answer, and time to write it down. */
 const STOPPING_DEADLINE_SEC = DESTROY_TIMEOUT_MS / 1000 + 15;
@@ -34,6 +35,23 @@ export async function destroyCapsule(
   const event = { type: "capsule.destroy", outcome: "success", actor } as const;
   const done = finishStopping(deps, stopping, { event, timeoutMs: DESTROY_TIMEOUT_MS });
   return { ids, done };
+}
+
+/**
+ * Promises, in a transaction that takes its capsules from a team, to destroy all that have not ended: what settles
+ * operations keeps that.
+ */
+export async function stopCapsulesOfTeam(
+  tx: Tx,
+  { teamId, operations }: { teamId: Id<"team">; operations: CapsuleDeps["operations"] },
+): Promise<void> {
+  for (const { id, status: from } of await lockCapsulesToStop(tx, teamId)) {
+    await moveCapsule(tx, {
+      ...{ id, from, to: "stopping" },
+      set: { operationId: operations.next(), stateDeadline: secondsFromNow(0) },
+      event: { type: "capsule.state.changed", outcome: "", actor: SYSTEM_ACTOR },
+    });
+  }
 }
 
 /** Asks the host and records the end. A host that does not answer is asked again later. */

@@ -2,7 +2,8 @@
 
 import { encodeId, type Id } from "../../proto/ids.ts";
 import type { CapsuleState } from "../capsule-states.ts";
-import { type EventActor, type NewEvent, SYSTEM_ACTOR } from "../events/outbox.ts";
+import type { NewEvent } from "../events/new-event.ts";
+import { type EventActor, SYSTEM_ACTOR } from "../events/outbox.ts";
 import type { CapsuleRow } from "./capsule.ts";
 
 /** `capsule.state.changed` goes to dashboards only, the others to channels too. */

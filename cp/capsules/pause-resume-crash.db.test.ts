@@ -9,7 +9,7 @@ import { TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
 import { ControlPlaneProgram } from "../../tests/harness/simulated-agent-program.ts";
 import { waitFor } from "../../tests/harness/wait-for.ts";
 import { capsules, events, templateOperations, templates } from "../db/tables.ts";
-import { PLATFORM_TEAM } from "../templates/template.ts";
+import { PLATFORM_TEAM } from "../platform-team.ts";
 
 setDefaultTimeout(60_000);
 /** How long the host takes: time to be killed in. */

@@ -1,14 +1,22 @@
 // SQL of capsules.
 
-import { and, desc, eq, inArray, lt, lte, ne, or, sql } from "drizzle-orm";
+import { and, asc, desc, eq, inArray, lt, lte, ne, notInArray, or, sql } from "drizzle-orm";
 import type { PgInsertValue, PgUpdateSetSource } from "drizzle-orm/pg-core";
 import type { Id } from "../../proto/ids.ts";
-import { type CapsuleState, OPERATION_STATES, type SnapshotSource } from "../capsule-states.ts";
+import { auditOfEach } from "../audit/record.ts";
+import {
+  type CapsuleState,
+  ENDED_STATES,
+  OPERATION_STATES,
+  type SnapshotSource,
+} from "../capsule-states.ts";
 import { arrayOf, isAnyOf } from "../db/any-of.ts";
 import type { Db, Queryable, Tx } from "../db/client.ts";
 import { capsules, hosts, templateOperations } from "../db/tables.ts";
 import { secondsFromNow } from "../db/time.ts";
-import { eventOfEach, type NewEvent } from "../events/outbox.ts";
+import { auditOf } from "../events/audited.ts";
+import type { NewEvent } from "../events/new-event.ts";
+import { eventOfEach } from "../events/outbox.ts";
 import { isAbandoned } from "../operations/operations.ts";
 import type { CapsuleOfTeam, CapsuleRow, Labels } from "./capsule.ts";
 import { CAPSULES_LISTED_MAX } from "./limits.ts";
@@ -50,6 +58,17 @@ export async function selectCapsule(
 export async function lockCapsule(q: Tx, id: Id<"capsule">): Promise<CapsuleRow | undefined> {
   const [row] = await q.select().from(capsules).where(eq(capsules.id, id)).for("no key update");
   return row;
+}
+
+/** Capsules of the team that nobody destroys yet, which stay as they are until the transaction ends. */
+export async function lockCapsulesToStop(q: Tx, teamId: Id<"team">): Promise<CapsuleRow[]> {
+  const isToStop = notInArray(capsules.status, ["stopping", ...ENDED_STATES]);
+  return await q
+    .select()
+    .from(capsules)
+    .where(and(eq(capsules.teamId, teamId), isToStop))
+    .orderBy(asc(capsules.id))
+    .for("no key update");
 }
 
 /** Whether any snapshot of the capsule is being made. */
@@ -102,8 +121,8 @@ export interface StateChange {
 }
 
 /**
- * The moved row, or undefined when it was not in that state any more. It and its event are one statement, which
- * is prepared: its texts are as many as there are kinds of moves.
+ * The moved row, or undefined when it was not in that state any more. It, its event and its entry in the audit
+ * log are one statement, which is prepared: its texts are as many as there are kinds of moves.
  */
 export async function updateState(
   q: Queryable,
@@ -130,7 +149,16 @@ export async function updateState(
     .returning();
   const moved = q.$with("moved").as(update);
   const told = q.$with("told", {}).as(eventOfEach(moved, { ...event, teamId: moved.teamId }));
-  const [row] = await q.with(moved, told).select().from(moved).prepare("move_capsule").execute();
+  const entry = auditOf(event);
+  const { teamId } = moved;
+  const noted = entry && q.$with("noted", {}).as(auditOfEach(moved, { ...entry, teamId }));
+  const also = noted === null ? [told] : [told, noted];
+  const [row] = await q
+    .with(moved, ...also)
+    .select()
+    .from(moved)
+    .prepare("move_capsule")
+    .execute();
   return row;
 }
 

@@ -35,8 +35,13 @@ export const teams = pgTable(
     createdAt: createdAt(),
     deletedAt: instant("deleted_at"),
     slugChangedAt: instant("slug_changed_at"),
+    /** When what a deleted team owns is looked after next; null: nothing is left, or the team lives. */
+    purgeAt: instant("purge_at"),
   },
-  (t) => [index("idx_teams_slug").on(t.slug)],
+  (t) => [
+    index("idx_teams_slug").on(t.slug),
+    index("idx_teams_purge_at").on(t.purgeAt).where(sql`purge_at is not null`),
+  ],
 );
 
 /** Slugs that a team gave up lately: nobody else may have them, so that references lead to nobody else. */
@@ -66,7 +71,10 @@ export const users = pgTable(
     deletedAt: instant("deleted_at"),
     status: text("status", { enum: USER_STATUSES }).notNull(),
   },
-  (t) => [check("users_status", isOneOf(t.status, USER_STATUSES))],
+  (t) => [
+    check("users_status", isOneOf(t.status, USER_STATUSES)),
+    index("idx_users_deleted_at").on(t.deletedAt).where(sql`status = 'deleted'`),
+  ],
 );
 
 export const usersTeams = pgTable(

@@ -29,6 +29,9 @@ export const SUBJECT_KINDS = ["capsule", "template"] as const;
 export const METRIC_TIERS = ["10m", "2h", "24h"] as const;
 export const EVENT_OUTCOMES = ["success", "error", ""] as const;
 export const ACTOR_TYPES = ["user", "api_key", "system"] as const;
+/** Who of a team may see an entry: `team` everybody, `admin` its owner and admins. */
+export const AUDIT_SCOPES = ["team", "admin"] as const;
+export const AUDIT_STATUSES = ["success", "info", "warning", "error"] as const;
 
 type StringMap = Record<string, string>;
 
@@ -236,6 +239,10 @@ export const events = pgTable(
   ],
 );
 
+/**
+ * Who changed what. `position` is null until the row has been seen committed, and orders rows by when that was:
+ * no row ever appears before one that has a position.
+ */
 export const auditLogs = pgTable(
   "audit_logs",
   {
@@ -247,14 +254,21 @@ export const auditLogs = pgTable(
     resourceType: text("resource_type").notNull(),
     resourceId: text("resource_id"),
     action: text("action").notNull(),
-    scope: text("scope").notNull().default("team"),
-    status: text("status").notNull().default("success"),
+    scope: text("scope", { enum: AUDIT_SCOPES }).notNull().default("team"),
+    status: text("status", { enum: AUDIT_STATUSES }).notNull().default("success"),
     metadata: jsonb("metadata").$type<StringMap>().notNull().default({}),
+    ipAddress: text("ip_address"),
+    requestId: text("request_id"),
     createdAt: createdAt(),
+    position: bigint("position", { mode: "number" }),
   },
   (t) => [
-    index("idx_audit_logs_team_created").on(t.teamId, t.createdAt.desc(), t.id.desc()),
-    index("idx_audit_logs_team_resource").on(t.teamId, t.resourceType, t.createdAt.desc()),
+    uniqueIndex("audit_logs_position").on(t.position),
+    index("idx_audit_logs_team_position").on(t.teamId, t.position),
+    index("idx_audit_logs_team_resource_position").on(t.teamId, t.resourceType, t.position),
+    index("idx_audit_logs_unplaced").on(t.createdAt).where(sql`position is null`),
+    check("audit_logs_scope", isOneOf(t.scope, AUDIT_SCOPES)),
+    check("audit_logs_status", isOneOf(t.status, AUDIT_STATUSES)),
   ],
 );
 

@@ -23,6 +23,8 @@ import keyScopes from "../../migrations/0015_key-scopes.sql" with { type: "text"
 import teamSlugs from "../../migrations/0016_team-slugs.sql" with { type: "text" };
 import outgoingMails from "../../migrations/0017_outgoing-mails.sql" with { type: "text" };
 import teamInvitations from "../../migrations/0018_team-invitations.sql" with { type: "text" };
+import auditLogs from "../../migrations/0019_audit-logs.sql" with { type: "text" };
+import deletion from "../../migrations/0020_deletion.sql" with { type: "text" };
 
 export interface Migration {
   /** The file's name without `.sql`. */
@@ -51,4 +53,6 @@ export const MIGRATIONS: readonly Migration[] = [
   { name: "0016_team-slugs", sql: teamSlugs },
   { name: "0017_outgoing-mails", sql: outgoingMails },
   { name: "0018_team-invitations", sql: teamInvitations },
+  { name: "0019_audit-logs", sql: auditLogs },
+  { name: "0020_deletion", sql: deletion },
 ];

@@ -8,7 +8,8 @@ import {
 } from "../../tests/harness/simulated-agent-platform.ts";
 import { waitFor } from "../../tests/harness/wait-for.ts";
 import { teamApiKeys } from "../db/tables.ts";
-import { type NewEvent, recordEvents, SYSTEM_ACTOR } from "../events/outbox.ts";
+import type { NewEvent } from "../events/new-event.ts";
+import { recordEvents, SYSTEM_ACTOR } from "../events/outbox.ts";
 import type { EventFrames } from "./event.ts";
 import { EVENTS_QUEUED_MAX, KEEPALIVE_MS, LATE_MS_MAX, STREAMS_PER_TEAM_MAX } from "./limits.ts";
 import { EVENT_FRAMES } from "./schema.ts";

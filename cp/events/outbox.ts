@@ -3,38 +3,34 @@
 
 import { type SQL, type SQLWrapper, sql } from "drizzle-orm";
 import type { PgColumn } from "drizzle-orm/pg-core";
-import type { Id } from "../../proto/ids.ts";
+import type { Actor } from "../audit/entry.ts";
+import { recordAudit } from "../audit/record.ts";
 import type { Db, Queryable } from "../db/client.ts";
 import { events } from "../db/tables.ts";
+import { auditOf } from "./audited.ts";
+import type { NewEvent } from "./new-event.ts";
 import { deleteOldEvents } from "./queries.ts";
 
-/** Who made it happen. Ids in their external form; the platform itself has none. */
-export interface EventActor {
-  readonly type: "user" | "api_key" | "system";
-  readonly id: string;
-  readonly name: string;
-}
+export type EventActor = Actor;
 
 export const SYSTEM_ACTOR: EventActor = { type: "system", id: "", name: "" };
 
-export interface NewEvent {
-  readonly teamId: Id<"team">;
-  /** What it is about: of which kind, in the words of the event specification, and its external id. */
-  readonly subject: { readonly type: string; readonly id: string };
-  readonly type: string;
-  readonly outcome: "success" | "error" | "";
-  readonly actor: EventActor;
-  readonly metadata?: Readonly<Record<string, string>>;
-  /** The cause when the outcome is `error`; for clients. */
-  readonly error?: string;
-}
-
-/** Writes what happened, in that order; `q` is the transaction of the change that it tells of. */
+/**
+ * Writes what happened, in that order, and of what somebody did the audit entries; `q` is the transaction of the
+ * change that it tells of.
+ */
 export async function recordEvents(q: Queryable, recorded: readonly NewEvent[]): Promise<void> {
   if (recorded.length === 0) return;
   await q
     .insert(events)
     .values(recorded.map(({ subject, ...columns }) => ({ ...columns, resource: { ...subject } })));
+  await recordAudit(
+    q,
+    ...recorded.flatMap((event) => {
+      const entry = auditOf(event);
+      return entry === null ? [] : [{ ...entry, teamId: event.teamId }];
+    }),
+  );
 }
 
 /**

@@ -1,7 +1,8 @@
 // What is told of hosts: of those that a team brings, for nobody else has to know.
 
 import { encodeId, type Id } from "../../proto/ids.ts";
-import { type NewEvent, SYSTEM_ACTOR } from "../events/outbox.ts";
+import type { NewEvent } from "../events/new-event.ts";
+import { SYSTEM_ACTOR } from "../events/outbox.ts";
 
 /** None for a host that belongs to no team. */
 export function hostEvents(

@@ -1,14 +1,17 @@
 // Hosts: announcing them, and the credentials of their agents.
 
 import { encodeId, type Id, idFromUuid, newId } from "../../proto/ids.ts";
+import type { Actor } from "../audit/entry.ts";
+import { personAsActor, recordAudit } from "../audit/record.ts";
 import type { UserCaller } from "../auth/authenticator.ts";
 import type { Tokens } from "../auth/tokens.ts";
 import type { Clock } from "../clock.ts";
 import type { Db, Queryable } from "../db/client.ts";
 import { randomHex, sha256Hex } from "../digest.ts";
 import { AppError } from "../errors.ts";
-import { recordEvents } from "../events/outbox.ts";
+import { recordEvents, SYSTEM_ACTOR } from "../events/outbox.ts";
 import { HOST_REGISTRATION, type OneTimeTokens } from "../one-time-tokens.ts";
+import { PLATFORM_TEAM } from "../platform-team.ts";
 import type { Teams } from "../teams/service.ts";
 import { authorizeCreate, canManage, canSee } from "./access.ts";
 import { hostEvents } from "./events.ts";
@@ -80,6 +83,7 @@ export class Hosts {
     await db.transaction(async (tx) => {
       await insertHost(tx, row);
       await insertHostToken(tx, tokenRow);
+      await recordAudit(tx, hostEntry(row, personAsActor(user), "create"));
     });
     return { ...(await this.find(row.id, user)), registrationToken };
   }
@@ -108,7 +112,10 @@ export class Hosts {
       throw new AppError("invalid_request", "the host has registered already");
     }
     const { registrationToken, tokenRow } = await this.#issueRegistrationToken(id, user.id);
-    await insertHostToken(this.#deps.db, tokenRow);
+    await this.#deps.db.transaction(async (tx) => {
+      await insertHostToken(tx, tokenRow);
+      await recordAudit(tx, hostEntry(found.host, personAsActor(user), "token_create"));
+    });
     return { ...found, registrationToken };
   }
 
@@ -129,6 +136,7 @@ export class Hosts {
           if (host === undefined) throw badRegistrationToken();
           await markHostTokenUsed(tx, { id: tokenId, now });
           await recordEvents(tx, hostEvents("host.up", host));
+          await recordAudit(tx, hostEntry(host, SYSTEM_ACTOR, "register"));
           return await this.#issueCredentials(tx, hostId);
         });
       },
@@ -197,6 +205,12 @@ export class Hosts {
 function parseSubject(subject: string): { hostId: Id<"host">; tokenId: Id<"hostToken"> } {
   const [host = "", token = ""] = subject.split(" ");
   return { hostId: idFromUuid("host", host), tokenId: idFromUuid("hostToken", token) };
+}
+
+/** In the log of the team that it belongs to, else of the platform. */
+function hostEntry(host: Pick<HostRow, "id" | "teamId">, actor: Actor, action: string) {
+  const resource = { type: "host", id: encodeId("host", host.id) };
+  return { teamId: host.teamId ?? PLATFORM_TEAM, actor, resource, action, scope: "admin" } as const;
 }
 
 function hostNotFound(): AppError {

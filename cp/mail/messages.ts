@@ -146,6 +146,31 @@ export function invitationMail(options: {
   });
 }
 
+/** Tells a person that their account is deleted. */
+export function accountDeletedMail(options: { to: string; name: string; graceDays: number }): Mail {
+  return message({
+    to: options.to,
+    subject: "Your Wrenn account was deleted",
+    lines: [
+      `Hello ${plain(options.name)},`,
+      "your account was deleted: its sessions and the API keys that you made are void, your own teams are gone.",
+      `It is forgotten in ${options.graceDays} days. If that was not you, tell the platform's administrators now.`,
+    ],
+  });
+}
+
+/** Tells a person that nothing is kept of their account any more. */
+export function accountPurgedMail(options: { to: string; name: string }): Mail {
+  return message({
+    to: options.to,
+    subject: "Your Wrenn account is forgotten",
+    lines: [
+      `Hello ${plain(options.name)},`,
+      "your account was deleted a while ago, and now nothing is kept of it. This is the last mail about it.",
+    ],
+  });
+}
+
 /**
  * Text that somebody chose, for a mail to somebody else: one line, and nothing in it that a mail program makes a
  * link of.

@@ -20,6 +20,7 @@ import { networkOf } from "../../proto/http1/admission.ts";
 import { type Id, idFromUuid } from "../../proto/ids.ts";
 import type { SignedIn } from "../accounts/account.ts";
 import type { Accounts } from "../accounts/service.ts";
+import { accountEntry, recordAudit } from "../audit/record.ts";
 import type { UserCaller } from "../auth/authenticator.ts";
 import type { Db, Tx } from "../db/client.ts";
 import { randomHex, sha256Hex } from "../digest.ts";
@@ -150,6 +151,8 @@ export class Oauth {
         throw new AppError("last_login_method", "add a password or another provider first");
       }
       await deleteIdentities(tx, ids);
+      const metadata = { provider: name };
+      await recordAudit(tx, { ...accountEntry(user, "provider_disconnect"), metadata });
       await this.#tell(tx, { user, provider: name, change: "disconnected" });
     });
   }

@@ -24,7 +24,7 @@ export function sessionRoutes(deps: SessionRoutesDeps) {
     .post(
       "/auth/logout",
       async ({ user, request, set, status }) => {
-        await sessions.end({ id: user.grant.id, userId: user.id });
+        await sessions.endBy(user, user.grant.id);
         set.headers["set-cookie"] = clearSessionCookies(request);
         return status(204, undefined);
       },
@@ -33,7 +33,7 @@ export function sessionRoutes(deps: SessionRoutesDeps) {
     .post(
       "/auth/logout-all",
       async ({ user, request, set, status }) => {
-        await sessions.endAll(user.id);
+        await sessions.endAllBy(user);
         set.headers["set-cookie"] = clearSessionCookies(request);
         return status(204, undefined);
       },
@@ -54,7 +54,7 @@ export function sessionRoutes(deps: SessionRoutesDeps) {
     .delete(
       "/me/sessions/:id",
       async ({ user, params, status }) => {
-        await sessions.end({ id: params.id, userId: user.id });
+        await sessions.endBy(user, params.id);
         return status(204, undefined);
       },
       {

@@ -4,6 +4,8 @@
 // end one is to delete its row: that is seen by the next request, and by what is open.
 
 import type { Id } from "../../proto/ids.ts";
+import { accountEntry, recordAudit } from "../audit/record.ts";
+import type { UserCaller } from "../auth/authenticator.ts";
 import type { CsrfTokens } from "../auth/csrf-tokens.ts";
 import type { Db, Queryable } from "../db/client.ts";
 import { randomHex, sha256Hex } from "../digest.ts";
@@ -55,11 +57,25 @@ export class Sessions {
     return await listSessions(this.#db, userId);
   }
 
+  /** A person ends a session of theirs, if it is one. */
+  async endBy(by: UserCaller, id: string): Promise<void> {
+    await this.#db.transaction(async (tx) => {
+      if (!(await this.end({ id, userId: by.id }, tx))) return;
+      const action = id === by.grant.id ? "logout" : "session_end";
+      await recordAudit(tx, accountEntry(by, action));
+    });
+  }
+
+  /** A person ends every session of theirs. */
+  async endAllBy(by: UserCaller): Promise<void> {
+    await this.#db.transaction(async (tx) => {
+      await this.endAll(by.id, tx);
+      await recordAudit(tx, accountEntry(by, "logout_all"));
+    });
+  }
+
   /** False when the user has no such session, maybe any more. */
-  async end(
-    session: { id: string; userId: Id<"user"> },
-    q: Queryable = this.#db,
-  ): Promise<boolean> {
+  async end(session: { id: string; userId: Id<"user"> }, q: Queryable): Promise<boolean> {
     return await deleteSession(q, session);
   }
 
@@ -72,7 +88,7 @@ export class Sessions {
   }
 
   /** Ends every session of a user. */
-  async endAll(userId: Id<"user">, q: Queryable = this.#db): Promise<void> {
+  async endAll(userId: Id<"user">, q: Queryable): Promise<void> {
     await deleteSessionsOf(q, userId);
   }
 

@@ -5,8 +5,9 @@ import type { Id } from "../../proto/ids.ts";
 import type { Db, Tx } from "../db/client.ts";
 import { AppError } from "../errors.ts";
 import { type EventActor, recordEvents } from "../events/outbox.ts";
+import { PLATFORM_TEAM } from "../platform-team.ts";
 import { templateNotFound, templatesNamed } from "../templates/service.ts";
-import { DEFAULT_ALIAS, PLATFORM_TEAM } from "../templates/template.ts";
+import { DEFAULT_ALIAS } from "../templates/template.ts";
 import { templateEvent } from "./events.ts";
 import { isNameBeingMade, isUniqueViolation, updateName, updateVisibility } from "./queries.ts";
 

@@ -8,6 +8,7 @@ import type { CreateSnapshotResponse } from "../../proto/gen/hostagent/hostagent
 import { encodeId } from "../../proto/ids.ts";
 import { agentFailure } from "../agents/agent-errors.ts";
 import { SNAPSHOT_TIMEOUT_MS } from "../agents/limits.ts";
+import { recordAudit } from "../audit/record.ts";
 import type { Begun } from "../begun.ts";
 import type { RunningCapsule } from "../capsules/find-on-host.ts";
 import { beginSnapshotting, endSnapshotting } from "../capsules/snapshotting.ts";
@@ -15,8 +16,9 @@ import type { Tx } from "../db/client.ts";
 import { AppError } from "../errors.ts";
 import { type EventActor, recordEvents } from "../events/outbox.ts";
 import type { Claim } from "../idempotency/answer-once.ts";
+import { PLATFORM_TEAM } from "../platform-team.ts";
 import { templatesNamed } from "../templates/service.ts";
-import { DEFAULT_ALIAS, PLATFORM_TEAM, type TemplateRow } from "../templates/template.ts";
+import { DEFAULT_ALIAS, type TemplateRow } from "../templates/template.ts";
 import type { SnapshotDeps } from "./deps.ts";
 import { snapshotEvent } from "./events.ts";
 import {
@@ -77,6 +79,10 @@ export async function createSnapshot(
     });
     if (inserted === undefined) throw nameTaken(request.name);
     const { actor } = request;
+    await recordAudit(tx, {
+      ...{ teamId: capsule.teamId, actor, resource: { type: "snapshot", id: request.name } },
+      ...{ action: "create", metadata: { sandbox_id: encodeId("capsule", capsule.id) } },
+    });
     await beginSnapshotting(tx, { id: capsule.id, actor, deadlineSec: DEADLINE_SEC });
     return inserted;
   });

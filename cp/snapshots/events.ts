@@ -1,7 +1,8 @@
 // What is told of snapshots, which are known by name.
 
 import type { Id } from "../../proto/ids.ts";
-import type { EventActor, NewEvent } from "../events/outbox.ts";
+import type { NewEvent } from "../events/new-event.ts";
+import type { EventActor } from "../events/outbox.ts";
 
 interface SnapshotSubject {
   readonly teamId: Id<"team">;

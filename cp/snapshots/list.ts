@@ -4,7 +4,8 @@ import { and, count, desc, eq, inArray, isNull, or, type SQL, sql } from "drizzl
 import type { Id } from "../../proto/ids.ts";
 import type { Queryable } from "../db/client.ts";
 import { teams, templates } from "../db/tables.ts";
-import { PLATFORM_TEAM, type TemplateRow, type TemplateType } from "../templates/template.ts";
+import { PLATFORM_TEAM } from "../platform-team.ts";
+import type { TemplateRow, TemplateType } from "../templates/template.ts";
 
 /** A template with its team's slug. */
 export interface ListedTemplate {

@@ -5,7 +5,8 @@ import { type Static, t } from "elysia";
 import type { Id } from "../../proto/ids.ts";
 import { TEMPLATE_NAME_PATTERN } from "../capsules/limits.ts";
 import { TEMPLATE_TYPES } from "../db/tables.ts";
-import { isBuiltIn, PLATFORM_TEAM } from "../templates/template.ts";
+import { PLATFORM_TEAM } from "../platform-team.ts";
+import { isBuiltIn } from "../templates/template.ts";
 import { parseWholeNumber, wholeNumber } from "../whole-number.ts";
 import { ID_LENGTH_MAX, timestamp } from "../wire.ts";
 import {

@@ -9,7 +9,7 @@ import {
 } from "../../tests/harness/simulated-agent-platform.ts";
 import { waitFor } from "../../tests/harness/wait-for.ts";
 import { capsules, events, teams, templateOperations, templates } from "../db/tables.ts";
-import { PLATFORM_TEAM } from "../templates/template.ts";
+import { PLATFORM_TEAM } from "../platform-team.ts";
 
 const platform = await forThisFile(TestPlatform.start());
 let other: TestTeam;

@@ -15,7 +15,7 @@ import {
   toInvitation,
 } from "./invitation-schema.ts";
 import type { Invitations } from "./invitations.ts";
-import { ofOwnTeam } from "./member-routes.ts";
+import { ofOwnTeam } from "./own-team.ts";
 import { Team, TeamParams, toTeam } from "./schema.ts";
 import type { Teams } from "./service.ts";
 

@@ -5,7 +5,8 @@
 // may not invite any more.
 
 import { networkOf } from "../../proto/http1/admission.ts";
-import { type Id, newId } from "../../proto/ids.ts";
+import { encodeId, type Id, newId } from "../../proto/ids.ts";
+import { personAsActor, recordAudit } from "../audit/record.ts";
 import type { UserCaller } from "../auth/authenticator.ts";
 import type { Clock } from "../clock.ts";
 import type { Db, Queryable, Tx } from "../db/client.ts";
@@ -95,6 +96,8 @@ export class Invitations {
       });
       const mail = { to: email, inviter: inviter.name, teamName: team.name, role };
       await mailer.send(invitationMail({ ...mail, publicUrl, token, lifeSec: LIFE_SEC }), tx);
+      const metadata = { email, role };
+      await recordAudit(tx, { ...invitationEntry(change, invitation.id, "create"), metadata });
       return { ...invitation, ...times, invitedBy: inviter.email };
     });
   }
@@ -111,7 +114,8 @@ export class Invitations {
   async revoke(change: TeamChange, id: Id<"invitation">): Promise<void> {
     await this.#deps.db.transaction(async (tx) => {
       await lockManaged(tx, change);
-      await deleteInvitation(tx, { id, teamId: change.teamId });
+      if (!(await deleteInvitation(tx, { id, teamId: change.teamId }))) return;
+      await recordAudit(tx, { ...invitationEntry(change, id, "revoke"), status: "warning" });
     });
   }
 
@@ -155,6 +159,10 @@ export class Invitations {
     }
     const createdAt = this.#deps.clock.now();
     await insertMember(tx, { teamId, userId, role, isDefault: false, createdAt });
+    const actor = personAsActor({ id: userId, email: invitation.email });
+    const resource = { type: "member", id: encodeId("user", userId) };
+    const joined = { teamId, actor, resource, action: "join", scope: "admin" } as const;
+    await recordAudit(tx, { ...joined, metadata: { role } });
     return { team, role };
   }
 
@@ -170,6 +178,15 @@ async function lockManaged(tx: Tx, { teamId, by }: TeamChange): Promise<TeamRow>
   const role = team && (await findRole(tx, { teamId, userId: by }));
   if (team === undefined || role === undefined || role === "member") throw notManager();
   return team;
+}
+
+function invitationEntry(
+  { teamId, actor }: TeamChange,
+  id: Id<"invitation">,
+  action: "create" | "revoke",
+) {
+  const resource = { type: "invitation", id: encodeId("invitation", id) };
+  return { teamId, actor, resource, action, scope: "admin" } as const;
 }
 
 function notManager(): AppError {

@@ -2,12 +2,11 @@
 
 import { Type } from "@sinclair/typebox";
 import { Elysia } from "elysia";
-import type { MemberCaller } from "../auth/authenticator.ts";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
-import { AppError } from "../errors.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { parseId } from "../wire.ts";
-import type { Members, TeamChange } from "./members.ts";
+import type { Members } from "./members.ts";
+import { ofOwnTeam } from "./own-team.ts";
 import {
   AddMember,
   Member,
@@ -117,10 +116,4 @@ export function memberRoutes(deps: MemberRoutesDeps) {
         detail: { summary: "Make another member the owner; you become an admin" },
       },
     );
-}
-
-/** The team of the path, which must be the session's. Throws `invalid_request` or `forbidden`. */
-export function ofOwnTeam({ teamId, id }: MemberCaller, text: string): TeamChange {
-  if (parseId("team", text, "id") === teamId) return { teamId, by: id };
-  throw new AppError("forbidden", "this is not the team of your session: switch team first");
 }

@@ -1,7 +1,9 @@
 // Who is in a team, and as what. Each change holds the team's row, and looks at the role of whoever makes it
 // once it has it: of two changes at once the second one sees the first.
 
-import type { Id } from "../../proto/ids.ts";
+import { encodeId, type Id } from "../../proto/ids.ts";
+import type { Actor } from "../audit/entry.ts";
+import { recordAudit } from "../audit/record.ts";
 import type { Clock } from "../clock.ts";
 import type { Db, Tx } from "../db/client.ts";
 import { AppError } from "../errors.ts";
@@ -32,6 +34,7 @@ export const MEMBERS_MAX = 1000;
 export interface TeamChange {
   readonly teamId: Id<"team">;
   readonly by: Id<"user">;
+  readonly actor: Actor;
 }
 
 export class Members {
@@ -54,8 +57,12 @@ export class Members {
 
   /** Names the team anew. Throws `forbidden` for plain members. */
   async renameTeam(change: TeamChange, name: string): Promise<void> {
-    await this.#manage(change, async (tx) => {
+    await this.#manage(change, async (tx, team) => {
       await updateTeamName(tx, { id: change.teamId, name });
+      await recordAudit(tx, {
+        ...teamEntry(change, "rename"),
+        metadata: { old_name: team.name, new_name: name },
+      });
     });
   }
 
@@ -84,6 +91,10 @@ export class Members {
       const joinedAt = this.#clock.now();
       const member = { teamId, userId: user.id, role: "member", isDefault: false } as const;
       await insertMember(tx, { ...member, createdAt: joinedAt });
+      await recordAudit(tx, {
+        ...memberEntry(change, user.id, "add"),
+        ...{ status: "success", metadata: { email: user.email, role: "member" } },
+      });
       const { name } = user;
       await this.#mailer.send(addedToTeamMail({ to: address, name, teamName: team.name }), tx);
       const { role, userId } = member;
@@ -100,6 +111,10 @@ export class Members {
       await this.#requireOther(tx, { teamId: change.teamId, userId });
       await updateRole(tx, { teamId: change.teamId, userId, role });
       if (role === "member") await deleteInvitationsBy(tx, { teamId: change.teamId, userId });
+      await recordAudit(tx, {
+        ...memberEntry(change, userId, "role_update"),
+        metadata: { new_role: role },
+      });
     });
   }
 
@@ -109,16 +124,19 @@ export class Members {
       const ids = { teamId: change.teamId, userId };
       await this.#requireOther(tx, ids);
       await deleteMember(tx, ids);
+      await recordAudit(tx, { ...memberEntry(change, userId, "remove"), status: "warning" });
     });
   }
 
   /** The same for oneself. Throws `forbidden` for the owner. */
-  async leave({ teamId, by: userId }: TeamChange): Promise<void> {
-    await this.#change({ teamId, by: userId }, async (tx, _team, role) => {
+  async leave(change: TeamChange): Promise<void> {
+    const { teamId, by: userId } = change;
+    await this.#change(change, async (tx, _team, role) => {
       if (role === "owner") {
         throw new AppError("forbidden", "the owner can't leave: give the team to somebody first");
       }
       await deleteMember(tx, { teamId, userId });
+      await recordAudit(tx, memberEntry(change, userId, "leave"));
     });
   }
 
@@ -130,17 +148,19 @@ export class Members {
     const { teamId, by } = change;
     await this.#change(change, async (tx, _team, role) => {
       if (role !== "owner") throw new AppError("forbidden", "only the owner gives the team away");
+      // An account that is being deleted must not get the team after its owner was looked for.
+      await lockUser(tx, userId);
       const heir = await findMember(tx, { teamId, userId });
       // A team whose owner can't sign in would be nobody's.
       if (heir?.status !== "active") throw noMember();
       if (userId === by) return;
-      await lockUser(tx, userId);
       if ((await countOwnedTeams(tx, userId)) >= OWNED_TEAMS_MAX) {
         throw new AppError("conflict", `an account can own at most ${OWNED_TEAMS_MAX} teams`);
       }
       // There is one owner at any time, as an index says.
       await updateRole(tx, { teamId, userId: by, role: "admin" });
       await updateRole(tx, { teamId, userId, role: "owner" });
+      await recordAudit(tx, { ...memberEntry(change, userId, "transfer"), status: "warning" });
     });
   }
 
@@ -176,4 +196,15 @@ export class Members {
 
 function noMember(): AppError {
   return new AppError("not_found", "no such member of the team", { reason: "user_not_found" });
+}
+
+/** What somebody did to the team as a whole. */
+export function teamEntry({ teamId, actor }: TeamChange, action: string) {
+  const resource = { type: "team", id: encodeId("team", teamId) };
+  return { teamId, actor, resource, action, status: "info" } as const;
+}
+
+function memberEntry({ teamId, actor }: TeamChange, userId: Id<"user">, action: string) {
+  const resource = { type: "member", id: encodeId("user", userId) };
+  return { teamId, actor, resource, action, scope: "admin", status: "info" } as const;
 }

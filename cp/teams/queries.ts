@@ -145,12 +145,13 @@ function selectMembers(q: Queryable) {
     .innerJoin(users, eq(users.id, usersTeams.userId));
 }
 
-/** The active account with the address. */
+/** The active account with the address, which stays so until the transaction ends. */
 export async function findActiveUser(q: Queryable, email: string) {
   const [row] = await q
     .select({ id: users.id, name: users.name, email: users.email })
     .from(users)
-    .where(and(eq(users.email, email), eq(users.status, "active")));
+    .where(and(eq(users.email, email), eq(users.status, "active")))
+    .for("share");
   return row;
 }
 

@@ -4,8 +4,8 @@ import { Type } from "@sinclair/typebox";
 import { Elysia } from "elysia";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
 import { errors } from "../openapi/error-schema.ts";
-import { ofOwnTeam } from "./member-routes.ts";
 import type { Members } from "./members.ts";
+import { ofOwnTeam } from "./own-team.ts";
 import {
   CreateTeam,
   SetSlug,

@@ -1,6 +1,7 @@
 // Making teams, and who is in them.
 
 import { type Id, newId } from "../../proto/ids.ts";
+import { personAsActor, recordAudit } from "../audit/record.ts";
 import type { Clock } from "../clock.ts";
 import type { Db, Queryable } from "../db/client.ts";
 import { databaseNow } from "../db/time.ts";
@@ -8,6 +9,7 @@ import { randomHex } from "../digest.ts";
 import { AppError } from "../errors.ts";
 import type { Mailer } from "../mail/mailer.ts";
 import { teamCreatedMail } from "../mail/messages.ts";
+import { teamEntry } from "./members.ts";
 import {
   clearDefaultTeam,
   countOwnedTeams,
@@ -56,7 +58,10 @@ export class Teams {
       }
       const mail = teamCreatedMail({ to: creator.email, name: creator.name, teamName: name });
       await this.#mailer.send(mail, tx);
-      return await this.#insert(tx, { name, ownerId: creator.id, isDefault: false });
+      const inserted = await this.#insert(tx, { name, ownerId: creator.id, isDefault: false });
+      const change = { teamId: inserted.id, by: creator.id, actor: personAsActor(creator) };
+      await recordAudit(tx, { ...teamEntry(change, "create"), status: "success" });
+      return inserted;
     });
     return { team, role: "owner" };
   }

@@ -1,10 +1,11 @@
 // The names by which teams are referred to, as in `<slug>/<template>`. Who gives one up keeps it for a month, so
 // that what refers to it leads to nobody else.
 
+import { recordAudit } from "../audit/record.ts";
 import type { Db } from "../db/client.ts";
 import { msSince } from "../db/time.ts";
 import { AppError } from "../errors.ts";
-import type { TeamChange } from "./members.ts";
+import { type TeamChange, teamEntry } from "./members.ts";
 import { findRole, findTeamLocked, isSlugTaken, lockSlugs, updateSlug } from "./queries.ts";
 
 const SLUG = /^[a-z0-9]+(?:-[a-z0-9]+)*$/;
@@ -33,7 +34,8 @@ export class Slugs {
    * Gives the team the slug; the one that it has is no change. Throws `invalid_request`, `forbidden` for plain
    * members, and `conflict` for one that is taken or too soon after the last.
    */
-  async change({ teamId, by }: TeamChange, text: string): Promise<void> {
+  async change(change: TeamChange, text: string): Promise<void> {
+    const { teamId, by } = change;
     const slug = normalised(text);
     const problem = problemOf(slug);
     if (problem !== null) throw new AppError("invalid_request", `slug: ${problem}`);
@@ -53,6 +55,10 @@ export class Slugs {
       await lockSlugs(tx);
       if (await isSlugTaken(tx, { slug, by: teamId })) throw taken();
       await updateSlug(tx, { team, slug, reservedSec: RESERVED_SEC });
+      await recordAudit(tx, {
+        ...teamEntry(change, "slug_change"),
+        metadata: { old_slug: team.slug, new_slug: slug },
+      });
     });
   }
 }

@@ -3,8 +3,9 @@
 import type { Id } from "../../proto/ids.ts";
 import type { Queryable } from "../db/client.ts";
 import { AppError } from "../errors.ts";
+import { PLATFORM_TEAM } from "../platform-team.ts";
 import { selectHostsOfTemplate, selectTemplateBySlug, selectTemplatesByName } from "./queries.ts";
-import { DEFAULT_ALIAS, PLATFORM_SLUG, PLATFORM_TEAM, type TemplateRow } from "./template.ts";
+import { DEFAULT_ALIAS, PLATFORM_SLUG, type TemplateRow } from "./template.ts";
 
 export interface TemplateLookup {
   readonly teamId: Id<"team">;

@@ -1,13 +1,10 @@
 // A template as the control plane knows it.
 
-import { idFromUuid } from "../../proto/ids.ts";
 import type { templates } from "../db/tables.ts";
+import { PLATFORM_TEAM } from "../platform-team.ts";
 
 export type TemplateRow = typeof templates.$inferSelect;
 export type TemplateType = TemplateRow["type"];
-
-/** Owner of the templates that every team sees. */
-export const PLATFORM_TEAM = idFromUuid("team", "00000000-0000-0000-0000-000000000000");
 
 /** Its slug: `wrenn/<name>` is a template of the platform and of nobody else. */
 export const PLATFORM_SLUG = "wrenn";

@@ -6,22 +6,26 @@ import { join } from "node:path";
 import { Redis } from "ioredis";
 import { Passwords } from "../../cp/accounts/passwords.ts";
 import { Accounts } from "../../cp/accounts/service.ts";
+import { Administration } from "../../cp/administration/service.ts";
 import { AgentClients } from "../../cp/agents/agent-clients.ts";
 import { ApiKeys } from "../../cp/api-keys/service.ts";
 import { type App, createApp } from "../../cp/app.ts";
+import { Audit } from "../../cp/audit/service.ts";
 import { Authenticator } from "../../cp/auth/authenticator.ts";
 import { CsrfTokens } from "../../cp/auth/csrf-tokens.ts";
 import { LastUses } from "../../cp/auth/last-uses.ts";
 import { OpenStreams } from "../../cp/auth/open-streams.ts";
 import { createTokens, type Tokens } from "../../cp/auth/tokens.ts";
 import { CapsuleMetricsService } from "../../cp/capsule-metrics/service.ts";
+import type { CapsuleDeps } from "../../cp/capsules/deps.ts";
 import { EnvdTokens } from "../../cp/capsules/envd-tokens.ts";
 import { Capsules } from "../../cp/capsules/service.ts";
 import type { Clock } from "../../cp/clock.ts";
+import { Deletions } from "../../cp/deletion/service.ts";
 import { EventStreams } from "../../cp/event-streams/service.ts";
 import { Hosts } from "../../cp/hosts/service.ts";
 import { createLog } from "../../cp/log.ts";
-import { createFileMailer } from "../../cp/mail/mailer.ts";
+import { createFileMailer, type Mailer } from "../../cp/mail/mailer.ts";
 import { ControlPlaneMetrics } from "../../cp/metrics/control-plane-metrics.ts";
 import { openGithub } from "../../cp/oauth/github.ts";
 import { openOpenid } from "../../cp/oauth/openid.ts";
@@ -89,6 +93,10 @@ export class AccountsPlatform implements AsyncDisposable {
   readonly redis: Redis;
   readonly tokens: Tokens;
   readonly lastUses: LastUses;
+  readonly audit: Audit;
+  readonly mailer: Mailer;
+  /** What passes of loops need. */
+  readonly capsuleDeps: CapsuleDeps;
   readonly sessions: Sessions;
   readonly passwords: Passwords;
   readonly invitations: Invitations;
@@ -121,6 +129,8 @@ export class AccountsPlatform implements AsyncDisposable {
     const wakeMonitor = () => {};
     const capsuleParts = { db, agents, operations, envdTokens, defaults };
     const capsuleDeps = { ...capsuleParts, log, wakeMonitor };
+    this.capsuleDeps = { ...capsuleDeps, ending: new AbortController().signal };
+    this.mailer = mailer;
     this.database = database;
     this.redis = redis;
     this.tokens = tokens;
@@ -135,6 +145,7 @@ export class AccountsPlatform implements AsyncDisposable {
       ...{ db, clock, tokens, csrfTokens, ownOrigins },
       lastUses: this.lastUses,
     });
+    this.audit = new Audit({ db, authenticator, retentionDays: 365 });
     this.openStreams = new OpenStreams({ authenticator });
     const { openStreams } = this;
     const capsules = resources.use(new Capsules(capsuleDeps));
@@ -154,12 +165,14 @@ export class AccountsPlatform implements AsyncDisposable {
     const accountDeps = { ...accountParts, teams, tokens, invitations: this.invitations };
     const accounts = new Accounts(accountDeps);
     this.passwords = resources.use(new Passwords({ ...accountParts, log }));
+    const deletions = new Deletions({ db, sessions, mailer, wakePurge: () => {} });
     this.app = createApp({
       log,
       version,
       metrics,
       metricsToken: METRICS_TOKEN,
       authenticator,
+      audit: this.audit,
       accounts,
       invitations: this.invitations,
       passwords: this.passwords,
@@ -176,6 +189,8 @@ export class AccountsPlatform implements AsyncDisposable {
       hosts: new Hosts({ db, clock, tokens, oneTimeTokens, teams }),
       capsules,
       capsuleMetrics: new CapsuleMetricsService({ db, capsules }),
+      deletions,
+      administration: new Administration({ db, sessions, deletions, operations }),
       eventStreams: new EventStreams({ db, openStreams, monotonicMs: () => performance.now() }),
       snapshots: resources.use(new Snapshots({ ...capsuleDeps, capsules })),
       streams: new Streams({ authenticator, openStreams, capsules, log }),

@@ -10,6 +10,7 @@ export const RIGHT_BODIES: Readonly<Record<string, Readonly<Record<string, unkno
   "POST /v1/auth/login": { email: "ada@example.com", password: "12345678" },
   "POST /v1/auth/switch-team": { team_id: encodeId("team", newId("team")) },
   "PATCH /v1/me": { name: "Ada" },
+  "DELETE /v1/me": { confirmation: "ada@example.com" },
   "POST /v1/me/password": {
     ...{ current_password: "12345678", new_password: "12345678", confirm_password: "12345678" },
   },
@@ -23,6 +24,9 @@ export const RIGHT_BODIES: Readonly<Record<string, Readonly<Record<string, unkno
   "POST /v1/invitations/accept": { token: "t" },
   "PATCH /v1/teams/:id/members/:uid": { role: "admin" },
   "POST /v1/teams/:id/transfer": { user_id: encodeId("user", newId("user")) },
+  "PUT /v1/admin/users/:id/active": { active: false },
+  "PUT /v1/admin/users/:id/admin": { admin: false },
+  "PUT /v1/admin/teams/:id/byoc": { enabled: true },
   "POST /v1/api-keys": {
     ...{ name: "key", expires_at: "2999-01-31T12:00:00Z", scopes: ["read", "exec"] },
   },

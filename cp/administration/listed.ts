@@ -1,0 +1,28 @@
+// Accounts and teams as administrators see them.
+
+import type { teams, users } from "../db/tables.ts";
+
+export interface Page {
+  /** From 1. */
+  readonly page: number;
+  readonly perPage: number;
+}
+
+type UserRow = typeof users.$inferSelect;
+
+export interface ListedUser
+  extends Pick<UserRow, "id" | "email" | "name" | "isAdmin" | "status" | "createdAt"> {
+  readonly teamsJoined: number;
+  readonly teamsOwned: number;
+}
+
+export interface ListedTeam {
+  readonly team: typeof teams.$inferSelect;
+  readonly memberCount: number;
+  readonly ownerName: string | null;
+  readonly ownerEmail: string | null;
+  readonly activeSandboxCount: number;
+  readonly runningVcpus: number;
+  readonly runningMemoryMb: number;
+  readonly channelCount: number;
+}

@@ -1,0 +1,116 @@
+// SQL of what administrators see and change of everybody's accounts and teams.
+
+import { and, asc, count, eq, isNull, ne, sql } from "drizzle-orm";
+import type { Id } from "../../proto/ids.ts";
+import type { Db, Queryable, Tx } from "../db/client.ts";
+import { teamApiKeys, teams, users, usersTeams } from "../db/tables.ts";
+import { PLATFORM_TEAM } from "../platform-team.ts";
+import type { ListedTeam, ListedUser, Page } from "./listed.ts";
+
+// In what a select of one table returns, Drizzle leaves out whose a column is: subqueries say it themselves.
+
+export async function countUsers(db: Db): Promise<number> {
+  return (await db.select({ total: count() }).from(users))[0]?.total ?? 0;
+}
+
+/** Oldest first. */
+export async function selectUsers(db: Db, { page, perPage }: Page): Promise<ListedUser[]> {
+  const living = sql.raw(`from users_teams join teams on teams.id = users_teams.team_id
+    where users_teams.user_id = users.id and teams.deleted_at is null`);
+  return await db
+    .select({
+      id: users.id,
+      email: users.email,
+      name: users.name,
+      isAdmin: users.isAdmin,
+      status: users.status,
+      createdAt: users.createdAt,
+      teamsJoined: sql<number>`(select count(*)::int ${living})`,
+      teamsOwned: sql<number>`(select count(*)::int ${living} and users_teams.role = 'owner')`,
+    })
+    .from(users)
+    .orderBy(asc(users.createdAt), asc(users.id))
+    .limit(perPage)
+    .offset((page - 1) * perPage);
+}
+
+export async function countTeams(db: Db): Promise<number> {
+  const others = ne(teams.id, PLATFORM_TEAM);
+  return (await db.select({ total: count() }).from(teams).where(others))[0]?.total ?? 0;
+}
+
+/** Oldest first, deleted ones last, without the platform's own. */
+export async function selectTeams(db: Db, { page, perPage }: Page): Promise<ListedTeam[]> {
+  const running = sql.raw(`from capsules where capsules.team_id = teams.id
+    and (capsules.status in ('pending', 'starting', 'running', 'pausing', 'resuming')
+      or capsules.snapshotted_from = 'running')`);
+  const owner = sql.raw(`from users_teams join users on users.id = users_teams.user_id
+    where users_teams.team_id = teams.id and users_teams.role = 'owner'`);
+  return await db
+    .select({
+      team: teams,
+      memberCount: sql<number>`(select count(*)::int from users_teams
+        where users_teams.team_id = teams.id)`,
+      ownerName: sql<string | null>`(select users.name ${owner})`,
+      ownerEmail: sql<string | null>`(select users.email ${owner})`,
+      activeSandboxCount: sql<number>`(select count(*)::int ${running})`,
+      runningVcpus: sql<number>`(select coalesce(sum(capsules.vcpus), 0)::int ${running})`,
+      runningMemoryMb: sql<number>`(select coalesce(sum(capsules.memory_mb), 0)::int ${running})`,
+      channelCount: sql<number>`(select count(*)::int from channels
+        where channels.team_id = teams.id)`,
+    })
+    .from(teams)
+    .where(ne(teams.id, PLATFORM_TEAM))
+    .orderBy(sql`(${teams.deletedAt} is not null)`, asc(teams.createdAt), asc(teams.id))
+    .limit(perPage)
+    .offset((page - 1) * perPage);
+}
+
+/** The account, held until the transaction ends. */
+export async function lockUser(q: Tx, id: Id<"user">) {
+  return (await q.select().from(users).where(eq(users.id, id)).for("update"))[0];
+}
+
+export async function updateStatus(
+  q: Queryable,
+  { id, status }: { id: Id<"user">; status: "active" | "disabled" },
+): Promise<void> {
+  await q
+    .update(users)
+    .set({ status, deletedAt: null, updatedAt: sql`now()` })
+    .where(eq(users.id, id));
+}
+
+export async function updateAdmin(
+  q: Queryable,
+  { id, isAdmin }: { id: Id<"user">; isAdmin: boolean },
+): Promise<void> {
+  await q.update(users).set({ isAdmin, updatedAt: sql`now()` }).where(eq(users.id, id));
+}
+
+export async function deleteKeysMadeBy(q: Queryable, id: Id<"user">): Promise<void> {
+  await q.delete(teamApiKeys).where(eq(teamApiKeys.createdBy, id));
+}
+
+/** The living teams that the user owns. */
+export async function selectOwnedTeams(q: Queryable, id: Id<"user">): Promise<Id<"team">[]> {
+  const rows = await q
+    .select({ id: teams.id })
+    .from(usersTeams)
+    .innerJoin(teams, eq(teams.id, usersTeams.teamId))
+    .where(and(eq(usersTeams.userId, id), eq(usersTeams.role, "owner"), isNull(teams.deletedAt)));
+  return rows.map((row) => row.id);
+}
+
+/** The living team but for the platform's own, held until the transaction ends. */
+export async function lockTeam(q: Tx, id: Id<"team">) {
+  const isLiving = and(eq(teams.id, id), isNull(teams.deletedAt), ne(teams.id, PLATFORM_TEAM));
+  return (await q.select().from(teams).where(isLiving).for("update"))[0];
+}
+
+export async function updateByoc(
+  q: Queryable,
+  { id, isByoc }: { id: Id<"team">; isByoc: boolean },
+): Promise<void> {
+  await q.update(teams).set({ isByoc }).where(eq(teams.id, id));
+}

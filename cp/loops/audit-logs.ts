@@ -1,0 +1,24 @@
+// Loops: give entries of the audit log their places, and forget those past their time.
+
+import type { Audit } from "../audit/service.ts";
+import type { Loop } from "./driver.ts";
+
+/** Readers place entries themselves; this keeps small what they find. */
+const PLACE_EVERY_MS = 10_000;
+const EXPIRE_EVERY_MS = 600_000;
+
+export function placeAuditLogsLoop(audit: Audit): Loop {
+  return {
+    name: "place-audit-logs",
+    everyMs: PLACE_EVERY_MS,
+    run: async () => ({ placed: await audit.place() }),
+  };
+}
+
+export function expireAuditLogsLoop(audit: Audit): Loop {
+  return {
+    name: "expire-audit-logs",
+    everyMs: EXPIRE_EVERY_MS,
+    run: async () => ({ expired: await audit.prune() }),
+  };
+}
