@@ -19,6 +19,7 @@ import type { CapsuleState } from "../capsule-states.ts";
 import { capsules, events } from "../db/tables.ts";
 import { LOCK_CLASS } from "../operations/lock-session.ts";
 import { Operations } from "../operations/operations.ts";
+import { updateDeadline } from "./queries.ts";
 import { settleOperations } from "./settle.ts";
 
 /** A session, and its locks. */
@@ -44,6 +45,7 @@ async function abandoned(status: CapsuleState) {
     teamId: platform.team.id,
     hostId: platform.hostId,
     stateDeadline: sql`now() + interval '1 hour'`,
+    snapshottedFrom: status === "snapshotting" ? "running" : null,
   });
   return { id, operationId };
 }
@@ -184,6 +186,28 @@ test("what somebody else is at holds up no pass over the others", async () => {
 
   expect(await row(other.id)).toMatchObject({ status: "error" });
   expect(await pass()).toEqual({ claimed: 1, settled: 1 });
+});
+
+// Its snapshot has an operation of its own, whose end is its end.
+test("a capsule in snapshotting is taken over when that is late, and not with its control plane", async () => {
+  const { id } = await abandoned("snapshotting");
+  const { db } = platform.database;
+
+  expect(await pass()).toEqual({ claimed: 0, settled: 0 });
+  await db.update(capsules).set({ stateDeadline: sql`now() - interval '1 second'` });
+  expect(await pass()).toEqual({ claimed: 1, settled: 1 });
+  expect(await row(id)).toMatchObject({ status: "running" });
+});
+
+test("only whose an operation is says when it is looked at again", async () => {
+  const { id, operationId } = await abandoned("starting");
+  const before = await row(id);
+  const { db } = platform.database;
+
+  await updateDeadline(db, { id, operationId: crypto.randomUUID(), afterSec: 1 });
+  expect(await row(id)).toEqual(before);
+  await updateDeadline(db, { id, operationId, afterSec: 1 });
+  expect(await row(id)).not.toEqual(before);
 });
 
 test("a create whose host was not asked has failed", async () => {

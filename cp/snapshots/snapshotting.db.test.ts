@@ -325,7 +325,9 @@ test("one whose snapshot is on no record any more is as it was at its deadline",
   const { made, letGo } = await snapshotting(id);
   await platform.database.db.delete(templateOperations);
   const early = await settleCapsules();
-  await platform.database.db.update(capsules).set({ stateDeadline: sql`now()` });
+  // If it has none, it has none an hour later.
+  const anHourOn = sql`${capsules.stateDeadline} - interval '1 hour'`;
+  await platform.database.db.update(capsules).set({ stateDeadline: anHourOn });
 
   const late = await settleCapsules();
   letGo();
