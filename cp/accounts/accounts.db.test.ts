@@ -279,6 +279,20 @@ describe("login", () => {
     expect(await code(logIn(email))).toEqual([200, undefined]);
   });
 
+  // The time of a refusal would tell who has an account, and whose is old.
+  test("fails no sooner for an unknown address than for a hash of whatever kind", async () => {
+    const [young, old] = [await platform.person(), await platform.person()];
+    const hash = await Bun.password.hash(PASSWORD, { algorithm: "bcrypt", cost: 10 });
+    await platform.database
+      .sql`update users set password_hash = ${hash} where email = ${old.email}`;
+
+    for (const email of [young.email, old.email, "nobody@example.com"]) {
+      const beganAtMs = performance.now();
+      expect(await code(logIn(email, "a wrong one"))).toEqual([401, "unauthorized"]);
+      expect(performance.now() - beganAtMs).toBeGreaterThan(298);
+    }
+  });
+
   test("tells passwords apart that differ after byte 72", async () => {
     const password = "p".repeat(100);
     const body = { email: "long@example.com", password, name: "L" };

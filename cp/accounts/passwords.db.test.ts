@@ -196,6 +196,19 @@ describe("a forgotten password", () => {
   });
 });
 
+test("while codes can't be kept a reset is refused, whether there is such an account or not", async () => {
+  await using fresh = await AccountsPlatform.start();
+  const { email } = await fresh.person();
+  const ask = (address: string) =>
+    outcome(fresh.call("POST", "/v1/me/password/reset", { body: { email: address } }));
+  fresh.redis.disconnect();
+  const away = [await ask(email), await ask("nobody@example.com")];
+  await fresh.redis.connect();
+
+  expect(away).toEqual(Array(2).fill("503 service_unavailable"));
+  expect([await ask(email), await ask("nobody@example.com")]).toEqual(["204", "204"]);
+});
+
 test.each([
   ["/v1/me/password/reset", { email: "nobody@example.com" }, RESET_PER_ADDRESS],
   ["/v1/me/password/reset/confirm", { token: "t", new_password: NEXT }, CODE_PER_ADDRESS],

@@ -23,6 +23,9 @@ import type { Sessions } from "../sessions/service.ts";
 import { assertPassword, hashPassword, verifyPassword } from "./password.ts";
 import { findUser, findUserByEmail, type UserRow, updatePassword } from "./queries.ts";
 
+/** Whom a code is kept for that is mailed to nobody. */
+const NOBODY = "nobody";
+
 export interface PasswordsDeps {
   readonly db: Db;
   readonly mailer: Mailer;
@@ -76,12 +79,18 @@ export class Passwords implements AsyncDisposable {
 
   /**
    * Mails a code to the active account with that address, if there is one. What is answered, and when, does
-   * not tell. Throws `invalid_request` for what is no address, and `rate_limited`.
+   * not tell: a code is kept for anybody, before the answer, so that all are refused alike while that can't be.
+   * Throws `invalid_request` for what is no address, and `rate_limited`.
    */
   async requestReset(request: { email: string; address: string }): Promise<void> {
     const email = parseEmail(request.email);
-    await this.#deps.rateLimiter.attempt(RESET_PER_ADDRESS, networkOf(request.address));
-    const mailing = this.#mailReset(email)
+    const { db, oneTimeTokens, rateLimiter } = this.#deps;
+    await rateLimiter.attempt(RESET_PER_ADDRESS, networkOf(request.address));
+    const user = await findUserByEmail(db, email);
+    const subject = user?.status === "active" ? `${user.id} ${sealOf(user)}` : NOBODY;
+    const token = await oneTimeTokens.issue(PASSWORD_RESET, subject);
+    if (user?.status !== "active") return;
+    const mailing = this.#mailReset(user, token)
       .catch((error) => this.#deps.log.error("no code to reset a password was mailed", { error }))
       .finally(() => this.#underWay.delete(mailing));
     this.#underWay.add(mailing);
@@ -94,6 +103,7 @@ export class Passwords implements AsyncDisposable {
     const { db, oneTimeTokens, rateLimiter } = this.#deps;
     await rateLimiter.attempt(CODE_PER_ADDRESS, networkOf(address));
     const isReset = await oneTimeTokens.redeem(PASSWORD_RESET, token, async (subject) => {
+      if (subject === NOBODY) return false;
       const [id = "", seal] = subject.split(" ");
       const user = await findUser(db, idFromUuid("user", id));
       if (user === undefined || user.status !== "active" || sealOf(user) !== seal) return false;
@@ -108,15 +118,11 @@ export class Passwords implements AsyncDisposable {
     await Promise.all(this.#underWay);
   }
 
-  async #mailReset(email: string): Promise<void> {
-    const { db, mailer, oneTimeTokens, rateLimiter, publicUrl } = this.#deps;
-    const user = await findUserByEmail(db, email);
-    if (user?.status !== "active") return;
-    await rateLimiter.attempt(RESET_PER_ACCOUNT, user.id);
-    const token = await oneTimeTokens.issue(PASSWORD_RESET, `${user.id} ${sealOf(user)}`);
+  async #mailReset({ id, email: to, name }: UserRow, token: string): Promise<void> {
+    const { db, mailer, rateLimiter, publicUrl } = this.#deps;
+    await rateLimiter.attempt(RESET_PER_ACCOUNT, id);
     const { ttlSec: lifeSec } = PASSWORD_RESET;
-    const mail = passwordResetMail({ to: email, name: user.name, publicUrl, token, lifeSec });
-    await mailer.send(mail, db);
+    await mailer.send(passwordResetMail({ to, name, publicUrl, token, lifeSec }), db);
   }
 
   async #replace(user: UserRow, next: string, change: "changed" | "added" | "reset") {

@@ -41,6 +41,13 @@ import {
 /** An account that wasn't activated keeps its address this long: as long as its token lives. */
 const SIGNUP_COOLDOWN_SEC = ACTIVATION.ttlSec;
 
+/**
+ * How long a login takes that fails: more than any hash of ours and of the first Wrenn's does (bcrypt at cost 10
+ * costs twice what argon2id does, at cost 12 six times), so that the time does not tell whether there is such an
+ * account, or how old it is.
+ */
+const FAILED_LOGIN_MS_MIN = 300;
+
 export interface AccountsDeps {
   readonly db: Db;
   readonly mailer: Mailer;
@@ -190,9 +197,13 @@ export class Accounts {
     // Not by those that were refused, else one address could use it up.
     await rateLimiter.attempt(LOGIN_PER_ACCOUNT, email);
 
+    const beganAtMs = performance.now();
     const known = await findUserByEmail(db, email);
     const isPassword = await verifyPassword(password, known?.passwordHash ?? null);
-    if (known === undefined || !isPassword) throw wrongCredentials();
+    if (known === undefined || !isPassword) {
+      await Bun.sleep(Math.max(0, beganAtMs + FAILED_LOGIN_MS_MIN - performance.now()));
+      throw wrongCredentials();
+    }
     assertMaySignIn(known);
     await rateLimiter.reset(LOGIN_PER_ACCOUNT_AND_ADDRESS, attempt);
     const hash = await this.#withoutOldHash(known, password);
