@@ -15,7 +15,7 @@ import { docsRoutes } from "./docs/routes.ts";
 import { createErrorHandler } from "./error-response.ts";
 import { type EventStreamRouteDeps, eventStreamRoutes } from "./event-streams/routes.ts";
 import { execRoutes } from "./exec/routes.ts";
-import { fileRoutes } from "./files/routes.ts";
+import { type FileRouteDeps, fileRoutes } from "./files/routes.ts";
 import { fileStreamRoutes } from "./files/stream-routes.ts";
 import { healthRoutes } from "./health/routes.ts";
 import { type HostRoutesDeps, hostRoutes } from "./hosts/routes.ts";
@@ -65,6 +65,7 @@ export interface Services
     CapsuleRouteDeps,
     DeletionRoutesDeps,
     EventStreamRouteDeps,
+    FileRouteDeps,
     HostRoutesDeps,
     InvitationRoutesDeps,
     MemberRoutesDeps,

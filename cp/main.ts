@@ -229,7 +229,7 @@ async function serve(): Promise<void> {
     hosts,
     capsules,
     capsuleMetrics,
-    eventStreams,
+    ...{ eventStreams, openStreams },
     snapshots,
     streams,
     usage,

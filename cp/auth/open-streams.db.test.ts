@@ -11,6 +11,7 @@ import {
   TestPlatform,
 } from "../../tests/harness/simulated-agent-platform.ts";
 import { StreamClient } from "../../tests/harness/stream-client.ts";
+import { waitFor } from "../../tests/harness/wait-for.ts";
 import { systemClock } from "../clock.ts";
 import { users, usersTeams } from "../db/tables.ts";
 import { createLog } from "../log.ts";
@@ -87,6 +88,19 @@ async function openBoth(base: URL, path: string, headers: Record<string, string>
   };
 }
 
+/** What an upload is answered that goes on for ever. */
+async function endlessUpload(url: URL, headers: Record<string, string>): Promise<number> {
+  const part = (name: string, more = "") =>
+    `--b\r\nContent-Disposition: form-data; name="${name}"${more}\r\n\r\n`;
+  const begun = `${part("path")}/root/x\r\n${part("file", '; filename="x"')}some bytes`;
+  const body = new ReadableStream<Uint8Array>({
+    start: (controller) => controller.enqueue(Buffer.from(begun)),
+  });
+  const type = { "content-type": "multipart/form-data; boundary=b" };
+  const { status } = await fetch(url, { method: "POST", body, headers: { ...headers, ...type } });
+  return status;
+}
+
 const CAUSES: Record<string, (member: Member) => Promise<unknown>> = {
   "the session is ended": ({ sessionId }) => sql`delete from sessions where id = ${sessionId}`,
   "the member is removed": ({ userId }) => sql`delete from users_teams where user_id = ${userId}`,
@@ -126,6 +140,42 @@ describe("on both of two control planes", () => {
     const ends = await Promise.all(open.map(({ ends }) => ends()));
 
     expect(ends).toEqual(bases.map(() => [1008, "unauthorized", true]));
+  });
+
+  test("downloads and uploads by a key end when it is deleted, and take nothing back", async () => {
+    const team = await addTeam(platform.database);
+    const { body } = await platform.call("POST", "/v1/capsules", { team, body: {} });
+    const headers = { "x-api-key": team.apiKey };
+    const at = (base: URL, what: string) => new URL(`/v1/capsules/${body.id}/files/${what}`, base);
+    const content = new Uint8Array(2 ** 20);
+    platform.agent.capsules.get(body.id)?.files.write("/root/large", content);
+    platform.agent.secondChunks = new Promise(() => {});
+    const json = { ...headers, "content-type": "application/json" };
+    const asked = { method: "POST", headers: json, body: JSON.stringify({ path: "/root/large" }) };
+    const downloads = await Promise.all(
+      bases.flatMap((base) => ["read", "stream/read"].map((what) => fetch(at(base, what), asked))),
+    );
+    const uploads = bases.flatMap((base) =>
+      ["write", "stream/write"].map((what) => endlessUpload(at(base, what), headers)),
+    );
+    const writes = async () => platform.agent.calls.filter((call) => call === "writeFileStream");
+    await waitFor("uploads to begin", writes, { holds: ({ length }) => length >= uploads.length });
+
+    await sql`delete from team_api_keys where team_id = ${team.id}`;
+    const refused = await Promise.all(uploads);
+    const cut = await Promise.all(
+      downloads.map((response) =>
+        response.bytes().then(
+          () => "whole",
+          () => "cut",
+        ),
+      ),
+    );
+
+    platform.agent.secondChunks = Promise.resolve();
+
+    expect(refused).toEqual(Array(4).fill(401));
+    expect(cut).toEqual(Array(4).fill("cut"));
   });
 
   test("a socket ends whose client said who it is in its first message", async () => {

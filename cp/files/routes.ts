@@ -1,6 +1,7 @@
 // Routes of a capsule's files: HTTP only.
 
 import { Elysia, t } from "elysia";
+import type { OpenStreams } from "../auth/open-streams.ts";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
 import { RUNNING_ERRORS, WRITING_ERRORS } from "../capsules/route-errors.ts";
 import { CapsuleParams } from "../capsules/schema.ts";
@@ -11,6 +12,7 @@ import { describedErrors, errors } from "../openapi/error-schema.ts";
 import { parseId } from "../wire.ts";
 import { FileList, ListRequest, MadeDirectory, PathRequest, toFileEntry } from "./schema.ts";
 import { type FilePath, listDirectory, makeDirectory, readFile, removePath } from "./service.ts";
+import { beginTransfer, type Transfer, uploadFailure } from "./transfer.ts";
 import { writeUpload } from "./upload.ts";
 
 const UPLOAD_DETAIL = {
@@ -32,8 +34,13 @@ const UPLOAD_DETAIL = {
   },
 };
 
-export function fileRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
-  const { capsules } = deps;
+export interface FileRouteDeps extends AuthDeps {
+  readonly capsules: Capsules;
+  readonly openStreams: OpenStreams;
+}
+
+export function fileRoutes(deps: FileRouteDeps) {
+  const { capsules, openStreams } = deps;
   return new Elysia({ prefix: "/v1/capsules", tags: ["capsules"] })
     .use(authPlugin(deps))
     .post(
@@ -41,8 +48,14 @@ export function fileRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
       async ({ caller, params, request, server, set }) => {
         server?.timeout(request, 0);
         const ids = { id: parseId("capsule", params.id, "id"), teamId: caller.teamId };
-        const upload = toUpload(request);
-        await capsules.use({ ...ids, isActivity: true }, (running) => writeUpload(running, upload));
+        using transfer = beginTransfer(openStreams, caller, request);
+        const upload = toUpload(request, transfer);
+        const writing = capsules.use({ ...ids, isActivity: true }, (running) =>
+          writeUpload(running, upload),
+        );
+        await writing.catch((error) => {
+          throw uploadFailure(transfer, error);
+        });
         set.status = 204;
       },
       {
@@ -60,7 +73,7 @@ export function fileRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
         server?.timeout(request, 0);
         const ids = { id: parseId("capsule", params.id, "id"), teamId: caller.teamId };
         const content = await capsules.use({ ...ids, isActivity: true }, (running) =>
-          readFile(running, toFilePath(body, request), request.signal),
+          readFile(running, toFilePath(body, request), beginTransfer(openStreams, caller, request)),
         );
         const headers = { "content-type": "application/octet-stream" };
         return new Response(content, { headers });
@@ -140,8 +153,8 @@ export function fileRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
     );
 }
 
-export function toUpload(request: Request) {
-  const { body, headers, signal } = request;
+export function toUpload(request: Request, { signal }: Transfer) {
+  const { body, headers } = request;
   if (body === null) throw new AppError("invalid_request", "a multipart body is required");
   const declared = headers.get("content-length");
   return {

@@ -8,6 +8,7 @@ import { takingAnswer } from "../agents/held-answers.ts";
 import { GUEST_CALL_TIMEOUT_MS, LIST_MEMORY_FACTOR } from "../agents/limits.ts";
 import type { RunningCapsule } from "../capsules/find-on-host.ts";
 import { AppError } from "../errors.ts";
+import type { Transfer } from "./transfer.ts";
 
 /** An empty user is the capsule's default one. */
 export interface FilePath {
@@ -18,29 +19,37 @@ export interface FilePath {
 const OPTIONS = { timeoutMs: GUEST_CALL_TIMEOUT_MS };
 
 /**
- * The file's content as it arrives. Fails before the first byte when the file cannot be read; after
- * it, the stream errors, so that a client cannot take a part for the whole.
+ * The file's content as it arrives; the transfer is over when it is. Fails before the first byte when the file
+ * cannot be read; after it, the stream errors, so that a client cannot take a part for the whole.
  */
 export async function readFile(
   { capsule, agent, log }: RunningCapsule,
   file: FilePath,
-  signal: AbortSignal,
+  transfer: Transfer,
 ): Promise<ReadableStream<Uint8Array>> {
   const sandboxId = encodeId("capsule", capsule.id);
   const reading = new AbortController();
-  const options = { signal: AbortSignal.any([signal, reading.signal]) };
+  const options = { signal: AbortSignal.any([transfer.signal, reading.signal]) };
   const chunks = agent.readFileStream({ sandboxId, ...file }, options)[Symbol.asyncIterator]();
   let next = await chunks.next().catch((error) => {
+    transfer[Symbol.dispose]();
     throw agentFailure(error, "capsule");
   });
   return new ReadableStream<Uint8Array>(
     {
+      start(controller) {
+        transfer.revoked.addEventListener("abort", () => controller.error(undefined));
+      },
       async pull(controller) {
-        if (next.done === true) return controller.close();
+        if (next.done === true) {
+          transfer[Symbol.dispose]();
+          return controller.close();
+        }
         controller.enqueue(next.value.chunk);
         try {
           next = await chunks.next();
         } catch (error) {
+          transfer[Symbol.dispose]();
           // Nobody is left to be told when it is the client that went away.
           if (options.signal.aborted) return;
           log.warn("reading a file broke off", { capsule: sandboxId, error });
@@ -49,6 +58,7 @@ export async function readFile(
         }
       },
       cancel() {
+        transfer[Symbol.dispose]();
         reading.abort();
       },
     },

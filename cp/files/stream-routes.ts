@@ -2,15 +2,15 @@
 // other side takes it.
 
 import { Elysia, t } from "elysia";
-import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
+import { authPlugin } from "../auth/plugin.ts";
 import { RUNNING_ERRORS, WRITING_ERRORS } from "../capsules/route-errors.ts";
-import type { Capsules } from "../capsules/service.ts";
 import { describedErrors, errors } from "../openapi/error-schema.ts";
 import { CapsuleParams } from "../streams/schema.ts";
 import { parseId } from "../wire.ts";
-import { toFilePath, toUpload } from "./routes.ts";
+import { type FileRouteDeps, toFilePath, toUpload } from "./routes.ts";
 import { PathRequest } from "./schema.ts";
 import { readFile } from "./service.ts";
+import { beginTransfer, uploadFailure } from "./transfer.ts";
 import { writeStreamedUpload } from "./upload.ts";
 
 const BYTES = { type: "string" as const, format: "binary" };
@@ -46,8 +46,8 @@ const DOWNLOAD_DETAIL = {
   },
 };
 
-export function fileStreamRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
-  const { capsules } = deps;
+export function fileStreamRoutes(deps: FileRouteDeps) {
+  const { capsules, openStreams } = deps;
   return new Elysia({ prefix: "/v1/capsules", tags: ["streams"] })
     .use(authPlugin(deps))
     .post(
@@ -55,10 +55,13 @@ export function fileStreamRoutes(deps: AuthDeps & { readonly capsules: Capsules 
       async ({ caller, params, request, server, set }) => {
         server?.timeout(request, 0);
         const id = parseId("capsule", params.id, "id");
-        const upload = toUpload(request);
-        await capsules.use({ id, teamId: caller.teamId, isActivity: true }, (running) =>
-          writeStreamedUpload(running, upload),
-        );
+        using transfer = beginTransfer(openStreams, caller, request);
+        const upload = toUpload(request, transfer);
+        const ids = { id, teamId: caller.teamId, isActivity: true };
+        const writing = capsules.use(ids, (running) => writeStreamedUpload(running, upload));
+        await writing.catch((error) => {
+          throw uploadFailure(transfer, error);
+        });
         set.status = 204;
       },
       {
@@ -76,7 +79,7 @@ export function fileStreamRoutes(deps: AuthDeps & { readonly capsules: Capsules 
         const id = parseId("capsule", params.id, "id");
         const ids = { id, teamId: caller.teamId, isActivity: true };
         const content = await capsules.use(ids, (running) =>
-          readFile(running, toFilePath(body, request), request.signal),
+          readFile(running, toFilePath(body, request), beginTransfer(openStreams, caller, request)),
         );
         return new Response(content, { headers: { "content-type": "application/octet-stream" } });
       },

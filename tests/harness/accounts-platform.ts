@@ -192,6 +192,7 @@ export class AccountsPlatform implements AsyncDisposable {
       deletions,
       administration: new Administration({ db, sessions, deletions, operations }),
       eventStreams: new EventStreams({ db, openStreams, monotonicMs: () => performance.now() }),
+      openStreams,
       snapshots: resources.use(new Snapshots({ ...capsuleDeps, capsules })),
       streams: new Streams({ authenticator, openStreams, capsules, log }),
       usage: new TeamUsage({ db }),

@@ -27,6 +27,7 @@ interface Node {
 }
 
 const HOME = "/root";
+const CHUNK_BYTES = 64 * 1024;
 
 export class SimulatedFiles {
   readonly #nodes = new Map<string, Node>(
@@ -136,4 +137,18 @@ function entry(path: string, node: Node): SimulatedEntry {
 
 function invalid(message: string): ConnectError {
   return new ConnectError(message, Code.InvalidArgument);
+}
+
+/** What is read of a file, piece by piece, and what goes wrong with that. */
+export async function* chunksOf(
+  content: Uint8Array,
+  faults: { secondChunks: Promise<void>; breakReadAfterBytes: number | undefined },
+) {
+  for (let start = 0; start < content.byteLength; start += CHUNK_BYTES) {
+    if (start > 0) await faults.secondChunks;
+    if (start > (faults.breakReadAfterBytes ?? content.byteLength)) {
+      throw new ConnectError("the disk failed", Code.DataLoss);
+    }
+    yield { chunk: content.subarray(start, start + CHUNK_BYTES) };
+  }
 }

@@ -103,13 +103,13 @@ export class TestControlPlane implements AsyncDisposable {
       .onError({ as: "global" }, createErrorHandler(requestLog))
       .use(capsuleRoutes({ ...held, authenticator }))
       .use(execRoutes({ authenticator, capsules: this.capsules }))
-      .use(fileRoutes({ authenticator, capsules: this.capsules }))
+      .use(fileRoutes({ authenticator, openStreams, capsules: this.capsules }))
       .use(capsuleMetricRoutes({ authenticator, capsuleMetrics }))
       .use(usageRoutes({ authenticator, usage: this.usage }))
       .use(snapshotRoutes({ ...held, authenticator, snapshots: this.snapshots }))
       .use(eventStreamRoutes({ authenticator, eventStreams: this.eventStreams }))
       .use(streamRoutes({ authenticator, streams }))
-      .use(fileStreamRoutes({ authenticator, capsules: this.capsules }));
+      .use(fileStreamRoutes({ authenticator, openStreams, capsules: this.capsules }));
     bodySchemas.learn(this.#app.routes);
   }
 

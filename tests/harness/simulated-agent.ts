@@ -8,7 +8,7 @@ import {
   HostAgentService,
 } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { answerFor } from "../../proto/hostagent/asked-host.ts";
-import { SimulatedFiles, type SimulatedPath } from "./simulated-agent-files.ts";
+import { chunksOf, SimulatedFiles, type SimulatedPath } from "./simulated-agent-files.ts";
 import { METADATA, simulatedPoints } from "./simulated-agent-metrics.ts";
 import { listed, SimulatedPauses } from "./simulated-agent-pauses.ts";
 import { SimulatedProcesses } from "./simulated-agent-processes.ts";
@@ -47,7 +47,6 @@ export interface SimulatedAgentOptions {
 }
 
 const EXEC_TIMEOUT_SEC = 30;
-const CHUNK_BYTES = 64 * 1024;
 
 export class SimulatedAgent implements AsyncDisposable {
   readonly capsules: Map<string, SimulatedCapsule>;
@@ -57,6 +56,8 @@ export class SimulatedAgent implements AsyncDisposable {
   bootMs: number;
   /** Calls that have arrived and are not answered. */
   underWay = 0;
+  /** When a file that is read goes on after its first chunk. */
+  secondChunks: Promise<void> = Promise.resolve();
   /** Where reading a file fails, if it is that long. */
   breakReadAfterBytes: number | undefined;
   readonly #before = new Map<Method, Fault[]>();
@@ -295,12 +296,7 @@ export class SimulatedAgent implements AsyncDisposable {
 
   async *#readStream(file: SimulatedPath) {
     const content = await this.#call("readFileStream", () => this.#files(file).read(file.path));
-    for (let start = 0; start < content.byteLength; start += CHUNK_BYTES) {
-      if (start > (this.breakReadAfterBytes ?? content.byteLength)) {
-        throw new ConnectError("the disk failed", Code.DataLoss);
-      }
-      yield { chunk: content.subarray(start, start + CHUNK_BYTES) };
-    }
+    yield* chunksOf(content, this);
   }
 
   async #create(request: CreateSandboxRequest) {
