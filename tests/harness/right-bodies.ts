@@ -26,7 +26,7 @@ export const RIGHT_BODIES: Readonly<Record<string, Readonly<Record<string, unkno
   "POST /v1/teams/:id/transfer": { user_id: encodeId("user", newId("user")) },
   "PUT /v1/admin/users/:id/active": { active: false },
   "PUT /v1/admin/users/:id/admin": { admin: false },
-  "PUT /v1/admin/teams/:id/byoc": { enabled: true },
+  "PUT /v1/admin/teams/:id/byoc": { enabled: true, byoc: true },
   "POST /v1/api-keys": {
     ...{ name: "key", expires_at: "2999-01-31T12:00:00Z", scopes: ["read", "exec"] },
   },
