@@ -51,6 +51,7 @@ export const FAILPOINTS = [
   "resume.after-guest",
   "resume.after-move",
   "resume.after-running",
+  "live-resume.after-continue",
   "capture.after-draft",
   "capture.after-freeze",
   "capture.after-stop",

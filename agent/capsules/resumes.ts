@@ -122,6 +122,7 @@ export class Resumes {
     try {
       failpoints.reach("resume.after-mark");
       await snapshots.resumeLive(liveCapsule(this.#parts, capsule.spec, vmm));
+      failpoints.reach("live-resume.after-continue");
       await stopped;
       if (vmm === null || progress.slot === null) throw new Error(`unreachable: ${spec.id} rests`);
       const slot = this.#parts.network.slot(progress.slot);
