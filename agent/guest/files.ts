@@ -21,6 +21,9 @@ import { badAnswer, readChunks, readText } from "./guest-http.ts";
 import { IdleTimer } from "./idle-timer.ts";
 import { callForList } from "./list-call.ts";
 
+/** Of an upload, of a quarter of a MiB each. */
+const PIECES_AHEAD = 4;
+
 /** A path, and whose: an empty user is the capsule's default one. */
 export interface FilePath {
   readonly path: string;
@@ -143,29 +146,35 @@ function filesPath({ path, user }: FilePath): string {
   return `/files?${new URLSearchParams({ path, ...(user === "" ? {} : { username: user }) })}`;
 }
 
-/** The body of an upload; each piece asked for shows that the guest takes what it is sent. */
+/**
+ * The body of an upload; each piece asked for shows that the guest takes what it is sent. A few are here before
+ * they are wanted: else the guest and whoever sends would take turns.
+ */
 function upload(pieces: AsyncIterable<Uint8Array>, idle: IdleTimer): ReadableStream<Uint8Array> {
   const iterator = pieces[Symbol.asyncIterator]();
   let bytes = 0;
-  return new ReadableStream({
-    async pull(controller) {
-      idle.pause();
-      const { done, value } = await iterator.next();
-      idle.touch();
-      if (done) {
-        controller.close();
-        return;
-      }
-      bytes += value.byteLength;
-      if (bytes > FILE_BYTES_MAX) {
-        throw new AgentError("resource_exhausted", `A file has at most ${FILE_BYTES_MAX} bytes`, {
-          subject: "file",
-        });
-      }
-      controller.enqueue(value);
+  return new ReadableStream(
+    {
+      async pull(controller) {
+        idle.pause();
+        const { done, value } = await iterator.next();
+        idle.touch();
+        if (done) {
+          controller.close();
+          return;
+        }
+        bytes += value.byteLength;
+        if (bytes > FILE_BYTES_MAX) {
+          throw new AgentError("resource_exhausted", `A file has at most ${FILE_BYTES_MAX} bytes`, {
+            subject: "file",
+          });
+        }
+        controller.enqueue(value);
+      },
+      async cancel() {
+        await iterator.return?.();
+      },
     },
-    async cancel() {
-      await iterator.return?.();
-    },
-  });
+    { highWaterMark: PIECES_AHEAD },
+  );
 }
