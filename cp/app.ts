@@ -19,6 +19,7 @@ import { type FileRouteDeps, fileRoutes } from "./files/routes.ts";
 import { fileStreamRoutes } from "./files/stream-routes.ts";
 import { healthRoutes } from "./health/routes.ts";
 import { type HostRoutesDeps, hostRoutes } from "./hosts/routes.ts";
+import { type LimitRoutesDeps, limitRoutes } from "./limits/routes.ts";
 import type { Log } from "./log.ts";
 import { type MetricsRoutesDeps, metricsRoutes } from "./metrics/routes.ts";
 import { type OauthRoutesDeps, oauthRoutes } from "./oauth/routes.ts";
@@ -68,6 +69,7 @@ export interface Services
     FileRouteDeps,
     HostRoutesDeps,
     InvitationRoutesDeps,
+    LimitRoutesDeps,
     MemberRoutesDeps,
     MeRoutesDeps,
     MetricsRoutesDeps,
@@ -133,6 +135,7 @@ function apiRoutes(services: Services) {
     .use(administrationRoutes(services))
     .use(apiKeyRoutes(services))
     .use(hostRoutes(services))
+    .use(limitRoutes(services))
     .use(capsuleRoutes(services))
     .use(execRoutes(services))
     .use(fileRoutes(services))

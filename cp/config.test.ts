@@ -21,6 +21,10 @@ test("what must be set is enough, the rest has defaults", () => {
     defaultTemplate: "minimal-ubuntu",
     defaultVcpus: 2,
     defaultMemoryMb: 2048,
+    teamLimits: {
+      ...{ capsules: 0, vcpus: 0, memoryMb: 0, diskMb: 0 },
+      ...{ snapshots: 0, snapshotMb: 0, requestsPerMinute: 0 },
+    },
     unknownCapsules: "quarantine",
     proxyDomain: "wrenn.localhost",
     trustedProxies: [],
@@ -42,6 +46,14 @@ test.each([
   const { listen } = loadConfig({ ...COMPLETE, WRENN_CP_LISTEN_ADDR: address });
 
   expect(listen).toEqual({ hostname, port });
+});
+
+test("a team's limits are numbers of what they limit", () => {
+  const limits = { WRENN_TEAM_CAPSULES: "20", WRENN_TEAM_REQUESTS_PER_MINUTE: "6000" };
+  const { teamLimits } = loadConfig({ ...COMPLETE, ...limits });
+
+  expect([teamLimits.capsules, teamLimits.requestsPerMinute]).toEqual([20, 6000]);
+  expect(() => loadConfig({ ...COMPLETE, WRENN_TEAM_VCPUS: "-1" })).toThrow("WRENN_TEAM_VCPUS");
 });
 
 test("TLS needs a certificate and its key, and has a port of its own", () => {

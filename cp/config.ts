@@ -6,6 +6,7 @@ import { SCRAPE_TOKEN_LENGTH_MIN } from "../proto/metrics/scrape-token.ts";
 import { TrustedProxies } from "./client-address.ts";
 import { LOG_LEVELS, type LogLevel } from "./log.ts";
 import { type OauthSettings, type OauthTexts, parseOauth } from "./oauth-settings.ts";
+import { TEAM_LIMIT_MAX, type TeamLimits } from "./team-limits.ts";
 
 const TEMPLATE_NAME = /^[a-zA-Z0-9][a-zA-Z0-9._-]{0,63}$/;
 const DOMAIN_NAME = /^[a-z0-9-]+(\.[a-z0-9-]+)*$/;
@@ -31,6 +32,8 @@ export interface Config {
   /** What a create without them gets. */
   readonly defaultVcpus: number;
   readonly defaultMemoryMb: number;
+  /** Of teams of which an administrator said nothing else. */
+  readonly teamLimits: TeamLimits;
   /** What becomes of capsules that hosts have and no record knows. */
   readonly unknownCapsules: "quarantine" | "destroy";
   /** Ports of capsules are hosts below it: `{port}-{capsule id}.{domain}`. */
@@ -84,6 +87,7 @@ export function loadConfig(env: Environment): Config {
     defaultMemoryMb: parseNumber(env, "WRENN_DEFAULT_MEMORY_MB", {
       ...{ standard: 2048, min: MEMORY_MB_MIN, max: MEMORY_MB_MAX },
     }),
+    teamLimits: parseTeamLimits(env),
     unknownCapsules: parseUnknownCapsules(env),
     proxyDomain: parseProxyDomain(env),
     trustedProxies: parseTrustedProxies(env),
@@ -95,6 +99,19 @@ export function loadConfig(env: Environment): Config {
       ...{ standard: 365, min: 1, max: 36_500 },
     }),
     logLevel: parseLogLevel(env),
+  };
+}
+
+function parseTeamLimits(env: Environment): TeamLimits {
+  const bounds = { standard: 0, min: 0, max: TEAM_LIMIT_MAX };
+  return {
+    capsules: parseNumber(env, "WRENN_TEAM_CAPSULES", bounds),
+    vcpus: parseNumber(env, "WRENN_TEAM_VCPUS", bounds),
+    memoryMb: parseNumber(env, "WRENN_TEAM_MEMORY_MB", bounds),
+    diskMb: parseNumber(env, "WRENN_TEAM_DISK_MB", bounds),
+    snapshots: parseNumber(env, "WRENN_TEAM_SNAPSHOTS", bounds),
+    snapshotMb: parseNumber(env, "WRENN_TEAM_SNAPSHOT_MB", bounds),
+    requestsPerMinute: parseNumber(env, "WRENN_TEAM_REQUESTS_PER_MINUTE", bounds),
   };
 }
 

@@ -14,6 +14,7 @@ import { Authenticator } from "./auth/authenticator.ts";
 import { CsrfTokens } from "./auth/csrf-tokens.ts";
 import { LastUses } from "./auth/last-uses.ts";
 import { OpenStreams } from "./auth/open-streams.ts";
+import { TeamRequests } from "./auth/team-requests.ts";
 import { createTokens } from "./auth/tokens.ts";
 import { CapsuleMetricsService } from "./capsule-metrics/service.ts";
 import { EnvdTokens } from "./capsules/envd-tokens.ts";
@@ -28,6 +29,7 @@ import { Deletions } from "./deletion/service.ts";
 import { EventStreams } from "./event-streams/service.ts";
 import { answerHelp } from "./help.ts";
 import { Hosts } from "./hosts/service.ts";
+import { Limits } from "./limits/service.ts";
 import { createLog, type Log } from "./log.ts";
 import { expireAuditLogsLoop, placeAuditLogsLoop } from "./loops/audit-logs.ts";
 import { deliverEventsLoop } from "./loops/deliver-events.ts";
@@ -143,8 +145,10 @@ async function serve(): Promise<void> {
   const rateLimiter = new RateLimiter({ redis });
   const csrfTokens = new CsrfTokens(config.jwtSecret);
   const lastUses = resources.adopt(new LastUses({ db }), async (uses) => void (await uses.write()));
-  const { ownOrigins, publicUrl } = config;
-  const authDeps = { db, clock, tokens, csrfTokens, lastUses, ownOrigins };
+  const { ownOrigins, publicUrl, teamLimits } = config;
+  const { requestsPerMinute } = teamLimits;
+  const teamRequests = new TeamRequests({ rateLimiter, requestsPerMinute });
+  const authDeps = { db, clock, tokens, csrfTokens, lastUses, teamRequests, ownOrigins };
   const authenticator = new Authenticator(authDeps);
   const openStreams = new OpenStreams({ authenticator });
   const { auditRetentionDays: retentionDays } = config;
@@ -185,7 +189,7 @@ async function serve(): Promise<void> {
   const agents = new AgentClients((call) => metrics.observeAgentCall(call));
   const wakeMonitor = () => loops.wake(MONITOR_HOSTS);
   const capsuleParts = { db, agents, operations, envdTokens, defaults };
-  const capsuleDeps = { ...capsuleParts, log, wakeMonitor };
+  const capsuleDeps = { ...capsuleParts, log, teamLimits, wakeMonitor };
   const capsules = resources.use(new Capsules(capsuleDeps));
   const capsuleMetrics = new CapsuleMetricsService({ db, capsules });
   const snapshots = resources.use(new Snapshots({ ...capsuleDeps, capsules }));
@@ -227,6 +231,7 @@ async function serve(): Promise<void> {
     apiKeys,
     ...{ deletions, administration },
     hosts,
+    limits: new Limits({ db, teamLimits }),
     capsules,
     capsuleMetrics,
     ...{ eventStreams, openStreams },

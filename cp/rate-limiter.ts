@@ -106,7 +106,8 @@ export const SEARCHES_PER_USER: RateLimit = {
 
 export class RateLimiter {
   readonly #redis: Redis;
-  readonly #limiters = new Map<RateLimit, Limiter>();
+  /** By name and size: of a name there may be several, for some teams have limits of their own. */
+  readonly #limiters = new Map<string, Limiter>();
 
   constructor(deps: { redis: Redis }) {
     this.#redis = deps.redis;
@@ -138,7 +139,8 @@ export class RateLimiter {
   }
 
   #limiterOf(limit: RateLimit): Limiter {
-    const known = this.#limiters.get(limit);
+    const key = `${limit.name} ${limit.attemptsMax}`;
+    const known = this.#limiters.get(key);
     if (known !== undefined) return known;
     const shared = new RateLimiterRedis({
       keyPrefix: `wrenn:rate:${limit.name}`,
@@ -148,7 +150,7 @@ export class RateLimiter {
       rejectIfRedisNotReady: true,
     });
     const limiter = { shared, local: new LocalAttempts(limit) };
-    this.#limiters.set(limit, limiter);
+    this.#limiters.set(key, limiter);
     return limiter;
   }
 }

@@ -39,7 +39,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
       room(
         "auth",
         ...["authenticator", "csrf-tokens", "last-uses", "open-streams", "own-origin", "plugin"],
-        ...["queries", "session-cookies", "tokens"],
+        ...["queries", "session-cookies", "team-requests", "tokens"],
       ),
       noun("audit", "entry", "record"),
       noun("events", "actor", "audited", "new-event", "outbox"),
@@ -54,6 +54,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
       room("operations", "deps", "operations", "settle-claimed", "under-way"),
       room("scheduler", "host-loads", "placement"),
       noun("templates", "template"),
+      noun("limits", "placing"),
       noun(
         "capsules",
         "capsule",

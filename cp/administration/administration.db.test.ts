@@ -145,6 +145,28 @@ test("a team may bring its own hosts, and no more; one that is deleted is listed
   expect(listed.slice(deleted).every(({ deleted_at }) => deleted_at !== null)).toBe(true);
 });
 
+test("a team is given limits of its own, and those of the settings again", async () => {
+  const { token, teamId } = await platform.person();
+  const path = `/teams/${teamId}/limits`;
+  await admin("PATCH", path, { capsules: 1, disk_mb: 0 });
+  await admin("PATCH", path, { vcpus: 4 });
+  const given = (await admin("GET", path)).body;
+  const create = () => outcome(platform.call("POST", "/v1/capsules", { token, body: {} }));
+  const creates = [await create(), await create()];
+  const back = (await admin("PATCH", path, { capsules: null, vcpus: null })).body;
+
+  expect(given).toMatchObject({ own: { capsules: 1, disk_mb: 0, vcpus: 4 }, limits: { vcpus: 4 } });
+  expect(creates).toEqual(["201", "402 concurrent_sandbox_limit"]);
+  expect(back).toMatchObject({ limits: { capsules: 0, vcpus: 0 }, usage: { capsules: 1 } });
+  expect(back.own).toEqual({ disk_mb: 0 });
+  expect((await admin("GET", "/audit-logs?resource_type=team&limit=1")).body.items).toMatchObject([
+    {
+      ...{ actor_name: root.email, action: "set_limits", resource_id: teamId },
+      metadata: { capsules: "null", vcpus: "null" },
+    },
+  ]);
+});
+
 test("what there is not is not found", async () => {
   const user = `/users/${encodeId("user", newId("user"))}`;
   const team = `/teams/${encodeId("team", newId("team"))}`;
@@ -153,7 +175,9 @@ test("what there is not is not found", async () => {
     await outcome(admin("PUT", `${user}/active`, { active: false })),
     await outcome(admin("PUT", `${user}/admin`, { admin: true })),
     await outcome(admin("PUT", `${team}/byoc`, { enabled: true })),
-  ]).toEqual(Array(3).fill("404 not_found"));
+    await outcome(admin("GET", `${team}/limits`)),
+    await outcome(admin("PATCH", `${team}/limits`, { capsules: 1 })),
+  ]).toEqual(Array(5).fill("404 not_found"));
 });
 
 test("the platform's log tells what was done to accounts", async () => {

@@ -4,11 +4,12 @@ import { Type } from "@sinclair/typebox";
 import { Elysia } from "elysia";
 import { AuditLogs, AuditQuery, toAuditLogs, toPageRequest, toWhich } from "../audit/schema.ts";
 import type { Audit } from "../audit/service.ts";
-import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
+import { authPlugin } from "../auth/plugin.ts";
 import { AppError } from "../errors.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { PLATFORM_TEAM } from "../platform-team.ts";
 import { parseId } from "../wire.ts";
+import { type TeamLimitRoutesDeps, teamLimitRoutes } from "./limit-routes.ts";
 import {
   IdParams,
   PageQuery,
@@ -24,7 +25,7 @@ import {
 } from "./schema.ts";
 import type { Administration } from "./service.ts";
 
-export interface AdministrationRoutesDeps extends AuthDeps {
+export interface AdministrationRoutesDeps extends TeamLimitRoutesDeps {
   readonly administration: Administration;
   readonly audit: Audit;
 }
@@ -51,7 +52,8 @@ export function administrationRoutes(deps: AdministrationRoutesDeps) {
       },
     )
     .use(userRoutes(deps))
-    .use(teamRoutes(deps));
+    .use(teamRoutes(deps))
+    .use(teamLimitRoutes(deps));
 }
 
 function userRoutes(deps: AdministrationRoutesDeps) {

@@ -58,6 +58,7 @@ const call = async (method: string, path: string, body?: unknown, token = owner.
   return answer.body;
 };
 const capsule = async (): Promise<string> => (await call("POST", "/v1/capsules", {})).id;
+const team = async (): Promise<string> => (await platform.person()).teamId;
 const template = async (): Promise<string> => {
   const name = `t-${crypto.randomUUID()}`;
   await call("POST", "/v1/snapshots", { sandbox_id: await capsule(), name });
@@ -232,18 +233,16 @@ const CHANGES: Readonly<Record<string, Change>> = {
   },
   "PUT /v1/admin/teams/:id/byoc": {
     ...{ resource: "team", action: "set_byoc" },
-    ask: async () => {
-      // Whose own hosts are the only ones that it has from then on.
-      const { teamId } = await platform.person();
-      return { path: `/v1/admin/teams/${teamId}/byoc`, body: { enabled: true } };
-    },
+    // Whose own hosts are the only ones that it has from then on.
+    ask: async () => ({ path: `/v1/admin/teams/${await team()}/byoc`, body: { enabled: true } }),
+  },
+  "PATCH /v1/admin/teams/:id/limits": {
+    ...{ resource: "team", action: "set_limits" },
+    ask: async () => ({ path: `/v1/admin/teams/${await team()}/limits`, body: { capsules: 5 } }),
   },
   "DELETE /v1/admin/teams/:id": {
     ...{ resource: "team", action: "delete" },
-    ask: async () => {
-      const { teamId } = await platform.person();
-      return { path: `/v1/admin/teams/${teamId}` };
-    },
+    ask: async () => ({ path: `/v1/admin/teams/${await team()}` }),
   },
   "POST /v1/teams/:id/invitations": {
     ...{ resource: "invitation", action: "create" },

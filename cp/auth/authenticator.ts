@@ -10,6 +10,7 @@ import { SharedLookups } from "../shared-lookups.ts";
 import type { CsrfProof, CsrfTokens } from "./csrf-tokens.ts";
 import type { LastUses } from "./last-uses.ts";
 import { type AuthQueries, prepareAuthQueries } from "./queries.ts";
+import type { TeamRequests } from "./team-requests.ts";
 import type { Tokens } from "./tokens.ts";
 
 const API_KEY_PATTERN = /^wrn_[0-9a-f]{32}$/;
@@ -59,6 +60,8 @@ export interface GrantedCaller extends TeamCaller {
   readonly grant: Grant;
   /** What of the team's resources it may use; null: everything. */
   readonly scopes: readonly Scope[] | null;
+  /** What of the API its team may ask for in a minute, where that was said of it. */
+  readonly requestsPerMinute: number | null;
 }
 
 /** A signed-in person. `role` is null once they are no longer a member of the session's team. */
@@ -68,6 +71,7 @@ export interface UserCaller {
   readonly name: string;
   readonly isAdmin: boolean;
   readonly teamId: Id<"team">;
+  readonly requestsPerMinute: number | null;
   readonly role: (typeof TEAM_ROLES)[number] | null;
   readonly grant: SessionGrant;
 }
@@ -86,6 +90,7 @@ export interface AuthenticatorDeps {
   readonly tokens: Tokens;
   readonly csrfTokens: CsrfTokens;
   readonly lastUses: LastUses;
+  readonly teamRequests: TeamRequests;
   readonly ownOrigins: ReadonlySet<string>;
 }
 
@@ -115,10 +120,11 @@ export class Authenticator {
 
   /**
    * An API key if there is one, good or bad; otherwise a person and a live membership. Throws `forbidden` for a
-   * key without the scope.
+   * key without the scope, `rate_limited` once the team has asked for too much.
    */
   async team(credentials: Credentials, scope: Scope): Promise<GrantedCaller> {
     const caller = await this.#team(credentials);
+    await this.#deps.teamRequests.count(caller.teamId, caller.requestsPerMinute);
     if (may(caller, scope)) return caller;
     throw new AppError("forbidden", `the API key has no scope ${scope}`, {
       reason: "auth_scope_missing",
@@ -232,14 +238,15 @@ export function may({ scopes }: GrantedCaller, scope: Scope): boolean {
   return scopes === null || scopes.includes(scope);
 }
 
-function keyCaller({ id, keyHash, name, teamId, scopes }: ApiKeyRow): GrantedCaller {
+function keyCaller({ id, keyHash, name, teamId, ...row }: ApiKeyRow): GrantedCaller {
   const actor = { type: "api_key", id, name } as const;
-  return { teamId, grant: { kind: "apiKey", keyHash }, scopes, actor };
+  const { scopes, requestsPerMinute } = row;
+  return { teamId, grant: { kind: "apiKey", keyHash }, scopes, actor, requestsPerMinute };
 }
 
 function userCaller(row: SessionRow, grant: SessionGrant): UserCaller {
-  const { userId: id, email, name, isAdmin, teamId, role } = row;
-  return { id, email, name, isAdmin, teamId, role, grant };
+  const { userId: id, email, name, isAdmin, teamId, role, requestsPerMinute } = row;
+  return { id, email, name, isAdmin, teamId, role, requestsPerMinute, grant };
 }
 
 function asMember(user: UserCaller): MemberCaller {
@@ -249,8 +256,10 @@ function asMember(user: UserCaller): MemberCaller {
   return { ...user, role: user.role };
 }
 
-function asTeamCaller({ teamId, id, email, grant }: MemberCaller): GrantedCaller {
-  return { teamId, grant, scopes: null, actor: { type: "user", id, name: email } };
+function asTeamCaller({ teamId, id, email, ...user }: MemberCaller): GrantedCaller {
+  const { grant, requestsPerMinute } = user;
+  const actor = { type: "user", id, name: email } as const;
+  return { teamId, grant, scopes: null, actor, requestsPerMinute };
 }
 
 function notSignedIn(): AppError {

@@ -20,6 +20,9 @@ const isKeyAlive = or(isNull(teamApiKeys.expiresAt), gt(teamApiKeys.expiresAt, s
 const isSessionStampDue = sql<boolean>`
   (${sessions.lastSeenAt} < now() - make_interval(secs => ${LAST_USED_RESOLUTION_SEC}))`;
 
+/** Of the team's own limits; null where it is held to that of the settings. */
+const requestsPerMinute = sql<number | null>`(${teams.limits} ->> 'requestsPerMinute')::int`;
+
 /** By the database's clock. */
 export const isSessionAlive = and(
   gt(sessions.expiresAt, sql`now()`),
@@ -35,6 +38,7 @@ export function prepareAuthQueries(db: Db) {
       name: teamApiKeys.name,
       teamId: teamApiKeys.teamId,
       scopes: teamApiKeys.scopes,
+      requestsPerMinute,
       /** Whether its last use was so long ago, by the database's clock, that this one is to be kept. */
       isStampDue: isKeyStampDue,
     })
@@ -49,6 +53,7 @@ export function prepareAuthQueries(db: Db) {
     .select({
       id: sessions.id,
       teamId: sessions.teamId,
+      requestsPerMinute,
       isStampDue: isSessionStampDue,
       userId: users.id,
       email: users.email,

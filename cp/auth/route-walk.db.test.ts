@@ -127,6 +127,9 @@ const TABLE: Readonly<Record<string, Row>> = {
   "GET /v1/hosts": PERSON,
   "GET /v1/hosts/:id": HOST,
   "POST /v1/hosts/:id/token": HOST,
+  "GET /v1/limits": TEAM,
+  "GET /v1/admin/teams/:id/limits": PLATFORM,
+  "PATCH /v1/admin/teams/:id/limits": PLATFORM,
   // Their bodies hold a token, here a wrong one.
   "POST /v1/hosts/register": everybody(SESSION),
   "POST /v1/hosts/auth/refresh": everybody(SESSION),

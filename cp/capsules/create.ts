@@ -17,6 +17,7 @@ import { AppError } from "../errors.ts";
 import { type EventActor, recordEvents } from "../events/outbox.ts";
 import { answerOnce, type Claim } from "../idempotency/answer-once.ts";
 import { freeKey, type KeyedRequest, keepOutcome } from "../idempotency/service.ts";
+import { holdTeam, requireRoom } from "../limits/placing.ts";
 import { lockHost, selectCandidateHosts } from "../scheduler/host-loads.ts";
 import { type CapsuleShape, type HostLoad, hasRoom, rankHosts } from "../scheduler/placement.ts";
 import { type FoundTemplate, findTemplate, hostsOfTemplate } from "../templates/service.ts";
@@ -43,8 +44,8 @@ export interface CreateRequest {
 
 /**
  * Begins to create a capsule; the end is that it runs. Throws `not_found` for the template, `invalid_request`,
- * `no_hosts_available`, `agent_error` (the capsule is then `error` and not on the host), and
- * `conflict` when it was destroyed meanwhile or the idempotency key belongs to another body.
+ * the 402 of a limit of the team, `no_hosts_available`, `agent_error` (the capsule is then `error` and not on
+ * the host), and `conflict` when it was destroyed meanwhile or the idempotency key belongs to another body.
  */
 export async function createCapsule(
   deps: CapsuleDeps,
@@ -110,13 +111,16 @@ async function placeCapsule(
 
   for (const candidate of rankHosts(candidates, shape)) {
     const placed = await deps.db.transaction(async (tx) => {
+      const { teamId } = request;
+      const team = await holdTeam(tx, { teamId, defaults: deps.teamLimits });
+      requireRoom(team.limits, await team.capsuleUse(), amountsOf(shape, 1));
       const host = await lockHost(tx, candidate.id);
       if (host === undefined || !hasRoom(host, shape)) return null;
       const id = newId("capsule");
       await claim?.(tx, [id]);
       const row = await insertCapsule(tx, {
         id,
-        teamId: request.teamId,
+        teamId,
         hostId: host.id,
         template: template.reference,
         templateId: template.id,
@@ -136,6 +140,12 @@ async function placeCapsule(
     if (placed !== null) return placed;
   }
   throw new AppError("no_hosts_available", "no host has sufficient resources for the capsule");
+}
+
+/** What that many of the shape have of their team's limits. */
+export function amountsOf({ vcpus, memoryMb, diskSizeMb }: CapsuleShape, count: number) {
+  const disk = { diskMb: diskSizeMb * count };
+  return { capsules: count, vcpus: vcpus * count, memoryMb: memoryMb * count, ...disk };
 }
 
 /** Hosts that are online and, when the template holds memory, have it. */

@@ -14,10 +14,17 @@ import { secondsFromNow } from "../db/time.ts";
 import { AppError } from "../errors.ts";
 import { type EventActor, recordEvents } from "../events/outbox.ts";
 import type { Claim } from "../idempotency/answer-once.ts";
+import { holdTeam, requireRoom } from "../limits/placing.ts";
 import { lockHost } from "../scheduler/host-loads.ts";
 import { countRoom } from "../scheduler/placement.ts";
 import type { CapsuleRow, ForkResult } from "./capsule.ts";
-import { failCapsule, finishStart, STARTING_DEADLINE_SEC, type StartingCapsule } from "./create.ts";
+import {
+  amountsOf,
+  failCapsule,
+  finishStart,
+  STARTING_DEADLINE_SEC,
+  type StartingCapsule,
+} from "./create.ts";
 import type { CapsuleDeps } from "./deps.ts";
 import { insertionEvent } from "./events.ts";
 import type { RunningCapsule } from "./find-on-host.ts";
@@ -35,8 +42,9 @@ export interface ForkRequest {
 
 /**
  * Begins to fork the running capsule; the end are as many results as were asked for, in no order.
- * Throws, or ends so, when there is none at all: `no_hosts_available` when its host has no room for
- * any, `host_unavailable`, and what the host refused it with.
+ * Throws the 402 of a limit of the team that all of them together would pass. Throws, or ends so, when there is
+ * none at all: `no_hosts_available` when its host has no room for any, `host_unavailable`, and what the host
+ * refused it with.
  */
 export async function forkCapsule(
   deps: CapsuleDeps,
@@ -129,6 +137,9 @@ async function placeForks(
   { actor, count, timeoutSec, claim }: ForkRequest,
 ): Promise<StartingCapsule[]> {
   return await deps.db.transaction(async (tx) => {
+    const { teamId } = source;
+    const team = await holdTeam(tx, { teamId, defaults: deps.teamLimits });
+    requireRoom(team.limits, await team.capsuleUse(), amountsOf(source, count));
     const host = await lockHost(tx, source.hostId);
     if (host === undefined) {
       throw new AppError("host_unavailable", "the capsule's host takes no capsules at present", {

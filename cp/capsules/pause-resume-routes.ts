@@ -80,7 +80,13 @@ export function pauseResumeRoutes(deps: AuthDeps & HeldDeps) {
         response: {
           200: Capsule,
           202: Capsule,
-          ...errors(...CHANGE_ERRORS, "conflict", "too_large", "no_hosts_available"),
+          ...errors(
+            ...CHANGE_ERRORS,
+            "concurrent_sandbox_limit",
+            "conflict",
+            "too_large",
+            "no_hosts_available",
+          ),
         },
         detail: {
           summary: "Resume a paused capsule",
@@ -117,7 +123,13 @@ export function pauseResumeRoutes(deps: AuthDeps & HeldDeps) {
         response: {
           201: ForkList,
           202: ForkList,
-          ...errors(...CHANGE_ERRORS, "conflict", "too_large", "no_hosts_available"),
+          ...errors(
+            ...CHANGE_ERRORS,
+            "concurrent_sandbox_limit",
+            "conflict",
+            "too_large",
+            "no_hosts_available",
+          ),
         },
         detail: {
           summary: "Make capsules that go on from where a running one is",

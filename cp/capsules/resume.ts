@@ -8,6 +8,7 @@ import type { Begun } from "../begun.ts";
 import { AppError } from "../errors.ts";
 import type { EventActor } from "../events/outbox.ts";
 import type { Claim } from "../idempotency/answer-once.ts";
+import { holdTeam, requireRoom } from "../limits/placing.ts";
 import { lockHost } from "../scheduler/host-loads.ts";
 import { hasRoom, PAUSED_DISK_SHARE, PAUSED_MEMORY_SHARE } from "../scheduler/placement.ts";
 import type { CapsuleRow } from "./capsule.ts";
@@ -34,9 +35,9 @@ export interface ResumeRequest {
 
 /**
  * Begins to resume the paused capsule. Throws, or ends with, `invalid_state` when it is not paused
- * any more or nothing is left that could be resumed, `host_unavailable`, `no_hosts_available` when its host has no room
- * for it, and what the host refused it with; it is paused then. When the host does not say what
- * became of it, it stays `resuming` until it does.
+ * any more or nothing is left that could be resumed, the 402 of a limit of the team, `host_unavailable`,
+ * `no_hosts_available` when its host has no room for it, and what the host refused it with; it is paused then.
+ * When the host does not say what became of it, it stays `resuming` until it does.
  */
 export async function resumeCapsule(
   deps: CapsuleDeps,
@@ -93,6 +94,9 @@ async function beginResuming(
   { actor, claim }: Pick<ResumeRequest, "actor" | "claim">,
 ): Promise<CapsuleRow> {
   return await deps.db.transaction(async (tx) => {
+    const { teamId } = capsule;
+    const team = await holdTeam(tx, { teamId, defaults: deps.teamLimits });
+    const used = await team.capsuleUse();
     await claim?.(tx, [capsule.id]);
     const host = await lockHost(tx, capsule.hostId);
     if (host === undefined) {
@@ -114,6 +118,8 @@ async function beginResuming(
       event: { type: "capsule.state.changed", outcome: "", actor },
     });
     if (row === undefined) throw await movedOn(tx, capsule.id, ["paused"]);
+    const { vcpus, memoryMb } = missing;
+    requireRoom(team.limits, used, { capsules: 1, vcpus, memoryMb: Math.floor(memoryMb) });
     if (hasRoom(host, missing)) return row;
     throw new AppError("no_hosts_available", "the capsule's host has no room for it at present");
   });

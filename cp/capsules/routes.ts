@@ -50,6 +50,7 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
           202: Capsule,
           ...errors(
             ...CAPSULE_ERRORS,
+            "concurrent_sandbox_limit",
             "conflict",
             "too_large",
             "agent_error",

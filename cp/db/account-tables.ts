@@ -16,6 +16,7 @@ import {
   uniqueIndex,
   uuid,
 } from "drizzle-orm/pg-core";
+import type { TeamLimits } from "../team-limits.ts";
 import { createdAt, idColumn, instant, isOneOf, updatedAt } from "./columns.ts";
 
 export const USER_STATUSES = ["inactive", "active", "disabled", "deleted"] as const;
@@ -37,6 +38,8 @@ export const teams = pgTable(
     slugChangedAt: instant("slug_changed_at"),
     /** When what a deleted team owns is looked after next; null: nothing is left, or the team lives. */
     purgeAt: instant("purge_at"),
+    /** What an administrator said of it; for the rest it is held to the settings' limits. */
+    limits: jsonb("limits").$type<Partial<TeamLimits>>().notNull().default({}),
   },
   (t) => [
     index("idx_teams_slug").on(t.slug),

@@ -25,6 +25,7 @@ import outgoingMails from "../../migrations/0017_outgoing-mails.sql" with { type
 import teamInvitations from "../../migrations/0018_team-invitations.sql" with { type: "text" };
 import auditLogs from "../../migrations/0019_audit-logs.sql" with { type: "text" };
 import deletion from "../../migrations/0020_deletion.sql" with { type: "text" };
+import teamLimits from "../../migrations/0021_team-limits.sql" with { type: "text" };
 
 export interface Migration {
   /** The file's name without `.sql`. */
@@ -55,4 +56,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { name: "0018_team-invitations", sql: teamInvitations },
   { name: "0019_audit-logs", sql: auditLogs },
   { name: "0020_deletion", sql: deletion },
+  { name: "0021_team-limits", sql: teamLimits },
 ];

@@ -193,6 +193,37 @@ test("a control plane that dies at any write leaves what the next one finishes",
   expect(await left(owner)).toEqual(NOTHING);
 });
 
+test("what is asked of a team while it is deleted is placed before that, or never", async () => {
+  const { id } = await call("POST", "/v1/capsules", {});
+  const { id: paused } = await call("POST", "/v1/capsules", {});
+  await call("POST", `/v1/capsules/${paused}/pause`);
+  const asked = [
+    ["/v1/capsules", {}],
+    [`/v1/capsules/${paused}/resume`, {}],
+    [`/v1/capsules/${id}/fork`, { count: 1 }],
+    ["/v1/snapshots", { sandbox_id: id, name: "late" }],
+  ] as const;
+  const waiting = async () => {
+    const [row] = await sql<{ count: number }[]>`select count(*)::int from pg_stat_activity
+      where datname = current_database() and wait_event_type = 'Lock'`;
+    return row?.count ?? 0;
+  };
+  // They are let in, and come to the team's row when it is on its way out.
+  const answers = await sql.begin(async (tx) => {
+    await tx`select from teams where id = ${uuidOf(owner)} for update`;
+    const begun = asked.map(([path, body]) =>
+      outcome(platform.call("POST", path, { token: owner.token, body })),
+    );
+    await waitFor("all of them behind it", waiting, { holds: (count) => count >= asked.length });
+    await tx`update teams set deleted_at = now(), purge_at = now() where id = ${uuidOf(owner)}`;
+    return { begun };
+  });
+
+  expect(await Promise.all(answers.begun)).toEqual(Array(asked.length).fill("403 no_team"));
+  expect(await left(owner)).toMatchObject({ capsules: 2, operations: 0, onHost: 2 });
+  await waitFor("an empty team", isGone);
+});
+
 test("a snapshot that is under way goes with its team", async () => {
   const { id } = await call("POST", "/v1/capsules", {});
   const held = Promise.withResolvers<void>();

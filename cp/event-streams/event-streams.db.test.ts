@@ -21,6 +21,7 @@ const of = (teamId: Id<"team">) => ({
     actor: { type: "api_key", id: newId("apiKey"), name: "tests" },
     grant: { kind: "apiKey", keyHash: "0" },
     scopes: null,
+    requestsPerMinute: null,
   } as const,
   frames: EVENT_FRAMES,
 });

@@ -3,6 +3,7 @@
 import type { AgentClients } from "../agents/agent-clients.ts";
 import type { Db } from "../db/client.ts";
 import type { Log } from "../log.ts";
+import type { TeamLimits } from "../team-limits.ts";
 import type { Operations } from "./operations.ts";
 
 /** What begins, or takes over, the work of an operation. */
@@ -11,6 +12,8 @@ export interface OperationStarter {
   readonly agents: AgentClients;
   readonly operations: Operations;
   readonly log: Log;
+  /** Of teams of which nothing else was said. */
+  readonly teamLimits: TeamLimits;
   /** A host contradicts the record: it should be looked at now. */
   readonly wakeMonitor: () => void;
 }

@@ -16,6 +16,7 @@ import type { Tx } from "../db/client.ts";
 import { AppError } from "../errors.ts";
 import { type EventActor, recordEvents } from "../events/outbox.ts";
 import type { Claim } from "../idempotency/answer-once.ts";
+import { type HeldTeam, holdTeam, requireRoom } from "../limits/placing.ts";
 import { PLATFORM_TEAM } from "../platform-team.ts";
 import { templatesNamed } from "../templates/service.ts";
 import { DEFAULT_ALIAS, type TemplateRow } from "../templates/template.ts";
@@ -52,9 +53,9 @@ export interface SnapshotRequest {
 }
 
 /**
- * Begins to make a template of the capsule. Throws, or ends with, `name_reserved`, `template_name_taken`,
- * and what the host refused it with; nothing is left of it then, or what is left is removed as soon as its
- * host answers. A template that was to be replaced is still there.
+ * Begins to make a template of the capsule. Throws, or ends with, `name_reserved`, `template_name_taken`, the 402
+ * of a limit of the team, and what the host refused it with; nothing is left of it then, or what is left is removed
+ * as soon as its host answers. A template that was to be replaced is still there.
  */
 export async function createSnapshot(
   deps: SnapshotDeps,
@@ -63,8 +64,12 @@ export async function createSnapshot(
   const { capsule } = request.source;
   const operation = await deps.db.transaction(async (tx) => {
     const templateId = crypto.randomUUID();
+    const team = await holdTeamOf(deps, tx, capsule);
     await request.claim?.(tx, [templateId]);
-    await requireFreeName(tx, request);
+    const isOneMore = await requireFreeName(tx, request);
+    // How large it will be is not known: that is looked at when it is.
+    const asked = { snapshots: isOneMore ? 1 : 0, snapshotMb: 1 };
+    requireRoom(team.limits, await team.snapshotUse(), asked);
     const inserted = await insertOperation(tx, {
       templateId,
       hostId: capsule.hostId,
@@ -161,8 +166,11 @@ async function recordCreated(
   const { name } = operation;
   try {
     const created = await deps.db.transaction(async (tx) => {
+      const team = await holdTeamOf(deps, tx, operation);
       if (!(await deleteOperation(tx, operation))) return undefined;
       const replaced = operation.isOverwriting ? await replaceOld(deps, tx, operation) : [];
+      const snapshotMb = Number(reported.sizeBytes) / 2 ** 20;
+      requireRoom(team.limits, await team.snapshotUse(), { snapshotMb });
       const template = await insertCreated(tx, operation, reported);
       await endSnapshottingOf(tx, operation);
       return { template, replaced };
@@ -172,12 +180,20 @@ async function recordCreated(
       return created.template;
     }
   } catch (error) {
-    if (!isUniqueViolation(error)) throw error;
-    const failure = nameTaken(name, error);
+    const failure = isUniqueViolation(error) ? nameTaken(name, error) : error;
+    if (!(failure instanceof AppError)) throw error;
     await failCreate(deps, operation, { failure, isAtIt: false });
     throw failure;
   }
   return await settledTemplate(deps, operation.templateId, SETTLED_WAIT_MS);
+}
+
+async function holdTeamOf(
+  deps: SnapshotDeps,
+  tx: Tx,
+  { teamId }: Pick<OperationRow, "teamId">,
+): Promise<HeldTeam> {
+  return await holdTeam(tx, { teamId, defaults: deps.teamLimits });
 }
 
 /** Nobody sees the capsule as it was before, and the template or its failure not yet, or the other way round. */
@@ -256,7 +272,8 @@ async function replaceOld(
   return old === undefined ? [] : await recordRemovals(deps, tx, { ...old, actor });
 }
 
-async function requireFreeName(tx: Tx, request: SnapshotRequest): Promise<void> {
+/** Whether there is none of the name yet. */
+async function requireFreeName(tx: Tx, request: SnapshotRequest): Promise<boolean> {
   const { name, isOverwriting } = request;
   const { teamId } = request.source.capsule;
   const named = await templatesNamed(tx, { name, teamIds: [teamId, PLATFORM_TEAM] });
@@ -265,6 +282,7 @@ async function requireFreeName(tx: Tx, request: SnapshotRequest): Promise<void> 
   }
   const own = named[0];
   if (own !== undefined && !(isOverwriting && own.type === "snapshot")) throw nameTaken(name);
+  return own === undefined;
 }
 
 function nameTaken(name: string, cause?: unknown): AppError {

@@ -63,6 +63,7 @@ export function snapshotRoutes(deps: SnapshotRouteDeps) {
           202: t.Union([Capsule, Template]),
           ...errors(
             "unauthorized",
+            "snapshot_limit",
             "forbidden",
             "invalid_request",
             "not_found",

@@ -15,6 +15,7 @@ import { Authenticator } from "../../cp/auth/authenticator.ts";
 import { CsrfTokens } from "../../cp/auth/csrf-tokens.ts";
 import { LastUses } from "../../cp/auth/last-uses.ts";
 import { OpenStreams } from "../../cp/auth/open-streams.ts";
+import { TeamRequests } from "../../cp/auth/team-requests.ts";
 import { createTokens, type Tokens } from "../../cp/auth/tokens.ts";
 import { CapsuleMetricsService } from "../../cp/capsule-metrics/service.ts";
 import type { CapsuleDeps } from "../../cp/capsules/deps.ts";
@@ -24,6 +25,7 @@ import type { Clock } from "../../cp/clock.ts";
 import { Deletions } from "../../cp/deletion/service.ts";
 import { EventStreams } from "../../cp/event-streams/service.ts";
 import { Hosts } from "../../cp/hosts/service.ts";
+import { Limits } from "../../cp/limits/service.ts";
 import { createLog } from "../../cp/log.ts";
 import { createFileMailer, type Mailer } from "../../cp/mail/mailer.ts";
 import { ControlPlaneMetrics } from "../../cp/metrics/control-plane-metrics.ts";
@@ -44,6 +46,7 @@ import { Slugs } from "../../cp/teams/slugs.ts";
 import { TeamUsage } from "../../cp/usage/service.ts";
 import { Users } from "../../cp/users/service.ts";
 import { cloneDatabase, type TestDatabase } from "./database.ts";
+import { NO_LIMITS } from "./no-limits.ts";
 
 export const JWT_SECRET = "a secret for tests of at least 32 characters";
 export const METRICS_TOKEN = "a token of whoever runs Prometheus";
@@ -128,7 +131,9 @@ export class AccountsPlatform implements AsyncDisposable {
     const defaults = { template: "minimal-debian", vcpus: 1, memoryMb: 512 };
     const wakeMonitor = () => {};
     const capsuleParts = { db, agents, operations, envdTokens, defaults };
-    const capsuleDeps = { ...capsuleParts, log, wakeMonitor };
+    const teamLimits = NO_LIMITS;
+    const capsuleDeps = { ...capsuleParts, log, teamLimits, wakeMonitor };
+    const rateLimiter = new RateLimiter({ redis });
     this.capsuleDeps = { ...capsuleDeps, ending: new AbortController().signal };
     this.mailer = mailer;
     this.database = database;
@@ -144,6 +149,7 @@ export class AccountsPlatform implements AsyncDisposable {
     const authenticator = new Authenticator({
       ...{ db, clock, tokens, csrfTokens, ownOrigins },
       lastUses: this.lastUses,
+      teamRequests: new TeamRequests({ rateLimiter, requestsPerMinute: 0 }),
     });
     this.audit = new Audit({ db, authenticator, retentionDays: 365 });
     this.openStreams = new OpenStreams({ authenticator });
@@ -158,7 +164,7 @@ export class AccountsPlatform implements AsyncDisposable {
     resources.use(metrics);
     const accountParts = {
       ...{ db, mailer, sessions, oneTimeTokens },
-      rateLimiter: new RateLimiter({ redis }),
+      rateLimiter,
       publicUrl: "http://wrenn.test",
     };
     this.invitations = new Invitations({ ...accountParts, clock });
@@ -187,6 +193,7 @@ export class AccountsPlatform implements AsyncDisposable {
       slugs: new Slugs({ db }),
       apiKeys: new ApiKeys({ db, clock }),
       hosts: new Hosts({ db, clock, tokens, oneTimeTokens, teams }),
+      limits: new Limits({ db, teamLimits }),
       capsules,
       capsuleMetrics: new CapsuleMetricsService({ db, capsules }),
       deletions,

@@ -77,6 +77,12 @@ export const ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
     ...["PUT /v1/admin/users/:id/admin 204", "PUT /v1/admin/users/:id/admin 404"],
     ...["PUT /v1/admin/teams/:id/byoc 204", "PUT /v1/admin/teams/:id/byoc 404"],
     ...["DELETE /v1/admin/teams/:id 204", "DELETE /v1/admin/teams/:id 404"],
+    ...["GET /v1/admin/teams/:id/limits 200", "GET /v1/admin/teams/:id/limits 404"],
+    ...["PATCH /v1/admin/teams/:id/limits 200", "PATCH /v1/admin/teams/:id/limits 404"],
+  ],
+  "limits/limits.db.test.ts": [
+    ...["POST /v1/capsules 402", "POST /v1/capsules/:id/fork 402"],
+    ...["POST /v1/capsules/:id/resume 402", "POST /v1/snapshots 402"],
   ],
   "front/answers.db.test.ts, of another route": ["POST /v1/capsules/:id/files/stream/write 413"],
   "main.db.test.ts, of other routes: the database is away": [

@@ -27,6 +27,10 @@ export const RIGHT_BODIES: Readonly<Record<string, Readonly<Record<string, unkno
   "PUT /v1/admin/users/:id/active": { active: false },
   "PUT /v1/admin/users/:id/admin": { admin: false },
   "PUT /v1/admin/teams/:id/byoc": { enabled: true, byoc: true },
+  "PATCH /v1/admin/teams/:id/limits": {
+    ...{ capsules: 1, vcpus: 1, memory_mb: 1, disk_mb: 1, snapshots: 1, snapshot_mb: 1 },
+    requests_per_minute: null,
+  },
   "POST /v1/api-keys": {
     ...{ name: "key", expires_at: "2999-01-31T12:00:00Z", scopes: ["read", "exec"] },
   },

@@ -20,6 +20,8 @@ export interface SimulatedTemplate {
 }
 
 export class SimulatedPauses {
+  /** What the files of a snapshot take. */
+  snapshotBytes = 4096;
   /** Memory templates by id. */
   readonly templates = new Map<string, SimulatedTemplate>();
   /** How long a pause, a resume and a snapshot take; a destroy meanwhile ends them at once. */
@@ -89,7 +91,7 @@ export class SimulatedPauses {
     const making = this.#making.get(id) ?? this.#make(id, capsule);
     this.#making.set(id, making);
     await making.finally(() => this.#making.delete(id));
-    return { name: request.name, sizeBytes: 4096n, vcpus, memoryMb };
+    return { name: request.name, sizeBytes: BigInt(this.snapshotBytes), vcpus, memoryMb };
   }
 
   /** One that is being made is waited for. */

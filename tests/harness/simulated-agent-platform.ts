@@ -2,11 +2,13 @@
 
 import { ne } from "drizzle-orm";
 import { Elysia } from "elysia";
+import { Redis } from "ioredis";
 import { AgentClients } from "../../cp/agents/agent-clients.ts";
 import { Authenticator } from "../../cp/auth/authenticator.ts";
 import { CsrfTokens } from "../../cp/auth/csrf-tokens.ts";
 import { LastUses } from "../../cp/auth/last-uses.ts";
 import { OpenStreams } from "../../cp/auth/open-streams.ts";
+import { TeamRequests } from "../../cp/auth/team-requests.ts";
 import { createTokens } from "../../cp/auth/tokens.ts";
 import { BodySchemas } from "../../cp/body-schemas.ts";
 import { capsuleMetricRoutes } from "../../cp/capsule-metrics/routes.ts";
@@ -32,9 +34,12 @@ import { EventStreams } from "../../cp/event-streams/service.ts";
 import { execRoutes } from "../../cp/exec/routes.ts";
 import { fileRoutes } from "../../cp/files/routes.ts";
 import { fileStreamRoutes } from "../../cp/files/stream-routes.ts";
+import { limitRoutes } from "../../cp/limits/routes.ts";
+import { Limits } from "../../cp/limits/service.ts";
 import { createLog } from "../../cp/log.ts";
 import { Operations } from "../../cp/operations/operations.ts";
 import { PLATFORM_TEAM } from "../../cp/platform-team.ts";
+import { RateLimiter } from "../../cp/rate-limiter.ts";
 import { observeRequests } from "../../cp/request-log.ts";
 import { snapshotRoutes } from "../../cp/snapshots/routes.ts";
 import { Snapshots } from "../../cp/snapshots/service.ts";
@@ -44,6 +49,7 @@ import { usageRoutes } from "../../cp/usage/routes.ts";
 import { TeamUsage } from "../../cp/usage/service.ts";
 import { type Id, newId } from "../../proto/ids.ts";
 import { cloneDatabase, type TestDatabase } from "./database.ts";
+import { NO_LIMITS } from "./no-limits.ts";
 import { SimulatedAgent } from "./simulated-agent.ts";
 
 export const ENCRYPTION_KEY = "00112233445566778899aabbccddeeff".repeat(2);
@@ -69,9 +75,11 @@ export class TestControlPlane implements AsyncDisposable {
   laterMs = 0;
   readonly logged: string[];
   readonly #app;
+  readonly #redis: Redis;
 
-  private constructor(deps: CapsuleDeps, logged: string[]) {
+  private constructor(deps: CapsuleDeps & { redis: Redis }, logged: string[]) {
     this.deps = deps;
+    this.#redis = deps.redis;
     this.logged = logged;
     this.capsules = new Capsules(deps);
     this.snapshots = new Snapshots({ ...deps, capsules: this.capsules });
@@ -82,6 +90,9 @@ export class TestControlPlane implements AsyncDisposable {
       tokens: createTokens({ secret: JWT_SECRET, clock: systemClock }),
       csrfTokens: new CsrfTokens(JWT_SECRET),
       lastUses: this.lastUses,
+      teamRequests: new TeamRequests({
+        ...{ rateLimiter: new RateLimiter(deps), requestsPerMinute: 0 },
+      }),
     });
     this.openStreams = new OpenStreams({ authenticator });
     const { openStreams } = this;
@@ -101,6 +112,7 @@ export class TestControlPlane implements AsyncDisposable {
       .wrap(observeRequests({ ...requestLog, routes: new WeakMap(), metrics }))
       .onTransform({ as: "global" }, bodySchemas.require)
       .onError({ as: "global" }, createErrorHandler(requestLog))
+      .use(limitRoutes({ authenticator, limits: new Limits(deps) }))
       .use(capsuleRoutes({ ...held, authenticator }))
       .use(execRoutes({ authenticator, capsules: this.capsules }))
       .use(fileRoutes({ authenticator, openStreams, capsules: this.capsules }))
@@ -115,13 +127,16 @@ export class TestControlPlane implements AsyncDisposable {
 
   static async start(database: TestDatabase): Promise<TestControlPlane> {
     const logged: string[] = [];
+    const redis = new Redis(process.env.REDIS_URL ?? "");
+    await redis.ping();
     const deps = {
-      db: database.db,
+      ...{ db: database.db, redis },
       agents: new AgentClients(),
       operations: await Operations.open(database.url),
       envdTokens: new EnvdTokens(Uint8Array.fromHex(ENCRYPTION_KEY)),
       defaults: { template: "minimal-debian", vcpus: 1, memoryMb: 512 },
       log: createLog("debug", (line) => logged.push(line)),
+      teamLimits: NO_LIMITS,
       wakeMonitor: () => {},
       ending: new AbortController().signal,
     };
@@ -145,6 +160,7 @@ export class TestControlPlane implements AsyncDisposable {
     await this.capsules[Symbol.asyncDispose]();
     await this.snapshots[Symbol.asyncDispose]();
     await this.deps.operations[Symbol.asyncDispose]();
+    this.#redis.disconnect();
   }
 }
 

@@ -36,6 +36,14 @@ export const CONTROL_PLANE: readonly WrongSetting[] = [
     value: "hidden",
     says: "WRENN_ENCRYPTION_KEY must be 64 hexadecimal digits",
   },
+  ...[
+    ...["CAPSULES", "VCPUS", "MEMORY_MB", "DISK_MB", "SNAPSHOTS", "SNAPSHOT_MB"],
+    "REQUESTS_PER_MINUTE",
+  ].map((what) => ({
+    setting: `WRENN_TEAM_${what}`,
+    value: "-1",
+    says: `WRENN_TEAM_${what} must be a number from 0 to 2147483647`,
+  })),
   {
     setting: "WRENN_CP_LISTEN_ADDR",
     value: "8080",
