@@ -42,7 +42,7 @@ import { expireInvitationsLoop } from "./loops/expire-invitations.ts";
 import { expireSessionsLoop } from "./loops/expire-sessions.ts";
 import { MONITOR_HOSTS, monitorHostsLoop } from "./loops/monitor-hosts.ts";
 import { PURGE_TEAMS, purgeAccountsLoop, purgeTeamsLoop } from "./loops/purge.ts";
-import { compactUsageLoop, sampleUsageLoop } from "./loops/sample-usage.ts";
+import { compactUsageLoop, countUsageLoop, sampleUsageLoop } from "./loops/sample-usage.ts";
 import { saveMetricsLoop } from "./loops/save-metrics.ts";
 import { settleOperationsLoop } from "./loops/settle-operations.ts";
 import { settleTemplatesLoop } from "./loops/settle-templates.ts";
@@ -196,8 +196,8 @@ async function serve(): Promise<void> {
   const wakePurge = () => loops.wake(PURGE_TEAMS);
   const deletions = new Deletions({ db, sessions, mailer, wakePurge });
   const administration = new Administration({ db, sessions, deletions, operations });
-  const usage = new TeamUsage({ db });
   const monotonicMs = () => performance.now();
+  const usage = new TeamUsage({ db, log, monotonicMs });
   const eventStreams = new EventStreams({ db, openStreams, monotonicMs });
   if (mailer instanceof Outbox) loops.start(deliverMailsLoop(mailer));
   loops.start(settleOperationsLoop(capsuleDeps));
@@ -216,6 +216,7 @@ async function serve(): Promise<void> {
   loops.start(placeAuditLogsLoop(audit));
   loops.start(expireAuditLogsLoop(audit));
   loops.start(sampleUsageLoop(usage));
+  loops.start(countUsageLoop(usage));
   loops.start(compactUsageLoop(usage));
 
   const streams = new Streams({ authenticator, openStreams, capsules, log });

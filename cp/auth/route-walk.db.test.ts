@@ -160,6 +160,7 @@ const TABLE: Readonly<Record<string, Row>> = {
   "GET /v1/capsules/:id/metrics": CAPSULE,
   "GET /v1/capsules/stats": TEAM,
   "GET /v1/capsules/usage": TEAM,
+  "GET /v1/usage/capsules": TEAM,
   "POST /v1/snapshots": CAPSULE,
   "GET /v1/snapshots": TEAM,
   "PATCH /v1/snapshots/:name": TEAM,

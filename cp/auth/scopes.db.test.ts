@@ -35,6 +35,8 @@ const SCOPES: Readonly<Record<string, Scope>> = {
   "GET /v1/capsules/:id/metrics": "read",
   "GET /v1/capsules/stats": "read",
   "GET /v1/capsules/usage": "read",
+  "GET /v1/usage/capsules": "read",
+  "GET /v1/limits": "read",
   "POST /v1/snapshots": "write",
   "GET /v1/snapshots": "read",
   "PATCH /v1/snapshots/:name": "write",

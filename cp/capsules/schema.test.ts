@@ -33,6 +33,7 @@ const ROW: CapsuleRow = {
   defaultEnv: {},
   snapshottedFrom: null,
   metricsSavedFor: null,
+  countedAt: new Date(0),
 };
 
 test("what a capsule does not have is left out, and what is ours stays with us", () => {

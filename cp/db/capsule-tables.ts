@@ -6,6 +6,7 @@ import {
   bigserial,
   boolean,
   check,
+  date,
   doublePrecision,
   index,
   integer,
@@ -155,6 +156,8 @@ export const capsules = pgTable(
     defaultUser: text("default_user").notNull(),
     defaultEnv: jsonb("default_env").$type<StringMap>().notNull().default({}),
     metricsSavedFor: uuid("metrics_saved_for"),
+    /** Up to when its use is in `capsule_usage`. */
+    countedAt: instant("counted_at").notNull().default(sql`clock_timestamp()`),
   },
   (t) => [
     index("idx_capsules_status").on(t.status),
@@ -287,6 +290,35 @@ export const capsuleMetricsSnapshots = pgTable(
     index("idx_capsule_metrics_snapshots_sampled_at").on(t.sampledAt),
   ],
 );
+
+/**
+ * What a capsule used on a day of UTC, up to its `counted_at`. A trigger adds to it, see `cp/usage/queries.ts`; what
+ * it added since the team's day was summed up is not `is_summed`.
+ */
+export const capsuleUsage = pgTable(
+  "capsule_usage",
+  {
+    capsuleId: idColumn("capsule", "capsule_id").notNull(),
+    day: date("day").notNull(),
+    teamId: idColumn("team", "team_id").notNull(),
+    vcpuSec: doublePrecision("vcpu_sec").notNull().default(0),
+    memoryMbSec: doublePrecision("memory_mb_sec").notNull().default(0),
+    pausedMemoryMbSec: doublePrecision("paused_memory_mb_sec").notNull().default(0),
+    isSummed: boolean("is_summed").notNull().default(false),
+  },
+  (t) => [
+    primaryKey({ columns: [t.capsuleId, t.day] }),
+    index("idx_capsule_usage_team_day").on(t.teamId, t.day),
+    index("idx_capsule_usage_day").on(t.day),
+    index("idx_capsule_usage_unsummed").on(t.day, t.teamId).where(sql`not is_summed`),
+  ],
+);
+
+/** How far the database's clock was set while use was counted by it, as far as control planes noticed. */
+export const usageClock = pgTable("usage_clock", {
+  name: text("name").primaryKey(),
+  steppedMs: doublePrecision("stepped_ms").notNull().default(0),
+});
 
 export const capsuleMetricPoints = pgTable(
   "capsule_metric_points",

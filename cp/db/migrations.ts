@@ -26,6 +26,7 @@ import teamInvitations from "../../migrations/0018_team-invitations.sql" with { 
 import auditLogs from "../../migrations/0019_audit-logs.sql" with { type: "text" };
 import deletion from "../../migrations/0020_deletion.sql" with { type: "text" };
 import teamLimits from "../../migrations/0021_team-limits.sql" with { type: "text" };
+import capsuleUsage from "../../migrations/0022_capsule-usage.sql" with { type: "text" };
 
 export interface Migration {
   /** The file's name without `.sql`. */
@@ -57,4 +58,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { name: "0019_audit-logs", sql: auditLogs },
   { name: "0020_deletion", sql: deletion },
   { name: "0021_team-limits", sql: teamLimits },
+  { name: "0022_capsule-usage", sql: capsuleUsage },
 ];

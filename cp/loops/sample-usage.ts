@@ -1,12 +1,14 @@
-// Loops: count what each team's capsules hold, and keep of old counts the most of each hour.
+// Loops: sample what each team's capsules hold, count what they used, and sum up and forget old samples and counts.
 //
-// Every control plane does both: what one has counted counts for all.
+// Every control plane does them all: what one has counted counts for all.
 
 import type { TeamUsage } from "../usage/service.ts";
 import type { Loop } from "./driver.ts";
 
 /** Often enough that no step of ten seconds is left out, if passes are late by as much again. */
 const SAMPLE_EVERY_MS = 4000;
+/** It finds what is due after a minute, and is how soon a clock that was set is noticed. */
+const COUNT_EVERY_MS = 10_000;
 const COMPACT_EVERY_MS = 3_600_000;
 
 export function sampleUsageLoop(usage: TeamUsage): Loop {
@@ -14,6 +16,14 @@ export function sampleUsageLoop(usage: TeamUsage): Loop {
     name: "sample-usage",
     everyMs: SAMPLE_EVERY_MS,
     run: async () => ({ sampled: await usage.sample() }),
+  };
+}
+
+export function countUsageLoop(usage: TeamUsage): Loop {
+  return {
+    name: "count-usage",
+    everyMs: COUNT_EVERY_MS,
+    run: async () => ({ counted: await usage.count() }),
   };
 }
 

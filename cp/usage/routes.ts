@@ -3,6 +3,7 @@
 import { Elysia } from "elysia";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
 import { errors } from "../openapi/error-schema.ts";
+import { parseId } from "../wire.ts";
 import {
   CapsuleStats,
   CapsuleUsage,
@@ -11,7 +12,11 @@ import {
   toCapsuleStats,
   toCapsuleUsage,
   toDates,
+  toPageSize,
+  toUsedCapsules,
   UsageQuery,
+  UsedCapsules,
+  UsedCapsulesQuery,
 } from "./schema.ts";
 import type { TeamUsage } from "./service.ts";
 
@@ -21,10 +26,10 @@ export interface UsageRouteDeps extends AuthDeps {
 
 export function usageRoutes(deps: UsageRouteDeps) {
   const { usage } = deps;
-  return new Elysia({ prefix: "/v1/capsules", tags: ["capsules"] })
+  return new Elysia({ prefix: "/v1", tags: ["capsules"] })
     .use(authPlugin(deps))
     .get(
-      "/stats",
+      "/capsules/stats",
       async ({ caller, query }) =>
         toCapsuleStats(await usage.stats(caller.teamId, query.range ?? STATS_RANGE_DEFAULT)),
       {
@@ -35,7 +40,7 @@ export function usageRoutes(deps: UsageRouteDeps) {
       },
     )
     .get(
-      "/usage",
+      "/capsules/usage",
       async ({ caller, query }) => toCapsuleUsage(await usage.usage(caller.teamId, toDates(query))),
       {
         team: "read",
@@ -44,7 +49,25 @@ export function usageRoutes(deps: UsageRouteDeps) {
         detail: {
           summary: "Tell what the team's capsules used by day, of at most 92 days",
           description:
-            "Counted every 10 s, by whichever control plane there is; what ran while there was none does not count.",
+            "Of the time in which capsules ran and rested, to the second, whatever control planes there were.",
+        },
+      },
+    )
+    .get(
+      "/usage/capsules",
+      async ({ caller, query }) => {
+        const { cursor } = query;
+        const after = cursor === undefined ? null : parseId("capsule", cursor, "cursor");
+        const asked = { ...toDates(query), after, limit: toPageSize(query) };
+        return toUsedCapsules(await usage.usageOfCapsules(caller.teamId, asked));
+      },
+      {
+        team: "read",
+        query: UsedCapsulesQuery,
+        response: { 200: UsedCapsules, ...errors("invalid_request") },
+        detail: {
+          summary: "Tell what each capsule used, of at most 92 days",
+          description: "Ended ones, too, as long as 92 days; by id.",
         },
       },
     );

@@ -2,9 +2,17 @@
 
 import { Type } from "@sinclair/typebox";
 import { type Static, t } from "elysia";
+import { encodeId } from "../../proto/ids.ts";
 import { AppError } from "../errors.ts";
-import { timestamp } from "../wire.ts";
-import { STATS_RANGES, type Stats, type StatsRange, type Usage } from "./usage.ts";
+import { parseWholeNumber, wholeNumber } from "../whole-number.ts";
+import { ID_LENGTH_MAX, timestamp } from "../wire.ts";
+import {
+  type CapsuleUsagePage,
+  STATS_RANGES,
+  type Stats,
+  type StatsRange,
+  type Usage,
+} from "./usage.ts";
 
 export const STATS_RANGE_DEFAULT: StatsRange = "1h";
 
@@ -77,9 +85,9 @@ export const UsageQuery = t.Object({
 });
 
 /** The dates; `invalid_request` naming the field of one that no calendar has. */
-export function toDates(query: Static<typeof UsageQuery>): { from?: string; to?: string } {
+export function toDates({ from, to }: { from?: string; to?: string }) {
   for (const field of ["from", "to"] as const) {
-    const text = query[field];
+    const text = { from, to }[field];
     if (text === undefined) continue;
     const at = new Date(text);
     // 30 February would be taken for 2 March.
@@ -87,7 +95,7 @@ export function toDates(query: Static<typeof UsageQuery>): { from?: string; to?:
       throw new AppError("invalid_request", `${field}: not a date`);
     }
   }
-  return query;
+  return { ...(from === undefined ? {} : { from }), ...(to === undefined ? {} : { to }) };
 }
 
 export const CapsuleUsage = t.Object({
@@ -117,5 +125,65 @@ export function toCapsuleUsage({ from, to, days }: Usage): CapsuleUsage {
       cpu_minutes: cpuMinutes,
       ram_mb_minutes: ramMbMinutes,
     })),
+  };
+}
+
+const USED_CAPSULES_DEFAULT = 50;
+const USED_CAPSULES = { minimum: 1, maximum: 200 };
+
+export const UsedCapsulesQuery = t.Object({
+  from: UsageQuery.properties.from,
+  to: UsageQuery.properties.to,
+  limit: t.Optional(
+    wholeNumber({
+      ...USED_CAPSULES,
+      description: `Of one page; ${USED_CAPSULES_DEFAULT} unless it says otherwise.`,
+    }),
+  ),
+  cursor: t.Optional(
+    t.String({ maxLength: ID_LENGTH_MAX, description: "`next_cursor` of the page before." }),
+  ),
+});
+
+/** How many capsules a page has. Throws `invalid_request`. */
+export function toPageSize({ limit }: { limit?: string | undefined }): number {
+  return limit === undefined
+    ? USED_CAPSULES_DEFAULT
+    : parseWholeNumber(limit, "limit", USED_CAPSULES);
+}
+
+export const UsedCapsules = t.Object({
+  from: t.String({ format: "date" }),
+  to: t.String({ format: "date" }),
+  capsules: t.Array(
+    t.Object({
+      id: t.String(),
+      template: t.Optional(t.String()),
+      vcpu_seconds: Type.Number({ description: "Seconds in which it ran, times its processors." }),
+      memory_mb_seconds: Type.Number({ description: "The same of its memory." }),
+      paused_memory_mb_seconds: Type.Number({
+        description: "Seconds in which it was paused, times its memory.",
+      }),
+      disk_used_mb: t.Optional(
+        Type.Integer({ description: "What its disk takes, or took when its host last said so." }),
+      ),
+    }),
+  ),
+  next_cursor: t.Optional(t.String({ description: "Missing on the last page." })),
+});
+type UsedCapsules = Static<typeof UsedCapsules>;
+
+export function toUsedCapsules({ from, to, capsules, next }: CapsuleUsagePage): UsedCapsules {
+  return {
+    ...{ from, to },
+    capsules: capsules.map(({ id, template, diskUsedMb, ...used }) => ({
+      id: encodeId("capsule", id),
+      ...(template === "" ? {} : { template }),
+      vcpu_seconds: used.vcpuSec,
+      memory_mb_seconds: used.memoryMbSec,
+      paused_memory_mb_seconds: used.pausedMemoryMbSec,
+      ...(diskUsedMb === null ? {} : { disk_used_mb: diskUsedMb }),
+    })),
+    ...(next === null ? {} : { next_cursor: encodeId("capsule", next) }),
   };
 }

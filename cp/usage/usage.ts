@@ -1,5 +1,7 @@
 // What capsules of a team hold of the platform, as it is counted and told.
 
+import type { Id } from "../../proto/ids.ts";
+
 export const STATS_RANGES = ["5m", "1h", "6h", "24h", "30d"] as const;
 export type StatsRange = (typeof STATS_RANGES)[number];
 
@@ -36,4 +38,31 @@ export interface Usage {
   readonly to: string;
   /** Days on which nothing was used are left out. */
   readonly days: readonly DayOfUsage[];
+}
+
+/** Dates of UTC, both included. */
+export interface TeamDates {
+  readonly teamId: Id<"team">;
+  readonly from: string;
+  readonly to: string;
+}
+
+export interface UsedByCapsule {
+  readonly id: Id<"capsule">;
+  /** Empty when nothing is known of the capsule any more. */
+  readonly template: string;
+  readonly vcpuSec: number;
+  readonly memoryMbSec: number;
+  /** All of the memory of a capsule at rest. */
+  readonly pausedMemoryMbSec: number;
+  /** What its host said last; null until it has. */
+  readonly diskUsedMb: number | null;
+}
+
+export interface CapsuleUsagePage {
+  readonly from: string;
+  readonly to: string;
+  readonly capsules: readonly UsedByCapsule[];
+  /** The last capsule of the page; null when there are no more. */
+  readonly next: Id<"capsule"> | null;
 }

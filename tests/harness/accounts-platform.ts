@@ -202,7 +202,7 @@ export class AccountsPlatform implements AsyncDisposable {
       openStreams,
       snapshots: resources.use(new Snapshots({ ...capsuleDeps, capsules })),
       streams: new Streams({ authenticator, openStreams, capsules, log }),
-      usage: new TeamUsage({ db }),
+      usage: new TeamUsage({ db, log, monotonicMs: () => performance.now() }),
     });
   }
 

@@ -83,7 +83,7 @@ export class TestControlPlane implements AsyncDisposable {
     this.logged = logged;
     this.capsules = new Capsules(deps);
     this.snapshots = new Snapshots({ ...deps, capsules: this.capsules });
-    this.usage = new TeamUsage({ db: deps.db });
+    this.usage = new TeamUsage({ ...deps, monotonicMs: () => performance.now() });
     this.lastUses = new LastUses({ db: deps.db });
     const authenticator = new Authenticator({
       ...{ db: deps.db, clock: systemClock, ownOrigins: OWN_ORIGINS },
