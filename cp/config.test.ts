@@ -31,6 +31,7 @@ test("what must be set is enough, the rest has defaults", () => {
     tls: null,
     mail: { kind: "none" },
     oauth: { pagesUrl: "http://localhost:8080", github: null, openid: [] },
+    firstAdministrator: null,
     metricsToken: null,
     auditRetentionDays: 365,
     logLevel: "info",
@@ -54,6 +55,13 @@ test("a team's limits are numbers of what they limit", () => {
 
   expect([teamLimits.capsules, teamLimits.requestsPerMinute]).toEqual([20, 6000]);
   expect(() => loadConfig({ ...COMPLETE, WRENN_TEAM_VCPUS: "-1" })).toThrow("WRENN_TEAM_VCPUS");
+});
+
+test("the first administrator is a mail address, in the form that accounts have", () => {
+  const load = (email: string) => loadConfig({ ...COMPLETE, WRENN_FIRST_ADMINISTRATOR: email });
+
+  expect(load(" Root@Example.com ").firstAdministrator).toBe("root@example.com");
+  expect(() => load("root")).toThrow("WRENN_FIRST_ADMINISTRATOR must be a mail address");
 });
 
 test("TLS needs a certificate and its key, and has a port of its own", () => {

@@ -5,6 +5,7 @@ import { MEMORY_MB_MAX, MEMORY_MB_MIN, VCPUS_MAX } from "../proto/hostagent/boun
 import { SCRAPE_TOKEN_LENGTH_MIN } from "../proto/metrics/scrape-token.ts";
 import { TrustedProxies } from "./client-address.ts";
 import { LOG_LEVELS, type LogLevel } from "./log.ts";
+import { parseEmail } from "./mail-address.ts";
 import { type OauthSettings, type OauthTexts, parseOauth } from "./oauth-settings.ts";
 import { TEAM_LIMIT_MAX, type TeamLimits } from "./team-limits.ts";
 
@@ -44,6 +45,8 @@ export interface Config {
   readonly tls: TlsConfig | null;
   readonly mail: MailConfig;
   readonly oauth: OauthSettings;
+  /** Whose account is made the administrator while there is none; null: the first one that is activated. */
+  readonly firstAdministrator: string | null;
   /** What a reader of the control plane's own metrics must show; null: nobody may read them. */
   readonly metricsToken: string | null;
   /** How long it is kept who changed what. */
@@ -94,6 +97,7 @@ export function loadConfig(env: Environment): Config {
     tls: parseTls(env),
     mail: parseMail(env),
     oauth: parseOauth(oauthTexts(env), publicUrl),
+    firstAdministrator: parseFirstAdministrator(env),
     metricsToken: parseMetricsToken(env),
     auditRetentionDays: parseNumber(env, "WRENN_AUDIT_RETENTION_DAYS", {
       ...{ standard: 365, min: 1, max: 36_500 },
@@ -238,6 +242,16 @@ function parseOwnOrigins(env: Environment, publicUrl: string): ReadonlySet<strin
 function parseMail(env: Environment): MailConfig {
   if (env.SMTP_HOST) return { kind: "smtp", smtp: parseSmtp(env, env.SMTP_HOST) };
   return env.WRENN_MAIL_DIR ? { kind: "files", dir: env.WRENN_MAIL_DIR } : { kind: "none" };
+}
+
+function parseFirstAdministrator(env: Environment): string | null {
+  const text = env.WRENN_FIRST_ADMINISTRATOR;
+  if (!text) return null;
+  try {
+    return parseEmail(text);
+  } catch (cause) {
+    throw new Error("WRENN_FIRST_ADMINISTRATOR must be a mail address", { cause });
+  }
 }
 
 function oauthTexts(env: Environment): OauthTexts {

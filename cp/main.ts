@@ -160,7 +160,10 @@ async function serve(): Promise<void> {
   const slugs = new Slugs({ db });
   const users = new Users({ db, rateLimiter });
   const accountParts = { db, mailer, teams, invitations, sessions, tokens, oneTimeTokens };
-  const accounts = new Accounts({ ...accountParts, rateLimiter, publicUrl });
+  const { firstAdministrator } = config;
+  const accountDeps = { ...accountParts, rateLimiter, publicUrl, firstAdministrator };
+  const accounts = new Accounts(accountDeps);
+  await accounts.appointFirstAdministrator();
   const passwords = resources.use(new Passwords({ ...accountParts, rateLimiter, publicUrl, log }));
   const { pagesUrl, github, openid } = config.oauth;
   const oauth = new Oauth({

@@ -179,20 +179,6 @@ describe("activate", () => {
     expect(failed).toEqual([500, "internal_error"]);
     expect(await code(post("activate", { token }))).toEqual([200, undefined]);
   });
-
-  test("makes the first active account administrator, one of twenty racing ones", async () => {
-    await using fresh = await AccountsPlatform.start();
-    const tokens = await Promise.all(
-      Array.from({ length: 20 }, (_, i) => fresh.signUp(`p${i}@example.com`)),
-    );
-    await Promise.all(
-      tokens.map((token) => fresh.call("POST", "/v1/auth/activate", { body: { token } })),
-    );
-
-    const [row] = await fresh.database.sql<{ users: number; admins: number }[]>`
-      select count(*)::int as users, count(*) filter (where is_admin)::int as admins from users`;
-    expect(row).toEqual({ users: 20, admins: 1 });
-  });
 });
 
 describe("login", () => {

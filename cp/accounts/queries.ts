@@ -1,13 +1,10 @@
 // SQL of accounts.
 
-import { and, eq, exists, lte, ne, not, sql } from "drizzle-orm";
+import { and, eq, lte, sql } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
 import type { Queryable } from "../db/client.ts";
 import { users } from "../db/tables.ts";
 import { secondsFromNow } from "../db/time.ts";
-
-/** Any constant: it names the lock under which the first active user is told apart. */
-const FIRST_USER_LOCK = 7_221_503;
 
 export type UserRow = typeof users.$inferSelect;
 
@@ -49,17 +46,11 @@ export async function deleteAbandonedUser(
   await q.delete(users).where(and(eq(users.email, email), eq(users.status, "inactive"), isOld));
 }
 
-/**
- * Moves the account from inactive to active; undefined when it isn't inactive. The first account
- * ever to become active makes its owner the platform's administrator; the lock makes two concurrent
- * activations see each other.
- */
+/** Moves the account from inactive to active; undefined when it isn't inactive. */
 export async function activateUser(q: Queryable, id: Id<"user">): Promise<UserRow | undefined> {
-  await q.execute(sql`select pg_advisory_xact_lock(${FIRST_USER_LOCK})`);
-  const everActive = q.select({ one: sql`1` }).from(users).where(ne(users.status, "inactive"));
   const [row] = await q
     .update(users)
-    .set({ status: "active", isAdmin: not(exists(everActive)), updatedAt: sql`now()` })
+    .set({ status: "active", updatedAt: sql`now()` })
     .where(and(eq(users.id, id), eq(users.status, "inactive")))
     .returning();
   return row;

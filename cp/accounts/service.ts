@@ -24,6 +24,7 @@ import type { SessionClient } from "../sessions/session.ts";
 import type { Invitations } from "../teams/invitations.ts";
 import type { Membership, Teams } from "../teams/service.ts";
 import type { InvitedAccount, NewAccount, SignedIn, SignIn } from "./account.ts";
+import { appointIfFirst } from "./administrators.ts";
 import { parseName } from "./fields.ts";
 import { assertPassword, hashPassword, isOldHash, verifyPassword } from "./password.ts";
 import {
@@ -59,6 +60,8 @@ export interface AccountsDeps {
   readonly rateLimiter: RateLimiter;
   /** Where the link in a mail leads, without a trailing slash. */
   readonly publicUrl: string;
+  /** Whose account is to be the first administrator's; null: the first one that is activated. */
+  readonly firstAdministrator: string | null;
 }
 
 export class Accounts {
@@ -131,7 +134,7 @@ export class Accounts {
     await deleteAbandonedUser(tx, { email, ageSec: 0 });
     if (!(await insertInactiveUser(tx, { id, email, ...account }))) return null;
     await recordAudit(tx, accountEntry({ id, email }, "sign_up"));
-    return (await activateUser(tx, id)) ?? null;
+    return (await this.#activate(tx, id)) ?? null;
   }
 
   /** Signs in somebody who was known otherwise than by a password; null unless the account is active. */
@@ -156,9 +159,19 @@ export class Accounts {
     return await this.#deps.sessions.isThere(session, tx);
   }
 
+  /** At the start: makes an administrator of whom the operator named, if nobody administers the platform. */
+  async appointFirstAdministrator(): Promise<void> {
+    const { db, firstAdministrator: named } = this.#deps;
+    if (named === null) return;
+    await db.transaction(async (tx) => {
+      const user = await findUserByEmail(tx, named);
+      if (user?.status === "active") await appointIfFirst(tx, { user, named });
+    });
+  }
+
   /**
-   * Activates the account that the token was mailed to and signs it in; the installation's first
-   * active account becomes its administrator. Throws `invalid_token` or `already_activated`.
+   * Activates the account that the token was mailed to and signs it in. Throws `invalid_token` or
+   * `already_activated`.
    */
   async activate(token: string, client: SessionClient): Promise<SignedIn> {
     const { db, oneTimeTokens, rateLimiter, teams } = this.#deps;
@@ -166,7 +179,7 @@ export class Accounts {
     const signedIn = await oneTimeTokens.redeem(ACTIVATION, token, async (subject) => {
       const id = idFromUuid("user", subject);
       return await db.transaction(async (tx) => {
-        const user = await activateUser(tx, id);
+        const user = await this.#activate(tx, id);
         if (user === undefined) throw notActivatable(await findUser(tx, id));
         await recordAudit(tx, accountEntry(user, "sign_up_confirm"));
         return await this.#signIn(tx, {
@@ -251,6 +264,13 @@ export class Accounts {
       await recordAudit(tx, { ...accountEntry(user, "switch_team"), metadata });
       return await this.#signIn(tx, { user, membership, client });
     });
+  }
+
+  /** Undefined when it isn't inactive. */
+  async #activate(tx: Tx, id: Id<"user">): Promise<UserRow | undefined> {
+    const user = await activateUser(tx, id);
+    const { firstAdministrator: named } = this.#deps;
+    return user === undefined ? undefined : await appointIfFirst(tx, { user, named });
   }
 
   /** In a transaction that has locked the user's row. */

@@ -22,6 +22,7 @@ import type { CapsuleDeps } from "../../cp/capsules/deps.ts";
 import { EnvdTokens } from "../../cp/capsules/envd-tokens.ts";
 import { Capsules } from "../../cp/capsules/service.ts";
 import type { Clock } from "../../cp/clock.ts";
+import { openDatabase } from "../../cp/db/client.ts";
 import { Deletions } from "../../cp/deletion/service.ts";
 import { EventStreams } from "../../cp/event-streams/service.ts";
 import { Hosts } from "../../cp/hosts/service.ts";
@@ -102,6 +103,7 @@ export class AccountsPlatform implements AsyncDisposable {
   readonly capsuleDeps: CapsuleDeps;
   readonly sessions: Sessions;
   readonly passwords: Passwords;
+  readonly accounts: Accounts;
   readonly invitations: Invitations;
   readonly openStreams: OpenStreams;
   readonly ownOrigins: ReadonlySet<string> = new Set(["https://app.wrenn.test"]);
@@ -116,6 +118,7 @@ export class AccountsPlatform implements AsyncDisposable {
     mailDir: string;
     operations: Operations;
     oauth: Pick<OauthSettings, "github" | "openid">;
+    firstAdministrator: string | null;
     resources: AsyncDisposableStack;
   }) {
     const { database, redis, mailDir, operations, resources } = parts;
@@ -169,7 +172,9 @@ export class AccountsPlatform implements AsyncDisposable {
     };
     this.invitations = new Invitations({ ...accountParts, clock });
     const accountDeps = { ...accountParts, teams, tokens, invitations: this.invitations };
-    const accounts = new Accounts(accountDeps);
+    const { firstAdministrator } = parts;
+    const accounts = new Accounts({ ...accountDeps, firstAdministrator });
+    this.accounts = accounts;
     this.passwords = resources.use(new Passwords({ ...accountParts, log }));
     const deletions = new Deletions({ db, sessions, mailer, wakePurge: () => {} });
     this.app = createApp({
@@ -208,6 +213,7 @@ export class AccountsPlatform implements AsyncDisposable {
 
   static async start(
     oauth: Pick<OauthSettings, "github" | "openid"> = { github: null, openid: [] },
+    firstAdministrator: string | null = null,
   ): Promise<AccountsPlatform> {
     await using stack = new AsyncDisposableStack();
     const database = stack.use(await cloneDatabase());
@@ -215,8 +221,22 @@ export class AccountsPlatform implements AsyncDisposable {
     const mailDir = await mkdtemp(join(tmpdir(), "wrenn-mail-"));
     stack.defer(() => rm(mailDir, { recursive: true }));
     const operations = stack.use(await Operations.open(database.url));
-    const parts = { database, redis, mailDir, operations, oauth };
+    const parts = { database, redis, mailDir, operations, oauth, firstAdministrator };
     return new AccountsPlatform({ ...parts, resources: stack.move() });
+  }
+
+  /** Another control plane of the same installation, to be ended before this one. */
+  async replica(firstAdministrator: string | null = null): Promise<AccountsPlatform> {
+    await using stack = new AsyncDisposableStack();
+    const { redis, mailDir } = this;
+    const { url } = this.database;
+    const { db, sql, close } = openDatabase(url, { connectionsMax: 4 });
+    stack.defer(close);
+    const operations = stack.use(await Operations.open(url));
+    const oauth = { github: null, openid: [] };
+    const parts = { redis, mailDir, operations, oauth, firstAdministrator };
+    const database = { ...this.database, db, sql };
+    return new AccountsPlatform({ ...parts, database, resources: stack.move() });
   }
 
   /** A request through real routing, validation and error mapping. */
