@@ -14,6 +14,7 @@ import { type DeletionRoutesDeps, deletionRoutes } from "./deletion/routes.ts";
 import { docsRoutes } from "./docs/routes.ts";
 import { createErrorHandler } from "./error-response.ts";
 import { type EventStreamRouteDeps, eventStreamRoutes } from "./event-streams/routes.ts";
+import { type EventRoutesDeps, eventRoutes } from "./events/routes.ts";
 import { execRoutes } from "./exec/routes.ts";
 import { type FileRouteDeps, fileRoutes } from "./files/routes.ts";
 import { fileStreamRoutes } from "./files/stream-routes.ts";
@@ -65,6 +66,7 @@ export interface Services
     CapsuleMetricRouteDeps,
     CapsuleRouteDeps,
     DeletionRoutesDeps,
+    EventRoutesDeps,
     EventStreamRouteDeps,
     FileRouteDeps,
     HostRoutesDeps,
@@ -144,6 +146,7 @@ function apiRoutes(services: Services) {
     .use(auditRoutes(services))
     .use(snapshotRoutes(services))
     .use(volumeRoutes(services))
+    .use(eventRoutes(services))
     .use(eventStreamRoutes(services))
     .use(streamRoutes(services))
     .use(fileStreamRoutes(services));

@@ -34,6 +34,7 @@ test("what must be set is enough, the rest has defaults", () => {
     firstAdministrator: null,
     metricsToken: null,
     auditRetentionDays: 365,
+    eventRetentionDays: 30,
     logLevel: "info",
   });
 });

@@ -51,6 +51,8 @@ export interface Config {
   readonly metricsToken: string | null;
   /** How long it is kept who changed what. */
   readonly auditRetentionDays: number;
+  /** How long events are kept, and what became of their deliveries. */
+  readonly eventRetentionDays: number;
   readonly logLevel: LogLevel;
 }
 
@@ -101,6 +103,9 @@ export function loadConfig(env: Environment): Config {
     metricsToken: parseMetricsToken(env),
     auditRetentionDays: parseNumber(env, "WRENN_AUDIT_RETENTION_DAYS", {
       ...{ standard: 365, min: 1, max: 36_500 },
+    }),
+    eventRetentionDays: parseNumber(env, "WRENN_EVENT_RETENTION_DAYS", {
+      ...{ standard: 30, min: 1, max: 3650 },
     }),
     logLevel: parseLogLevel(env),
   };

@@ -27,6 +27,7 @@ import { isLostWrite } from "./db/lost-write.ts";
 import { migrate, pendingMigrations } from "./db/migrate.ts";
 import { Deletions } from "./deletion/service.ts";
 import { EventStreams } from "./event-streams/service.ts";
+import { Events } from "./events/service.ts";
 import { answerHelp } from "./help.ts";
 import { Hosts } from "./hosts/service.ts";
 import { Limits } from "./limits/service.ts";
@@ -41,6 +42,8 @@ import { expireIdempotencyKeysLoop } from "./loops/expire-idempotency-keys.ts";
 import { expireInvitationsLoop } from "./loops/expire-invitations.ts";
 import { expireSessionsLoop } from "./loops/expire-sessions.ts";
 import { MONITOR_HOSTS, monitorHostsLoop } from "./loops/monitor-hosts.ts";
+import { placeEventsLoop } from "./loops/place-events.ts";
+import { PUBLISH_EVENTS, publishEventsLoop } from "./loops/publish-events.ts";
 import { PURGE_TEAMS, purgeAccountsLoop, purgeTeamsLoop } from "./loops/purge.ts";
 import { compactUsageLoop, countUsageLoop, sampleUsageLoop } from "./loops/sample-usage.ts";
 import { saveMetricsLoop } from "./loops/save-metrics.ts";
@@ -201,6 +204,11 @@ async function serve(): Promise<void> {
   const administration = new Administration({ db, sessions, deletions, operations });
   const monotonicMs = () => performance.now();
   const usage = new TeamUsage({ db, log, monotonicMs });
+  const { eventRetentionDays } = config;
+  const events = new Events({
+    ...{ db, redis, retentionDays: eventRetentionDays },
+    placed: async () => {},
+  });
   const eventStreams = new EventStreams({ db, openStreams, monotonicMs });
   if (mailer instanceof Outbox) loops.start(deliverMailsLoop(mailer));
   loops.start(settleOperationsLoop(capsuleDeps));
@@ -210,7 +218,9 @@ async function serve(): Promise<void> {
   loops.start(purgeAccountsLoop({ db, mailer }));
   loops.start(saveMetricsLoop(capsuleDeps));
   loops.start(expireIdempotencyKeysLoop(db));
-  loops.start(expireEventsLoop(db));
+  loops.start(publishEventsLoop(events));
+  loops.start(placeEventsLoop(events, () => loops.wake(PUBLISH_EVENTS)));
+  loops.start(expireEventsLoop(events));
   loops.start(deliverEventsLoop(eventStreams));
   loops.start(endRevokedStreamsLoop(openStreams));
   loops.start(writeLastUsesLoop(lastUses));
@@ -238,7 +248,7 @@ async function serve(): Promise<void> {
     limits: new Limits({ db, teamLimits }),
     capsules,
     capsuleMetrics,
-    ...{ eventStreams, openStreams },
+    ...{ events, eventStreams, openStreams },
     snapshots,
     streams,
     usage,

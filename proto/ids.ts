@@ -18,6 +18,8 @@ export const ID_PREFIXES = {
   permission: "perm-",
   channel: "ch-",
   invitation: "inv-",
+  event: "evt-",
+  delivery: "dlv-",
 } as const;
 
 export type IdKind = keyof typeof ID_PREFIXES;

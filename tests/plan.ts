@@ -42,7 +42,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
         ...["queries", "session-cookies", "team-requests", "tokens"],
       ),
       noun("audit", "entry", "record"),
-      noun("events", "actor", "audited", "new-event", "outbox"),
+      noun("events", "actor", "audited", "event-types", "new-event", "outbox", "payload"),
       noun("idempotency", "answer-once"),
       noun("sessions", "session"),
       noun("teams", "invitations", "members", "own-team", "slugs", "team"),

@@ -170,6 +170,7 @@ const TABLE: Readonly<Record<string, Row>> = {
   "GET /v1/volumes": TEAM,
   "GET /v1/volumes/:name": TEAM,
   "DELETE /v1/volumes/:name": TEAM,
+  "GET /v1/events": TEAM,
   "GET /v1/events/stream": TEAM,
 };
 

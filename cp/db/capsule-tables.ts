@@ -11,6 +11,7 @@ import {
   index,
   integer,
   jsonb,
+  pgSequence,
   pgTable,
   primaryKey,
   text,
@@ -219,11 +220,19 @@ export const idempotencyKeys = pgTable(
   ],
 );
 
-/** Outbox: written in the transaction that changes a state, published later. */
+/** Of events, in the order in which they were seen committed. */
+export const eventPositions = pgSequence("event_positions");
+
+/**
+ * Outbox: written in the transaction that changes a state, published later. `position` is null until the row has been
+ * seen committed, and orders rows by when that was: no row ever appears before one that has a position.
+ */
 export const events = pgTable(
   "events",
   {
     id: bigserial("id", { mode: "number" }).primaryKey(),
+    /** What the outside knows it by: it tells nobody how much happens. */
+    eventId: idColumn("event", "event_id").notNull().default(sql`gen_random_uuid()`),
     teamId: idColumn("team", "team_id").notNull(),
     type: text("type").notNull(),
     outcome: text("outcome", { enum: EVENT_OUTCOMES }).notNull(),
@@ -235,9 +244,14 @@ export const events = pgTable(
     error: text("error").notNull().default(""),
     createdAt: createdAt(),
     publishedAt: instant("published_at"),
+    position: bigint("position", { mode: "number" }),
   },
   (t) => [
-    index("idx_events_unpublished").on(t.id).where(sql`published_at is null`),
+    uniqueIndex("events_event_id").on(t.eventId),
+    uniqueIndex("events_position").on(t.position),
+    index("idx_events_team_position").on(t.teamId, t.position),
+    index("idx_events_unplaced").on(t.id).where(sql`position is null`),
+    index("idx_events_unpublished").on(t.position).where(sql`published_at is null`),
     check("events_outcome", isOneOf(t.outcome, EVENT_OUTCOMES)),
   ],
 );

@@ -5,11 +5,10 @@ import { type SQL, type SQLWrapper, sql } from "drizzle-orm";
 import type { PgColumn } from "drizzle-orm/pg-core";
 import type { Actor } from "../audit/entry.ts";
 import { recordAudit } from "../audit/record.ts";
-import type { Db, Queryable } from "../db/client.ts";
+import type { Queryable } from "../db/client.ts";
 import { events } from "../db/tables.ts";
 import { auditOf } from "./audited.ts";
 import type { NewEvent } from "./new-event.ts";
-import { deleteOldEvents } from "./queries.ts";
 
 export type EventActor = Actor;
 
@@ -48,12 +47,4 @@ export function eventOfEach(
     select ${teamId}, ${type}, ${outcome}, ${jsonOf(actor, events.actor)},
       ${jsonOf(subject, events.resource)}, ${jsonOf(metadata, events.metadata)}, ${error}
     from ${rows}`;
-}
-
-/** How long events can be delivered, or asked for, after the fact. */
-const EVENTS_TTL_DAYS = 30;
-
-/** Forgets events past their time, at most `limit`; returns how many. */
-export async function expireEvents(db: Db, limit: number): Promise<number> {
-  return await deleteOldEvents(db, { days: EVENTS_TTL_DAYS, limit });
 }

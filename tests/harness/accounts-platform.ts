@@ -25,6 +25,7 @@ import type { Clock } from "../../cp/clock.ts";
 import { openDatabase } from "../../cp/db/client.ts";
 import { Deletions } from "../../cp/deletion/service.ts";
 import { EventStreams } from "../../cp/event-streams/service.ts";
+import { Events } from "../../cp/events/service.ts";
 import { Hosts } from "../../cp/hosts/service.ts";
 import { Limits } from "../../cp/limits/service.ts";
 import { createLog } from "../../cp/log.ts";
@@ -203,6 +204,7 @@ export class AccountsPlatform implements AsyncDisposable {
       capsuleMetrics: new CapsuleMetricsService({ db, capsules }),
       deletions,
       administration: new Administration({ db, sessions, deletions, operations }),
+      events: new Events({ db, redis, retentionDays: 30, placed: async () => {} }),
       eventStreams: new EventStreams({ db, openStreams, monotonicMs: () => performance.now() }),
       openStreams,
       snapshots: resources.use(new Snapshots({ ...capsuleDeps, capsules })),

@@ -58,6 +58,7 @@ export const ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
     ...["PATCH /v1/snapshots/:name 204", "PATCH /v1/snapshots/:name 409"],
     ...["DELETE /v1/snapshots/:name 204", "PATCH /v1/snapshots/:name/visibility 204"],
   ],
+  "events/events.db.test.ts": ["GET /v1/events 400"],
   "event-streams/event-streams.db.test.ts": ["GET /v1/events/stream 429"],
   "streams/streams.db.test.ts": [
     "GET /v1/capsules/:id/exec/stream 101",

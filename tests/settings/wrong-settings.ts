@@ -90,6 +90,11 @@ export const CONTROL_PLANE: readonly WrongSetting[] = [
     says: "WRENN_AUDIT_RETENTION_DAYS must be a number from 1 to 36500",
   },
   {
+    setting: "WRENN_EVENT_RETENTION_DAYS",
+    value: "0",
+    says: "WRENN_EVENT_RETENTION_DAYS must be a number from 1 to 3650",
+  },
+  {
     setting: "WRENN_TRUSTED_PROXIES",
     value: "proxy.example",
     says: "WRENN_TRUSTED_PROXIES must be addresses or networks like 10.0.0.0/8, with commas between",
