@@ -108,6 +108,21 @@ test("without a token and without saved credentials the agent says how to get th
   );
 });
 
+test("the token that it registered with may stay in its settings, whatever becomes of the control plane", async () => {
+  answer = () => issued(1);
+  const options = { controlPlane: controlPlane(), dir, address: "127.0.0.1:1", token: "once" };
+  await obtainCredentials(options);
+  answer = () => refusal(401);
+
+  expect(await obtainCredentials(options)).toEqual(FIRST);
+
+  expect(calls).toHaveLength(1);
+  expect((await stat(join(dir, "registered-with.sha256"))).mode & 0o777).toBe(0o600);
+  expect(obtainCredentials({ ...options, token: "another" })).rejects.toThrow("refused (no 401)");
+  await retireCredentials(dir);
+  expect(obtainCredentials(options)).rejects.toThrow("refused (no 401)");
+});
+
 test("a token that was used up is refused with the control plane's reason", async () => {
   answer = () => refusal(401);
   const options = { controlPlane: controlPlane(), dir, address: "127.0.0.1:1", token: "used" };

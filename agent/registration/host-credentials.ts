@@ -6,6 +6,8 @@ import { type Static, Type } from "@sinclair/typebox";
 import { Value } from "@sinclair/typebox/value";
 
 const FILE = "host-credentials.json";
+/** SHA-256 of the one-time token that they came from. */
+const TOKEN_FILE = "registered-with.sha256";
 
 const HostCredentials = Type.Object({
   /** Prefixed form: host-… */
@@ -32,12 +34,30 @@ export async function loadCredentials(dir: string): Promise<HostCredentials | nu
 
 /** Replaces the file as a whole, synced: a refresh token that was used up is worth nothing. */
 export async function saveCredentials(dir: string, credentials: HostCredentials): Promise<void> {
-  const path = join(dir, FILE);
+  await replace(join(dir, FILE), JSON.stringify(credentials));
+}
+
+/** Notes the token that gave the credentials, which must be saved: it is good for nothing any more. */
+export async function noteUsedToken(dir: string, token: string): Promise<void> {
+  await replace(join(dir, TOKEN_FILE), sha256(token));
+}
+
+/** Whether a registration with this very token was the last one. */
+export async function isUsedToken(dir: string, token: string): Promise<boolean> {
+  const file = Bun.file(join(dir, TOKEN_FILE));
+  return (await file.exists()) && (await file.text()) === sha256(token);
+}
+
+function sha256(text: string): string {
+  return new Bun.CryptoHasher("sha256").update(text).digest("hex");
+}
+
+async function replace(path: string, text: string): Promise<void> {
   const aside = `${path}.new`;
   await rm(aside, { force: true });
   {
     await using file = await open(aside, "wx", 0o600);
-    await file.writeFile(JSON.stringify(credentials));
+    await file.writeFile(text);
     await file.sync();
   }
   await rename(aside, path);

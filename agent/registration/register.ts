@@ -2,12 +2,19 @@
 
 import { reachFailure } from "../../proto/address-failure.ts";
 import { type ControlPlane, Refused } from "./control-plane.ts";
-import { type HostCredentials, loadCredentials, saveCredentials } from "./host-credentials.ts";
+import {
+  type HostCredentials,
+  isUsedToken,
+  loadCredentials,
+  noteUsedToken,
+  saveCredentials,
+} from "./host-credentials.ts";
 import { type HostSpecs, readHostSpecs } from "./host-specs.ts";
 
 /**
- * Registers if there is a token, and loads what an earlier registration saved otherwise. Throws if
- * neither works; a token that was used up needs a fresh one from the control plane.
+ * Registers if there is a token, and loads what an earlier registration saved otherwise: also if that was with this
+ * token, which stays in a file of settings and is good once. Throws if neither works; a token that others used up
+ * needs a fresh one from the control plane.
  */
 export async function obtainCredentials(options: {
   controlPlane: ControlPlane;
@@ -16,9 +23,11 @@ export async function obtainCredentials(options: {
   token: string | null;
 }): Promise<HostCredentials> {
   const { controlPlane, dir, address, token } = options;
-  if (token === null) {
+  if (token === null || (await isUsedToken(dir, token))) {
     const saved = await loadCredentials(dir);
     if (saved) return saved;
+  }
+  if (token === null) {
     throw new Error(
       "The host is not registered; start the agent once with WRENN_REGISTRATION_TOKEN",
     );
@@ -26,6 +35,7 @@ export async function obtainCredentials(options: {
   const specs = await readHostSpecs(dir);
   const credentials = await register(controlPlane, { token, ...specs, address });
   await saveCredentials(dir, credentials);
+  await noteUsedToken(dir, token);
   return credentials;
 }
 
