@@ -18,6 +18,7 @@ test("what is not set has its default, empty variables included", () => {
     cloudHypervisorBin: null,
     cpu: null,
     cow: "auto",
+    hasHugePages: false,
     nativeDir: null,
     networkPoolSize: 4,
     bootTimeoutMs: null,

@@ -11,6 +11,7 @@ import { LOG_LEVELS, type LogLevel } from "./log.ts";
 import { UID_BASE_DEFAULT, UID_BASE_MAX, UID_BASE_MIN } from "./uid-range.ts";
 
 const VMMS = ["auto", "cloud-hypervisor", "firecracker", "qemu"] as const;
+const SWITCH = ["off", "on"] as const;
 const COWS = ["auto", "reflink", "copy", "dm"] as const;
 
 export interface ListenAddress {
@@ -34,6 +35,8 @@ export interface Config {
   /** The processor that guests see, by the name that the VMM has for it; null: the host's own. */
   readonly cpu: string | null;
   readonly cow: (typeof COWS)[number];
+  /** Guests that boot have memory in pages of 2 MiB. */
+  readonly hasHugePages: boolean;
   /** Null: beside the program, wherever that is. */
   readonly nativeDir: string | null;
   readonly networkPoolSize: number;
@@ -55,7 +58,15 @@ export interface Config {
 /** What the doctor needs to know; nothing of it is required. */
 export type MachineConfig = Pick<
   Config,
-  "dir" | "vmm" | "firecrackerBin" | "cloudHypervisorBin" | "cpu" | "cow" | "nativeDir" | "uidBase"
+  | "dir"
+  | "vmm"
+  | "firecrackerBin"
+  | "cloudHypervisorBin"
+  | "cpu"
+  | "cow"
+  | "hasHugePages"
+  | "nativeDir"
+  | "uidBase"
 >;
 
 /** The configuration does not hold; the message is one sentence that names the setting. */
@@ -78,7 +89,7 @@ export function loadConfig(env: Environment, args: readonly string[]): Config {
     bootTimeoutMs: env.WRENN_BOOT_TIMEOUT_SEC
       ? integer("WRENN_BOOT_TIMEOUT_SEC", env.WRENN_BOOT_TIMEOUT_SEC, 10, 3600) * 1000
       : null,
-    isWarm: oneOf("WRENN_WARM", env.WRENN_WARM || "on", ["off", "on"] as const) === "on",
+    isWarm: oneOf("WRENN_WARM", env.WRENN_WARM || "on", SWITCH) === "on",
     logLevel: oneOf("LOG_LEVEL", env.LOG_LEVEL || "info", LOG_LEVELS),
     metricsToken: metricsToken(env.WRENN_METRICS_TOKEN),
     guestStreamsMax: guestStreamsMax(env.BUN_CONFIG_MAX_HTTP_REQUESTS),
@@ -95,6 +106,7 @@ export function loadMachineConfig(env: Environment): MachineConfig {
     cloudHypervisorBin: program("WRENN_CLOUD_HYPERVISOR_BIN", env.WRENN_CLOUD_HYPERVISOR_BIN),
     cpu: cpuName(env.WRENN_CPU || "host"),
     cow: oneOf("WRENN_COW", env.WRENN_COW || "auto", COWS),
+    hasHugePages: oneOf("WRENN_HUGE_PAGES", env.WRENN_HUGE_PAGES || "off", SWITCH) === "on",
     nativeDir: env.WRENN_NATIVE_DIR ? resolve(env.WRENN_NATIVE_DIR) : null,
     uidBase: env.WRENN_UID_BASE
       ? integer("WRENN_UID_BASE", env.WRENN_UID_BASE, UID_BASE_MIN, UID_BASE_MAX)

@@ -34,7 +34,7 @@ export async function openHost(
   const kernel = resources.use(await Kernel.open(nativeDir));
   const dir = resources.adopt(await openHostDir(config.dir, kernel), (dir) => dir.unlock());
   const { tag, cacheDir } = dir;
-  await mountRunDir(kernel, dir.runDir);
+  await mountRunDir(kernel, dir.runDir, config);
   const journal = resources.use(new Journal(dir.journalPath));
   const cgroups = await Cgroups.open(tag);
   const images = new Images(dir.imagesDir, kernel);

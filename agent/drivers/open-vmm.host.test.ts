@@ -20,12 +20,13 @@ async function program(says: string): Promise<string> {
   return path;
 }
 
-const open = (firecrackerBin: string) =>
+const open = (firecrackerBin: string, hasHugePages = false) =>
   chooseVmm({
     vmm: "firecracker",
     firecrackerBin,
     cloudHypervisorBin: null,
     cpu: null,
+    hasHugePages,
     nativeDir: NATIVE_DIR,
     cacheDir: dir,
   });
@@ -38,6 +39,12 @@ test("a Firecracker that is not there, is none, or is too old is refused by name
   await expect(open(await program("hello"))).rejects.toThrow("does not say that it is");
   const old = await program("Firecracker v1.11.0");
   await expect(open(old)).rejects.toThrow("Firecracker 1.11.0 is older than 1.12.0");
+});
+
+test("none is taken where huge pages are wanted, of which it would have none", async () => {
+  const good = await program("Firecracker v1.16.1");
+
+  await expect(open(good, true)).rejects.toThrow("WRENN_HUGE_PAGES");
 });
 
 test("one from which guests are known to escape is refused", async () => {
@@ -72,6 +79,7 @@ test("auto takes Firecracker where it works, and says why it does not take it el
       firecrackerBin,
       cloudHypervisorBin: null,
       cpu: null,
+      hasHugePages: false,
       nativeDir: NATIVE_DIR,
       cacheDir: dir,
     });
@@ -94,6 +102,7 @@ test("Cloud Hypervisor is taken where it is named, not by auto", async () => {
         firecrackerBin: join(dir, "none"),
         cloudHypervisorBin: await program(says),
         cpu: null,
+        hasHugePages: false,
       },
       ...{ nativeDir: NATIVE_DIR, cacheDir: dir },
     });

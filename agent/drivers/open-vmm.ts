@@ -61,6 +61,8 @@ export interface ChooseVmmOptions {
   readonly cloudHypervisorBin: string | null;
   /** A name of the VMM's: hosts with other processors can take pauses of it. Null: the host's own. */
   readonly cpu: string | null;
+  /** Whether RAM files have pages of 2 MiB. */
+  readonly hasHugePages: boolean;
   /** Where the keeper and the probe's guest are. */
   readonly nativeDir: string;
   /** Made if missing; null: what was probed is neither kept nor read. */
@@ -134,6 +136,10 @@ async function chooseFirecracker(
   { firecrackerBin, ...dirs }: ChooseVmmOptions,
   because: string,
 ): Promise<VmmChoice> {
+  // By its own huge pages it could not map a flat file, and the pager brings pages of 4 KiB.
+  if (dirs.hasHugePages) {
+    throw new VmmError("Firecracker has no RAM file that could have huge pages (WRENN_HUGE_PAGES)");
+  }
   return chooseOnKvm(FIRECRACKER, {
     program: firecrackerBin ?? FIRECRACKER.program,
     because,

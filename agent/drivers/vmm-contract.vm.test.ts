@@ -83,6 +83,7 @@ async function choose(name: VmmChoice["name"], program: string): Promise<VmmChoi
     firecrackerBin: null,
     cloudHypervisorBin: null,
     cpu: null,
+    hasHugePages: false,
     nativeDir: NATIVE_DIR,
     cacheDir: null,
   });

@@ -10,15 +10,23 @@ const MIB = 1024 * 1024;
 const TMPFS_MAGIC = 0x01021994;
 
 /**
- * Mounts the run directory, made if missing, mode 0700; one that is mounted stays as it is, with the
- * capsules that live in it. The tmpfs may grow to the host's memory: what bounds it are the
- * capsules' cgroups, which its pages are charged to. Throws SyscallError.
+ * Mounts the run directory, made if missing, mode 0700; one that is mounted stays, with the capsules that live in
+ * it. The tmpfs may grow to the host's memory: what bounds it are the capsules' cgroups, which its pages are charged
+ * to. With `hasHugePages` RAM files that are touched from then on have pages of 2 MiB, where the host has some.
+ * Throws SyscallError.
  */
-export async function mountRunDir(kernel: Kernel, dir: string): Promise<void> {
+export async function mountRunDir(
+  kernel: Kernel,
+  dir: string,
+  { hasHugePages }: { hasHugePages: boolean },
+): Promise<void> {
+  const huge = hasHugePages ? "within_size" : "never";
   await mkdir(dir, { recursive: true, mode: 0o700 });
-  if (await isTmpfsMount(dir)) return;
-  const sizeMib = Math.ceil(totalmem() / MIB);
-  await kernel.storage.mountTmpfs(dir, { sizeMib, mode: 0o700 });
+  if (!(await isTmpfsMount(dir))) {
+    const sizeMib = Math.ceil(totalmem() / MIB);
+    await kernel.storage.mountTmpfs(dir, { sizeMib, mode: 0o700 });
+  }
+  await kernel.storage.setTmpfsHuge(dir, huge);
 }
 
 /** Unmounts it if it is mounted. Throws SyscallError EBUSY while something in it is in use. */

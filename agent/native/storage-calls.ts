@@ -7,6 +7,14 @@ import { hasCode } from "./syscall-error.ts";
 const MS_NOSUID = 2n;
 const MS_NODEV = 4n;
 const MS_NOEXEC = 8n;
+const MS_REMOUNT = 32n;
+
+/** Whether files that are large enough have pages of 2 MiB. */
+export type TmpfsHuge = "never" | "within_size";
+
+function tmpfs(target: string): [string, string, string, bigint] {
+  return ["wrenn", target, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC];
+}
 
 export class StorageCalls {
   readonly #lane: Lane;
@@ -119,8 +127,14 @@ export class StorageCalls {
   /** Mounts a tmpfs without devices, programs or set-uid; `mode` is that of its root directory. */
   async mountTmpfs(target: string, options: { sizeMib: number; mode: number }): Promise<void> {
     const data = `size=${options.sizeMib}m,mode=${options.mode.toString(8)}`;
-    const args = ["wrenn", target, "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, data];
-    await this.#call(`mount tmpfs at ${target}`, "wrenn_mount", args);
+    await this.#call(`mount tmpfs at ${target}`, "wrenn_mount", [...tmpfs(target), data]);
+  }
+
+  /** Of a tmpfs that is mounted, for what nobody has touched yet. Documentation/filesystems/tmpfs.rst of Linux. */
+  async setTmpfsHuge(target: string, huge: TmpfsHuge): Promise<void> {
+    const [source, at, type, flags] = tmpfs(target);
+    const args = [source, at, type, flags | MS_REMOUNT, `huge=${huge}`];
+    await this.#call(`mount tmpfs at ${target} anew`, "wrenn_mount", args);
   }
 
   /** EINVAL: `target` is not a mount; EBUSY: it is in use. */

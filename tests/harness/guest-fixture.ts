@@ -67,7 +67,7 @@ export async function openGuestFixture(
   await mountXfs(`${home}/image`, dir);
   stack.defer(() => run(["umount", dir]));
   const runs = join(dir, "run");
-  await mountRunDir(kernel, runs);
+  await mountRunDir(kernel, runs, { hasHugePages: false });
   stack.defer(() => unmountRunDir(kernel, runs));
   const cgroups = await Cgroups.open(tag);
   stack.defer(() => cgroups.removeAll());
@@ -82,6 +82,7 @@ export async function openGuestFixture(
     firecrackerBin: process.env.WRENN_FIRECRACKER_BIN || null,
     cloudHypervisorBin: process.env.WRENN_CLOUD_HYPERVISOR_BIN || null,
     cpu: null,
+    hasHugePages: false,
     nativeDir: NATIVE_DIR,
     cacheDir: dir,
   });

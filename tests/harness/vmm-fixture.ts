@@ -36,7 +36,7 @@ export async function openVmmFixture(tag: string, uid: number): Promise<VmmFixtu
   const dir = await mkdtemp("/var/tmp/wrenn-vmm-");
   stack.defer(() => rm(dir, { recursive: true }));
   const runs = join(dir, "run");
-  await mountRunDir(kernel, runs);
+  await mountRunDir(kernel, runs, { hasHugePages: false });
   stack.defer(() => unmountRunDir(kernel, runs));
   const cgroups = await Cgroups.open(tag);
   stack.defer(() => cgroups.removeAll());

@@ -321,6 +321,7 @@ export const AGENT: readonly WrongSetting[] = [
     value: "host,+vmx",
     says: 'WRENN_CPU "host,+vmx" is no name of a processor',
   },
+  { setting: "WRENN_HUGE_PAGES", value: "2M", says: 'WRENN_HUGE_PAGES "2M" is none of off, on' },
   { setting: "WRENN_WARM", value: "hot", says: 'WRENN_WARM "hot" is none of off, on' },
   {
     setting: "WRENN_NETWORK_POOL",

@@ -30,7 +30,13 @@ beforeAll(async () => {
   place = await openVmmFixture("tqv0", 219_803);
   const tscKhz = await place.kernel.tscKhz();
   const choice = await chooseVmm({
-    ...{ vmm: "qemu", firecrackerBin: null, cloudHypervisorBin: null, cpu: null },
+    ...{
+      vmm: "qemu",
+      firecrackerBin: null,
+      cloudHypervisorBin: null,
+      cpu: null,
+      hasHugePages: false,
+    },
     ...{ nativeDir: NATIVE_DIR, cacheDir: place.dir },
   });
   vmm = openVmm(choice, { nativeDir: NATIVE_DIR, tscKhz });
