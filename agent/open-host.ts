@@ -43,7 +43,7 @@ export async function openHost(
   const tscKhz = await kernel.tscKhz();
   const choice = await chooseVmm({ ...config, nativeDir, cacheDir });
   log.info("agent.vmm-chosen", { vmm: describeChoice(choice) });
-  const vmm = openVmm(choice, { nativeDir, tscKhz });
+  const vmm = openVmm(choice, { nativeDir, tscKhz, landlockVersion: kernel.landlockVersion() });
   const places = { dir: dir.snapshotsDir, flatDir: dir.flatDir };
   const snapshots = await Snapshots.open({ ...places, kernel, vmm, failpoints });
   const network = await NetworkPool.open({

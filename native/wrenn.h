@@ -257,6 +257,11 @@ WRENN_API int32_t wrenn_unmount(const char *target, uint32_t flags);
  */
 WRENN_API int32_t wrenn_tsc_khz(uint32_t interval_ms);
 
+/* ---- landlock.c ---- */
+
+/* The kernel's version of Landlock (landlock(7)); 0: it has none, or none that is on. */
+WRENN_API int32_t wrenn_landlock_version(void);
+
 /* ---- pages/: a guest's memory, page by page. docs/memory.md. ---- */
 
 /*

@@ -110,8 +110,16 @@ export function describeChoice(choice: VmmChoice): string {
   return `${name} ${version} (${because}) with ${accel} (${accelBecause})${processor}`;
 }
 
-/** `tscKhz` is the host's time stamp counter, which an emulated guest is told. */
-export function openVmm(choice: VmmChoice, host: { nativeDir: string; tscKhz: number }): Vmm {
+/** What a driver needs to know of its host. */
+export interface VmmHost {
+  readonly nativeDir: string;
+  /** Of the time stamp counter, which an emulated guest is told. */
+  readonly tscKhz: number;
+  /** The kernel's version of Landlock; 0: none. */
+  readonly landlockVersion: number;
+}
+
+export function openVmm(choice: VmmChoice, host: VmmHost): Vmm {
   const options = { ...choice, ...host };
   if (choice.name === "cloud-hypervisor") return new CloudHypervisor(options);
   return choice.name === "firecracker" ? new Firecracker(options) : new Qemu(options);

@@ -107,8 +107,10 @@ function contractOf(row: { name: VmmChoice["name"]; tag: string; program: string
   afterAll(() => place[Symbol.asyncDispose]());
 
   async function openDriver(): Promise<Vmm> {
-    const tscKhz = await place.kernel.tscKhz();
-    return openVmm(await choose(row.name, row.program), { nativeDir: NATIVE_DIR, tscKhz });
+    const { kernel } = place;
+    const [tscKhz, landlockVersion] = [await kernel.tscKhz(), kernel.landlockVersion()];
+    const host = { nativeDir: NATIVE_DIR, tscKhz, landlockVersion };
+    return openVmm(await choose(row.name, row.program), host);
   }
 
   async function makeSpec(changes: Partial<VmmSpec> = {}): Promise<VmmSpec> {

@@ -79,6 +79,12 @@ export class Kernel implements AsyncDisposable {
     return (await callOn(this.#lanes.storage, call)).result;
   }
 
+  /** Its version of Landlock; 0: it has none, or none that is on. */
+  landlockVersion(): number {
+    const { result } = this.#library.call("wrenn_landlock_version", []);
+    return check("ask for Landlock", result);
+  }
+
   /**
    * Takes an exclusive lock on the file, made if missing, and returns its descriptor, which the
    * caller closes to unlock; null if somebody else holds it. Does not wait.

@@ -43,6 +43,7 @@ const SIGNATURES = {
   wrenn_mount: ["text", "text", "text", "u64", "text"],
   wrenn_unmount: ["text", "u32"],
   wrenn_tsc_khz: ["u32"],
+  wrenn_landlock_version: [],
   wrenn_pages_find_mapping: ["i32", "text", "u64", "words"],
   wrenn_pages_seal_file: ["text", "u64", "target", "words", "answer"],
   wrenn_pages_seal_process: ["memory", "text", "target", "words", "answer"],

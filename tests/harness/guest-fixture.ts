@@ -86,7 +86,8 @@ export async function openGuestFixture(
     nativeDir: NATIVE_DIR,
     cacheDir: dir,
   });
-  const vmm = openVmm(choice, { nativeDir: NATIVE_DIR, tscKhz });
+  const host = { nativeDir: NATIVE_DIR, tscKhz, landlockVersion: kernel.landlockVersion() };
+  const vmm = openVmm(choice, host);
   const guestKernel = await findGuestKernel(KERNELS_DIR);
   const baseDisk = join(dir, "base.ext4");
   await kernel.storage.copySparse(BASE_IMAGE, baseDisk);

@@ -25,12 +25,28 @@ const STATE = [
 test("what is kept has no memory to read, maps it privately, and is exact otherwise", () => {
   const packed = packState({ config: JSON.stringify(CONFIG), state: STATE });
 
-  const { config, state } = unpackState(packed);
+  const { config, state } = unpackState(packed, { hasLandlock: false });
 
   const zone = { ...CONFIG.memory.zones[0], shared: false };
-  expect(JSON.parse(config)).toEqual({ ...CONFIG, memory: { size: 0, zones: [zone] } });
+  const none = { landlock_enable: false, landlock_rules: null };
+  expect(JSON.parse(config)).toEqual({ ...CONFIG, ...none, memory: { size: 0, zones: [zone] } });
   expect(state).toBe(STATE.replace(RANGES, "[]"));
-  expect(packState({ config, state })).toBe(packed);
+});
+
+test("whether Landlock holds it is the host's matter, wherever it was saved", () => {
+  const rules = [{ path: "/vm/own", access: "rw" }];
+  const elsewhere = { ...CONFIG, landlock_enable: true, landlock_rules: rules };
+  const landlockOf = (from: object, hasLandlock: boolean) => {
+    const packed = packState({ config: JSON.stringify(from), state: STATE });
+    const config: unknown = JSON.parse(unpackState(packed, { hasLandlock }).config);
+    return config;
+  };
+
+  expect(landlockOf(CONFIG, true)).toMatchObject({ landlock_enable: true, landlock_rules: rules });
+  expect(landlockOf(elsewhere, false)).toMatchObject({
+    landlock_enable: false,
+    landlock_rules: null,
+  });
 });
 
 describe("what is not of a guest of ours is refused", () => {
@@ -47,7 +63,7 @@ describe("what is not of a guest of ours is refused", () => {
     expect(() => packState(files)).toThrow("Cloud Hypervisor's");
   });
   test.each(["", "{", "{}", '{"config":{},"state":""}'])("a saved %p", (text) => {
-    expect(() => unpackState(text)).toThrow("Cloud Hypervisor's");
+    expect(() => unpackState(text, { hasLandlock: true })).toThrow("Cloud Hypervisor's");
   });
 });
 

@@ -7,13 +7,14 @@
  *   written.
  * - Such a state names the ranges of memory that are in that file. None are: they are taken out, and the configuration
  *   has the memory's file mapped privately, which is how it comes back.
+ * - Whether Landlock holds it is the host's matter, where it comes back.
  */
 
 import { Type } from "@sinclair/typebox";
 import { Value } from "@sinclair/typebox/value";
 import { VmmError } from "../../vmm/vmm.ts";
 import type { ApiRequest } from "../api/vmm-api.ts";
-import { JAIL_FILE, RAM_ZONE } from "./cloud-hypervisor-command.ts";
+import { JAIL_FILE, LANDLOCK_RULE, RAM_ZONE } from "./cloud-hypervisor-command.ts";
 
 export const CONFIG_FILE = "config.json";
 export const STATE_FILE = "state.json";
@@ -62,11 +63,20 @@ export function packState(files: { config: string; state: string }): string {
   return JSON.stringify(packed);
 }
 
-/** Throws VmmError if it is not what packState made. */
-export function unpackState(text: string): { config: string; state: string } {
-  const value = parse(text);
-  if (Value.Check(Saved, value)) return value;
-  throw new VmmError("This is no state of Cloud Hypervisor's");
+/** The two files for a host with or without Landlock. Throws VmmError if it is not what packState made. */
+export function unpackState(
+  text: string,
+  { hasLandlock }: { hasLandlock: boolean },
+): { config: string; state: string } {
+  const saved = parse(text);
+  if (!Value.Check(Saved, saved)) throw new VmmError("This is no state of Cloud Hypervisor's");
+  const config = parse(saved.config);
+  if (!Value.Check(Config, config)) {
+    throw new VmmError("Cloud Hypervisor's configuration is not of a guest of ours");
+  }
+  const rules = hasLandlock ? [LANDLOCK_RULE] : null;
+  const landlock = { landlock_enable: hasLandlock, landlock_rules: rules };
+  return { config: JSON.stringify({ ...config, ...landlock }), state: saved.state };
 }
 
 function parse(text: string): unknown {

@@ -39,7 +39,7 @@ beforeAll(async () => {
     },
     ...{ nativeDir: NATIVE_DIR, cacheDir: place.dir },
   });
-  vmm = openVmm(choice, { nativeDir: NATIVE_DIR, tscKhz });
+  vmm = openVmm(choice, { nativeDir: NATIVE_DIR, tscKhz, landlockVersion: 0 });
   kernel = await findGuestKernel(KERNELS_DIR);
 });
 afterAll(() => place[Symbol.asyncDispose]());
