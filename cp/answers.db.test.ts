@@ -122,7 +122,7 @@ async function capsule(state: "running" | "paused"): Promise<string> {
 
 function withIds({ path }: Route, ids: { capsule: string; others?: string }): string {
   const isHost = path.startsWith("/v1/hosts");
-  const kind = isHost ? "host" : "apiKey";
+  const kind = isHost ? "host" : path.startsWith("/v1/channels") ? "channel" : "apiKey";
   if (path.startsWith("/v1/teams") && ids.others === undefined) {
     return path.replace(":id", owner.teamId).replace(":uid", encodeId("user", newId("user")));
   }
@@ -131,6 +131,7 @@ function withIds({ path }: Route, ids: { capsule: string; others?: string }): st
     : (ids.others ?? encodeId(kind, newId(kind)));
   return path
     .replace(":id", id)
+    .replace(":delivery", ids.others ?? encodeId("delivery", newId("delivery")))
     .replaceAll(/:(name|selector|uid|iid|provider)/g, ids.others ?? "nothing");
 }
 

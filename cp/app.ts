@@ -10,7 +10,9 @@ import { type AuditRoutesDeps, auditRoutes } from "./audit/routes.ts";
 import { BodySchemas } from "./body-schemas.ts";
 import { type CapsuleMetricRouteDeps, capsuleMetricRoutes } from "./capsule-metrics/routes.ts";
 import { type CapsuleRouteDeps, capsuleRoutes } from "./capsules/routes.ts";
+import { type ChannelRoutesDeps, channelRoutes } from "./channels/routes.ts";
 import { type DeletionRoutesDeps, deletionRoutes } from "./deletion/routes.ts";
+import { type DeliveryRoutesDeps, deliveryRoutes } from "./deliveries/routes.ts";
 import { docsRoutes } from "./docs/routes.ts";
 import { createErrorHandler } from "./error-response.ts";
 import { type EventStreamRouteDeps, eventStreamRoutes } from "./event-streams/routes.ts";
@@ -65,7 +67,9 @@ export interface Services
     AuthRoutesDeps,
     CapsuleMetricRouteDeps,
     CapsuleRouteDeps,
+    ChannelRoutesDeps,
     DeletionRoutesDeps,
+    DeliveryRoutesDeps,
     EventRoutesDeps,
     EventStreamRouteDeps,
     FileRouteDeps,
@@ -146,6 +150,8 @@ function apiRoutes(services: Services) {
     .use(auditRoutes(services))
     .use(snapshotRoutes(services))
     .use(volumeRoutes(services))
+    .use(channelRoutes(services))
+    .use(deliveryRoutes(services))
     .use(eventRoutes(services))
     .use(eventStreamRoutes(services))
     .use(streamRoutes(services))

@@ -35,6 +35,10 @@ test("what must be set is enough, the rest has defaults", () => {
     metricsToken: null,
     auditRetentionDays: 365,
     eventRetentionDays: 30,
+    channels: {
+      ...{ allowedNetworks: [], keys: [expect.any(Uint8Array)] },
+      telegramUrl: "https://api.telegram.org",
+    },
     logLevel: "info",
   });
 });

@@ -3,6 +3,7 @@
 import { isIP } from "node:net";
 import { MEMORY_MB_MAX, MEMORY_MB_MIN, VCPUS_MAX } from "../proto/hostagent/bounds.ts";
 import { SCRAPE_TOKEN_LENGTH_MIN } from "../proto/metrics/scrape-token.ts";
+import { AddressGuard } from "./address-guard.ts";
 import { TrustedProxies } from "./client-address.ts";
 import { LOG_LEVELS, type LogLevel } from "./log.ts";
 import { parseEmail } from "./mail-address.ts";
@@ -53,7 +54,17 @@ export interface Config {
   readonly auditRetentionDays: number;
   /** How long events are kept, and what became of their deliveries. */
   readonly eventRetentionDays: number;
+  readonly channels: ChannelSettings;
   readonly logLevel: LogLevel;
+}
+
+export interface ChannelSettings {
+  /** Networks of a special purpose that channels may lead to. */
+  readonly allowedNetworks: readonly string[];
+  /** 32 bytes each: the first one encrypts what channels are configured with, all open it. */
+  readonly keys: readonly [Uint8Array, ...Uint8Array[]];
+  /** Where Telegram's Bot API is, without a trailing slash. */
+  readonly telegramUrl: string;
 }
 
 export interface TlsConfig {
@@ -107,6 +118,7 @@ export function loadConfig(env: Environment): Config {
     eventRetentionDays: parseNumber(env, "WRENN_EVENT_RETENTION_DAYS", {
       ...{ standard: 30, min: 1, max: 3650 },
     }),
+    channels: parseChannels(env),
     logLevel: parseLogLevel(env),
   };
 }
@@ -216,6 +228,37 @@ function parseEncryptionKey(env: Environment): Uint8Array {
     throw new Error("WRENN_ENCRYPTION_KEY must be 64 hexadecimal digits");
   }
   return Uint8Array.fromHex(text);
+}
+
+function parseChannels(env: Environment): ChannelSettings {
+  const allowedNetworks = listed(env.WRENN_CHANNEL_ALLOW_CIDRS);
+  try {
+    new AddressGuard(allowedNetworks);
+  } catch (cause) {
+    throw new Error(
+      "WRENN_CHANNEL_ALLOW_CIDRS must be networks like 10.0.0.0/8, with commas between",
+      { cause },
+    );
+  }
+  const keys = listed(env.WRENN_CHANNEL_KEYS);
+  if (!keys.every((text) => /^[0-9a-fA-F]{64}$/.test(text))) {
+    throw new Error("WRENN_CHANNEL_KEYS must be 64 hexadecimal digits each, with commas between");
+  }
+  const [first, ...others] = keys.map((text) => Uint8Array.fromHex(text));
+  const last = parseEncryptionKey(env);
+  const telegramUrl = env.WRENN_TELEGRAM_URL || "https://api.telegram.org";
+  if (!["http:", "https:"].includes(URL.parse(telegramUrl)?.protocol ?? "")) {
+    throw new Error("WRENN_TELEGRAM_URL must be a URL that begins with http:// or https://");
+  }
+  return {
+    allowedNetworks,
+    keys: first === undefined ? [last] : [first, ...others, last],
+    telegramUrl: telegramUrl.replace(/\/+$/, ""),
+  };
+}
+
+function listed(text = ""): string[] {
+  return text.split(",").flatMap((part) => (part.trim() === "" ? [] : [part.trim()]));
 }
 
 function parsePublicUrl(env: Environment, port: number): string {

@@ -79,6 +79,8 @@ export const REASONS = {
   origin_not_allowed: "forbidden",
   template_protected: "forbidden",
   build_not_found: "not_found",
+  channel_not_found: "not_found",
+  delivery_not_found: "not_found",
   file_not_found: "not_found",
   host_deleted: "not_found",
   host_not_found: "not_found",

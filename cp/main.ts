@@ -5,6 +5,7 @@ import packageJson from "../package.json" with { type: "json" };
 import { raiseFetchLimit } from "../proto/fetch-limit.ts";
 import { Passwords } from "./accounts/passwords.ts";
 import { Accounts } from "./accounts/service.ts";
+import { AddressGuard } from "./address-guard.ts";
 import { Administration } from "./administration/service.ts";
 import { AgentClients } from "./agents/agent-clients.ts";
 import { ApiKeys } from "./api-keys/service.ts";
@@ -19,6 +20,9 @@ import { createTokens } from "./auth/tokens.ts";
 import { CapsuleMetricsService } from "./capsule-metrics/service.ts";
 import { EnvdTokens } from "./capsules/envd-tokens.ts";
 import { Capsules } from "./capsules/service.ts";
+import { ConfigSealing } from "./channels/config-sealing.ts";
+import { Sender } from "./channels/sender.ts";
+import { Channels } from "./channels/service.ts";
 import { TrustedProxies } from "./client-address.ts";
 import { systemClock } from "./clock.ts";
 import { type Config, loadConfig, loadDatabaseUrl } from "./config.ts";
@@ -26,6 +30,9 @@ import { type Db, openDatabase } from "./db/client.ts";
 import { isLostWrite } from "./db/lost-write.ts";
 import { migrate, pendingMigrations } from "./db/migrate.ts";
 import { Deletions } from "./deletion/service.ts";
+import { Deliverer } from "./deliveries/deliverer.ts";
+import { queueDeliveries } from "./deliveries/queries.ts";
+import { Deliveries } from "./deliveries/service.ts";
 import { EventStreams } from "./event-streams/service.ts";
 import { Events } from "./events/service.ts";
 import { answerHelp } from "./help.ts";
@@ -33,6 +40,12 @@ import { Hosts } from "./hosts/service.ts";
 import { Limits } from "./limits/service.ts";
 import { createLog, type Log } from "./log.ts";
 import { expireAuditLogsLoop, placeAuditLogsLoop } from "./loops/audit-logs.ts";
+import {
+  DELIVER_CHANNELS,
+  deliverChannelsLoop,
+  expireDeliveriesLoop,
+  resealChannelsLoop,
+} from "./loops/deliver-channels.ts";
 import { deliverEventsLoop } from "./loops/deliver-events.ts";
 import { deliverMailsLoop } from "./loops/deliver-mails.ts";
 import { LoopDriver } from "./loops/driver.ts";
@@ -59,6 +72,7 @@ import { openOpenid } from "./oauth/openid.ts";
 import { Oauth } from "./oauth/service.ts";
 import { OneTimeTokens } from "./one-time-tokens.ts";
 import { Operations } from "./operations/operations.ts";
+import { Outbound } from "./outbound/outbound.ts";
 import {
   checkMailDir,
   checkRedis,
@@ -207,8 +221,16 @@ async function serve(): Promise<void> {
   const { eventRetentionDays } = config;
   const events = new Events({
     ...{ db, redis, retentionDays: eventRetentionDays },
-    placed: async () => {},
+    placed: queueDeliveries,
   });
+  const { allowedNetworks, keys, telegramUrl } = config.channels;
+  const outbound = new Outbound({ guard: new AddressGuard(allowedNetworks) });
+  const sender = new Sender({ db, clock, mailer, outbound, telegramUrl });
+  const sealing = new ConfigSealing(keys);
+  const channels = new Channels({ db, sealing, sender, rateLimiter });
+  const wakeDeliverer = () => loops.wake(DELIVER_CHANNELS);
+  const deliverer = new Deliverer({ db, channels, sender, log, wake: wakeDeliverer });
+  resources.use(deliverer);
   const eventStreams = new EventStreams({ db, openStreams, monotonicMs });
   if (mailer instanceof Outbox) loops.start(deliverMailsLoop(mailer));
   loops.start(settleOperationsLoop(capsuleDeps));
@@ -219,7 +241,15 @@ async function serve(): Promise<void> {
   loops.start(saveMetricsLoop(capsuleDeps));
   loops.start(expireIdempotencyKeysLoop(db));
   loops.start(publishEventsLoop(events));
-  loops.start(placeEventsLoop(events, () => loops.wake(PUBLISH_EVENTS)));
+  loops.start(deliverChannelsLoop(deliverer));
+  loops.start(
+    placeEventsLoop(events, () => {
+      loops.wake(PUBLISH_EVENTS);
+      wakeDeliverer();
+    }),
+  );
+  loops.start(expireDeliveriesLoop(deliverer));
+  loops.start(resealChannelsLoop(channels));
   loops.start(expireEventsLoop(events));
   loops.start(deliverEventsLoop(eventStreams));
   loops.start(endRevokedStreamsLoop(openStreams));
@@ -248,6 +278,7 @@ async function serve(): Promise<void> {
     limits: new Limits({ db, teamLimits }),
     capsules,
     capsuleMetrics,
+    ...{ channels, deliveries: new Deliveries({ db, channels }) },
     ...{ events, eventStreams, openStreams },
     snapshots,
     streams,

@@ -97,6 +97,13 @@ export const OAUTH_PER_ADDRESS: RateLimit = {
   windowSec: QUARTER_HOUR_SEC,
 };
 
+/** Tests of channels: each sends something to an address that somebody named. */
+export const CHANNEL_TESTS_PER_TEAM: RateLimit = {
+  name: "channel-tests-team",
+  attemptsMax: 60,
+  windowSec: QUARTER_HOUR_SEC,
+};
+
 /** Searches of one person for others, one for each letter that they type. */
 export const SEARCHES_PER_USER: RateLimit = {
   name: "searches-user",

@@ -31,7 +31,12 @@ beforeAll(async () => {
 });
 
 function withIds(path: string): string {
-  const kinds = { capsules: "capsule", hosts: "host", "api-keys": "apiKey" } as const;
+  const kinds = {
+    capsules: "capsule",
+    hosts: "host",
+    "api-keys": "apiKey",
+    channels: "channel",
+  } as const;
   const kind = kinds[(path.split("/")[2] ?? "") as keyof typeof kinds] ?? "capsule";
   return path.replace(":id", encodeId(kind, newId(kind))).replaceAll(/:[a-z]+/g, "name");
 }

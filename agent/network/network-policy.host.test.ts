@@ -4,6 +4,7 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
 import { mkdtemp, rm } from "node:fs/promises";
 import { join } from "node:path";
+import { DENIED_RANGES } from "../../proto/denied-ranges.ts";
 import {
   connect,
   HOST_PUBLIC_ADDRESS,
@@ -16,7 +17,6 @@ import {
 import { waitFor } from "../../tests/harness/wait-for.ts";
 import { Log } from "../log.ts";
 import { Kernel } from "../native/kernel.ts";
-import { DENIED_RANGES } from "./denied-ranges.ts";
 import { NetworkPool, type NetworkSlot } from "./network-pool.ts";
 import { GUEST_CONNECTIONS_MAX } from "./rules.ts";
 import { describeLinks } from "./slot.ts";

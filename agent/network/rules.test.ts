@@ -1,7 +1,7 @@
 // The text is checked here, its effect on packets in network-policy.host.test.ts.
 
 import { expect, test } from "bun:test";
-import { DENIED_RANGES } from "./denied-ranges.ts";
+import { DENIED_RANGES } from "../../proto/denied-ranges.ts";
 import { hostRules, removeHostRules, slotRules } from "./rules.ts";
 import { describeLinks, describeSlot } from "./slot.ts";
 

@@ -3,7 +3,7 @@
 // addresses are known to its own table alone, which goes by where a packet comes from, not by a
 // list of addresses.
 
-import { DENIED_RANGES } from "./denied-ranges.ts";
+import { DENIED_RANGES } from "../../proto/denied-ranges.ts";
 import type { SlotLinks } from "./slot.ts";
 import {
   GATEWAY_ADDRESS,

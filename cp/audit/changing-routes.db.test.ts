@@ -3,6 +3,7 @@
 
 import { beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { AccountsPlatform, PASSWORD, type Person } from "../../tests/harness/accounts-platform.ts";
+import { type Change, changesOfChannels } from "../../tests/harness/changes-of-channels.ts";
 import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { SimulatedAgent } from "../../tests/harness/simulated-agent.ts";
 import { addHost } from "../../tests/harness/simulated-agent-platform.ts";
@@ -24,23 +25,10 @@ const EXEMPT: Readonly<Record<string, string>> = {
   "POST /v1/capsules/:id/files/remove": "within the capsule",
   "POST /v1/capsules/:id/files/stream/read": "a read",
   "POST /v1/capsules/:id/files/stream/write": "within the capsule",
+  "POST /v1/channels/test": "nothing but a message",
   "POST /v1/volumes": "answers 501",
   "DELETE /v1/volumes/:name": "answers 501",
 };
-
-interface Asked {
-  readonly path: string;
-  readonly body?: unknown;
-  /** Null: nobody, as for a login. */
-  readonly token?: string | null;
-}
-
-interface Change {
-  readonly resource: string;
-  readonly action: string;
-  /** Makes what it is about; without a token it is done by the owner. */
-  readonly ask: () => Promise<Asked> | Asked;
-}
 
 const platform = await forThisFile(AccountsPlatform.start());
 const agent = await forThisFile(Promise.resolve(new SimulatedAgent()));
@@ -294,6 +282,7 @@ const CHANGES: Readonly<Record<string, Change>> = {
       return { path: `/v1/api-keys/${id}` };
     },
   },
+  ...changesOfChannels({ call: (...asked) => call(...asked), platform }),
   "POST /v1/hosts": {
     ...{ resource: "host", action: "create" },
     ask: () => ({ path: "/v1/hosts", body: { type: "regular" } }),

@@ -228,26 +228,6 @@ export const adminPermissions = pgTable(
   ],
 );
 
-export const channels = pgTable(
-  "channels",
-  {
-    id: idColumn("channel", "id").primaryKey(),
-    teamId: idColumn("team", "team_id")
-      .notNull()
-      .references(() => teams.id, { onDelete: "cascade" }),
-    name: text("name").notNull(),
-    provider: text("provider").notNull(),
-    config: jsonb("config").$type<Record<string, string>>().notNull().default({}),
-    eventTypes: text("event_types").array().notNull().default([]),
-    createdAt: createdAt(),
-    updatedAt: updatedAt(),
-  },
-  (t) => [
-    unique("channels_team_name").on(t.teamId, t.name),
-    index("idx_channels_team_id").on(t.teamId),
-  ],
-);
-
 export const dailyUsage = pgTable(
   "daily_usage",
   {

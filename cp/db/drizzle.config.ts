@@ -4,6 +4,6 @@ import { defineConfig } from "drizzle-kit";
 
 export default defineConfig({
   dialect: "postgresql",
-  schema: ["cp/db/account-tables.ts", "cp/db/host-tables.ts", "cp/db/capsule-tables.ts"],
+  schema: ["account", "host", "capsule", "channel"].map((name) => `cp/db/${name}-tables.ts`),
   out: "migrations",
 });

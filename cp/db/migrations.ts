@@ -28,6 +28,7 @@ import deletion from "../../migrations/0020_deletion.sql" with { type: "text" };
 import teamLimits from "../../migrations/0021_team-limits.sql" with { type: "text" };
 import capsuleUsage from "../../migrations/0022_capsule-usage.sql" with { type: "text" };
 import eventPositions from "../../migrations/0023_event-positions.sql" with { type: "text" };
+import channelDeliveries from "../../migrations/0024_channel-deliveries.sql" with { type: "text" };
 
 export interface Migration {
   /** The file's name without `.sql`. */
@@ -61,4 +62,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { name: "0021_team-limits", sql: teamLimits },
   { name: "0022_capsule-usage", sql: capsuleUsage },
   { name: "0023_event-positions", sql: eventPositions },
+  { name: "0024_channel-deliveries", sql: channelDeliveries },
 ];

@@ -2,4 +2,5 @@
 
 export * from "./account-tables.ts";
 export * from "./capsule-tables.ts";
+export * from "./channel-tables.ts";
 export * from "./host-tables.ts";

@@ -5,7 +5,7 @@ import { encodeId, type Id, newId } from "../../proto/ids.ts";
 import { AccountsPlatform } from "../../tests/harness/accounts-platform.ts";
 import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { recordEvents, SYSTEM_ACTOR } from "./outbox.ts";
-import type { Placed } from "./queries.ts";
+import type { Placed } from "./placed.ts";
 import { EVENT_STREAM, EVENT_STREAM_GROUP, Events } from "./service.ts";
 
 const platform = await forThisFile(AccountsPlatform.start());

@@ -6,16 +6,10 @@ import type { Queryable, Tx } from "../db/client.ts";
 import { events } from "../db/tables.ts";
 import { TRANSIENT_EVENT } from "./event-types.ts";
 import type { EventRow } from "./payload.ts";
+import type { Placed } from "./placed.ts";
 
 /** Any constant: it names the lock under which rows get their positions. */
 const POSITIONS_LOCK = 7_221_506;
-
-/** The positions from the first to the last that were given at once. */
-export interface Placed {
-  readonly from: number;
-  readonly to: number;
-  readonly count: number;
-}
 
 export async function hasUnplaced(q: Queryable): Promise<boolean> {
   const rows = await q

@@ -11,13 +11,13 @@ import type { Id } from "../../proto/ids.ts";
 import type { Db, Tx } from "../db/client.ts";
 import { AppError } from "../errors.ts";
 import { type EventPage, type EventRow, toPayload } from "./payload.ts";
+import type { Placed } from "./placed.ts";
 import {
   deleteOldEvents,
   type EventFilter,
   findEventPosition,
   hasUnplaced,
   markPublished,
-  type Placed,
   placeEvents,
   selectEventsAfter,
   selectUnpublished,

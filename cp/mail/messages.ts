@@ -171,6 +171,20 @@ export function accountPurgedMail(options: { to: string; name: string }): Mail {
   });
 }
 
+/** Tells a member of a team what happened there. */
+export function eventMail(options: {
+  to: string;
+  summary: string;
+  /** A line for each fact. */
+  details: readonly string[];
+}): Mail {
+  const summary = plain(options.summary);
+  return message({
+    ...{ to: options.to, subject: summary },
+    lines: [`${summary}.`, ...options.details.map(plain)],
+  });
+}
+
 /**
  * Text that somebody chose, for a mail to somebody else: one line, and nothing in it that a mail program makes a
  * link of.

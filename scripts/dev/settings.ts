@@ -117,6 +117,7 @@ function controlPlaneEnv(o: {
     WRENN_DEFAULT_VCPUS: "1",
     WRENN_DEFAULT_MEMORY_MB: "512",
     WRENN_METRICS_TOKEN: o.secrets.metricsToken,
+    WRENN_CHANNEL_ALLOW_CIDRS: "127.0.0.0/8,::1/128",
     WRENN_PROXY_DOMAIN: PROXY_DOMAIN,
     WRENN_TLS_LISTEN_ADDR: `127.0.0.1:${o.ports.tls}`,
     WRENN_TLS_CERT: tlsPaths(o.dir.path).certFile,

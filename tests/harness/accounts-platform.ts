@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { Redis } from "ioredis";
 import { Passwords } from "../../cp/accounts/passwords.ts";
 import { Accounts } from "../../cp/accounts/service.ts";
+import { AddressGuard } from "../../cp/address-guard.ts";
 import { Administration } from "../../cp/administration/service.ts";
 import { AgentClients } from "../../cp/agents/agent-clients.ts";
 import { ApiKeys } from "../../cp/api-keys/service.ts";
@@ -21,9 +22,14 @@ import { CapsuleMetricsService } from "../../cp/capsule-metrics/service.ts";
 import type { CapsuleDeps } from "../../cp/capsules/deps.ts";
 import { EnvdTokens } from "../../cp/capsules/envd-tokens.ts";
 import { Capsules } from "../../cp/capsules/service.ts";
+import { ConfigSealing } from "../../cp/channels/config-sealing.ts";
+import { Sender } from "../../cp/channels/sender.ts";
+import { Channels } from "../../cp/channels/service.ts";
 import type { Clock } from "../../cp/clock.ts";
 import { openDatabase } from "../../cp/db/client.ts";
 import { Deletions } from "../../cp/deletion/service.ts";
+import { queueDeliveries } from "../../cp/deliveries/queries.ts";
+import { Deliveries } from "../../cp/deliveries/service.ts";
 import { EventStreams } from "../../cp/event-streams/service.ts";
 import { Events } from "../../cp/events/service.ts";
 import { Hosts } from "../../cp/hosts/service.ts";
@@ -37,6 +43,7 @@ import { Oauth } from "../../cp/oauth/service.ts";
 import type { OauthSettings } from "../../cp/oauth-settings.ts";
 import { OneTimeTokens } from "../../cp/one-time-tokens.ts";
 import { Operations } from "../../cp/operations/operations.ts";
+import { Outbound } from "../../cp/outbound/outbound.ts";
 import { RateLimiter } from "../../cp/rate-limiter.ts";
 import { Sessions } from "../../cp/sessions/service.ts";
 import { Snapshots } from "../../cp/snapshots/service.ts";
@@ -99,6 +106,10 @@ export class AccountsPlatform implements AsyncDisposable {
   readonly tokens: Tokens;
   readonly lastUses: LastUses;
   readonly audit: Audit;
+  readonly events: Events;
+  readonly channels: Channels;
+  readonly sender: Sender;
+  readonly rateLimiter: RateLimiter;
   readonly mailer: Mailer;
   /** What passes of loops need. */
   readonly capsuleDeps: CapsuleDeps;
@@ -138,6 +149,7 @@ export class AccountsPlatform implements AsyncDisposable {
     const teamLimits = NO_LIMITS;
     const capsuleDeps = { ...capsuleParts, log, teamLimits, wakeMonitor };
     const rateLimiter = new RateLimiter({ redis });
+    this.rateLimiter = rateLimiter;
     this.capsuleDeps = { ...capsuleDeps, ending: new AbortController().signal };
     this.mailer = mailer;
     this.database = database;
@@ -178,6 +190,12 @@ export class AccountsPlatform implements AsyncDisposable {
     this.accounts = accounts;
     this.passwords = resources.use(new Passwords({ ...accountParts, log }));
     const deletions = new Deletions({ db, sessions, mailer, wakePurge: () => {} });
+    this.events = new Events({ db, redis, retentionDays: 30, placed: queueDeliveries });
+    const outbound = new Outbound({ guard: new AddressGuard(["127.0.0.0/8"]) });
+    const telegramUrl = "http://telegram.invalid";
+    this.sender = new Sender({ db, clock, mailer, outbound, telegramUrl });
+    const sealing = new ConfigSealing([new Uint8Array(32)]);
+    this.channels = new Channels({ db, sealing, sender: this.sender, rateLimiter });
     this.app = createApp({
       log,
       version,
@@ -204,7 +222,8 @@ export class AccountsPlatform implements AsyncDisposable {
       capsuleMetrics: new CapsuleMetricsService({ db, capsules }),
       deletions,
       administration: new Administration({ db, sessions, deletions, operations }),
-      events: new Events({ db, redis, retentionDays: 30, placed: async () => {} }),
+      events: this.events,
+      ...{ channels: this.channels, deliveries: new Deliveries({ db, channels: this.channels }) },
       eventStreams: new EventStreams({ db, openStreams, monotonicMs: () => performance.now() }),
       openStreams,
       snapshots: resources.use(new Snapshots({ ...capsuleDeps, capsules })),

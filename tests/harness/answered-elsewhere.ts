@@ -58,6 +58,16 @@ export const ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
     ...["PATCH /v1/snapshots/:name 204", "PATCH /v1/snapshots/:name 409"],
     ...["DELETE /v1/snapshots/:name 204", "PATCH /v1/snapshots/:name/visibility 204"],
   ],
+  "channels/channels.db.test.ts": [
+    ...["POST /v1/channels/test 200", "POST /v1/channels/test 429", "GET /v1/channels/:id 200"],
+    ...["PATCH /v1/channels/:id 200", "PATCH /v1/channels/:id 404"],
+    "PUT /v1/channels/:id/config 200",
+  ],
+  "deliveries/deliveries.db.test.ts": [
+    "GET /v1/channels/:id/deliveries 200",
+    "POST /v1/channels/:id/deliveries/:delivery/redeliver 202",
+    "POST /v1/channels/:id/deliveries/:delivery/redeliver 409",
+  ],
   "events/events.db.test.ts": ["GET /v1/events 400"],
   "event-streams/event-streams.db.test.ts": ["GET /v1/events/stream 429"],
   "streams/streams.db.test.ts": [

@@ -34,6 +34,13 @@ export const RIGHT_BODIES: Readonly<Record<string, Readonly<Record<string, unkno
   "POST /v1/api-keys": {
     ...{ name: "key", expires_at: "2999-01-31T12:00:00Z", scopes: ["read", "exec"] },
   },
+  "POST /v1/channels": {
+    ...{ name: "ops", provider: "webhook", config: { url: "http://127.0.0.1:9/" } },
+    events: ["capsule.create"],
+  },
+  "POST /v1/channels/test": { provider: "webhook", config: { url: "http://127.0.0.1:9/" } },
+  "PATCH /v1/channels/:id": { name: "ops", events: ["capsule.create"] },
+  "PUT /v1/channels/:id/config": { config: { url: "http://127.0.0.1:9/" } },
   "POST /v1/hosts": { type: "regular", team_id: "t", provider: "p", availability_zone: "a" },
   "POST /v1/hosts/register": {
     ...{ token: "t", arch: "x86_64", cpu_cores: 1, memory_mb: 1, disk_gb: 1 },

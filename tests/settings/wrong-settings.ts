@@ -1,6 +1,7 @@
 // Each setting with wrong values, and the one sentence that whoever set it reads. What stands in a value in
 // angle brackets is made by the test that runs the row.
 
+import { CHANNELS } from "./wrong-channel-settings.ts";
 import { MAIL } from "./wrong-mail-settings.ts";
 import { OAUTH } from "./wrong-oauth-settings.ts";
 
@@ -94,6 +95,7 @@ export const CONTROL_PLANE: readonly WrongSetting[] = [
     value: "0",
     says: "WRENN_EVENT_RETENTION_DAYS must be a number from 1 to 3650",
   },
+  ...CHANNELS,
   {
     setting: "WRENN_TRUSTED_PROXIES",
     value: "proxy.example",

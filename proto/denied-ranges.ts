@@ -1,5 +1,5 @@
-// Where no guest may go: IANA's registry of special-purpose IPv4 addresses, without what it says is globally
-// reachable, and what it does not list. IPv6 needs no table: none of it passes (rules.ts).
+// Where neither a guest nor what a member of a team names may lead: IANA's registries of special-purpose addresses,
+// without what they say is globally reachable, and what they do not list. Guests have no IPv6 (agent/network/rules.ts).
 
 interface SpecialRange {
   readonly range: string;
@@ -39,3 +39,14 @@ const OTHERS: readonly SpecialRange[] = [
 export const DENIED_RANGES: readonly string[] = [...SPECIAL_PURPOSE, ...OTHERS].map(
   ({ range }) => range,
 );
+
+/** All that is no global unicast; of the rest, what leads to an address of another kind within, or nowhere. */
+export const DENIED_RANGES_V6: readonly string[] = [
+  { range: "::/3", name: "Loopback, unspecified, IPv4-mapped, NAT64 (64:ff9b::/96)" },
+  { range: "4000::/2", name: "Not allocated; segment routing" },
+  { range: "8000::/1", name: "Unique-local, link-local, multicast; the rest is not allocated" },
+  { range: "2001::/23", name: "IETF Protocol Assignments, with Teredo" },
+  { range: "2001:db8::/32", name: "Documentation" },
+  { range: "2002::/16", name: "6to4" },
+  { range: "3fff::/20", name: "Documentation" },
+].map(({ range }) => range);
