@@ -24,6 +24,10 @@ test("what is not set has its default, empty variables included", () => {
     bootTimeoutMs: null,
     uidBase: 2_100_000_000,
     isWarm: true,
+    shares: {
+      ...{ diskReadMibps: 0, diskWriteMibps: 0, diskReadIops: 0, diskWriteIops: 0 },
+      ...{ networkInMbitps: 0, networkOutMbitps: 0 },
+    },
     logLevel: "info",
     metricsToken: null,
     guestStreamsMax: 200,

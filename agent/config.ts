@@ -1,6 +1,7 @@
 // Environment and arguments, checked once.
 
 import { isAbsolute, resolve } from "node:path";
+import { DISK_IOPS_MAX, DISK_MIBPS_MAX, NETWORK_MBITPS_MAX } from "../proto/hostagent/bounds.ts";
 import { SCRAPE_TOKEN_LENGTH_MIN } from "../proto/metrics/scrape-token.ts";
 import {
   GUEST_STREAMS_MAX,
@@ -8,6 +9,7 @@ import {
   HTTP_CONNECTIONS_RESERVED,
 } from "./limits.ts";
 import { LOG_LEVELS, type LogLevel } from "./log.ts";
+import type { Shares } from "./shares.ts";
 import { UID_BASE_DEFAULT, UID_BASE_MAX, UID_BASE_MIN } from "./uid-range.ts";
 
 const VMMS = ["auto", "cloud-hypervisor", "firecracker", "qemu"] as const;
@@ -51,6 +53,8 @@ export interface Config {
   readonly metricsToken: string | null;
   /** Long-lived calls to guests that may be open at once. */
   readonly guestStreamsMax: number;
+  /** What a capsule may take of the host's disk and network unless it has shares of its own. */
+  readonly shares: Shares;
   /** `<name>:kill` or `<name>:fail`: what a crash test wants to happen where. */
   readonly failpoint: string | null;
 }
@@ -67,6 +71,7 @@ export type MachineConfig = Pick<
   | "hasHugePages"
   | "nativeDir"
   | "uidBase"
+  | "shares"
 >;
 
 /** The configuration does not hold; the message is one sentence that names the setting. */
@@ -111,6 +116,29 @@ export function loadMachineConfig(env: Environment): MachineConfig {
     uidBase: env.WRENN_UID_BASE
       ? integer("WRENN_UID_BASE", env.WRENN_UID_BASE, UID_BASE_MIN, UID_BASE_MAX)
       : UID_BASE_DEFAULT,
+    shares: sharesOf(env),
+  };
+}
+
+/** 0: no limit. */
+function sharesOf(env: Environment): Shares {
+  const rate = (name: string, text: string | undefined, max: number) =>
+    integer(name, text || "0", 0, max);
+  return {
+    diskReadMibps: rate("WRENN_DISK_READ_MIBPS", env.WRENN_DISK_READ_MIBPS, DISK_MIBPS_MAX),
+    diskWriteMibps: rate("WRENN_DISK_WRITE_MIBPS", env.WRENN_DISK_WRITE_MIBPS, DISK_MIBPS_MAX),
+    diskReadIops: rate("WRENN_DISK_READ_IOPS", env.WRENN_DISK_READ_IOPS, DISK_IOPS_MAX),
+    diskWriteIops: rate("WRENN_DISK_WRITE_IOPS", env.WRENN_DISK_WRITE_IOPS, DISK_IOPS_MAX),
+    networkInMbitps: rate(
+      "WRENN_NETWORK_IN_MBITPS",
+      env.WRENN_NETWORK_IN_MBITPS,
+      NETWORK_MBITPS_MAX,
+    ),
+    networkOutMbitps: rate(
+      "WRENN_NETWORK_OUT_MBITPS",
+      env.WRENN_NETWORK_OUT_MBITPS,
+      NETWORK_MBITPS_MAX,
+    ),
   };
 }
 

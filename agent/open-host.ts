@@ -8,6 +8,7 @@ import type { Failpoints } from "./failpoints.ts";
 import { openHostDir } from "./host-dir.ts";
 import { Journal } from "./journal/journal.ts";
 import type { Log } from "./log.ts";
+import { openShares } from "./machine/host-shares.ts";
 import { mountRunDir, unmountRunDir } from "./memory/run-dir.ts";
 import { Kernel } from "./native/kernel.ts";
 import { NetworkPool } from "./network/network-pool.ts";
@@ -37,6 +38,7 @@ export async function openHost(
   await mountRunDir(kernel, dir.runDir, config);
   const journal = resources.use(new Journal(dir.journalPath));
   const cgroups = await Cgroups.open(tag);
+  const shares = await openShares(config.shares, { dir: dir.path, cgroups, kernel });
   const images = new Images(dir.imagesDir, kernel);
   const disks = await openRootDisks({ dir: dir.sandboxesDir, cow: config.cow, kernel, tag });
   const guestKernel = await findGuestKernel(dir.kernelsDir);
@@ -56,7 +58,8 @@ export async function openHost(
     keep: journal.rows().flatMap((row) => row.slot ?? []),
   });
   resources.defer(() => network.close());
-  return { dir, kernel, journal, cgroups, images, disks, guestKernel, vmm, snapshots, network };
+  const below = { dir, kernel, journal, cgroups, shares, images, disks, guestKernel };
+  return { ...below, vmm, snapshots, network };
 }
 
 /** Leaves nothing of this agent on the machine but its directory; no capsule may run. */

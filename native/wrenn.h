@@ -88,6 +88,20 @@ WRENN_API int32_t wrenn_route_add(const char *netns, const char *name, uint32_t 
 WRENN_API int32_t wrenn_addressing_list(const char *netns, const char *name, char *ret_text,
                                         uint32_t size);
 
+/* ---- rate.c: how fast a device sends, by the kernel's token bucket filter (tc-tbf(8)). ---- */
+
+/*
+ * Holds what `name` sends to bytes_per_s, over any time longer than that of burst_bytes at this
+ * rate; up to queue_bytes wait, more are dropped. 0 bytes_per_s: as fast as it can again, whatever
+ * it was held to. Packets that were offloaded whole and exceed the burst are cut by the kernel.
+ * -ENODEV: no such device; -ENOENT: the kernel has no token bucket filter (CONFIG_NET_SCH_TBF).
+ */
+WRENN_API int32_t wrenn_rate_set(const char *netns, const char *name, uint64_t bytes_per_s,
+                                 uint32_t burst_bytes, uint32_t queue_bytes);
+
+/* 0 if this kernel can hold devices to a rate, -ENOENT if not; leaves nothing behind. */
+WRENN_API int32_t wrenn_rate_try(void);
+
 /* ---- tap.c ---- */
 
 /*

@@ -107,7 +107,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
     roof: ["main", "open-capsules", "open-host", "host-dir"],
     rooms: [
       room("native", "descriptor-sender", "kernel", "library", "memory-calls", "syscall-error"),
-      room("cgroups", "cgroups", "hierarchies"),
+      room("cgroups", "cgroups", "disk-throttle", "hierarchies"),
       room("vmm", "vmm"),
       room("keeper", "connect-in-directory", "kept-process", "process-identity", "start-keeper"),
       room("memory", "guest-ram", "memory-source", "pager", "pager-verdict", "run-dir"),
@@ -129,7 +129,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
         ...["stream-budget", "terminals"],
       ),
       room("journal", "capsule-spec", "journal", "pause-record"),
-      room("snapshots", "durable-files", "snapshot-error", "snapshots", "use-order"),
+      room("snapshots", "durable-files", "host-facts", "snapshot-error", "snapshots", "use-order"),
       room(
         "metrics",
         ...[
@@ -143,8 +143,8 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
       ),
       room(
         "machine",
-        ...["available-memory", "build-capsule", "capsule-paths", "host-parts", "live-capsule"],
-        "take-down",
+        ...["available-memory", "build-capsule", "capsule-paths", "hold-shares", "host-parts"],
+        ...["host-shares", "live-capsule", "take-down"],
       ),
       room("templates", "memory-templates", "warm-snapshots"),
       room(

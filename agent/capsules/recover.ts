@@ -2,8 +2,10 @@
 // half made, finishes what it was removing, and learns which capsules died meanwhile.
 
 import { readdir, rm } from "node:fs/promises";
+import type { CapsuleSpec } from "../journal/capsule-spec.ts";
 import type { CapsuleRow } from "../journal/journal.ts";
 import { capsuleRunDir } from "../machine/capsule-paths.ts";
+import { holdShares } from "../machine/hold-shares.ts";
 import type { HostParts } from "../machine/host-parts.ts";
 import { type LiveParts, liveCapsule } from "../machine/live-capsule.ts";
 import type { HeldParts } from "../machine/take-down.ts";
@@ -13,7 +15,7 @@ import { type Decision, decide, findUnknown } from "./recovery-plan.ts";
 
 const CAPSULE_ID = /^cl-[0-9a-z]{25}$/;
 
-type RecoveryParts = LiveParts & HeldParts & Pick<HostParts, "log">;
+type RecoveryParts = LiveParts & HeldParts & Pick<HostParts, "log" | "shares">;
 
 /**
  * Brings journal and host to agree. Returns once running capsules answer again; what is to be removed is
@@ -36,11 +38,21 @@ export async function recover(parts: RecoveryParts, capsules: Capsules): Promise
     const decision = await decideFor(parts, row, vmm);
     counts[decision] = (counts[decision] ?? 0) + 1;
     parts.log.info("recovery.capsule", { capsule: row.spec.id, state: row.state, decision });
+    if (vmm !== null && row.slot !== null) await holdAnew(parts, row.spec, row.slot);
     capsules.takeUp(row, vmm, decision);
   }
   for (const id of unknown.strangers) await takeDownStranger(parts, id);
   for (const id of unknown.disks) parts.log.warn("recovery.unknown-disk", { capsule: id });
   parts.log.info("recovery.done", { ...counts, strangers: unknown.strangers.length });
+}
+
+/** The settings may have changed. A capsule goes on with what it was held to rather than not at all. */
+async function holdAnew(parts: RecoveryParts, spec: CapsuleSpec, slot: number): Promise<void> {
+  try {
+    await holdShares(parts, spec, { slot, before: "unknown" });
+  } catch (error) {
+    parts.log.error("recovery.shares-not-held", { capsule: spec.id, error });
+  }
 }
 
 /** What a resume replaced is wanted again if it did not succeed, and is kept if it did. */

@@ -34,6 +34,8 @@ function v2(): Hierarchy[] {
   return [{ version: 2, mount: root, controllers: ["memory", "cpu", "pids"] }];
 }
 
+const SHARE = { readBytesPerS: 1048576, writeBytesPerS: 0, readsPerS: 0, writesPerS: 0 };
+
 describe("cgroup v1", () => {
   test("limits a capsule in each tree", async () => {
     const cgroups = await Cgroups.open("ab12", await v1());
@@ -75,6 +77,31 @@ describe("cgroup v2", () => {
       "150000 100000",
       "90",
     ]);
+  });
+});
+
+describe("a share of the disk", () => {
+  test("is written where the controller is, as often as it changes", async () => {
+    const io = { version: 2, mount: root, controllers: ["memory", "cpu", "pids", "io"] } as const;
+    const cgroups = await Cgroups.open("ab12", [io]);
+    await cgroups.create({ capsuleId: "cl-a", ...LIMITS });
+
+    await cgroups.holdDisk("cl-a", "8:0", SHARE);
+    const first = await read("wrenn-ab12/cl-a/io.max");
+    await cgroups.holdDisk("cl-a", "8:0", { ...SHARE, readBytesPerS: 0 });
+
+    expect([first, await read("wrenn-ab12/cl-a/io.max")]).toEqual([
+      "8:0 rbps=1048576 wbps=max riops=max wiops=max",
+      "8:0 rbps=max wbps=max riops=max wiops=max",
+    ]);
+  });
+
+  test("is refused by name where there is no controller", async () => {
+    const cgroups = await Cgroups.open("ab12", v2());
+    await cgroups.create({ capsuleId: "cl-a", ...LIMITS });
+
+    await expect(cgroups.holdDisk("cl-a", "8:0", SHARE)).rejects.toThrow("no cgroup controller");
+    expect(() => cgroups.requireDiskShares()).toThrow("io (v2) or blkio (v1)");
   });
 });
 

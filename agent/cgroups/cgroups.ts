@@ -2,6 +2,8 @@
 
 import { mkdir, readdir, readFile, rmdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
+import type { DiskShare } from "../shares.ts";
+import { throttleFiles } from "./disk-throttle.ts";
 import { CgroupError, findHierarchies, type Hierarchy } from "./hierarchies.ts";
 import { type CgroupLimits, limitFiles } from "./limit-files.ts";
 
@@ -63,6 +65,23 @@ export class Cgroups {
     }
   }
 
+  /** Throws CgroupError if the host cannot hold capsules to shares of a disk. */
+  requireDiskShares(): void {
+    this.#ioHierarchy();
+  }
+
+  /**
+   * Holds the capsule's group to that share of the disk (`major:minor`), from now on and whatever it was held to
+   * before. Throws CgroupError if the host cannot, ENOENT if the capsule has no group.
+   */
+  async holdDisk(capsuleId: string, device: string, share: DiskShare): Promise<void> {
+    const hierarchy = this.#ioHierarchy();
+    const directory = this.#directory(hierarchy, capsuleId);
+    for (const { name, value } of throttleFiles(hierarchy.version, device, share)) {
+      await writeFile(join(directory, name), value);
+    }
+  }
+
   /** The group of a capsule that an earlier agent made; does not look whether it is there. */
   adopt(capsuleId: string): CapsuleCgroup {
     const directories = this.#hierarchies.map((hierarchy) => this.#directory(hierarchy, capsuleId));
@@ -89,6 +108,12 @@ export class Cgroups {
   async removeAll(): Promise<void> {
     for (const capsuleId of await this.list()) await this.remove(capsuleId);
     for (const { mount } of this.#hierarchies) await removeGroup(join(mount, this.#name));
+  }
+
+  #ioHierarchy(): Hierarchy {
+    const found = this.#hierarchies.find(({ controllers }) => controllers.includes("io"));
+    if (found !== undefined) return found;
+    throw new CgroupError("This host has no cgroup controller for io (v2) or blkio (v1)");
   }
 
   #directory(hierarchy: Hierarchy, capsuleId: string): string {

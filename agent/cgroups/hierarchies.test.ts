@@ -4,6 +4,7 @@ import { chooseHierarchies, parseMounts } from "./hierarchies.ts";
 const V1 = `tmpfs /sys/fs/cgroup tmpfs rw,mode=755 0 0
 cgroup /sys/fs/cgroup/cpu cgroup rw,relatime,cpu 0 0
 cgroup /sys/fs/cgroup/memory cgroup rw,relatime,memory 0 0
+cgroup /sys/fs/cgroup/blkio cgroup rw,relatime,blkio 0 0
 cgroup /sys/fs/cgroup/pids cgroup rw,relatime,pids 0 0
 cgroup2 /sys/fs/cgroup/unified cgroup2 rw,relatime 0 0
 `;
@@ -15,6 +16,7 @@ describe("the trees of a host", () => {
     expect(chooseHierarchies(parseMounts(V1), ["hugetlb"])).toEqual([
       { version: 1, mount: "/sys/fs/cgroup/cpu", controllers: ["cpu"] },
       { version: 1, mount: "/sys/fs/cgroup/memory", controllers: ["memory"] },
+      { version: 1, mount: "/sys/fs/cgroup/blkio", controllers: ["io"] },
       { version: 1, mount: "/sys/fs/cgroup/pids", controllers: ["pids"] },
     ]);
   });
@@ -23,7 +25,7 @@ describe("the trees of a host", () => {
     const offered = ["cpuset", "cpu", "io", "memory", "pids"];
 
     expect(chooseHierarchies(parseMounts(V2), offered)).toEqual([
-      { version: 2, mount: "/sys/fs/cgroup", controllers: ["memory", "cpu", "pids"] },
+      { version: 2, mount: "/sys/fs/cgroup", controllers: ["memory", "cpu", "pids", "io"] },
     ]);
   });
 

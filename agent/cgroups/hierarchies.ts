@@ -4,8 +4,12 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 
-const CONTROLLERS = ["memory", "cpu", "pids"] as const;
+const CONTROLLERS = ["memory", "cpu", "pids", "io"] as const;
 export type Controller = (typeof CONTROLLERS)[number];
+/** What a host may lack: without it there are no shares of the disk. */
+const OPTIONAL: readonly Controller[] = ["io"];
+/** Their other names in v1. */
+const V1_NAMES: Partial<Record<Controller, string>> = { io: "blkio" };
 
 export interface Hierarchy {
   readonly version: 1 | 2;
@@ -20,8 +24,8 @@ export class CgroupError extends Error {
 }
 
 /**
- * The trees that hold memory, cpu and pids, each tree once. Throws CgroupError naming the controllers
- * that the host does not have. `root` is `/` but for tests.
+ * The trees that hold memory, cpu and pids, and io where there is one, each tree once. Throws CgroupError
+ * naming the controllers that the host does not have. `root` is `/` but for tests.
  */
 export async function findHierarchies(root = "/"): Promise<Hierarchy[]> {
   const mounts = parseMounts(await readFile(join(root, "proc/self/mounts"), "utf8"));
@@ -57,11 +61,15 @@ export function chooseHierarchies(
   for (const { type, mount, options } of mounts) {
     const present = type === "cgroup2" ? unified : options;
     // A tree may be mounted again elsewhere, for a container say: the first mount is used.
-    const controllers = CONTROLLERS.filter((name) => wanted.has(name) && present.includes(name));
+    const inTree = (name: Controller) => (type === "cgroup" && V1_NAMES[name]) || name;
+    const controllers = CONTROLLERS.filter(
+      (name) => wanted.has(name) && present.includes(inTree(name)),
+    );
     if (controllers.length > 0)
       chosen.push({ version: type === "cgroup2" ? 2 : 1, mount, controllers });
     for (const name of controllers) wanted.delete(name);
   }
+  for (const name of OPTIONAL) wanted.delete(name);
   if (wanted.size > 0) {
     throw new CgroupError(`This host has no cgroup controller for ${[...wanted].join(", ")}`);
   }

@@ -22,7 +22,8 @@ export interface LimitFile {
 const CPU_PERIOD_US = 100_000;
 
 /**
- * The files to write, in order, for those controllers that the tree has. Swap is not a second
+ * The files to write, in order, for those controllers that the tree has; shares of the disk change and have a file
+ * of their own (disk-throttle.ts). Swap is not a second
  * allowance: the limit is on memory and swap together.
  */
 export function limitFiles(hierarchy: Hierarchy, limits: CgroupLimits): LimitFile[] {
@@ -35,11 +36,13 @@ export function limitFiles(hierarchy: Hierarchy, limits: CgroupLimits): LimitFil
       ],
       cpu: [required("cpu.cfs_period_us", CPU_PERIOD_US), required("cpu.cfs_quota_us", quotaUs)],
       pids: [required("pids.max", limits.pids)],
+      io: [],
     },
     2: {
       memory: [required("memory.max", limits.memoryBytes), optional("memory.swap.max", 0)],
       cpu: [required("cpu.max", `${quotaUs} ${CPU_PERIOD_US}`)],
       pids: [required("pids.max", limits.pids)],
+      io: [],
     },
   }[hierarchy.version];
   return hierarchy.controllers.flatMap((controller) => files[controller]);

@@ -7,7 +7,9 @@ import type { MachineConfig } from "../config.ts";
 import { chooseVmm, describeChoice, type VmmChoice } from "../drivers/open-vmm.ts";
 import { Kernel } from "../native/kernel.ts";
 import { Images } from "../rootfs/images.ts";
+import { diskShare, networkShare } from "../shares.ts";
 import { AGENT_VERSION } from "../version.ts";
+import { checkDiskShares } from "./disk-shares.ts";
 import { checkGuestKernel, checkImages, checkSpace } from "./file-checks.ts";
 import { type Finding, failed, ok, sentence } from "./finding.ts";
 import { probeDisks, probeNetwork } from "./kernel-probes.ts";
@@ -17,12 +19,13 @@ const MARKS = { ok: "ok     ", warning: "warning", failed: "FAILED " } as const;
 
 /** The findings of all checks, in an order that reads well. Failures are findings: it does not throw. */
 export async function examine(config: MachineConfig & { nativeDir: string }): Promise<Finding[]> {
-  const { dir, uidBase } = config;
+  const { dir, uidBase, shares } = config;
   const uid = process.getuid?.() ?? -1;
   return [
     ...(await checkVmm(config)),
     ...(await checkMachine({ uidBase, uid, openFilesMax })),
     await checkSpace(dir),
+    await checkDiskShares({ dir, share: diskShare(shares) }),
     await checkGuestKernel(join(dir, "kernels")),
     ...(await checkWithLibrary(config)),
   ];
@@ -73,14 +76,14 @@ export function judgeVmm(choice: VmmChoice): Finding[] {
 }
 
 async function checkWithLibrary(config: MachineConfig & { nativeDir: string }): Promise<Finding[]> {
-  const { dir, cow, nativeDir } = config;
+  const { dir, cow, nativeDir, shares } = config;
   try {
     await using kernel = await Kernel.open(nativeDir);
     return [
       ok("native library", join(nativeDir, "libwrenn.so")),
       await checkImages(new Images(join(dir, "images"), kernel)),
       ...(await probeDisks(kernel, { dir: join(dir, "sandboxes"), cow })),
-      ...(await probeNetwork(kernel)),
+      ...(await probeNetwork(kernel, networkShare(shares))),
     ];
   } catch (error) {
     const found = `${sentence(error)}; images, disks and networks could not be tried`;

@@ -5,12 +5,14 @@ import { mkdir, mkdtemp, rm, statfs, symlink, truncate, writeFile } from "node:f
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { NATIVE_DIR } from "../../tests/harness/vmm-fixture.ts";
+import type { Hierarchy } from "../cgroups/hierarchies.ts";
 import { Kernel } from "../native/kernel.ts";
 import { Images } from "../rootfs/images.ts";
+import { judgeDiskShares } from "./disk-shares.ts";
 import { judgeVmm, report, statusOf } from "./doctor.ts";
 import { checkGuestKernel, checkImages, checkSpace, judgeSpace } from "./file-checks.ts";
 import type { Finding } from "./finding.ts";
-import { judgeCow, judgeMapper, judgeReflinks } from "./kernel-probes.ts";
+import { judgeCow, judgeMapper, judgeNetworkShares, judgeReflinks } from "./kernel-probes.ts";
 
 const GIB = 1024 ** 3;
 let base: string;
@@ -56,6 +58,33 @@ test("device-mapper is missed only where it is asked for", () => {
   expect(judgeMapper("dm", null).status).toBe("ok");
   expect(judgeMapper("auto", "none").status).toBe("ok");
   expect(judgeMapper("dm", "none").status).toBe("failed");
+});
+
+const SOME = { readBytesPerS: 0, writeBytesPerS: 1048576, readsPerS: 0, writesPerS: 0 };
+const NONE = { ...SOME, writeBytesPerS: 0 };
+const V2: Hierarchy = { version: 2, mount: "/sys/fs/cgroup", controllers: ["memory", "io"] };
+
+const DISK_CASES: [string, Hierarchy[], string | Error, ...Finding["status"][]][] = [
+  ["memory beside it", [V2], "8:0", "ok", "ok"],
+  ["memory elsewhere", [{ ...V2, controllers: ["io"] }], "8:0", "ok", "warning"],
+  ["no controller", [{ ...V2, controllers: ["memory"] }], "8:0", "warning", "failed"],
+  ["no disk", [V2], new Error("on tmpfs"), "warning", "failed"],
+];
+test.each(DISK_CASES)("disk shares with %s", (_, trees, disk, ...statuses) => {
+  const statusWith = (share: typeof SOME) => judgeDiskShares({ share, trees, disk }).status;
+
+  expect([statusWith(NONE), statusWith(SOME)]).toEqual(statuses);
+});
+
+test("a kernel without the token bucket filter is a failure where network shares are asked for", () => {
+  const statusWith = (outBytesPerS: number, failure: string | null) =>
+    judgeNetworkShares({ inBytesPerS: 0, outBytesPerS }, failure).status;
+
+  expect([statusWith(0, null), statusWith(0, "ENOENT"), statusWith(1, "ENOENT")]).toEqual([
+    "ok",
+    "warning",
+    "failed",
+  ]);
 });
 
 test("guests that are emulated are a failure, which says what was seen", () => {

@@ -7,6 +7,7 @@ import type { Kernel } from "../native/kernel.ts";
 import { hostRules } from "../network/rules.ts";
 import { mappedNode } from "../rootfs/mapped-tables.ts";
 import { canReflink } from "../rootfs/probe-reflink.ts";
+import { isLimited, type NetworkShare } from "../shares.ts";
 import { nearestDirectory } from "./file-checks.ts";
 import { attempt, type Finding, failed, ok, sentence, warning } from "./finding.ts";
 
@@ -19,7 +20,10 @@ const SECTORS = 2048;
 type Cow = MachineConfig["cow"];
 
 /** The firewall and the devices of a capsule, in a network namespace of the doctor's own. */
-export async function probeNetwork({ network }: Pick<Kernel, "network">): Promise<Finding[]> {
+export async function probeNetwork(
+  { network }: Pick<Kernel, "network">,
+  share: NetworkShare,
+): Promise<Finding[]> {
   const netns = `${PREFIX}${process.pid}`;
   const wasThere = existsSync(NETNS_DIR);
   const made = await attempt(NAMESPACES, {
@@ -46,6 +50,7 @@ export async function probeNetwork({ network }: Pick<Kernel, "network">): Promis
       return ok("tap devices", "can be made");
     },
   });
+  const rates = await probeRates(network, share);
   const removed = await attempt(NAMESPACES, {
     remedy: `see what holds it, and remove what ${NETNS_DIR}/${PREFIX}* names`,
     probe: async () => {
@@ -54,7 +59,21 @@ export async function probeNetwork({ network }: Pick<Kernel, "network">): Promis
       return made;
     },
   });
-  return [removed, nftables, taps];
+  return [removed, nftables, taps, rates];
+}
+
+async function probeRates(network: Kernel["network"], share: NetworkShare): Promise<Finding> {
+  const failure = await network.tryRate().then(() => null, sentence);
+  return judgeNetworkShares(share, failure);
+}
+
+/** `failure`: null where devices can be held to a rate. */
+export function judgeNetworkShares(share: NetworkShare, failure: string | null): Finding {
+  const check = "network shares";
+  if (failure === null) return ok(check, "capsules can be held to a rate");
+  const found = `capsules cannot be held to a rate: ${failure}`;
+  const remedy = "modprobe sch_tbf; the kernel needs CONFIG_NET_SCH_TBF";
+  return isLimited(share) ? failed(check, found, remedy) : warning(check, found, remedy);
 }
 
 /** The doctor's own, and what killed ones left. One that stays keeps no other from it. */

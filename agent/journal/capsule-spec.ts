@@ -21,6 +21,14 @@ const CapsuleSpec = Type.Object({
   defaultUser: Type.String(),
   defaultEnvs: Type.Record(Type.String(), Type.String()),
   accessToken: Type.String(),
+  /** Of the host's disk and network, in the units of their names; 0, or none at all: the host's own. */
+  shares: Type.Optional(
+    Type.Object({
+      ...{ diskReadMibps: Type.Integer(), diskWriteMibps: Type.Integer() },
+      ...{ diskReadIops: Type.Integer(), diskWriteIops: Type.Integer() },
+      ...{ networkInMbitps: Type.Integer(), networkOutMbitps: Type.Integer() },
+    }),
+  ),
 });
 export type CapsuleSpec = Static<typeof CapsuleSpec>;
 

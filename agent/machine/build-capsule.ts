@@ -12,6 +12,7 @@ import { SnapshotError } from "../snapshots/snapshot-error.ts";
 import type { Generation } from "../snapshots/snapshots.ts";
 import { exitOf, type VmmProcess, type VmmSpec } from "../vmm/vmm.ts";
 import { capsuleRunDir, consoleLogPath } from "./capsule-paths.ts";
+import { holdShares } from "./hold-shares.ts";
 import type { HostParts } from "./host-parts.ts";
 import { vmmEnded, waitForGuest } from "./wait-for-guest.ts";
 
@@ -75,6 +76,8 @@ export async function buildCapsule(
   failpoints.reach(`${verb}.after-network`);
   const cgroup = await step("cgroup", () => makeCgroup(parts, spec));
   failpoints.reach(`${verb}.after-cgroup`);
+  const fresh = { slot: slot.index, before: "nothing" } as const;
+  await step("shares", () => holdShares(parts, spec, fresh));
   const disk = await step("disk", () => prepareDisk(parts, spec, { slot, source, verb }));
   failpoints.reach(`${verb}.after-disk`);
   const made = { slot, cgroup, disk, source, progress, verb };

@@ -11,6 +11,7 @@ import type { Images } from "../rootfs/images.ts";
 import type { RootDisks } from "../rootfs/root-disks.ts";
 import type { Snapshots } from "../snapshots/snapshots.ts";
 import type { GuestKernel, Vmm } from "../vmm/vmm.ts";
+import type { HostShares } from "./host-shares.ts";
 
 export interface HostParts {
   readonly journal: Journal;
@@ -21,6 +22,7 @@ export interface HostParts {
   readonly vmm: Vmm;
   readonly snapshots: Snapshots;
   readonly guestKernel: GuestKernel;
+  readonly shares: HostShares;
   /** How long a guest that starts may print nothing before it is up, and how long it may take at all. */
   readonly bootTime: { readonly silenceMs: number; readonly totalMs: number };
   readonly streamBudget: StreamBudget;

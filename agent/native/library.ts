@@ -18,6 +18,8 @@ const SIGNATURES = {
   wrenn_address_add: ["text", "text", "u32", "u32"],
   wrenn_route_add: ["text", "text", "u32", "u32", "u32"],
   wrenn_addressing_list: ["text", "text", "answer"],
+  wrenn_rate_set: ["text", "text", "u64", "u32", "u32"],
+  wrenn_rate_try: [],
   wrenn_tap_create: ["text", "text", "u32"],
   wrenn_sysctl_write: ["text", "text", "text"],
   wrenn_sysctl_read: ["text", "text", "answer"],

@@ -10,6 +10,14 @@ import { hasCode } from "./syscall-error.ts";
 /** Where iproute2 looks for named namespaces too, so that `ip netns` shows ours. */
 const NETNS_DIR = "/run/netns";
 
+/** What may pass at once: the timer that lets the next pass is late by a few milliseconds on a busy host. */
+const RATE_BURST_MS = 10;
+/** The largest packet that is offloaded whole, twice: cutting it costs what offloading saves. */
+const RATE_BURST_BYTES_MIN = 128 * 1024;
+/** What may wait: it is the delay of who fills it. */
+const RATE_QUEUE_MS = 50;
+const RATE_QUEUE_BYTES_MIN = 256 * 1024;
+
 /** A device in the named network namespace, or in the agent's own when it is null. */
 export interface Device {
   readonly netns: string | null;
@@ -112,6 +120,21 @@ export class NetworkCalls {
     ];
     const operation = `route ${route.destination}/${route.prefixLength} to ${describe(device)}`;
     await this.#call(operation, "wrenn_route_add", args);
+  }
+
+  /** Holds what the device sends to a rate from now on; 0: as fast as it goes. ENOENT: the kernel cannot. */
+  async setRate(device: Device, bytesPerS: number): Promise<void> {
+    const share = (ms: number) => Math.ceil((bytesPerS * ms) / 1000);
+    // Both fit 32 bits with the rates that settings allow.
+    const burst = Math.max(RATE_BURST_BYTES_MIN, share(RATE_BURST_MS));
+    const queue = Math.max(RATE_QUEUE_BYTES_MIN, share(RATE_QUEUE_MS));
+    const args = [netnsPath(device.netns), device.name, bytesPerS, burst, queue];
+    await this.#call(`hold ${describe(device)} to ${bytesPerS} B/s`, "wrenn_rate_set", args);
+  }
+
+  /** Throws SyscallError ENOENT if this kernel can hold no device to a rate. */
+  async tryRate(): Promise<void> {
+    await this.#call("hold a device to a rate", "wrenn_rate_try", []);
   }
 
   /**

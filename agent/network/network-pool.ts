@@ -12,6 +12,7 @@
 import type { Log } from "../log.ts";
 import type { Kernel } from "../native/kernel.ts";
 import { hasCode } from "../native/syscall-error.ts";
+import type { NetworkShare } from "../shares.ts";
 import { checkUidRange, UID_BASE_DEFAULT } from "../uid-range.ts";
 import { buildSlot, checkSlot, readSlot, removeSlot, type SlotMake } from "./build-slot.ts";
 import { CLAIMS_DIR, SlotClaims } from "./claims.ts";
@@ -22,6 +23,8 @@ import {
   type NetworkSlot,
   netnsPrefix,
   parseSlotName,
+  TAP,
+  UPLINK,
   vethPrefix,
 } from "./slot.ts";
 
@@ -111,6 +114,18 @@ export class NetworkPool {
     const { slot } = await this.#track(this.#take());
     this.#fill();
     return slot;
+  }
+
+  /**
+   * Holds what passes a slot's devices to a share of the network, whatever it was held to before. What the guest
+   * sends leaves by the namespace's end of the pair, what it gets by its TAP: each device queues what it sends
+   * (token bucket filter), so both ways wait instead of losing what a policer or a limit of nftables would drop.
+   */
+  async hold(index: number, { inBytesPerS, outBytesPerS }: NetworkShare): Promise<void> {
+    const { netns } = this.slot(index);
+    const { network } = this.#kernel;
+    await network.setRate({ netns, name: TAP }, inBytesPerS);
+    await network.setRate({ netns, name: UPLINK }, outBytesPerS);
   }
 
   /**

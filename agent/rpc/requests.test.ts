@@ -69,6 +69,24 @@ describe("a create", () => {
   });
 });
 
+describe("shares", () => {
+  const parse = (shares: object) =>
+    parseCreate(create(CreateSandboxRequestSchema, { ...CREATE, shares })).shares;
+
+  test("that are not named are the host's", () => {
+    expect(parseCreate(create(CreateSandboxRequestSchema, CREATE)).shares).toBeUndefined();
+    expect(parse({ diskReadMibps: 7 })).toEqual({
+      ...{ diskReadMibps: 7, diskWriteMibps: 0, diskReadIops: 0, diskWriteIops: 0 },
+      ...{ networkInMbitps: 0, networkOutMbitps: 0 },
+    });
+  });
+
+  test("out of bounds are refused by name", () => {
+    expect(() => parse({ diskReadMibps: -1 })).toThrow(/^shares.disk_read_mibps: /);
+    expect(() => parse({ networkInMbitps: 100_001 })).toThrow(/^shares.network_in_mbitps: /);
+  });
+});
+
 describe("a resume", () => {
   const request = (from: string) =>
     parseResume(create(ResumeSandboxRequestSchema, { ...CREATE, from }));

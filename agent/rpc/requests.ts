@@ -1,6 +1,7 @@
 // Requests of the control plane, checked: what passes here may go into paths, command lines and SQL.
 
 import type {
+  CapsuleShares,
   ConnectProcessRequest,
   CreateSandboxRequest,
   CreateSnapshotRequest,
@@ -39,6 +40,7 @@ import type { TerminalSize } from "../guest/process-streams.ts";
 import type { ProcessRef } from "../guest/processes.ts";
 import type { CapsuleSpec } from "../journal/capsule-spec.ts";
 import { DISK_MIB_DEFAULT, DISK_MIB_MAX, TOKEN_BYTES_MAX } from "../limits.ts";
+import { SHARE_BOUNDS, type Shares } from "../shares.ts";
 import type { TemplateIds } from "../templates/memory-templates.ts";
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
@@ -62,7 +64,19 @@ export function parseCreate(request: CreateSandboxRequest): CapsuleSpec {
     defaultUser: userName("default_user", request.defaultUser),
     defaultEnvs: envs("default_env", request.defaultEnv),
     accessToken: accessToken(request.envdAccessToken),
+    ...sharesOf(request.shares),
   };
+}
+
+/** Those that are not given are left out: the host has its own. */
+function sharesOf(given: CapsuleShares | undefined): { shares?: Shares } {
+  if (given === undefined) return {};
+  const names = Object.entries(SHARE_BOUNDS) as [keyof Shares, number][];
+  const checked = names.map(([name, max]) => {
+    const field = name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
+    return [name, integer(`shares.${field}`, given[name], { min: 0, max })];
+  });
+  return { shares: Object.fromEntries(checked) };
 }
 
 /** Settings that are not given are as in a create without them. */
@@ -75,6 +89,7 @@ export function parseResume(request: ResumeSandboxRequest): ResumeRequest {
       defaultUser: userName("default_user", request.defaultUser),
       defaultEnvs: envs("default_env", request.defaultEnv),
       accessToken: accessToken(request.envdAccessToken),
+      ...sharesOf(request.shares),
     },
   };
 }

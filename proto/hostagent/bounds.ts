@@ -13,6 +13,11 @@ export const TIMEOUT_SEC_MAX = 31_536_000;
 /** Forks of one request: what one host can start in the time that a client waits. */
 export const FORKS_MAX = 100;
 
+/** Shares of a host's disk and network: above what one disk or card does. */
+export const DISK_MIBPS_MAX = 65_536;
+export const DISK_IOPS_MAX = 10_000_000;
+export const NETWORK_MBITPS_MAX = 100_000;
+
 /** PATH_MAX (limits.h) is 4,096 bytes with the final NUL. Of a command's name and directory, too. */
 export const PATH_BYTES_MAX = 4095;
 /** Far above honest use; together with the body limit it keeps argv under a guest's ARG_MAX. */

@@ -4,6 +4,7 @@
 import { CHANNELS } from "./wrong-channel-settings.ts";
 import { MAIL } from "./wrong-mail-settings.ts";
 import { OAUTH } from "./wrong-oauth-settings.ts";
+import { SHARES } from "./wrong-share-settings.ts";
 
 export interface WrongSetting {
   readonly setting: string;
@@ -330,6 +331,7 @@ export const AGENT: readonly WrongSetting[] = [
     value: "many",
     says: 'WRENN_NETWORK_POOL "many" is no integer from 0 to 256',
   },
+  ...SHARES,
   {
     setting: "WRENN_BOOT_TIMEOUT_SEC",
     value: "never",

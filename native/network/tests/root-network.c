@@ -89,6 +89,17 @@ static void a_tap_opens_for_its_owner_and_for_no_other(void) {
   assert(open_tap_as(210002) == EPERM);
 }
 
+static void a_rate_is_set_changed_and_taken_away_again(void) {
+  assert(wrenn_rate_try() == 0);
+  assert(wrenn_rate_set(netns, "tap0", 0, 0, 0) == 0);
+  assert(wrenn_rate_set(netns, "tap0", 2 << 20, 1 << 17, 1 << 18) == 0);
+  assert(wrenn_rate_set(netns, "tap0", 12500000000, 1 << 30, 1 << 30) == 0);
+  assert(wrenn_rate_set(netns, "tap0", 0, 0, 0) == 0);
+  assert(wrenn_rate_set(netns, "tap0", 0, 0, 0) == 0);
+  assert(wrenn_rate_set(netns, "tap0", 1, 0, 1) == -EINVAL);
+  assert(wrenn_rate_set(netns, "tap1", 1000, 1000, 1000) == -ENODEV);
+}
+
 static void a_setting_changes_in_the_namespace_alone(void) {
   char before[16] = {0}, after[16] = {0};
   int fd = open("/proc/sys/net/ipv4/conf/all/log_martians", O_RDONLY | O_CLOEXEC);
@@ -165,6 +176,7 @@ int main(void) {
   RUN(a_veth_pair_reaches_into_the_namespace);
   RUN(what_is_listed_of_addresses_and_routes_changes_with_them_alone);
   RUN(a_tap_opens_for_its_owner_and_for_no_other);
+  RUN(a_rate_is_set_changed_and_taken_away_again);
   RUN(a_setting_changes_in_the_namespace_alone);
   RUN(nft_runs_in_the_namespace_and_explains_what_it_refuses);
   RUN(a_failed_buffer_of_nft_commands_changes_nothing);

@@ -92,6 +92,13 @@ export declare type CreateSandboxRequest = Message<"hostagent.v1.CreateSandboxRe
    * @generated from field: string template_team_id = 22;
    */
   templateTeamId: string;
+
+  /**
+   * Of the host's disk and network. Forks have those of their source.
+   *
+   * @generated from field: hostagent.v1.CapsuleShares shares = 23;
+   */
+  shares?: CapsuleShares | undefined;
 };
 
 /**
@@ -99,6 +106,51 @@ export declare type CreateSandboxRequest = Message<"hostagent.v1.CreateSandboxRe
  * Use `create(CreateSandboxRequestSchema)` to create a new message.
  */
 export declare const CreateSandboxRequestSchema: GenMessage<CreateSandboxRequest>;
+
+/**
+ * 0: what the host's settings say.
+ *
+ * @generated from message hostagent.v1.CapsuleShares
+ */
+export declare type CapsuleShares = Message<"hostagent.v1.CapsuleShares"> & {
+  /**
+   * @generated from field: int32 disk_read_mibps = 1;
+   */
+  diskReadMibps: number;
+
+  /**
+   * @generated from field: int32 disk_write_mibps = 2;
+   */
+  diskWriteMibps: number;
+
+  /**
+   * @generated from field: int32 disk_read_iops = 3;
+   */
+  diskReadIops: number;
+
+  /**
+   * @generated from field: int32 disk_write_iops = 4;
+   */
+  diskWriteIops: number;
+
+  /**
+   * To the capsule, and from it.
+   *
+   * @generated from field: int32 network_in_mbitps = 5;
+   */
+  networkInMbitps: number;
+
+  /**
+   * @generated from field: int32 network_out_mbitps = 6;
+   */
+  networkOutMbitps: number;
+};
+
+/**
+ * Describes the message hostagent.v1.CapsuleShares.
+ * Use `create(CapsuleSharesSchema)` to create a new message.
+ */
+export declare const CapsuleSharesSchema: GenMessage<CapsuleShares>;
 
 /**
  * @generated from message hostagent.v1.CreateSandboxResponse
@@ -1621,6 +1673,13 @@ export declare type ResumeSandboxRequest = Message<"hostagent.v1.ResumeSandboxRe
    * @generated from field: string from = 23;
    */
   from: string;
+
+  /**
+   * As in a create; those of before if there are none.
+   *
+   * @generated from field: hostagent.v1.CapsuleShares shares = 24;
+   */
+  shares?: CapsuleShares | undefined;
 };
 
 /**
