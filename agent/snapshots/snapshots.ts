@@ -23,7 +23,7 @@ import { makeAnew, removeDirectory, sweepUnfinished } from "./durable-files.ts";
 import { explainFailure } from "./explain-failure.ts";
 import { FlatFiles } from "./flat-files.ts";
 import { type Generation, Generations } from "./generations.ts";
-import { readHostFacts } from "./host-facts.ts";
+import { type HostFacts, readHostFacts } from "./host-facts.ts";
 import type { LiveCapsule } from "./live.ts";
 import { type PauseNote, readPauseNote, removePauseNote, writePauseNote } from "./pause-note.ts";
 import { assertPauseSpace } from "./pause-space.ts";
@@ -55,6 +55,8 @@ interface Sealing {
 }
 
 export class Snapshots {
+  /** What a snapshot that is made here depends on. */
+  readonly host: HostFacts;
   readonly #dir: string;
   readonly #kernel: Kernel;
   readonly #vmm: Vmm;
@@ -65,12 +67,14 @@ export class Snapshots {
 
   private constructor(options: {
     dir: string;
+    host: HostFacts;
     kernel: Kernel;
     vmm: Vmm;
     generations: Generations;
     flatFiles: FlatFiles;
     failpoints: Failpoints;
   }) {
+    this.host = options.host;
     this.#dir = options.dir;
     this.#kernel = options.kernel;
     this.#vmm = options.vmm;
@@ -95,7 +99,7 @@ export class Snapshots {
     await mkdir(dir, { recursive: true, mode: 0o700 });
     const flatFiles = await FlatFiles.open({ dir: flatDir, bootId: host.bootId, kernel });
     const generations = new Generations(kernel, host, failpoints);
-    const parts = { dir, kernel, vmm, generations, flatFiles, failpoints };
+    const parts = { dir, host, kernel, vmm, generations, flatFiles, failpoints };
     const snapshots = new Snapshots(parts);
     await sweepUnfinished(dir, HELD_PREFIX);
     for (const capsuleId of await snapshots.list()) await snapshots.#of(capsuleId).sweep();

@@ -17,6 +17,7 @@ import type { Generation } from "../snapshots/snapshots.ts";
 import { UseOrder } from "../snapshots/use-order.ts";
 import { makeWarm } from "./make-warm.ts";
 import { WarmAsides } from "./warm-asides.ts";
+import { warmKey } from "./warm-key.ts";
 
 const KEY = /^[0-9a-f]{64}$/;
 const BLOCK_BYTES = 512;
@@ -159,17 +160,18 @@ export class WarmSnapshots {
     }
   }
 
-  /** All that must be the same; null without an image. The disk cannot grow after the boot. */
+  /** Null without an image. */
   async #key(spec: CapsuleSpec): Promise<string | null> {
     const ids = { teamId: spec.templateTeamId, templateId: spec.templateId };
     const image = await this.#parts.images.resolve(ids);
     if (image === null) return null;
-    const { vmm, guestKernel } = this.#parts;
-    const same = [
-      ...[image.sha256, spec.vcpus, spec.memoryMib, spec.diskMib, guestKernel.version],
-      ...[vmm.name, vmm.version, vmm.accel],
-    ];
-    return new Bun.CryptoHasher("sha256").update(same.join("\n")).digest("hex");
+    const { snapshots, guestKernel } = this.#parts;
+    return warmKey({
+      imageSha256: image.sha256,
+      shape: spec,
+      guestKernel: guestKernel.version,
+      host: snapshots.host,
+    });
   }
 }
 
