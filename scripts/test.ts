@@ -26,6 +26,9 @@ const GUEST_TESTS = { attempts: MODE === "soak" ? 1 : 2 };
 /** Of files without guests: half of a test is waiting, for a time limit or another program. */
 const WORKERS = MODE === "soak" ? 1 : 2;
 
+/** The status of tests/host-rig/main.ts that says nothing about what was to be tested. */
+const RIG_FAILED = 2;
+
 /** Nothing keeps it from starting. */
 const READY = Promise.resolve();
 
@@ -194,8 +197,10 @@ async function nested(files: readonly string[]): Promise<Counts> {
   const output = await new Response(child.stdout).text();
   console.log(output.trimEnd());
   const passed = Number(/^(\d+) passed, /m.exec(output)?.[1] ?? 0);
-  if ((await child.exited) === 0) return { ...NOTHING, passed };
-  return { ...failure("tests/host-rig/main.ts: see build/host-rig/results"), passed };
+  const status = await child.exited;
+  if (status === 0) return { ...NOTHING, passed };
+  const what = status === RIG_FAILED ? "the rig could not do its part" : "tests failed in the rig";
+  return { ...failure(`tests/host-rig/main.ts: ${what}; see build/host-rig/results`), passed };
 }
 
 /** A check that is one program: it counts as one test. */

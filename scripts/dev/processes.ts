@@ -49,10 +49,13 @@ export interface StopOptions {
 /** Processes of one platform; their records lie in `<dir>/processes`, their output in `<dir>/logs`. */
 export class Processes {
   readonly #dir: string;
+  readonly #readyTimeoutMs: number | undefined;
   readonly #muteTimeoutMs: number;
 
-  constructor(dir: string, options: { muteTimeoutMs?: number } = {}) {
+  /** `readyTimeoutMs`: of a program that was started, until it answers, where that takes long; else 30 s. */
+  constructor(dir: string, options: { readyTimeoutMs?: number; muteTimeoutMs?: number } = {}) {
     this.#dir = dir;
+    this.#readyTimeoutMs = options.readyTimeoutMs;
     this.#muteTimeoutMs = options.muteTimeoutMs ?? MUTE_TIMEOUT_MS;
   }
 
@@ -105,14 +108,15 @@ export class Processes {
     await this.stop(name, program.stop);
     await prepare();
     await this.start(program);
-    await waitFor(`${name} (log: ${this.logPath(name)})`, async () => {
+    const attempt = async () => {
       try {
         await program.answers();
       } catch (error) {
         if (!(await this.running(name))) throw new GaveUp(await this.explainExit(name));
         throw error;
       }
-    });
+    };
+    await waitFor(`${name} (log: ${this.logPath(name)})`, attempt, this.#readyTimeoutMs);
     return true;
   }
 

@@ -13,9 +13,8 @@ mkdir -p "$root/wrenn" "$root/etc/systemd/network" "$root/etc/systemd/journald.c
 printf '[Manager]\nDefaultTimeoutStartSec=600s\n' > "$root/etc/systemd/system.conf.d/rig.conf"
 printf '[Journal]\nStorage=volatile\n' > "$root/etc/systemd/journald.conf.d/rig.conf"
 
-printf 'kvm_amd\ndm_snapshot\nloop\ntun\n' > "$root/etc/modules-load.d/wrenn.conf"
 # Nothing in the rig's guests wants a guest of its own.
-echo 'options kvm_amd nested=0' > "$root/etc/modprobe.d/wrenn.conf"
+echo 'options kvm_amd nested=0' > "$root/etc/modprobe.d/rig.conf"
 
 # QEMU's user network.
 cat > "$root/etc/systemd/network/10-rig.network" <<'EOF'

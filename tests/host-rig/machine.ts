@@ -144,6 +144,19 @@ export class RigMachine implements AsyncDisposable {
     await this.awaitHost();
   }
 
+  /** As an operator does it: what runs there is told to end. Then as awaitHost. */
+  async reboot(): Promise<void> {
+    const [starts, startedAt] = [await this.#starts(), performance.now()];
+    await this.#ssh("systemctl reboot", { timeoutMs: 60_000 });
+    while ((await this.#starts()) === starts) {
+      if (performance.now() > startedAt + BOOT_SILENCE_MS) {
+        throw new RigError("The host did not shut down");
+      }
+      await Bun.sleep(POLL_MS);
+    }
+    await this.awaitHost();
+  }
+
   /** Copies a file or directory of the host into a directory of this machine. False if that failed. */
   async fetch(path: string, to: string): Promise<boolean> {
     const tar = Bun.spawn(

@@ -71,11 +71,16 @@ const CONTRACT = "agent/drivers/vmm-contract.vm.test.ts";
 /** Begun again as a whole, and broken off where one fails. */
 type Series = readonly string[];
 const POWER_CUT = "tests/host-rig/host-life/power-cut.dm.test.ts";
+const REBOOT = "tests/host-rig/host-life/reboot.dm.test.ts";
 const HOST_LIFE: Series = [
   "tests/host-rig/host-life/setup.dm.test.ts",
   POWER_CUT,
+  REBOOT,
   "tests/host-rig/host-life/removal.dm.test.ts",
 ];
+
+/** Begun when the machine has started again, which nobody does to one that is no rig's. */
+const STARTS: readonly string[] = [POWER_CUT, REBOOT];
 
 type Outcome = "passed" | "failed" | "rig";
 
@@ -125,7 +130,7 @@ async function main(): Promise<number> {
 async function testSeries(): Promise<Series[]> {
   const files = await testFiles();
   const others = files.filter((file) => !HOST_LIFE.includes(file)).map((file) => [file]);
-  const life = mode === "native" ? HOST_LIFE.filter((file) => file !== POWER_CUT) : HOST_LIFE;
+  const life = mode === "native" ? HOST_LIFE.filter((file) => !STARTS.includes(file)) : HOST_LIFE;
   return others.length < files.length ? [...others, life] : others;
 }
 
@@ -162,6 +167,7 @@ async function runThere(machine: RigMachine, series: Series): Promise<Outcome[]>
     try {
       for (const file of series) {
         if (file === POWER_CUT) await machine.cutPower();
+        if (file === REBOOT) await machine.reboot();
         outcomes.push(await runFile(machine, file));
         if (outcomes.at(-1) === "failed") break;
       }

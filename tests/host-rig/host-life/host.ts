@@ -7,7 +7,7 @@ import { resolve } from "node:path";
 import { AgentClients } from "../../../cp/agents/agent-clients.ts";
 import { api } from "../../../scripts/dev/account.ts";
 import { waitFor } from "../../harness/wait-for.ts";
-import { CONTROL_PLANE_URL, stopControlPlane } from "./control-plane.ts";
+import { CONTROL_PLANE_URL, stopControlPlane, untilTaken } from "./control-plane.ts";
 
 export const SETUP = resolve(import.meta.dirname, "../../../scripts/setup-host.sh");
 export const DIR = "/var/lib/wrenn";
@@ -17,8 +17,8 @@ export const CONTROL_PLANE_DIR = "/var/lib/wrenn-rig";
 export const FORWARDING = "/proc/sys/net/ipv4/ip_forward";
 export const AGENT_LOG = "/var/log/wrenn/agent.log";
 export const TIMEOUT_MS = 900_000;
-/** A guest of a guest takes half a minute for its boot, or two with others beside it. */
-const START_TIMEOUT_MS = 300_000;
+/** A guest of a guest takes half a minute for its boot, and many times that where the machine does much else. */
+const START_TIMEOUT_MS = 600_000;
 
 const NOTES = "/root/.wrenn-host-life";
 
@@ -87,14 +87,15 @@ export async function mainPid(): Promise<string> {
   return (await Bun.$`systemctl show --property=MainPID --value wrenn-agent`.text()).trim();
 }
 
-/** The control plane's answer. Throws with its words on any error. */
+/** The control plane's answer. Throws with its words on any error that another try would not mend. */
 export async function ask<T>(method: string, path: string, body?: unknown): Promise<T> {
   const { apiKey } = await readNotes();
-  return api<T>(CONTROL_PLANE_URL, path, { method, apiKey, body });
+  const call = () => api<T>(CONTROL_PLANE_URL, path, { method, apiKey, body });
+  return untilTaken(`${method} ${path}`, call);
 }
 
 /** Throws with the reason once the capsule is in error. */
-export function untilCapsule(
+function untilCapsule(
   id: string,
   what: string,
   holds: (capsule: Capsule) => boolean,
@@ -111,6 +112,29 @@ export function untilCapsule(
 
 export function untilRunning(id: string): Promise<Capsule> {
   return untilCapsule(id, "running", ({ status }) => status === "running");
+}
+
+/** Until it runs; what it came from. */
+export async function resume(id: string): Promise<string | undefined> {
+  await ask("POST", `/v1/capsules/${id}/resume`);
+  return (await untilRunning(id)).metadata?.resumed_from;
+}
+
+/** Until its memory is on the disk. */
+export async function pause(id: string): Promise<void> {
+  await ask("POST", `/v1/capsules/${id}/pause`);
+  await untilCapsule(id, "durable", ({ durable_at }) => durable_at !== undefined);
+}
+
+/** By the unit, which starts with the machine, for the control plane that knows it. */
+export async function untilOnline(): Promise<void> {
+  await untilAgentAnswers();
+  const look = () => ask<{ status: string }[]>("GET", "/v1/hosts");
+  const statuses = (hosts: { status: string }[]) => hosts.map(({ status }) => status);
+  await waitFor("the host to be online", look, {
+    holds: (hosts) => statuses(hosts).join() === "online",
+    ...{ timeoutMs: START_TIMEOUT_MS, everyMs: 500 },
+  });
 }
 
 /** What a script prints in a capsule. Throws if it fails. */

@@ -2,18 +2,17 @@
 
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { readFile } from "node:fs/promises";
-import { waitFor } from "../../harness/wait-for.ts";
 import { startControlPlane } from "./control-plane.ts";
 import {
   AGENT_LOG,
-  ask,
   CONTROL_PLANE_DIR,
+  pause,
   readNotes,
+  resume,
   sh,
   TIMEOUT_MS,
   undo,
-  untilAgentAnswers,
-  untilRunning,
+  untilOnline,
 } from "./host.ts";
 
 let hasPassed = false;
@@ -26,25 +25,13 @@ afterAll(async () => {
 test(
   "the unit starts by itself, and its host is online",
   async () => {
-    await untilAgentAnswers();
-    const look = () => ask<{ status: string }[]>("GET", "/v1/hosts");
-    const statuses = (hosts: { status: string }[]) => hosts.map(({ status }) => status);
-    await waitFor("the host to be online", look, {
-      holds: (hosts) => statuses(hosts).join() === "online",
-      ...{ timeoutMs: 120_000, everyMs: 500 },
-    });
+    await untilOnline();
     const starts = (await readFile(AGENT_LOG, "utf8")).match(/"vmm":"qemu [^"]* kvm","cow":"dm"/g);
     // Of the first start, the restart, the death, and this one.
     expect(starts).toHaveLength(4);
   },
   TIMEOUT_MS,
 );
-
-/** What a resume says it came from. */
-async function resume(id: string): Promise<string | undefined> {
-  await ask("POST", `/v1/capsules/${id}/resume`);
-  return (await untilRunning(id)).metadata?.resumed_from;
-}
 
 test(
   "the running one boots from its disk, where all that it had synced is whole",
@@ -77,6 +64,16 @@ test(
 
     for (const id of [paused, running]) expect(await sh(id, "cat /root/id")).toBe(`${id}\n`);
     expect(await sh(paused, "cat /dev/shm/id")).toBe(`${paused}\n`);
+  },
+  TIMEOUT_MS,
+);
+
+test(
+  "one is paused again, the other runs when the machine is to start again",
+  async () => {
+    const { paused, running } = await readNotes();
+    await pause(paused);
+    await sh(running, "echo synced > /root/word; sync; echo gone > /dev/shm/word");
     hasPassed = true;
   },
   TIMEOUT_MS,
