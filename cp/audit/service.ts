@@ -20,7 +20,6 @@ import {
 export const EXPORT_BATCH = 500;
 /** Exports of one team under way at one control plane: each may go on for as long as its client takes. */
 const EXPORTS_PER_TEAM_MAX = 4;
-const PRUNE_BATCH = 10_000;
 
 /** Which entries somebody asks for. */
 export interface AuditQuestion {
@@ -95,10 +94,10 @@ export class Audit {
     return await placeAuditLogs(this.#deps.db);
   }
 
-  /** One pass that forgets what is past its time; how many it were. */
-  async prune(): Promise<number> {
+  /** Forgets at most `limit` of what is past its time; how many it were. */
+  async prune(limit: number): Promise<number> {
     const { db, retentionDays: days } = this.#deps;
-    return await deleteOldAuditLogs(db, { days, limit: PRUNE_BATCH });
+    return await deleteOldAuditLogs(db, { days, limit });
   }
 
   #admit(teamId: Id<"team">): Disposable {

@@ -38,7 +38,7 @@ const sessionIn = async ({ token }: Person, teamId: string): Promise<string> => 
   const body = { team_id: teamId };
   return (await platform.call("POST", "/v1/auth/switch-team", { token, body })).body.token;
 };
-const purge = () => purgeAccounts({ db, mailer: platform.mailer });
+const purge = () => purgeAccounts({ db, mailer: platform.mailer }, 100);
 const purgeTeamsOnce = async () =>
   await purgeTeams({ ...platform.capsuleDeps, inBackground: (work) => void work.catch(() => {}) });
 

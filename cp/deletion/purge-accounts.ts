@@ -7,16 +7,14 @@ import { accountPurgedMail } from "../mail/messages.ts";
 import { deleteUser, lockUserToPurge, selectUsersToPurge } from "./queries.ts";
 import { ACCOUNT_GRACE_DAYS as graceDays } from "./service.ts";
 
-const BATCH = 20;
-
 export interface AccountPurgeDeps {
   readonly db: Db;
   readonly mailer: Mailer;
 }
 
-/** One pass over at most a batch; how many were forgotten. */
-export async function purgeAccounts(deps: AccountPurgeDeps): Promise<number> {
-  const ids = await selectUsersToPurge(deps.db, { graceDays, limit: BATCH });
+/** Forgets at most `limit` of those whose time has come; how many were forgotten. */
+export async function purgeAccounts(deps: AccountPurgeDeps, limit: number): Promise<number> {
+  const ids = await selectUsersToPurge(deps.db, { graceDays, limit });
   let purged = 0;
   for (const id of ids) if (await purgeAccount(deps, id)) purged += 1;
   return purged;

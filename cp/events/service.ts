@@ -30,7 +30,6 @@ const STREAM_LENGTH_MAX = 10_000;
 /** Of one transaction, which others wait for. */
 const PLACE_BATCH = 1000;
 const PUBLISH_BATCH = 500;
-const EXPIRE_BATCH = 10_000;
 /** What Redis says to an entry whose number it has passed. */
 const IS_PASSED = "equal or smaller than the target stream top item";
 
@@ -101,10 +100,10 @@ export class Events {
     return count;
   }
 
-  /** Forgets events past their time; how many it were. */
-  async expire(): Promise<number> {
+  /** Forgets at most `limit` events past their time; how many it were. */
+  async expire(limit: number): Promise<number> {
     const { db, retentionDays: days } = this.#deps;
-    return await deleteOldEvents(db, { days, limit: EXPIRE_BATCH });
+    return await deleteOldEvents(db, { days, limit });
   }
 
   async #addToStream(rows: readonly EventRow[]): Promise<void> {

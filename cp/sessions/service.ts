@@ -24,7 +24,6 @@ const SECRET_BYTES = 32;
 const USER_AGENT_LENGTH_MAX = 255;
 /** A program that logs in for each of its calls ends its own oldest sessions. */
 export const SESSIONS_PER_USER_MAX = 200;
-const EXPIRE_BATCH = 5000;
 
 export class Sessions {
   readonly #db: Db;
@@ -92,8 +91,8 @@ export class Sessions {
     await deleteSessionsOf(q, userId);
   }
 
-  /** One pass that forgets what is over; how many it were. */
-  async expire(): Promise<number> {
-    return await deleteEndedSessions(this.#db, EXPIRE_BATCH);
+  /** Forgets at most `limit` of those that are over; how many it were. */
+  async expire(limit: number): Promise<number> {
+    return await deleteEndedSessions(this.#db, limit);
   }
 }

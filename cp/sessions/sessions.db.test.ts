@@ -319,7 +319,7 @@ describe("one's sessions", () => {
     await sql`update sessions set last_seen_at = now() - interval '6 hours'
       where user_id = (select id from users where email = ${gone.email})`;
 
-    await platform.sessions.expire();
+    await platform.sessions.expire(100);
     const rows = await sql`select email from sessions join users on users.id = user_id
       where email in (${gone.email}, ${stays.email})`;
     expect<unknown>([...rows]).toEqual([{ email: stays.email }]);

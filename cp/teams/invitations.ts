@@ -38,7 +38,6 @@ const LIFE_SEC = 7 * 24 * 3600;
 const TOKEN_BYTES = 32;
 /** That wait in one team: the list has no pages. */
 export const INVITATIONS_MAX = 100;
-const EXPIRE_BATCH = 5000;
 
 export interface InvitationsDeps {
   readonly db: Db;
@@ -166,9 +165,9 @@ export class Invitations {
     return { team, role };
   }
 
-  /** One pass that forgets what is too old; how many it were. */
-  async expire(): Promise<number> {
-    return await deleteOldInvitations(this.#deps.db, EXPIRE_BATCH);
+  /** Forgets at most `limit` of those that are too old; how many it were. */
+  async expire(limit: number): Promise<number> {
+    return await deleteOldInvitations(this.#deps.db, limit);
   }
 }
 
