@@ -2,7 +2,7 @@
 // is by then, with where to look at it again.
 
 import { encodeId, type Id } from "../../proto/ids.ts";
-import type { TeamCaller } from "../auth/authenticator.ts";
+import type { GrantedCaller } from "../auth/authenticator.ts";
 import { isCompat, namedFor } from "../compat.ts";
 import { AppError } from "../errors.ts";
 import { endWithin, type Hold, holdOf } from "../held-answer.ts";
@@ -43,7 +43,7 @@ export interface HeldDeps {
 }
 
 export interface HeldCall {
-  readonly caller: TeamCaller;
+  readonly caller: GrantedCaller;
   readonly request: Request;
   readonly set: { readonly headers: Record<string, string | number> };
 }
@@ -97,7 +97,7 @@ export async function acceptedCapsule(
   lookAt(call, id);
   const { caller, request } = call;
   const capsule = await capsules.get({ id, teamId: caller.teamId });
-  return toCapsule(namedFor(request, capsule), capsules.trafficToken(capsule));
+  return toCapsule(namedFor(request, capsule), capsules.trafficToken(caller, capsule));
 }
 
 /**
@@ -109,13 +109,13 @@ export async function heldCapsule(
   call: HeldCall,
   work: HeldWork<CapsuleRow>,
 ): Promise<{ readonly isDone: boolean; readonly capsule: Capsule }> {
-  const { request } = call;
+  const { caller, request } = call;
   const end = await heldEnd(deps, call, work);
   if (end === null) {
     const capsule = await acceptedCapsule(deps, call, work.id);
     return { isDone: isCompat(request), capsule };
   }
   const { result } = end;
-  const capsule = toCapsule(namedFor(request, result), deps.capsules.trafficToken(result));
+  const capsule = toCapsule(namedFor(request, result), deps.capsules.trafficToken(caller, result));
   return { isDone: true, capsule };
 }

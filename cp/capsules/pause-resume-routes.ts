@@ -8,7 +8,14 @@ import { keyed } from "../idempotency/service.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { parseId } from "../wire.ts";
 import type { ForkResult } from "./capsule.ts";
-import { ACCEPTED, type HeldDeps, heldCapsule, heldEnd, lookAt } from "./held-routes.ts";
+import {
+  ACCEPTED,
+  type HeldCall,
+  type HeldDeps,
+  heldCapsule,
+  heldEnd,
+  lookAt,
+} from "./held-routes.ts";
 import type { ResumeSource } from "./lifecycle.ts";
 import { CHANGE_ERRORS } from "./route-errors.ts";
 import {
@@ -24,11 +31,11 @@ import {
 /** Below the prefix of capsules. */
 export function pauseResumeRoutes(deps: AuthDeps & HeldDeps) {
   const { capsules } = deps;
-  const shownForks = (request: Request, forks: readonly ForkResult[]) =>
+  const shownForks = ({ caller, request }: HeldCall, forks: readonly ForkResult[]) =>
     forks.map((fork) => {
       if ("error" in fork) return toFork(fork);
       const capsule = namedFor(request, fork.capsule);
-      return toFork({ capsule }, capsules.trafficToken(capsule));
+      return toFork({ capsule }, capsules.trafficToken(caller, capsule));
     });
   return new Elysia()
     .use(authPlugin(deps))
@@ -110,10 +117,10 @@ export function pauseResumeRoutes(deps: AuthDeps & HeldDeps) {
         const { id, ids, done } = await capsules.fork(caller, sourceId, asked, key);
         const call = { caller, request, set };
         const end = await heldEnd(deps, call, { id, done, verb: "fork" });
-        if (end !== null) return status(201, shownForks(request, end.result));
+        if (end !== null) return status(201, shownForks(call, end.result));
         lookAt(call, id);
         const forks = await capsules.forksSoFar(ids, asked.count);
-        return status(202, shownForks(request, forks));
+        return status(202, shownForks(call, forks));
       },
       {
         team: "write",

@@ -1,7 +1,6 @@
 // Routes of capsules: HTTP only.
 
 import { Elysia, t } from "elysia";
-import { may } from "../auth/authenticator.ts";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
 import { isCompat, namedFor } from "../compat.ts";
 import { keyed } from "../idempotency/service.ts";
@@ -84,8 +83,7 @@ export function capsuleRoutes(deps: CapsuleRouteDeps) {
       async ({ caller, params, request }) => {
         const id = parseId("capsule", params.id, "id");
         const capsule = await capsules.get({ id, teamId: caller.teamId });
-        // It opens private ports, and so whatever servers do.
-        const trafficToken = may(caller, "exec") ? capsules.trafficToken(capsule) : undefined;
+        const trafficToken = capsules.trafficToken(caller, capsule);
         return toCapsuleInFull(namedFor(request, capsule), trafficToken);
       },
       {

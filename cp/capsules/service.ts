@@ -3,7 +3,7 @@
 import { encodeId, type Id } from "../../proto/ids.ts";
 import { agentFailure } from "../agents/agent-errors.ts";
 import { GUEST_CALL_TIMEOUT_MS } from "../agents/limits.ts";
-import type { TeamCaller } from "../auth/authenticator.ts";
+import { type GrantedCaller, may, type TeamCaller } from "../auth/authenticator.ts";
 import { type Begun, mapEnd } from "../begun.ts";
 import type { CapsuleState } from "../capsule-states.ts";
 import { AppError } from "../errors.ts";
@@ -73,9 +73,12 @@ export class Capsules implements AsyncDisposable {
     return row;
   }
 
-  /** What private ports ask for; undefined when the capsule's are public. */
-  trafficToken({ id, privatePorts }: CapsuleRow): string | undefined {
-    return privatePorts ? this.#deps.envdTokens.trafficOf(id) : undefined;
+  /**
+   * What private ports ask for; undefined when the capsule's are public, and for who may not use capsules: it opens
+   * whatever servers in them do.
+   */
+  trafficToken(caller: GrantedCaller, { id, privatePorts }: CapsuleRow): string | undefined {
+    return privatePorts && may(caller, "exec") ? this.#deps.envdTokens.trafficOf(id) : undefined;
   }
 
   /** See `destroyCapsule`. Throws `not_found`. */
