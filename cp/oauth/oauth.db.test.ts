@@ -325,6 +325,11 @@ describe("connecting", () => {
     expect(await connected(owner, "github")).toBe(settings("connected=github"));
     expect(await connected(other, "github")).toBe(settings("connect_error=already_linked"));
     expect((await platform.mailsTo(owner.email)).at(-1)).toContain("github was connected");
+    const entries = await sql`select action, metadata from audit_logs
+      where actor_name = ${owner.email} and action like 'provider_%'`;
+    expect<unknown>([...entries]).toEqual([
+      { action: "provider_connect", metadata: { provider: "github" } },
+    ]);
   });
 
   test("takes one identity of a provider", async () => {

@@ -279,6 +279,8 @@ export class Oauth {
       const email = emailOf(identity) ?? "";
       const row = { provider, providerId: identity.providerId, userId, email };
       if (isTaken || !(await insertIdentity(tx, row))) throw new Refusal("already_linked");
+      const metadata = { provider };
+      await recordAudit(tx, { ...accountEntry(user, "provider_connect"), metadata });
       await this.#tell(tx, { user, provider, change: "connected" });
     });
     return { kind: "connected" };
