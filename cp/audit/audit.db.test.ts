@@ -272,6 +272,30 @@ test("an export breaks off when its reader has no right to it any more, and few 
   for (const { body } of others) await body?.cancel();
 });
 
+// Where changes came from, and who was let in, are for those who manage the team.
+test("an export breaks off when its reader manages the team no more", async () => {
+  const [owner, admin] = [await platform.person(), await platform.person()];
+  const { token, email } = admin;
+  const path = `/v1/teams/${owner.teamId}/members`;
+  const added = await platform.call("POST", path, { token: owner.token, body: { email } });
+  const setRole = (role: string) =>
+    platform.call("PATCH", `${path}/${added.body.user_id}`, { token: owner.token, body: { role } });
+  await setRole("admin");
+  const session = await platform.call("POST", "/v1/auth/switch-team", {
+    ...{ token, body: { team_id: owner.teamId } },
+  });
+  await fill(owner, 3 * EXPORT_BATCH);
+  const exported = await exportOf({ ...admin, teamId: owner.teamId, token: session.body.token });
+  const reader = (exported.body as ReadableStream<Uint8Array>).getReader();
+  await reader.read();
+  await setRole("member");
+
+  const broken = (async () => {
+    while (!(await reader.read()).done);
+  })();
+  await expect(broken).rejects.toThrow();
+});
+
 test("what is past its time is forgotten, and nothing else", async () => {
   const person = await platform.person();
   const teamId = idOf(person);

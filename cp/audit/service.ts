@@ -67,7 +67,7 @@ export class Audit {
 
   /**
    * All entries that there are by now, oldest first, in batches that are read as they are taken. Ends with
-   * `forbidden` or `unauthorized` when the caller may not see them any more. Throws `rate_limited`.
+   * `forbidden` or `unauthorized` when the caller may not see them any more, or not all. Throws `rate_limited`.
    */
   async *export(question: AuditQuestion, by: MemberCaller): AsyncGenerator<AuditRow[]> {
     using _ = this.#admit(by.teamId);
@@ -85,7 +85,8 @@ export class Audit {
       if (rows.length > 0) yield rows;
       if (rows.length < EXPORT_BATCH) return;
       after = rows.at(-1)?.position ?? upTo;
-      await authenticator.byGrant(by.grant, { isUse: false });
+      const now = await authenticator.memberByGrant(by.grant);
+      if (now.role === "member" && by.role !== "member") throw noManager();
     }
   }
 
@@ -114,6 +115,10 @@ export class Audit {
       },
     };
   }
+}
+
+function noManager(): AppError {
+  return new AppError("forbidden", "you don't manage this team any more: ask again");
 }
 
 /** What a member sees of their team's log: those who manage it everything. */

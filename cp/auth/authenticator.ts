@@ -183,6 +183,11 @@ export class Authenticator {
     return hostId;
   }
 
+  /** Whom a session names by now, without that being a use of it: as `member`. */
+  async memberByGrant(grant: SessionGrant): Promise<MemberCaller> {
+    return asMember(userCaller(await this.#sessionRow(grant), grant));
+  }
+
   /** Whom the grant names by now, if it still acts for a team: as `team`. */
   async byGrant(grant: Grant, { isUse }: { isUse: boolean }): Promise<GrantedCaller> {
     if (grant.kind === "apiKey") {
