@@ -6,6 +6,7 @@ import { AccountsPlatform, PASSWORD, type Person } from "../../tests/harness/acc
 import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { SimulatedAgent } from "../../tests/harness/simulated-agent.ts";
 import { addHost } from "../../tests/harness/simulated-agent-platform.ts";
+import { waitFor } from "../../tests/harness/wait-for.ts";
 import { purgeAccounts } from "./purge-accounts.ts";
 import { purgeTeams } from "./purge-teams.ts";
 
@@ -106,6 +107,15 @@ describe("an account is not deleted", () => {
     );
   });
 
+  test("for want of the address as it is kept, though it is the same", async () => {
+    const body = { token: await platform.signUp("ren\u00e9@xn--bcher-kva.example") };
+    const { token } = (await platform.call("POST", "/v1/auth/activate", { body })).body;
+    const confirmation = "Rene\u0301@B\u00fccher.example";
+
+    const answer = platform.call("DELETE", "/v1/me", { token, body: { confirmation } });
+    expect(await outcome(answer)).toBe("204");
+  });
+
   test("while it owns a team that others are in", async () => {
     const [owner, member] = [await platform.person("Chief"), await platform.person()];
     await addTo(owner, member);
@@ -151,6 +161,27 @@ test("of a transfer and the deletion of its heir one comes first", async () => {
 
     expect([...rows]).toEqual([{ status: "active" }]);
   }
+});
+
+// Who makes a key, or invites somebody, holds the team and then their account: of a cycle one would be ended.
+test("a deletion waits for a team before it holds the account", async () => {
+  const owner = await platform.person();
+  const teamId = decodeId("team", owner.teamId);
+  let answer: Promise<string> | undefined;
+  await sql.begin(async (tx) => {
+    await tx`select from teams where id = ${teamId} for update`;
+    answer = outcome(remove(owner, owner.email));
+    await waitFor("the deletion to wait", async () => {
+      const [row] = await sql`select exists (select from pg_stat_activity
+        where datname = current_database() and wait_event_type = 'Lock') as waits`;
+      return row?.waits === true;
+    });
+    await tx`insert into team_invitations (id, team_id, email, role, token_hash, invited_by, expires_at)
+      select gen_random_uuid(), ${teamId}, 'a@example.com', 'member', 'h', id, now()
+      from users where email = ${owner.email}`;
+  });
+
+  expect(await answer).toBe("204");
 });
 
 /** Everything textual that the database holds, wherever it holds this. */

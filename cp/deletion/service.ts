@@ -10,6 +10,7 @@ import type { Db, Tx } from "../db/client.ts";
 import { AppError } from "../errors.ts";
 import type { Mailer } from "../mail/mailer.ts";
 import { accountDeletedMail } from "../mail/messages.ts";
+import { parseEmail } from "../mail-address.ts";
 import { PLATFORM_TEAM } from "../platform-team.ts";
 import type { Sessions } from "../sessions/service.ts";
 import { type TeamChange, teamEntry } from "../teams/members.ts";
@@ -73,12 +74,14 @@ export class Deletions {
    */
   async deleteAccount(by: UserCaller, confirmation: string): Promise<void> {
     const { db, sessions, mailer, wakePurge } = this.#deps;
-    if (confirmation.trim().toLowerCase() !== by.email) {
+    if (!isSameAddress(confirmation, by.email)) {
       throw new AppError("invalid_request", "confirmation: must be the address of your account");
     }
     const { id } = by;
     await db.transaction(async (tx) => {
-      if (by.isAdmin) await lockAdministrators(tx);
+      await lockAdministrators(tx);
+      // Teams come before accounts, as whoever changes who is in a team locks them; then those that came meanwhile.
+      await lockOwnedTeams(tx, id);
       const user = await lockActiveUser(tx, id);
       if (user === undefined) throw new AppError("unauthorized", "the account is gone");
       if (user.isAdmin && !(await hasOtherAdministrator(tx, id))) {
@@ -104,6 +107,15 @@ export class Deletions {
   async #delete(tx: Tx, change: TeamChange & { teamId: Id<"team"> }): Promise<void> {
     await markTeamDeleted(tx, change.teamId);
     await recordAudit(tx, { ...teamEntry(change, "delete"), status: "warning" });
+  }
+}
+
+/** However it is written. */
+function isSameAddress(text: string, email: string): boolean {
+  try {
+    return parseEmail(text) === email;
+  } catch {
+    return false;
   }
 }
 
