@@ -3,7 +3,7 @@
 import { and, asc, count, eq, isNull, ne, sql } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
 import type { Db, Queryable, Tx } from "../db/client.ts";
-import { teamApiKeys, teams, users, usersTeams } from "../db/tables.ts";
+import { teamApiKeys, teamInvitations, teams, users, usersTeams } from "../db/tables.ts";
 import { PLATFORM_TEAM } from "../platform-team.ts";
 import type { ListedTeam, ListedUser, Page } from "./listed.ts";
 
@@ -88,8 +88,16 @@ export async function updateAdmin(
   await q.update(users).set({ isAdmin, updatedAt: sql`now()` }).where(eq(users.id, id));
 }
 
-export async function deleteKeysMadeBy(q: Queryable, id: Id<"user">): Promise<void> {
+/** What they gave themselves and others to get in by. */
+export async function deleteKeysAndInvitationsOf(q: Queryable, id: Id<"user">): Promise<void> {
   await q.delete(teamApiKeys).where(eq(teamApiKeys.createdBy, id));
+  await q.delete(teamInvitations).where(eq(teamInvitations.invitedBy, id));
+}
+
+/** Whether they administer the platform: until the transaction ends, if that holds the administrators' lock. */
+export async function isAdministrator(q: Queryable, id: Id<"user">): Promise<boolean> {
+  const isActive = and(eq(users.id, id), eq(users.status, "active"), eq(users.isAdmin, true));
+  return (await q.select({ id: users.id }).from(users).where(isActive)).length === 1;
 }
 
 /** The living teams that the user owns. */

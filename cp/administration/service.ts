@@ -15,7 +15,8 @@ import type { ListedTeam, ListedUser, Page } from "./listed.ts";
 import {
   countTeams,
   countUsers,
-  deleteKeysMadeBy,
+  deleteKeysAndInvitationsOf,
+  isAdministrator,
   lockTeam,
   lockUser,
   selectOwnedTeams,
@@ -121,7 +122,7 @@ export class Administration {
   async #keepOut(tx: Tx, id: Id<"user">): Promise<void> {
     const { sessions, operations } = this.#deps;
     await sessions.endAll(id, tx);
-    await deleteKeysMadeBy(tx, id);
+    await deleteKeysAndInvitationsOf(tx, id);
     for (const teamId of await selectOwnedTeams(tx, id)) {
       await stopCapsulesOfTeam(tx, { teamId, operations });
     }

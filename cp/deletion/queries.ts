@@ -104,6 +104,7 @@ export async function markUserDeleted(q: Tx, id: Id<"user">): Promise<Id<"team">
     .set({ status: "deleted", isAdmin: false, deletedAt: sql`now()`, updatedAt: sql`now()` })
     .where(eq(users.id, id));
   await q.delete(teamApiKeys).where(eq(teamApiKeys.createdBy, id));
+  await q.delete(teamInvitations).where(eq(teamInvitations.invitedBy, id));
   const living = q.select({ id: teams.id }).from(teams).where(isNull(teams.deletedAt));
   const left = await q
     .delete(usersTeams)

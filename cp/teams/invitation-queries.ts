@@ -3,11 +3,19 @@
 import { and, count, desc, eq, gt, inArray, lte, sql } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
 import type { Queryable } from "../db/client.ts";
-import { type INVITED_ROLES, teamInvitations, users } from "../db/tables.ts";
+import { type INVITED_ROLES, teamInvitations, users, usersTeams } from "../db/tables.ts";
 import { secondsFromNow } from "../db/time.ts";
 import type { InvitationRow } from "./team.ts";
 
-const isOpen = gt(teamInvitations.expiresAt, sql`now()`);
+/** In time, and of one who may invite: that may have ended without a word about what they sent. */
+const isOpen = and(
+  gt(teamInvitations.expiresAt, sql`now()`),
+  sql`exists (
+    select from ${usersTeams} join ${users} on ${users.id} = ${usersTeams.userId}
+    where ${usersTeams.userId} = ${teamInvitations.invitedBy}
+      and ${usersTeams.teamId} = ${teamInvitations.teamId}
+      and ${usersTeams.role} in ('owner', 'admin') and ${users.status} = 'active')`,
+);
 
 export interface NewInvitation {
   readonly id: Id<"invitation">;

@@ -207,6 +207,23 @@ describe("an invitation is void", () => {
       expect(await outcome(signUp(token))).toBe("400 invalid_token");
     },
   );
+
+  test("when whoever sent it deleted their account, or was disabled, which is also seen", async () => {
+    const owner = await platform.person("Owner");
+    const admins = [await memberOf(owner, "admin"), await memberOf(owner, "admin")] as const;
+    const [deleted, disabled] = admins;
+    const tokens = await Promise.all(admins.map((admin) => invite(admin, newAddress())));
+    const stays = newAddress();
+    const kept = await invite(owner, stays);
+
+    const { token, email: confirmation } = deleted;
+    const gone = await platform.call("DELETE", "/v1/me", { token, body: { confirmation } });
+    await sql`update users set status = 'disabled' where email = ${disabled.email}`;
+    const told = await Promise.all(tokens.map((each) => outcome(signUp(each))));
+    expect([gone.status, ...told]).toEqual([204, "400 invalid_token", "400 invalid_token"]);
+    expect(await pending(owner)).toEqual([stays]);
+    expect(await outcome(signUp(kept))).toBe("200");
+  });
 });
 
 describe("inviting", () => {
