@@ -59,6 +59,7 @@ export class Administration {
   async setActive(by: UserCaller, id: Id<"user">, isActive: boolean): Promise<void> {
     await this.#deps.db.transaction(async (tx) => {
       await lockAdministrators(tx);
+      await requireAdministrator(tx, by);
       const user = await lockUser(tx, id);
       if (user === undefined) throw userNotFound();
       if (id === by.id && !isActive) {
@@ -82,6 +83,7 @@ export class Administration {
   async setAdmin(by: UserCaller, id: Id<"user">, isAdmin: boolean): Promise<void> {
     await this.#deps.db.transaction(async (tx) => {
       await lockAdministrators(tx);
+      await requireAdministrator(tx, by);
       const user = await lockUser(tx, id);
       if (user === undefined || user.status === "deleted") throw userNotFound();
       if (user.isAdmin === isAdmin) return;
@@ -127,6 +129,12 @@ export class Administration {
       await stopCapsulesOfTeam(tx, { teamId, operations });
     }
   }
+}
+
+/** Of two who take the right from each other the second one has it no more. */
+async function requireAdministrator(tx: Tx, { id }: UserCaller): Promise<void> {
+  if (await isAdministrator(tx, id)) return;
+  throw new AppError("forbidden", "platform administrators only");
 }
 
 function lastOne(): AppError {

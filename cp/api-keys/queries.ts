@@ -1,9 +1,9 @@
 // SQL of API keys.
 
-import { and, count, desc, eq } from "drizzle-orm";
+import { and, count, desc, eq, isNull } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
 import type { Queryable } from "../db/client.ts";
-import { teamApiKeys, teams, users } from "../db/tables.ts";
+import { teamApiKeys, teams, users, usersTeams } from "../db/tables.ts";
 import type { ApiKeyRow } from "./api-key.ts";
 
 export async function insertApiKey(
@@ -49,9 +49,28 @@ export async function hasApiKey(
   return rows.length === 1;
 }
 
-/** How many keys the team has; the lock holds the number until the transaction ends. */
-export async function countApiKeysLocked(q: Queryable, teamId: Id<"team">): Promise<number> {
+/** Holds the number of the team's keys, and who is in it, until the transaction ends. */
+export async function lockTeam(q: Queryable, teamId: Id<"team">): Promise<void> {
   await q.select({ id: teams.id }).from(teams).where(eq(teams.id, teamId)).for("update");
+}
+
+/** Whether the user is a member who can sign in: until the transaction ends, if that has locked the team. */
+export async function isActiveMember(
+  q: Queryable,
+  { teamId, userId }: { teamId: Id<"team">; userId: Id<"user"> },
+): Promise<boolean> {
+  const isIn = and(eq(usersTeams.userId, users.id), eq(usersTeams.teamId, teamId));
+  const rows = await q
+    .select({ id: users.id })
+    .from(users)
+    .innerJoin(usersTeams, isIn)
+    .innerJoin(teams, eq(teams.id, usersTeams.teamId))
+    .where(and(eq(users.id, userId), eq(users.status, "active"), isNull(teams.deletedAt)))
+    .for("share", { of: users });
+  return rows.length === 1;
+}
+
+export async function countApiKeys(q: Queryable, teamId: Id<"team">): Promise<number> {
   const [row] = await q
     .select({ keys: count() })
     .from(teamApiKeys)

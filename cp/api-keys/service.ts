@@ -10,11 +10,13 @@ import { randomHex, sha256Hex } from "../digest.ts";
 import { AppError } from "../errors.ts";
 import type { ApiKeyRow } from "./api-key.ts";
 import {
-  countApiKeysLocked,
+  countApiKeys,
   deleteApiKey,
   hasApiKey,
   insertApiKey,
+  isActiveMember,
   listApiKeys,
+  lockTeam,
 } from "./queries.ts";
 
 const KEY_RANDOM_BYTES = 16;
@@ -34,7 +36,7 @@ export class ApiKeys {
 
   /**
    * A new key; `secret` is returned here and never again. `conflict` when the team has too many,
-   * `invalid_request` when its end is over.
+   * `invalid_request` when its end is over, `forbidden` for one who has left the team meanwhile.
    */
   async create(options: {
     teamId: Id<"team">;
@@ -52,7 +54,12 @@ export class ApiKeys {
     }
     const secret = `wrn_${randomHex(KEY_RANDOM_BYTES)}`;
     const row = await this.#db.transaction(async (tx) => {
-      if ((await countApiKeysLocked(tx, teamId)) >= API_KEYS_PER_TEAM_MAX) {
+      await lockTeam(tx, teamId);
+      // Who goes, goes with the keys that they made: none may come behind that.
+      if (!(await isActiveMember(tx, { teamId, userId: createdBy }))) {
+        throw new AppError("forbidden", "you are not a member of this team: switch team first");
+      }
+      if ((await countApiKeys(tx, teamId)) >= API_KEYS_PER_TEAM_MAX) {
         throw new AppError("conflict", `a team can have at most ${API_KEYS_PER_TEAM_MAX} API keys`);
       }
       const inserted = await insertApiKey(tx, {

@@ -120,11 +120,17 @@ export class Authenticator {
 
   /**
    * An API key if there is one, good or bad; otherwise a person and a live membership. Throws `forbidden` for a
-   * key without the scope, `rate_limited` once the team has asked for too much.
+   * key without the scope, `rate_limited` once the team has asked for too much; `isAgain` for a request that was
+   * counted.
    */
-  async team(credentials: Credentials, scope: Scope): Promise<GrantedCaller> {
+  async team(
+    credentials: Credentials,
+    { scope, isAgain = false }: { scope: Scope; isAgain?: boolean },
+  ): Promise<GrantedCaller> {
     const caller = await this.#team(credentials);
-    await this.#deps.teamRequests.count(caller.teamId, caller.requestsPerMinute);
+    if (!isAgain) {
+      await this.#deps.teamRequests.count(caller.teamId, caller.requestsPerMinute);
+    }
     if (may(caller, scope)) return caller;
     throw new AppError("forbidden", `the API key has no scope ${scope}`, {
       reason: "auth_scope_missing",

@@ -5,7 +5,8 @@
 // The caller is known before the body is read, so that strangers can't make us parse anything and
 // are told 401 whatever they sent. Elysia runs a route's hooks as parse → transform → validation →
 // resolve; parse doesn't run for GET, nor where a route reads its body itself (`parse: "none"`).
-// Hence the check runs in the first of parse and transform, and resolve only hands out its result.
+// Hence the check runs in the first of parse and transform, and resolve only hands out its result. A client may
+// send its body as slowly as it likes: who they are is looked at again behind one that took long.
 //
 // Every guard looks at where a request with a cookie of ours comes from before it looks at credentials.
 
@@ -22,6 +23,8 @@ const PERSON = [{ session: [] }, { bearer: [] }];
 const TEAM = [{ apiKey: [] }, ...PERSON];
 /** Methods that change nothing (RFC 9110, 9.2.1). */
 const SAFE_METHODS: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS"]);
+/** What takes a right away holds within a second, whoever is sending a body then. */
+const BODY_MS_UNWATCHED = 500;
 
 export interface AuthDeps {
   readonly authenticator: Authenticator;
@@ -32,7 +35,7 @@ export function authPlugin({ authenticator }: AuthDeps) {
   const { ownOrigins } = authenticator;
   const guarded = <Caller>(authenticate: Authenticate<Caller>) => guard(authenticate, ownOrigins);
   const ofScope = (scope: Scope) =>
-    guarded((credentials) => authenticator.team(credentials, scope));
+    guarded((credentials, isAgain) => authenticator.team(credentials, { scope, isAgain }));
   const teams = {
     read: ofScope("read"),
     exec: ofScope("exec"),
@@ -44,26 +47,26 @@ export function authPlugin({ authenticator }: AuthDeps) {
   const admin = guarded((credentials) => authenticator.admin(credentials));
   const host = guarded((credentials) => authenticator.host(credentials));
   const teamOrUpgrade = (scope: Scope) => async (request: Request) => {
-    if (!isUpgrade(request)) return await teams[scope](request);
-    return await teams[scope](request).catch(nullWithoutCredentials);
+    if (!isUpgrade(request)) return await teams[scope].of(request);
+    return await teams[scope].of(request).catch(nullWithoutCredentials);
   };
 
   return new Elysia({ name: "wrenn-auth", seed: authenticator }).macro({
     team: (scope: Scope) => ({
       ...hooks(teams[scope]),
       detail: { security: TEAM, "x-scope": scope },
-      resolve: async ({ request }) => ({ caller: await teams[scope](request) }),
+      resolve: async ({ request }) => ({ caller: await teams[scope].of(request) }),
     }),
     /** A team's request whose body is a command. */
     teamCommand: (scope: Scope) => ({
       ...hooks(teams[scope], COMMAND_BODY_BYTES_MAX),
       detail: { security: TEAM, "x-scope": scope },
-      resolve: async ({ request }) => ({ caller: await teams[scope](request) }),
+      resolve: async ({ request }) => ({ caller: await teams[scope].of(request) }),
     }),
     teamOrUpgrade: (scope: Scope) => {
       const check = teamOrUpgrade(scope);
       return {
-        ...hooks(check),
+        ...hooks({ of: check, again: check }),
         detail: { security: [...TEAM, {}], "x-scope": scope },
         resolve: async ({ request }) => ({ caller: await check(request) }),
       };
@@ -71,42 +74,55 @@ export function authPlugin({ authenticator }: AuthDeps) {
     user: {
       ...hooks(user),
       detail: { security: PERSON },
-      resolve: async ({ request }) => ({ user: await user(request) }),
+      resolve: async ({ request }) => ({ user: await user.of(request) }),
     },
     member: {
       ...hooks(member),
       detail: { security: PERSON },
-      resolve: async ({ request }) => ({ member: await member(request) }),
+      resolve: async ({ request }) => ({ member: await member.of(request) }),
     },
     admin: {
       ...hooks(admin),
       detail: { security: PERSON },
-      resolve: async ({ request }) => ({ admin: await admin(request) }),
+      resolve: async ({ request }) => ({ admin: await admin.of(request) }),
     },
     host: {
       ...hooks(host),
       detail: { security: [{ hostToken: [] }] },
-      resolve: async ({ request }) => ({ hostId: await host(request) }),
+      resolve: async ({ request }) => ({ hostId: await host.of(request) }),
     },
   });
 }
 
-type Guard = (request: Request) => Promise<unknown>;
-type Authenticate<Caller> = (credentials: Credentials) => Promise<Caller>;
+interface Guard<Caller = unknown> {
+  /** Whose request it is: looked at once, however many hooks ask. */
+  readonly of: (request: Request) => Promise<Caller>;
+  /** The same as of now. */
+  readonly again: (request: Request) => Promise<Caller>;
+}
+type Authenticate<Caller> = (credentials: Credentials, isAgain: boolean) => Promise<Caller>;
 
 /**
- * Checks a request once, however many hooks ask. A wrong Origin is thrown, not rejected with: it is no
- * lack of credentials that a client could make up for.
+ * A wrong Origin is thrown, not rejected with: it is no lack of credentials that a client could make up for.
  */
-function guard<Caller>(authenticate: Authenticate<Caller>, ownOrigins: ReadonlySet<string>) {
+function guard<Caller>(
+  authenticate: Authenticate<Caller>,
+  ownOrigins: ReadonlySet<string>,
+): Guard<Caller> {
   const callers = new WeakMap<Request, Promise<Caller>>();
-  return (request: Request): Promise<Caller> => {
-    const known = callers.get(request);
-    if (known !== undefined) return known;
-    assertOwnOrigin(request, ownOrigins);
-    const caller = authenticate(credentialsOf(request));
+  const look = (request: Request, isAgain: boolean): Promise<Caller> => {
+    const caller = authenticate(credentialsOf(request), isAgain);
     callers.set(request, caller);
     return caller;
+  };
+  return {
+    of(request) {
+      const known = callers.get(request);
+      if (known !== undefined) return known;
+      assertOwnOrigin(request, ownOrigins);
+      return look(request, false);
+    },
+    again: (request) => look(request, true),
   };
 }
 
@@ -120,15 +136,18 @@ function nullWithoutCredentials(error: unknown): null {
   throw error;
 }
 
-function hooks(check: Guard, bytesMax?: number) {
+function hooks(guard: Guard, bytesMax?: number) {
   return {
     parse: async ({ request }: { request: Request }) => {
-      const caller = await check(request);
+      const caller = await guard.of(request);
       const bound = bytesMax === undefined ? {} : { bytesMax };
-      return await readJsonBody({ request, payer: payerOf(caller), ...bound });
+      const beganAtMs = performance.now();
+      const body = await readJsonBody({ request, payer: payerOf(caller), ...bound });
+      if (performance.now() - beganAtMs > BODY_MS_UNWATCHED) await guard.again(request);
+      return body;
     },
     transform: async ({ request }: { request: Request }) => {
-      await check(request);
+      await guard.of(request);
     },
   };
 }

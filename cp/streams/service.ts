@@ -111,6 +111,6 @@ export class Streams {
     }
     const authorization = `Bearer ${readAuth(message).token}`;
     const none = { apiKey: null, hostToken: null, session: null, csrf: null };
-    return await this.#deps.authenticator.team({ ...none, authorization }, "exec");
+    return await this.#deps.authenticator.team({ ...none, authorization }, { scope: "exec" });
   }
 }

@@ -30,7 +30,14 @@ import {
   replaceInvitation,
 } from "./invitation-queries.ts";
 import { MEMBERS_MAX, type TeamChange } from "./members.ts";
-import { findMember, findRole, findTeamLocked, insertMember, listMembers } from "./queries.ts";
+import {
+  findMember,
+  findRole,
+  findTeamLocked,
+  insertMember,
+  listMembers,
+  lockUser,
+} from "./queries.ts";
 import type { Membership } from "./service.ts";
 import type { InvitationRow, InvitedRole, TeamRow } from "./team.ts";
 
@@ -145,7 +152,8 @@ export class Invitations {
 
   /**
    * Uses the invitation up and makes the user, whose address it must be, a member; who is one already stays what they
-   * are. Throws `invalid_token` when somebody else has used it up meanwhile, and `conflict` when the team is full.
+   * are. Throws `invalid_token` when somebody else has used it up meanwhile, `account_deactivated` for who is gone
+   * meanwhile, and `conflict` when the team is full.
    */
   async take(tx: Tx, invitation: Invitation, userId: Id<"user">): Promise<Membership> {
     const { teamId, role } = invitation;
@@ -153,6 +161,10 @@ export class Invitations {
     if (team === undefined || !(await deleteInvitation(tx, invitation))) throw invalidToken();
     const known = await findMember(tx, { teamId, userId });
     if (known !== undefined) return { team, role: known.role };
+    // Who is gone meanwhile has left all teams, and joins none behind that.
+    if (!(await lockUser(tx, userId))) {
+      throw new AppError("account_deactivated", "this account is not active");
+    }
     if ((await listMembers(tx, teamId)).length >= MEMBERS_MAX) {
       throw new AppError("conflict", `a team has at most ${MEMBERS_MAX} members`);
     }

@@ -73,9 +73,11 @@ function selectTeamsOf(q: Queryable, userId: Id<"user">) {
     .where(and(eq(usersTeams.userId, userId), isNull(teams.deletedAt)));
 }
 
-/** Serialises what one user does to the set of their teams, until the transaction ends. */
-export async function lockUser(q: Queryable, userId: Id<"user">): Promise<void> {
-  await q.select({ id: users.id }).from(users).where(eq(users.id, userId)).for("update");
+/** Serialises what is done to the set of a user's teams, until the transaction ends; whether they can sign in. */
+export async function lockUser(q: Queryable, userId: Id<"user">): Promise<boolean> {
+  const isUser = eq(users.id, userId);
+  const [row] = await q.select({ status: users.status }).from(users).where(isUser).for("update");
+  return row?.status === "active";
 }
 
 export async function countOwnedTeams(q: Queryable, userId: Id<"user">): Promise<number> {

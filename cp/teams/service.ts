@@ -49,10 +49,13 @@ export class Teams {
     this.#mailer = deps.mailer;
   }
 
-  /** A new team with its creator as owner. Throws `conflict` past `OWNED_TEAMS_MAX`. */
+  /** A new team with its creator as owner. Throws `conflict` past `OWNED_TEAMS_MAX`, and `account_deactivated`. */
   async create(name: string, creator: TeamCreator): Promise<Membership> {
     const team = await this.#db.transaction(async (tx) => {
-      await lockUser(tx, creator.id);
+      // A team of one who is gone meanwhile would be nobody's.
+      if (!(await lockUser(tx, creator.id))) {
+        throw new AppError("account_deactivated", "this account is not active");
+      }
       if ((await countOwnedTeams(tx, creator.id)) >= OWNED_TEAMS_MAX) {
         throw new AppError("conflict", `an account can own at most ${OWNED_TEAMS_MAX} teams`);
       }
