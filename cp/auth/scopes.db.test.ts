@@ -46,6 +46,7 @@ const SCOPES: Readonly<Record<string, Scope>> = {
   "GET /v1/volumes": "read",
   "GET /v1/volumes/:name": "read",
   "DELETE /v1/volumes/:name": "write",
+  "GET /v1/events": "read",
   "GET /v1/events/stream": "read",
 };
 
