@@ -135,7 +135,8 @@ export class Deliverer implements AsyncDisposable {
 
   async #settle(): Promise<DeliveryCounts> {
     const counts = { begun: 0, delivered: 0, postponed: 0, dead: 0 };
-    const ended = this.#ended;
+    // Others end meanwhile. What can't be written stays for the next pass.
+    const ended = [...this.#ended];
     if (ended.length === 0) return counts;
     const { db, log } = this.#deps;
     await db.transaction(async (tx) => {

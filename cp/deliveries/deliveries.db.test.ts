@@ -10,6 +10,8 @@ import { AddressGuard } from "../address-guard.ts";
 import { Sender } from "../channels/sender.ts";
 import { recordEvents, SYSTEM_ACTOR } from "../events/outbox.ts";
 import { createLog } from "../log.ts";
+import { DELIVER_CHANNELS, deliverChannelsLoop } from "../loops/deliver-channels.ts";
+import { LoopDriver } from "../loops/driver.ts";
 import { Outbound } from "../outbound/outbound.ts";
 import { Deliverer, type DeliveryCounts, IN_FLIGHT_PER_CHANNEL_MAX } from "./deliverer.ts";
 
@@ -19,10 +21,10 @@ const platform = await forThisFile(AccountsPlatform.start());
 const { db, sql } = platform.database;
 const logged: string[] = [];
 
-function open(sender = platform.sender): Deliverer {
+function open(sender = platform.sender, wake = () => {}): Deliverer {
   const { channels } = platform;
   const log = createLog("debug", (line) => logged.push(line));
-  return new Deliverer({ db, channels, sender, log, wake: () => {} });
+  return new Deliverer({ db, channels, sender, log, wake });
 }
 
 afterEach(async () => {
@@ -107,6 +109,30 @@ test("each channel is told of what it asks for, of its team, once, and in order 
   }
   expect(pauses.got).toEqual([]);
   expect(await rows()).toMatchObject(ids.map(() => ({ status: "delivered", attempts: 1 })));
+});
+
+// What is forgotten would be delivered again, once the minute of its claim is over.
+test("what ends while a pass writes down what has ended is written down, too", async () => {
+  const person = await platform.person();
+  await using receiver = new Receiver();
+  await addChannel(person, receiver.url);
+  await using loops = new LoopDriver(createLog("error", () => {}));
+  await using deliverer = open(platform.sender, () => loops.wake(DELIVER_CHANNELS));
+  const ids = Array.from({ length: 300 }, (_, i) => `cl-${i}`);
+  const teamId = teamOf(person);
+  await recordEvents(
+    db,
+    ids.map((id) => {
+      const subject = { type: "sandbox", id };
+      return { teamId, subject, type: "capsule.create", outcome: "success", actor: SYSTEM_ACTOR };
+    }),
+  );
+  await platform.events.place();
+  loops.start(deliverChannelsLoop(deliverer));
+
+  const left = () => sql`select id from channel_deliveries where status = 'pending'`;
+  await waitFor("all of them", left, { holds: ({ length }) => length === 0 });
+  expect(receiver.told.toSorted()).toEqual(ids.toSorted());
 });
 
 test("one that fails is tried after 10 and 30 seconds, holds up its capsule only, and is dead then", async () => {

@@ -10,7 +10,8 @@ const EVERY_MS = 1000;
 const EXPIRE_EVERY_MS = 60_000;
 
 export function deliverChannelsLoop(deliverer: Deliverer): Loop {
-  return { name: DELIVER_CHANNELS, everyMs: EVERY_MS, run: () => deliverer.pass() };
+  const run = () => deliverer.pass();
+  return { name: DELIVER_CHANNELS, everyMs: EVERY_MS, isBusy: true, run };
 }
 
 export function expireDeliveriesLoop(deliverer: Deliverer): Loop {

@@ -12,6 +12,8 @@ const JITTER_SHARE = 0.1;
 export interface Loop {
   readonly name: string;
   readonly everyMs: number;
+  /** Work is what it always has: a pass that did some is no line of the log. */
+  readonly isBusy?: boolean;
   /** One pass. Returns what it did, in counts. `signal` aborts when the process is ending. */
   run(signal: AbortSignal): Promise<Record<string, number>>;
 }
@@ -106,7 +108,7 @@ export class LoopDriver implements AsyncDisposable {
       const counts = await loop.run(this.#ending.signal);
       running.status = { ...ended(), lastError: null, lastCounts: counts };
       if (lastError !== null) this.#log.info("loop works again", { loop: loop.name });
-      if (Object.values(counts).some((count) => count > 0)) {
+      if (loop.isBusy !== true && Object.values(counts).some((count) => count > 0)) {
         this.#log.info("loop pass", { loop: loop.name, ...counts });
       }
     } catch (error) {

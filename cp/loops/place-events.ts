@@ -11,6 +11,7 @@ export function placeEventsLoop(events: Events, placed: () => void): Loop {
   return {
     name: "place-events",
     everyMs: EVERY_MS,
+    isBusy: true,
     run: async () => {
       const count = await events.place();
       if (count > 0) placed();

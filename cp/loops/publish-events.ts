@@ -11,6 +11,7 @@ export function publishEventsLoop(events: Events): Loop {
   return {
     name: PUBLISH_EVENTS,
     everyMs: EVERY_MS,
+    isBusy: true,
     run: async () => ({ published: await events.publish() }),
   };
 }

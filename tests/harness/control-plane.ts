@@ -73,6 +73,12 @@ export class ControlPlane implements AsyncDisposable {
     return (await this.post("/v1/auth/activate", { token })).body.token ?? "";
   }
 
+  /** Ends it as a crash would. */
+  async kill(): Promise<void> {
+    this.#program.kill("SIGKILL");
+    await this.#program.exited;
+  }
+
   async #mails(): Promise<string[]> {
     const dir = join(this.dir, ".dev/mail");
     const files = await Array.fromAsync(new Bun.Glob("*.txt").scan(dir));
