@@ -231,7 +231,7 @@ async function serve(): Promise<void> {
   const wakeDeliverer = () => loops.wake(DELIVER_CHANNELS);
   const deliverer = new Deliverer({ db, channels, sender, log, wake: wakeDeliverer });
   resources.use(deliverer);
-  const eventStreams = new EventStreams({ db, openStreams, monotonicMs });
+  const eventStreams = new EventStreams({ db, events, openStreams, monotonicMs });
   if (mailer instanceof Outbox) loops.start(deliverMailsLoop(mailer));
   loops.start(settleOperationsLoop(capsuleDeps));
   loops.start(settleTemplatesLoop(capsuleDeps));

@@ -177,9 +177,7 @@ export class Authenticator {
 
   /** Like `user`; also `forbidden` when the user is no administrator of the platform. */
   async admin(credentials: Credentials): Promise<UserCaller> {
-    const user = await this.user(credentials);
-    if (!user.isAdmin) throw new AppError("forbidden", "platform administrators only");
-    return user;
+    return asAdministrator(await this.user(credentials));
   }
 
   async host(credentials: Credentials): Promise<Id<"host">> {
@@ -204,6 +202,11 @@ export class Authenticator {
       ? await this.#usedSession(grant)
       : userCaller(await this.#sessionRow(grant), grant);
     return asTeamCaller(asMember(user));
+  }
+
+  /** Whom the session names by now, if they administer the platform: as `admin`, but no use of the session. */
+  async adminByGrant(grant: SessionGrant): Promise<UserCaller> {
+    return asAdministrator(userCaller(await this.#sessionRow(grant), grant));
   }
 
   async #bearer(authorization: string): Promise<UserCaller> {
@@ -265,6 +268,11 @@ function asMember(user: UserCaller): MemberCaller {
     throw new AppError("forbidden", "you are not a member of this team: switch team first");
   }
   return { ...user, role: user.role };
+}
+
+function asAdministrator(user: UserCaller): UserCaller {
+  if (!user.isAdmin) throw new AppError("forbidden", "platform administrators only");
+  return user;
 }
 
 function asTeamCaller({ teamId, id, email, ...user }: MemberCaller): GrantedCaller {

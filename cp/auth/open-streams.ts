@@ -4,15 +4,12 @@
 // so a key that was deleted, a member who was removed or a session that ended is seen, whoever did it and on
 // whichever control plane, and no message about it can get lost. While the database is away nobody is sent off.
 
-import type { Id } from "../../proto/ids.ts";
 import { AppError } from "../errors.ts";
-import type { Authenticator, Grant, GrantedCaller } from "./authenticator.ts";
+import type { Authenticator, GrantedCaller, UserCaller } from "./authenticator.ts";
 
 interface Watched {
-  readonly grant: Grant;
-  readonly teamId: Id<"team">;
-  /** That it is open is a use of the grant. */
-  readonly isUse: boolean;
+  /** Rejects when it may not go on. */
+  readonly look: () => Promise<void>;
   readonly end: (why: AppError) => void;
 }
 
@@ -24,14 +21,26 @@ export class OpenStreams {
     this.#authenticator = authenticator;
   }
 
-  /** `end` is called, once, when the caller may not act for the team any more; disposing forgets both. */
+  /**
+   * `end` is called, once, when the caller may not act for the team any more; disposing forgets both. `isUse`: that it
+   * is open is a use of the grant.
+   */
   watch(
     { grant, teamId }: GrantedCaller,
-    options: { isUse: boolean; end: (why: AppError) => void },
+    { isUse, end }: { isUse: boolean; end: (why: AppError) => void },
   ): Disposable {
-    const watched = { grant, teamId, ...options };
-    this.#open.add(watched);
-    return { [Symbol.dispose]: () => this.#open.delete(watched) };
+    const look = async () => {
+      const caller = await this.#authenticator.byGrant(grant, { isUse });
+      if (caller.teamId === teamId) return;
+      throw new AppError("unauthorized", "the session is of another team now");
+    };
+    return this.#watch({ look, end });
+  }
+
+  /** The same for what is an administrator's of the platform, whatever their team. */
+  watchAdministrator({ grant }: UserCaller, end: (why: AppError) => void): Disposable {
+    const look = async () => void (await this.#authenticator.adminByGrant(grant));
+    return this.#watch({ look, end });
   }
 
   /** One pass over all that are open. */
@@ -39,7 +48,7 @@ export class OpenStreams {
     let ended = 0;
     await Promise.all(
       [...this.#open].map(async (watched) => {
-        const why = await this.#refusal(watched);
+        const why = await refusalOf(watched);
         if (why === null || !this.#open.delete(watched)) return;
         ended += 1;
         watched.end(why);
@@ -48,14 +57,18 @@ export class OpenStreams {
     return { ended };
   }
 
-  /** Null as long as nothing says that it may not go on. */
-  async #refusal({ grant, teamId, isUse }: Watched): Promise<AppError | null> {
-    try {
-      const caller = await this.#authenticator.byGrant(grant, { isUse });
-      if (caller.teamId === teamId) return null;
-      return new AppError("unauthorized", "the session is of another team now");
-    } catch (error) {
-      return error instanceof AppError && error.status < 500 ? error : null;
-    }
+  #watch(watched: Watched): Disposable {
+    this.#open.add(watched);
+    return { [Symbol.dispose]: () => this.#open.delete(watched) };
+  }
+}
+
+/** Null as long as nothing says that it may not go on. */
+async function refusalOf({ look }: Watched): Promise<AppError | null> {
+  try {
+    await look();
+    return null;
+  } catch (error) {
+    return error instanceof AppError && error.status < 500 ? error : null;
   }
 }

@@ -181,6 +181,7 @@ const TABLE: Readonly<Record<string, Row>> = {
   "POST /v1/channels/:id/deliveries/:delivery/redeliver": MEMBER,
   "GET /v1/events": TEAM,
   "GET /v1/events/stream": TEAM,
+  "GET /v1/admin/events/stream": PLATFORM,
 };
 
 /** For operators and readers: neither sessions nor keys matter there. */

@@ -10,6 +10,10 @@ export type EventRow = typeof events.$inferSelect;
 export interface EventFrames {
   readonly connected: Uint8Array;
   readonly keepalive: Uint8Array;
+  /** Some events that the client was not told are not kept any more. */
+  readonly reset: Uint8Array;
+  /** The last thing said to a client that took nothing for too long. */
+  readonly stalled: Uint8Array;
   /** The event with its capsule as that is now, if it is about one that there is. */
   event(event: EventRow, capsule: CapsuleRow | undefined): Uint8Array;
 }

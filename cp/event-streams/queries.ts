@@ -1,29 +1,50 @@
 // SQL of events as they are read to be told.
 
-import { asc, eq, gt, inArray, or, sql } from "drizzle-orm";
+import { and, asc, eq, gt, inArray, isNotNull, lte, sql } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
 import type { CapsuleRow } from "../capsules/capsule.ts";
 import type { Queryable } from "../db/client.ts";
 import { capsules, events } from "../db/tables.ts";
 import type { EventRow } from "./event.ts";
 
-/** The highest number of an event so far, 0 if there is none. */
-export async function selectNewestId(q: Queryable): Promise<number> {
-  const [row] = await q.select({ id: sql<number>`coalesce(max(id), 0)::float8` }).from(events);
-  return row?.id ?? 0;
+/** The position of the latest event, 0 if there is none. */
+export async function selectNewestPosition(q: Queryable): Promise<number> {
+  const [row] = await q
+    .select({ position: sql<number>`coalesce(max(position), 0)::float8` })
+    .from(events)
+    .where(isNotNull(events.position));
+  return row?.position ?? 0;
 }
 
-/** Events after that number, and those of the given numbers, in order. */
+/** Where the event is; undefined when there is none of that id, or not of that team, maybe any more. */
+export async function findPosition(
+  q: Queryable,
+  { teamId, id }: { teamId: Id<"team"> | null; id: Id<"event"> },
+): Promise<number | undefined> {
+  const [row] = await q
+    .select({ position: events.position })
+    .from(events)
+    .where(and(eq(events.eventId, id), isOfTeam(teamId)));
+  return row?.position ?? undefined;
+}
+
+/** Events after that position, up to another one if one is given, in order; of one team, or of all. */
 export async function selectEvents(
   q: Queryable,
-  { after, late, limit }: { after: number; late: readonly number[]; limit: number },
+  which: { after: number; upTo?: number; teamId: Id<"team"> | null; limit: number },
 ): Promise<EventRow[]> {
-  const isLate = sql`${events.id} = any(${`{${late.join(",")}}`}::bigint[])`;
+  const { after, upTo, teamId, limit } = which;
   return await q
     .select()
     .from(events)
-    .where(late.length === 0 ? gt(events.id, after) : or(gt(events.id, after), isLate))
-    .orderBy(asc(events.id))
+    .where(
+      and(
+        gt(events.position, after),
+        upTo === undefined ? undefined : lte(events.position, upTo),
+        isOfTeam(teamId),
+      ),
+    )
+    .orderBy(asc(events.position))
     .limit(limit);
 }
 
@@ -36,4 +57,8 @@ export async function selectCapsules(
   if (id === undefined) return [];
   const which = ids.length === 1 ? eq(capsules.id, id) : inArray(capsules.id, [...ids]);
   return await q.select().from(capsules).where(which);
+}
+
+function isOfTeam(teamId: Id<"team"> | null) {
+  return teamId === null ? undefined : eq(events.teamId, teamId);
 }

@@ -224,7 +224,9 @@ export class AccountsPlatform implements AsyncDisposable {
       administration: new Administration({ db, sessions, deletions, operations }),
       events: this.events,
       ...{ channels: this.channels, deliveries: new Deliveries({ db, channels: this.channels }) },
-      eventStreams: new EventStreams({ db, openStreams, monotonicMs: () => performance.now() }),
+      eventStreams: new EventStreams({
+        ...{ db, openStreams, events: this.events, monotonicMs: () => performance.now() },
+      }),
       openStreams,
       snapshots: resources.use(new Snapshots({ ...capsuleDeps, capsules })),
       streams: new Streams({ authenticator, openStreams, capsules, log }),

@@ -69,7 +69,10 @@ export const ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
     "POST /v1/channels/:id/deliveries/:delivery/redeliver 409",
   ],
   "events/events.db.test.ts": ["GET /v1/events 400"],
-  "event-streams/event-streams.db.test.ts": ["GET /v1/events/stream 429"],
+  "event-streams/event-streams.db.test.ts": [
+    ...["GET /v1/events/stream 400", "GET /v1/events/stream 429"],
+    ...["GET /v1/admin/events/stream 400", "GET /v1/admin/events/stream 429"],
+  ],
   "streams/streams.db.test.ts": [
     "GET /v1/capsules/:id/exec/stream 101",
     "GET /v1/capsules/:id/processes/:selector/stream 101",
@@ -97,7 +100,7 @@ export const ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
   ],
   "front/answers.db.test.ts, of another route": ["POST /v1/capsules/:id/files/stream/write 413"],
   "main.db.test.ts, of other routes: the database is away": [
-    "GET /v1/events/stream 503",
+    ...["GET /v1/events/stream 503", "GET /v1/admin/events/stream 503"],
     "GET /v1/capsules/:id/exec/stream 503",
     "GET /v1/capsules/:id/processes/:selector/stream 503",
     "GET /v1/capsules/:id/pty 503",

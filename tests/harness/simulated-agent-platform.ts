@@ -27,10 +27,12 @@ import {
   templateOperations,
   templates,
 } from "../../cp/db/tables.ts";
+import { queueDeliveries } from "../../cp/deliveries/queries.ts";
 import { randomHex, sha256Hex } from "../../cp/digest.ts";
 import { createErrorHandler } from "../../cp/error-response.ts";
 import { eventStreamRoutes } from "../../cp/event-streams/routes.ts";
 import { EventStreams } from "../../cp/event-streams/service.ts";
+import { Events } from "../../cp/events/service.ts";
 import { execRoutes } from "../../cp/exec/routes.ts";
 import { fileRoutes } from "../../cp/files/routes.ts";
 import { fileStreamRoutes } from "../../cp/files/stream-routes.ts";
@@ -98,6 +100,7 @@ export class TestControlPlane implements AsyncDisposable {
     const { openStreams } = this;
     this.eventStreams = new EventStreams({
       ...{ db: deps.db, openStreams },
+      events: new Events({ ...deps, retentionDays: 30, placed: queueDeliveries }),
       monotonicMs: () => performance.now() + this.laterMs,
     });
     const capsuleMetrics = new CapsuleMetricsService({ db: deps.db, capsules: this.capsules });

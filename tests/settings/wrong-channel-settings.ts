@@ -1,8 +1,13 @@
-// Settings of channels with wrong values.
+// Settings of events and channels with wrong values.
 
 import type { WrongSetting } from "./wrong-settings.ts";
 
 export const CHANNELS: readonly WrongSetting[] = [
+  {
+    setting: "WRENN_EVENT_RETENTION_DAYS",
+    value: "0",
+    says: "WRENN_EVENT_RETENTION_DAYS must be a number from 1 to 3650",
+  },
   {
     setting: "WRENN_CHANNEL_ALLOW_CIDRS",
     value: "10.0.0.0",

@@ -91,11 +91,6 @@ export const CONTROL_PLANE: readonly WrongSetting[] = [
     value: "0",
     says: "WRENN_AUDIT_RETENTION_DAYS must be a number from 1 to 36500",
   },
-  {
-    setting: "WRENN_EVENT_RETENTION_DAYS",
-    value: "0",
-    says: "WRENN_EVENT_RETENTION_DAYS must be a number from 1 to 3650",
-  },
   ...CHANNELS,
   {
     setting: "WRENN_TRUSTED_PROXIES",
