@@ -238,7 +238,10 @@ test("a member deletes keys of their own, an admin any", async () => {
   ];
   const remove = (bearer: string, { body }: { body: { id: string } }) =>
     platform.call("DELETE", `/v1/api-keys/${body.id}`, { token: bearer });
+  const elsewhere = await create((await platform.person()).token);
 
+  // Whether another team has such a key is not told.
+  expect((await remove(token, elsewhere)).status).toBe(204);
   expect([
     (await remove(token, ofOwner)).status,
     (await remove(token, ofMember)).status,

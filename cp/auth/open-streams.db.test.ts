@@ -193,6 +193,24 @@ describe("on both of two control planes", () => {
 });
 
 // Who is asked for and cannot be looked up may still be allowed.
+test("what closes while it is looked at is not ended", async () => {
+  const { openStreams } = platform.controlPlane;
+  const { userId, teamId, sessionId } = await member();
+  await sql`delete from sessions where id = ${sessionId}`;
+  const grant = { kind: "session", id: sessionId, until: null } as const;
+  const actor = { type: "user", id: userId, name: "M" } as const;
+  const caller = { grant, teamId, actor, scopes: null, requestsPerMinute: null };
+  const ended: string[] = [];
+  const watch = (name: string) =>
+    openStreams.watch(caller, { isUse: false, end: () => ended.push(name) });
+  const [closed] = [watch("closed"), watch("open")];
+
+  const pass = openStreams.check();
+  closed[Symbol.dispose]();
+  await pass;
+  expect(ended).toEqual(["open"]);
+});
+
 test("nobody is sent off while the database fails", async () => {
   const { capsuleId, shown, sessionId } = await member();
   const [base = new URL("http://none")] = bases;

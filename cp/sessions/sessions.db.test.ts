@@ -91,6 +91,9 @@ describe("a browser", () => {
     expect(await read(cookies)).toBe(200);
     expect(await read({ ...cookies, wrenn_sid: "0".repeat(64) })).toBe(200);
     expect(await read({ wrenn_sid: secret })).toBe("401 auth_session_required");
+    // Of several proxies the one nearest to the browser says how that came.
+    const { setCookies: behindTwo } = await logIn(email, { "x-forwarded-proto": "https, http" });
+    expect(behindTwo.map((line) => line.includes("; Secure"))).toEqual([true, true]);
   });
 
   // The second one a page of a capsule on the same domain may have set.
