@@ -105,6 +105,32 @@ describe("signup", () => {
     expect(await code(post("activate", { token: second }))).toEqual([200, undefined]);
   });
 
+  test("keeps no password of one for another who signs up with the same address", async () => {
+    const email = "wanted@example.com";
+    const asked = (password: string) => code(post("signup", { email, password, name: "B" }));
+    const logged = (password: string) => code(post("login", { email, password }));
+    const token = await platform.signUp(email);
+    const again = await asked(PASSWORD);
+    const owner = await asked("another horse battery");
+    const { body } = await post("activate", { token });
+
+    expect([again, owner]).toEqual(Array(2).fill([409, "signup_cooldown"]));
+    expect([await logged(PASSWORD), await logged("another horse battery")]).toEqual(
+      Array(2).fill([401, "unauthorized"]),
+    );
+    const me = await platform.call("GET", "/v1/me", { token: body.token });
+    expect(me.body).toMatchObject({ email, has_password: false });
+  });
+
+  test("keeps the password of one who asks twice with it", async () => {
+    const email = "twice@example.com";
+    const token = await platform.signUp(email);
+    await post("signup", { email, password: PASSWORD, name: "B" });
+    await post("activate", { token });
+
+    expect(await code(post("login", { email, password: PASSWORD }))).toEqual([200, undefined]);
+  });
+
   test("stops one address that signs up without end", async () => {
     const key = `wrenn:rate:${SIGNUP_PER_ADDRESS.name}:${sha256Hex("unknown")}`;
     const before = await platform.redis.get(key);

@@ -56,6 +56,12 @@ export async function activateUser(q: Queryable, id: Id<"user">): Promise<UserRo
   return row;
 }
 
+/** The account has none until somebody adds or resets it; nothing is done to one that is active by now. */
+export async function voidInactivePassword(q: Queryable, id: Id<"user">): Promise<void> {
+  const isInactive = and(eq(users.id, id), eq(users.status, "inactive"));
+  await q.update(users).set({ passwordHash: null }).where(isInactive);
+}
+
 /** False when the password was another one by then. */
 export async function updatePassword(
   q: Queryable,

@@ -37,6 +37,7 @@ import {
   type UserRow,
   updateName,
   updatePassword,
+  voidInactivePassword,
 } from "./queries.ts";
 
 /** An account that wasn't activated keeps its address this long: as long as its token lives. */
@@ -90,14 +91,27 @@ export class Accounts {
     };
     const token = await oneTimeTokens.issue(ACTIVATION, user.id);
     const { ttlSec: lifeSec } = ACTIVATION;
-    await db.transaction(async (tx) => {
+    const isNew = await db.transaction(async (tx) => {
       await deleteAbandonedUser(tx, { email, ageSec: SIGNUP_COOLDOWN_SEC });
-      if (!(await insertInactiveUser(tx, user))) {
-        throw addressTaken(await findUserByEmail(tx, email));
-      }
+      if (!(await insertInactiveUser(tx, user))) return false;
       await recordAudit(tx, accountEntry(user, "sign_up"));
       await mailer.send(activationMail({ to: email, name, publicUrl, token, lifeSec }), tx);
+      return true;
     });
+    if (isNew) return;
+    const holder = await findUserByEmail(db, email);
+    await this.#voidOtherPassword(holder, request.password);
+    throw addressTaken(holder);
+  }
+
+  /**
+   * Of two who sign up with one address, whoever gets its mails activates the account, and need not be the first: so
+   * it has the password of neither, else a stranger who came first would know it.
+   */
+  async #voidOtherPassword(holder: UserRow | undefined, password: string): Promise<void> {
+    if (holder?.status !== "inactive" || holder.passwordHash === null) return;
+    if (await verifyPassword(password, holder.passwordHash)) return;
+    await voidInactivePassword(this.#deps.db, holder.id);
   }
 
   /**
