@@ -48,6 +48,16 @@ describe("a request", () => {
     }
   });
 
+  // What is no number is later than no time.
+  test("whose signature expires at no time is refused, naming the field", () => {
+    for (const never of ["abc", "", "NaN", "Infinity", "1e99", "-1", "0x7fffffff", " 1", "1.5"]) {
+      const signature = sign(never);
+      expect(attempt({ ...signed, signature, signature_expiration: never })).toThrow(
+        "signature_expiration: must be seconds since 1970",
+      );
+    }
+  });
+
   test("passes as it is while no token is set", () => {
     const query = new URLSearchParams();
     const open = { headers: new Headers(), query, settings: new Settings() };

@@ -2,6 +2,8 @@
 import { EnvdError } from "../errors.ts";
 import { equalText, type Settings } from "../settings.ts";
 
+const SECONDS = /^[0-9]{1,15}$/;
+
 export type Operation = "read" | "write";
 
 /**
@@ -28,6 +30,9 @@ export function authorizeFiles(options: {
     throw new EnvdError("unauthenticated", "missing signature query parameter");
   }
   const expiration = query.get("signature_expiration");
+  if (expiration !== null && !SECONDS.test(expiration)) {
+    throw new EnvdError("invalid_argument", "signature_expiration: must be seconds since 1970");
+  }
   const expected = signatureOf({
     path: query.get("path") ?? "",
     operation,
