@@ -10,9 +10,12 @@ import {
   TestControlPlane,
   TestPlatform,
 } from "../../tests/harness/simulated-agent-platform.ts";
+import { waitFor } from "../../tests/harness/wait-for.ts";
 import { CAPSULE_STATES, type CapsuleState, USING_STATES } from "../capsule-states.ts";
+import type { Tx } from "../db/client.ts";
 import { capsules, capsuleUsage, dailyUsage, usageClock } from "../db/tables.ts";
 import { createLog } from "../log.ts";
+import { moveMarks } from "./queries.ts";
 import { TeamUsage } from "./service.ts";
 
 setDefaultTimeout(60_000);
@@ -278,4 +281,33 @@ test("what is past its time is forgotten", async () => {
   const days = await db.select().from(dailyUsage);
   expect(used.map((row) => row.day).toSorted()).toEqual([day(98), day(50)]);
   expect(days.map((row) => row.day)).toEqual([day(200)]);
+});
+
+// One who stops a team's capsules takes them in the order of their ids; rows lie in the order of their making.
+test("marks are moved while somebody else takes several capsules, and neither gives up", async () => {
+  const ids = await Promise.all([insertOne("running"), insertOne("running"), insertOne("paused")]);
+  const [first, ...others] = ids.toSorted();
+  for (const id of [...others.toReversed(), first]) if (id !== undefined) await move(id, "running");
+  const taken = Promise.withResolvers<void>();
+  const waited = Promise.withResolvers<void>();
+  const take = (q: typeof db | Tx, id: Id<"capsule"> | undefined) =>
+    q.execute(sql`select 1 from capsules where id = ${id}::uuid for update`);
+  const other = db.transaction(async (tx) => {
+    await take(tx, first);
+    taken.resolve();
+    await waited.promise;
+    for (const id of others) await take(tx, id);
+  });
+  await taken.promise;
+  const moving = db.transaction(async (tx) => moveMarks(tx, { stepMs: 3_600_000, withinMs: 0 }));
+  await waitFor("the marks to wait", async () => {
+    const [row] = await db.execute(sql`select 1 from pg_locks where not granted limit 1`);
+    return row !== undefined;
+  });
+  waited.resolve();
+
+  expect(await Promise.allSettled([other, moving])).toMatchObject([
+    { status: "fulfilled" },
+    { status: "fulfilled" },
+  ]);
 });

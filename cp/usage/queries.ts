@@ -223,10 +223,20 @@ export async function moveMarks(
 ): Promise<void> {
   const step = sql`make_interval(secs => ${stepMs / 1000}::float8)`;
   const since = sql`clock_timestamp() - make_interval(secs => ${withinMs / 1000}::float8)`;
+  // In the order in which all who take several take them.
+  const moved = tx.$with("moved").as(
+    tx
+      .select({ id: capsules.id })
+      .from(capsules)
+      .where(and(IS_LIVE, sql`${capsules.countedAt} not between ${since} and clock_timestamp()`))
+      .orderBy(capsules.id)
+      .for("no key update"),
+  );
   await tx
+    .with(moved)
     .update(capsules)
     .set({ countedAt: sql`${capsules.countedAt} + ${step}` })
-    .where(and(IS_LIVE, sql`${capsules.countedAt} not between ${since} and clock_timestamp()`));
+    .where(inArray(capsules.id, tx.select({ id: moved.id }).from(moved)));
   await tx
     .update(usageClock)
     .set({ steppedMs: sql`${usageClock.steppedMs} + ${stepMs}::float8` })
