@@ -16,6 +16,7 @@ import {
 import { encodeId, type Id } from "../../proto/ids.ts";
 import { ENDED_STATES } from "../capsule-states.ts";
 import type { CapsuleRow } from "../capsules/capsule.ts";
+import { arrayOf } from "../db/any-of.ts";
 import type { Db, Queryable, Tx } from "../db/client.ts";
 import {
   auditLogs,
@@ -40,6 +41,7 @@ type UserRow = typeof users.$inferSelect;
 /** Points that one statement deletes: it must end in time. */
 const POINTS_BATCH = 50_000;
 const NOBODY = "deleted-user";
+const NOBODYS_KEY = "deleted-key";
 
 /** The account, held until the transaction ends; undefined unless it is active. */
 export async function lockActiveUser(q: Tx, id: Id<"user">): Promise<UserRow | undefined> {
@@ -231,6 +233,7 @@ export async function lockUserToPurge(
 /** Forgets the person: what happened stays told, but not of whom. */
 export async function deleteUser(q: Tx, { id, email }: UserRow): Promise<void> {
   const actorId = encodeId("user", id);
+  await forgetKeysOf(q, actorId);
   await q
     .update(auditLogs)
     .set({
@@ -251,6 +254,29 @@ export async function deleteUser(q: Tx, { id, email }: UserRow): Promise<void> {
   await q.delete(teamInvitations).where(eq(teamInvitations.email, email));
   await forgetTeamsOf(q, id);
   await q.delete(users).where(eq(users.id, id));
+}
+
+/** What their keys did is told of by what they called those, in the logs of whatever teams. */
+async function forgetKeysOf(q: Tx, actorId: string): Promise<void> {
+  const { resourceId, resourceType, action } = auditLogs;
+  const isMade = and(eq(resourceType, "api_key"), eq(action, "create"), isNotNull(resourceId));
+  const made = await q
+    .select({ id: resourceId })
+    .from(auditLogs)
+    .where(and(eq(auditLogs.actorId, actorId), isMade));
+  const keys = made.flatMap(({ id }) => (id === null ? [] : [id]));
+  if (keys.length === 0) return;
+  await q
+    .update(auditLogs)
+    .set({ actorName: NOBODYS_KEY })
+    .where(and(eq(auditLogs.actorType, "api_key"), inArray(auditLogs.actorId, keys)));
+  const name = sql`jsonb_build_object('name', ${NOBODYS_KEY}::text)`;
+  for (const table of [events, templateOperations]) {
+    await q
+      .update(table)
+      .set({ actor: sql`${table.actor} || ${name}` })
+      .where(sql`${table.actor} ->> 'id' = any(${arrayOf(keys)}::text[])`);
+  }
 }
 
 /** Deleted teams that were the person's alone are told of by name, which may be the person's. */
