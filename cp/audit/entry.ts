@@ -22,6 +22,15 @@ export interface AuditEntry {
   readonly metadata?: Readonly<Record<string, string>>;
 }
 
+/** Which entries somebody asks for. */
+export interface AuditFilter {
+  readonly teamId: Id<"team">;
+  readonly scopes: readonly (typeof AUDIT_SCOPES)[number][];
+  /** Empty: all. */
+  readonly resourceTypes: readonly string[];
+  readonly actions: readonly string[];
+}
+
 export type AuditRow = typeof auditLogs.$inferSelect;
 
 export interface AuditPage {

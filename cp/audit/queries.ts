@@ -16,19 +16,11 @@ import {
 } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
 import type { Db, Queryable } from "../db/client.ts";
-import { type AUDIT_SCOPES, auditLogs } from "../db/tables.ts";
-import type { AuditRow } from "./entry.ts";
+import { auditLogs } from "../db/tables.ts";
+import type { AuditFilter, AuditRow } from "./entry.ts";
 
 /** Any constant: it names the lock under which rows get their positions. */
 const POSITIONS_LOCK = 7_221_505;
-
-export interface AuditFilter {
-  readonly teamId: Id<"team">;
-  readonly scopes: readonly (typeof AUDIT_SCOPES)[number][];
-  /** Empty: all. */
-  readonly resourceTypes: readonly string[];
-  readonly actions: readonly string[];
-}
 
 export async function insertAuditLogs(
   q: Queryable,

@@ -14,7 +14,7 @@ import {
   toPageRequest,
   toWhich,
 } from "./schema.ts";
-import { type Audit, questionOf } from "./service.ts";
+import { type Audit, filterOf } from "./service.ts";
 
 export interface AuditRoutesDeps extends AuthDeps {
   readonly audit: Audit;
@@ -47,7 +47,7 @@ export function auditRoutes(deps: AuditRoutesDeps) {
     .get(
       "",
       async ({ member, query, request }) => {
-        const question = questionOf(member, toWhich(request.url));
+        const question = filterOf(member, toWhich(request.url));
         const page = await audit.list(question, toPageRequest(query));
         return toAuditLogs(page, viewerOf(member));
       },
@@ -67,7 +67,7 @@ export function auditRoutes(deps: AuditRoutesDeps) {
       "/export",
       async ({ member, request, server }) => {
         server?.timeout(request, 0);
-        const question = questionOf(member, toWhich(request.url));
+        const question = filterOf(member, toWhich(request.url));
         const batches = audit.export(question, member);
         // What it is refused with is answered as an error.
         const first = await batches.next();

@@ -3,11 +3,9 @@
 import type { Id } from "../../proto/ids.ts";
 import type { Authenticator, MemberCaller } from "../auth/authenticator.ts";
 import type { Db } from "../db/client.ts";
-import type { AUDIT_SCOPES } from "../db/tables.ts";
 import { AppError } from "../errors.ts";
-import type { AuditPage, AuditRow } from "./entry.ts";
+import type { AuditFilter, AuditPage, AuditRow } from "./entry.ts";
 import {
-  type AuditFilter,
   deleteOldAuditLogs,
   findPosition,
   lastPosition,
@@ -20,14 +18,6 @@ import {
 export const EXPORT_BATCH = 500;
 /** Exports of one team under way at one control plane: each may go on for as long as its client takes. */
 const EXPORTS_PER_TEAM_MAX = 4;
-
-/** Which entries somebody asks for. */
-export interface AuditQuestion {
-  readonly teamId: Id<"team">;
-  readonly scopes: readonly (typeof AUDIT_SCOPES)[number][];
-  readonly resourceTypes: readonly string[];
-  readonly actions: readonly string[];
-}
 
 export interface AuditDeps {
   readonly db: Db;
@@ -49,19 +39,19 @@ export class Audit {
    * unless its time is given, too.
    */
   async list(
-    question: AuditQuestion,
+    filter: AuditFilter,
     page: { before: Date | undefined; beforeId: Id<"auditLog"> | undefined; limit: number },
   ): Promise<AuditPage> {
     const { db } = this.#deps;
     await placeAuditLogs(db);
     const { before, beforeId, limit } = page;
-    const { teamId } = question;
+    const { teamId } = filter;
     const position = beforeId && (await findPosition(db, { teamId, id: beforeId }));
     if (beforeId !== undefined && position === undefined && before === undefined) {
       throw new AppError("invalid_request", "before_id: is no entry of this log");
     }
     const from = position === undefined ? { ...(before && { before }) } : { position };
-    const rows = await selectAuditLogs(db, { ...question, ...from, limit: limit + 1 });
+    const rows = await selectAuditLogs(db, { ...filter, ...from, limit: limit + 1 });
     return { rows: rows.slice(0, limit), hasMore: rows.length > limit };
   }
 
@@ -69,7 +59,7 @@ export class Audit {
    * All entries that there are by now, oldest first, in batches that are read as they are taken. Ends with
    * `forbidden` or `unauthorized` when the caller may not see them any more, or not all. Throws `rate_limited`.
    */
-  async *export(question: AuditQuestion, by: MemberCaller): AsyncGenerator<AuditRow[]> {
+  async *export(filter: AuditFilter, by: MemberCaller): AsyncGenerator<AuditRow[]> {
     using _ = this.#admit(by.teamId);
     const { db, authenticator } = this.#deps;
     await placeAuditLogs(db);
@@ -77,7 +67,7 @@ export class Audit {
     let after = 0;
     while (true) {
       const rows = await selectAuditLogsAfter(db, {
-        ...question,
+        ...filter,
         after,
         upTo,
         limit: EXPORT_BATCH,
@@ -122,10 +112,10 @@ function noManager(): AppError {
 }
 
 /** What a member sees of their team's log: those who manage it everything. */
-export function questionOf(
+export function filterOf(
   { teamId, role }: MemberCaller,
   which: Pick<AuditFilter, "resourceTypes" | "actions">,
-): AuditQuestion {
+): AuditFilter {
   const scopes = role === "member" ? (["team"] as const) : (["team", "admin"] as const);
   return { teamId, scopes, ...which };
 }

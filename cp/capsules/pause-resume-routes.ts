@@ -17,7 +17,7 @@ import {
   lookAt,
 } from "./held-routes.ts";
 import type { ResumeSource } from "./lifecycle.ts";
-import { CHANGE_ERRORS } from "./route-errors.ts";
+import { CHANGE_ERRORS, RESTORE_ERRORS } from "./route-errors.ts";
 import {
   Capsule,
   CapsuleParams,
@@ -87,13 +87,7 @@ export function pauseResumeRoutes(deps: AuthDeps & HeldDeps) {
         response: {
           200: Capsule,
           202: Capsule,
-          ...errors(
-            ...CHANGE_ERRORS,
-            "concurrent_sandbox_limit",
-            "conflict",
-            "too_large",
-            "no_hosts_available",
-          ),
+          ...errors(...RESTORE_ERRORS),
         },
         detail: {
           summary: "Resume a paused capsule",
@@ -130,13 +124,7 @@ export function pauseResumeRoutes(deps: AuthDeps & HeldDeps) {
         response: {
           201: ForkList,
           202: ForkList,
-          ...errors(
-            ...CHANGE_ERRORS,
-            "concurrent_sandbox_limit",
-            "conflict",
-            "too_large",
-            "no_hosts_available",
-          ),
+          ...errors(...RESTORE_ERRORS),
         },
         detail: {
           summary: "Make capsules that go on from where a running one is",

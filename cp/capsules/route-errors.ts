@@ -11,6 +11,14 @@ export const CHANGE_ERRORS = [
   "agent_error",
   "host_unavailable",
 ] as const;
+/** Of a route that has a host start something that is there already. */
+export const RESTORE_ERRORS = [
+  ...CHANGE_ERRORS,
+  "concurrent_sandbox_limit",
+  "conflict",
+  "too_large",
+  "no_hosts_available",
+] as const;
 /** Of a route that is about what happens in a running capsule. */
 export const RUNNING_ERRORS = [...CHANGE_ERRORS, "rate_limited"] as const;
 /** Of a route that takes room on the capsule's disk. */

@@ -1,6 +1,6 @@
 // SQL of who people are to providers.
 
-import { and, eq, ne } from "drizzle-orm";
+import { and, eq } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
 import type { Queryable } from "../db/client.ts";
 import { oauthProviders } from "../db/tables.ts";
@@ -35,27 +35,13 @@ export async function insertIdentity(
   return rows.length === 1;
 }
 
-export async function isConnected(
-  q: Queryable,
-  { userId, provider }: { userId: Id<"user">; provider: string },
-): Promise<boolean> {
+/** The providers that know the user. */
+export async function selectProviders(q: Queryable, userId: Id<"user">): Promise<string[]> {
   const rows = await q
     .select({ provider: oauthProviders.provider })
     .from(oauthProviders)
-    .where(and(eq(oauthProviders.userId, userId), eq(oauthProviders.provider, provider)));
-  return rows.length > 0;
-}
-
-export async function hasOtherProvider(
-  q: Queryable,
-  { userId, provider }: { userId: Id<"user">; provider: string },
-): Promise<boolean> {
-  const rows = await q
-    .select({ provider: oauthProviders.provider })
-    .from(oauthProviders)
-    .where(and(eq(oauthProviders.userId, userId), ne(oauthProviders.provider, provider)))
-    .limit(1);
-  return rows.length > 0;
+    .where(eq(oauthProviders.userId, userId));
+  return rows.map(({ provider }) => provider);
 }
 
 /** False when the user had none of that provider. */

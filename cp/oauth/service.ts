@@ -33,13 +33,7 @@ import { OAUTH_STATE, type OneTimeTokens } from "../one-time-tokens.ts";
 import { OAUTH_PER_ADDRESS, type RateLimiter } from "../rate-limiter.ts";
 import type { SessionClient } from "../sessions/session.ts";
 import type { Identity, OauthProvider } from "./provider.ts";
-import {
-  deleteIdentities,
-  findIdentityOwner,
-  hasOtherProvider,
-  insertIdentity,
-  isConnected,
-} from "./queries.ts";
+import { deleteIdentities, findIdentityOwner, insertIdentity, selectProviders } from "./queries.ts";
 
 const BINDING_BYTES = 32;
 const NAME_BYTES_MAX = 100;
@@ -142,15 +136,14 @@ export class Oauth {
    * be no way to sign in.
    */
   async disconnect(name: string, userId: Id<"user">): Promise<void> {
-    const ids = { userId, provider: name };
     await this.#deps.db.transaction(async (tx) => {
       const user = await this.#deps.accounts.lock(tx, userId);
-      const isThere = user !== undefined && (await isConnected(tx, ids));
-      if (!isThere) throw notConnected();
-      if (user.passwordHash === null && !(await hasOtherProvider(tx, ids))) {
+      const known = await selectProviders(tx, userId);
+      if (user === undefined || !known.includes(name)) throw notConnected();
+      if (user.passwordHash === null && known.every((provider) => provider === name)) {
         throw new AppError("last_login_method", "add a password or another provider first");
       }
-      await deleteIdentities(tx, ids);
+      await deleteIdentities(tx, { userId, provider: name });
       const metadata = { provider: name };
       await recordAudit(tx, { ...accountEntry(user, "provider_disconnect"), metadata });
       await this.#tell(tx, { user, provider: name, change: "disconnected" });
@@ -275,7 +268,8 @@ export class Oauth {
       if (user?.status !== "active" || !isThere) throw new Refusal("invalid_state");
       const ownerId = await findIdentityOwner(tx, { provider, providerId: identity.providerId });
       if (ownerId === userId) return;
-      const isTaken = ownerId !== undefined || (await isConnected(tx, { userId, provider }));
+      const known = await selectProviders(tx, userId);
+      const isTaken = ownerId !== undefined || known.includes(provider);
       const email = emailOf(identity) ?? "";
       const row = { provider, providerId: identity.providerId, userId, email };
       if (isTaken || !(await insertIdentity(tx, row))) throw new Refusal("already_linked");
