@@ -3,6 +3,7 @@
 import { expect, setDefaultTimeout, test } from "bun:test";
 import { decodeId, type Id } from "../../proto/ids.ts";
 import { AccountsPlatform, type Person } from "../../tests/harness/accounts-platform.ts";
+import { dieAt } from "../../tests/harness/dying-transaction.ts";
 import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { waitFor } from "../../tests/harness/wait-for.ts";
 import { openDatabase, type Queryable } from "../db/client.ts";
@@ -307,3 +308,23 @@ test("what is past its time is forgotten, and nothing else", async () => {
 
   expect(await walk(person, 10)).toEqual(["kept"]);
 });
+
+test.each([[false], [true]])(
+  "entries whose places were being given when that was killed get places all the same (at commit: %p)",
+  async (isAtCommit) => {
+    const person = await platform.person();
+    await list(person);
+    const names = Array.from({ length: 5 }, (_, i) => `h${i}`);
+    for (const name of names) await recordAudit(db, entry(idOf(person), name));
+    const dying = await dieAt(sql, { table: "audit_logs", does: "update", isAtCommit });
+    const died = await platform.audit.place().catch(() => "died");
+    await dying[Symbol.asyncDispose]();
+
+    await Promise.all([platform.audit.place(), platform.audit.place()]);
+    expect([died, await walk(person, 2)]).toEqual(["died", names.toReversed()]);
+    const [places] =
+      await sql`select count(*)::int as entries, count(distinct position)::int as places
+      from audit_logs where team_id = ${idOf(person)}`;
+    expect(places?.places).toBe(places?.entries);
+  },
+);

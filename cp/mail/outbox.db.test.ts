@@ -2,6 +2,7 @@
 
 import { expect, test } from "bun:test";
 import { cloneDatabase } from "../../tests/harness/database.ts";
+import { dieAt } from "../../tests/harness/dying-transaction.ts";
 import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { MailSink } from "../../tests/harness/mail-sink.ts";
 import { waitFor } from "../../tests/harness/wait-for.ts";
@@ -118,6 +119,25 @@ test("a mail of a control plane that died is delivered by another, under the sam
   expect(meanwhile).toMatchObject({ delivered: 0 });
   expect(later).toMatchObject({ delivered: 1 });
   expect(sink.mails.map(({ mail }) => mail.messageId)).toEqual(ids);
+});
+
+test("a mail that the server took is delivered again when its row could not be removed", async () => {
+  await using sink = await MailSink.start();
+  using dying = openOutbox(sink.port);
+  using other = openOutbox(sink.port);
+  await dying.send(mailTo("again@x.test"), db);
+  const killing = await dieAt(sql, { table: "outgoing_mails", does: "delete" });
+  const died = await dying.deliver(ENDING).catch(() => "died");
+  await killing[Symbol.asyncDispose]();
+
+  const atOnce = await other.deliver(ENDING);
+  await makeDue();
+  const later = await other.deliver(ENDING);
+
+  expect([died, atOnce.delivered, later.delivered]).toEqual(["died", 0, 1]);
+  const ids = sink.to("again@x.test").map(({ mail }) => mail.messageId);
+  expect(ids).toEqual([expect.stringContaining("@"), ids[0]]);
+  expect(await rows()).toHaveLength(0);
 });
 
 test("what the server refuses for good, and what is too old, is dropped, and the log says so", async () => {

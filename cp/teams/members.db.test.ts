@@ -291,6 +291,8 @@ describe("a slug", () => {
     const [owner, other] = [await someone(), await someone()];
     expect(await as(owner).setSlug(" First-Slug ")).toBe("204");
     const shown = await platform.call("GET", `/v1/teams/${owner.teamId}`, { token: owner.token });
+    await sql`update teams set slug_changed_at = now() - interval '59 days 23 hours'
+      where slug = 'first-slug'`;
     const early = await as(owner).setSlug("second-slug");
     const same = await as(owner).setSlug("first-slug");
     await sql`update teams set slug_changed_at = now() - interval '60 days' where slug = 'first-slug'`;
@@ -318,8 +320,13 @@ describe("a slug", () => {
     await as(owner).setSlug("given-up");
     await sql`update teams set slug_changed_at = now() - interval '60 days' where slug = 'given-up'`;
     await as(owner).setSlug("taken-up");
-    await sql`update reserved_slugs set expires_at = now() where slug = 'given-up'`;
+    const pass = (time: string) =>
+      sql`update reserved_slugs set expires_at = expires_at - ${time}::interval where slug = 'given-up'`;
+    await pass("29 days 23 hours");
+    const early = [await check("given-up"), await as(other).setSlug("given-up")];
+    await pass("1 hour");
 
+    expect(early).toEqual([false, "409 conflict"]);
     expect([await check("given-up"), await as(other).setSlug("given-up")]).toEqual([true, "204"]);
   });
 
