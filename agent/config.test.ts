@@ -9,7 +9,8 @@ test("what is not set has its default, empty variables included", () => {
 
   expect(loadConfig(env, ARGS)).toEqual({
     dir: "/var/lib/wrenn",
-    listen: { host: "127.0.0.1", port: 50051 },
+    listen: { host: "::", port: 50051 },
+    metricsListen: null,
     address: "127.0.0.1:50051",
     cpUrl: "http://localhost:8080",
     registrationToken: null,
@@ -57,9 +58,15 @@ describe("one sentence says what is wrong", () => {
     [{ WRENN_VMM: "xen" }, ARGS, "is none of auto, cloud-hypervisor, firecracker, qemu"],
     [{ WRENN_FIRECRACKER_BIN: "fc" }, ARGS, 'WRENN_FIRECRACKER_BIN "fc" is no absolute path'],
     [{ WRENN_NETWORK_POOL: "-1" }, ARGS, "no integer from 0 to 256"],
-    [{ WRENN_HOST_LISTEN_ADDR: "0.0.0.0:50051" }, ARGS, "is not a loopback address"],
-    [{ WRENN_HOST_LISTEN_ADDR: "192.168.1.1:50051" }, ARGS, "is not a loopback address"],
-    [{ WRENN_HOST_LISTEN_ADDR: "127.0.0.1.evil.org:1" }, ARGS, "is not a loopback address"],
+    [{ WRENN_METRICS_LISTEN_ADDR: "x" }, ARGS, 'WRENN_METRICS_LISTEN_ADDR "x" is not of the form'],
+    [{ WRENN_CP_PLAIN_HTTP: "yes" }, ARGS, "is none of allow, refuse"],
+    ...["http://10.0.0.1", "http://127.0.0.1.evil.org", "http://localhost.evil.org:80"].map(
+      (url): [Record<string, string>, string[], string] => [
+        { WRENN_CP_URL: url },
+        ARGS,
+        "WRENN_CP_URL must begin with https://",
+      ],
+    ),
   ];
   test.each(cases)("%p %p", (env, args, sentence) => {
     expect(() => loadConfig({ ...ENV, ...env }, args)).toThrow(sentence);
@@ -67,9 +74,26 @@ describe("one sentence says what is wrong", () => {
 });
 
 test.each([
-  [":6000", { host: "127.0.0.1", port: 6000 }],
+  [":6000", { host: "::", port: 6000 }],
+  ["10.0.0.7:6000", { host: "10.0.0.7", port: 6000 }],
   ["[::1]:6000", { host: "::1", port: 6000 }],
   ["localhost:0", { host: "localhost", port: 0 }],
-])("%s is an address of this machine", (address, listen) => {
-  expect(loadConfig({ ...ENV, WRENN_HOST_LISTEN_ADDR: address }, ARGS).listen).toEqual(listen);
+])("it listens at %s", (address, listen) => {
+  const settings = { WRENN_HOST_LISTEN_ADDR: address, WRENN_METRICS_LISTEN_ADDR: address };
+  const config = loadConfig({ ...ENV, ...settings }, ARGS);
+
+  expect([config.listen, config.metricsListen]).toEqual([listen, listen]);
+});
+
+test.each([
+  ["https://cp.example", "refuse"],
+  ["http://cp.example", "allow"],
+  ["http://localhost:8080", ""],
+  ["http://cp.localhost", ""],
+  ["http://127.9.9.9:80", ""],
+  ["http://[::1]:80", ""],
+])("%s is taken for the control plane with WRENN_CP_PLAIN_HTTP=%s", (url, plain) => {
+  const settings = { WRENN_CP_URL: url, WRENN_CP_PLAIN_HTTP: plain };
+
+  expect(loadConfig({ ...ENV, ...settings }, ARGS).cpUrl).toBe(url);
 });

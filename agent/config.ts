@@ -14,6 +14,7 @@ import { UID_BASE_DEFAULT, UID_BASE_MAX, UID_BASE_MIN } from "./uid-range.ts";
 
 const VMMS = ["auto", "cloud-hypervisor", "firecracker", "qemu"] as const;
 const SWITCH = ["off", "on"] as const;
+const PLAIN_HTTP = ["allow", "refuse"] as const;
 const COWS = ["auto", "reflink", "copy", "dm"] as const;
 
 export interface ListenAddress {
@@ -25,6 +26,8 @@ export interface Config {
   /** WRENN_DIR: everything the agent keeps. */
   readonly dir: string;
   readonly listen: ListenAddress;
+  /** For monitoring; null: nowhere. */
+  readonly metricsListen: ListenAddress | null;
   /** Where the control plane reaches this agent. */
   readonly address: string;
   readonly cpUrl: string;
@@ -86,9 +89,12 @@ export function loadConfig(env: Environment, args: readonly string[]): Config {
   const flags = parseFlags(args);
   return {
     ...loadMachineConfig(env),
-    listen: listenAddress(env.WRENN_HOST_LISTEN_ADDR || "127.0.0.1:50051"),
+    listen: listenAddress("WRENN_HOST_LISTEN_ADDR", env.WRENN_HOST_LISTEN_ADDR || ":50051"),
+    metricsListen: env.WRENN_METRICS_LISTEN_ADDR
+      ? listenAddress("WRENN_METRICS_LISTEN_ADDR", env.WRENN_METRICS_LISTEN_ADDR)
+      : null,
     address: hostAndPort("--address", required("--address", flags.get("--address"))),
-    cpUrl: url("WRENN_CP_URL", required("WRENN_CP_URL", env.WRENN_CP_URL)),
+    cpUrl: cpUrl(env),
     registrationToken: flags.get("--register") ?? (env.WRENN_REGISTRATION_TOKEN || null),
     networkPoolSize: integer("WRENN_NETWORK_POOL", env.WRENN_NETWORK_POOL || "4", 0, 256),
     bootTimeoutMs: env.WRENN_BOOT_TIMEOUT_SEC
@@ -167,20 +173,29 @@ function required(name: string, value: string | undefined): string {
   return value;
 }
 
-/** Until connections are authenticated by certificates, only this machine may reach the agent. */
-function listenAddress(text: string): ListenAddress {
-  const full = hostAndPort(
-    "WRENN_HOST_LISTEN_ADDR",
-    text.startsWith(":") ? `127.0.0.1${text}` : text,
-  );
+/** Without a host: every address of the machine. */
+function listenAddress(name: string, text: string): ListenAddress {
+  const full = hostAndPort(name, text.startsWith(":") ? `[::]${text}` : text);
   const split = full.lastIndexOf(":");
-  const host = full.slice(0, split);
-  if (host !== "localhost" && host !== "[::1]" && !/^127\.\d+\.\d+\.\d+$/.test(host)) {
-    throw new ConfigError(
-      `WRENN_HOST_LISTEN_ADDR ${text} is not a loopback address; without mTLS only those are used`,
-    );
-  }
-  return { host: host.replace(/^\[|\]$/g, ""), port: Number(full.slice(split + 1)) };
+  const host = full.slice(0, split).replace(/^\[|\]$/g, "");
+  return { host, port: Number(full.slice(split + 1)) };
+}
+
+/** One-time tokens and credentials go there: in the clear only on this machine, or where somebody says so. */
+function cpUrl(env: Environment): string {
+  const text = url("WRENN_CP_URL", required("WRENN_CP_URL", env.WRENN_CP_URL));
+  const { protocol, hostname } = new URL(text);
+  const isAllowed =
+    oneOf("WRENN_CP_PLAIN_HTTP", env.WRENN_CP_PLAIN_HTTP || "refuse", PLAIN_HTTP) === "allow";
+  if (protocol === "https:" || isLoopback(hostname) || isAllowed) return text;
+  const why = "whoever reads the way there has this host's credentials";
+  throw new ConfigError(
+    `WRENN_CP_URL must begin with https://: ${why} (WRENN_CP_PLAIN_HTTP=allow takes it as it is)`,
+  );
+}
+
+function isLoopback(host: string): boolean {
+  return /^(localhost|.*\.localhost|\[::1\]|127\.\d+\.\d+\.\d+)$/.test(host);
 }
 
 function hostAndPort(name: string, text: string): string {

@@ -8,11 +8,11 @@ import { Failpoints } from "./failpoints.ts";
 import { answerHelp } from "./help.ts";
 import { STOP_GRACE_MS } from "./limits.ts";
 import { Log } from "./log.ts";
+import { startMetricsServer } from "./metrics/metrics-server.ts";
 import { openCapsules } from "./open-capsules.ts";
 import { clearHost, defaultNativeDir, openHost } from "./open-host.ts";
 import { ControlPlane } from "./registration/control-plane.ts";
 import { Heartbeat } from "./registration/heartbeat.ts";
-import { retireCredentials } from "./registration/host-credentials.ts";
 import { obtainCredentials } from "./registration/register.ts";
 import { startRpcServer } from "./rpc/rpc-server.ts";
 import { Shutdown } from "./shutdown.ts";
@@ -72,8 +72,8 @@ async function serve(): Promise<void> {
   const credentials = await obtainCredentials({ controlPlane, dir: dir.path, address, token });
   const server = await startRpcServer(config.listen, {
     ...{ capsules, templates, snapshots, failpoints, capsuleMetrics, metrics, log },
-    hostId: credentials.host_id,
-    metricsToken: config.metricsToken,
+    hostId: credentials.hostId,
+    identity: credentials.identity,
     // In memory: an agent must be able to listen on a host whose disk is full.
     socketDir: dir.runDir,
     metadata: {
@@ -85,8 +85,12 @@ async function serve(): Promise<void> {
     terminate: (isPausing) => shutdown.request(isPausing ? "pause" : "terminate"),
   });
   resources.defer(() => server.stop(STOP_GRACE_MS));
+  if (config.metricsListen !== null) {
+    const { metricsListen, metricsToken } = config;
+    resources.use(startMetricsServer(metricsListen, { metrics, metricsToken }));
+  }
   const onDeleted = () => shutdown.request("forget");
-  resources.use(new Heartbeat({ controlPlane, credentials, dir: dir.path, log, onDeleted }));
+  resources.use(new Heartbeat({ controlPlane, credentials, log, onDeleted }));
   log.info("agent.started", {
     version: AGENT_VERSION,
     address: server.address,
@@ -100,7 +104,7 @@ async function serve(): Promise<void> {
   if (ending === "stop" || ending === "forget") {
     capsules.refuseCreates();
     await server.stop(STOP_GRACE_MS);
-    if (ending === "forget") await retireCredentials(dir.path);
+    if (ending === "forget") await credentials.retire();
     return;
   }
   await warm.close();

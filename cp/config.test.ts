@@ -7,6 +7,8 @@ const COMPLETE = {
   REDIS_URL: "redis://localhost:6379/0",
   JWT_SECRET: "0123456789abcdef0123456789abcdef",
   WRENN_ENCRYPTION_KEY: "0f".repeat(32),
+  WRENN_CA_CERT: "/etc/wrenn/ca.pem",
+  WRENN_CA_KEY: "-----BEGIN PRIVATE KEY-----\n",
 };
 
 test("what must be set is enough, the rest has defaults", () => {
@@ -15,6 +17,7 @@ test("what must be set is enough, the rest has defaults", () => {
     redisUrl: COMPLETE.REDIS_URL,
     listen: { hostname: "0.0.0.0", port: 8080 },
     jwtSecret: COMPLETE.JWT_SECRET,
+    authority: { cert: "/etc/wrenn/ca.pem", key: "-----BEGIN PRIVATE KEY-----" },
     encryptionKey: new Uint8Array(32).fill(0x0f),
     publicUrl: "http://localhost:8080",
     ownOrigins: new Set(["http://localhost:8080"]),

@@ -23,6 +23,8 @@ export interface Config {
   readonly redisUrl: string;
   readonly listen: { readonly hostname: string; readonly port: number };
   readonly jwtSecret: string;
+  /** Of the authority that certifies agents and control planes: PEM, or absolute paths of files in PEM. */
+  readonly authority: { readonly cert: string; readonly key: string };
   /** 32 bytes. */
   readonly encryptionKey: Uint8Array;
   /** Where people reach the control plane, without a trailing slash. */
@@ -95,6 +97,10 @@ export function loadConfig(env: Environment): Config {
     redisUrl: parseUrl(env, "REDIS_URL", ["redis:", "rediss:"]),
     listen,
     jwtSecret: parseSecret(env),
+    authority: {
+      cert: parsePem(env, "WRENN_CA_CERT"),
+      key: parsePem(env, "WRENN_CA_KEY"),
+    },
     encryptionKey: parseEncryptionKey(env),
     publicUrl,
     ownOrigins: parseOwnOrigins(env, publicUrl),
@@ -220,6 +226,14 @@ function parseSecret(env: Environment): string {
     throw new Error(`JWT_SECRET must have at least ${JWT_SECRET_LENGTH_MIN} characters`);
   }
   return secret;
+}
+
+/** The text itself, or the path of a file with it. */
+function parsePem(env: Environment, name: "WRENN_CA_CERT" | "WRENN_CA_KEY"): string {
+  const text = (env[name] ?? "").trim();
+  if (text.startsWith("-----BEGIN ") || text.startsWith("/")) return text;
+  const advice = "wrenn-cp make-ca <directory> makes both";
+  throw new Error(`${name} must be PEM, or the absolute path of a file in PEM; ${advice}`);
 }
 
 function parseEncryptionKey(env: Environment): Uint8Array {

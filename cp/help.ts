@@ -8,6 +8,8 @@ The control plane: its API, and the front to ports of capsules.
 
   wrenn-cp            serves, until SIGTERM
   wrenn-cp migrate    brings the database up to date
+  wrenn-cp make-ca <directory>
+                      makes the authority that certifies this installation's hosts
   wrenn-cp --help     this text (-h)
   wrenn-cp --version  its version
 `;

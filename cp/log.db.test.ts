@@ -5,6 +5,7 @@ import { open } from "node:fs/promises";
 import { join } from "node:path";
 import { freePort } from "../scripts/dev/ports.ts";
 import { cloneDatabase, type TestDatabase } from "../tests/harness/database.ts";
+import { AUTHORITY_SETTINGS } from "../tests/harness/test-certificates.ts";
 import { waitFor } from "../tests/harness/wait-for.ts";
 
 let database: TestDatabase;
@@ -25,6 +26,7 @@ test("costs the control plane lines, and no request", async () => {
       REDIS_URL: process.env.REDIS_URL,
       JWT_SECRET: "a-signing-secret-of-enough-length",
       WRENN_ENCRYPTION_KEY: "4e".repeat(32),
+      ...AUTHORITY_SETTINGS,
       WRENN_CP_LISTEN_ADDR: `127.0.0.1:${port}`,
       LOG_LEVEL: "debug",
     },

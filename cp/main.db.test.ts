@@ -1,8 +1,12 @@
 import { afterAll, beforeAll, describe, expect, test } from "bun:test";
+import { mkdtemp, readFile, rm, stat } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { cloneDatabase, type TestDatabase } from "../tests/harness/database.ts";
 import { RawWebSocket } from "../tests/harness/raw-websocket.ts";
 import { SeverableLink } from "../tests/harness/severable-link.ts";
 import { addTeam } from "../tests/harness/simulated-agent-platform.ts";
+import { AUTHORITY_SETTINGS } from "../tests/harness/test-certificates.ts";
 import { waitFor } from "../tests/harness/wait-for.ts";
 import { recordEvents, SYSTEM_ACTOR } from "./events/outbox.ts";
 
@@ -10,6 +14,7 @@ const MAIN = `${import.meta.dir}/main.ts`;
 const SETTINGS = {
   JWT_SECRET: "a secret for tests of at least 32 characters",
   WRENN_ENCRYPTION_KEY: "0f".repeat(32),
+  ...AUTHORITY_SETTINGS,
   WRENN_CP_LISTEN_ADDR: "127.0.0.1:0",
 };
 
@@ -61,6 +66,24 @@ async function listening(program: ReturnType<typeof start>) {
 }
 
 describe("the program", () => {
+  test("makes an authority once, with a key that only its owner reads", async () => {
+    const dir = await mkdtemp(join(tmpdir(), "wrenn-ca-"));
+    const { stdout: before } = await run({}, "make-ca", join(dir, "authority"));
+    const files = ["ca.pem", "ca-key.pem"].map((name) => join(dir, "authority", name));
+    const made = await Promise.all(files.map((file) => readFile(file, "utf8")));
+    const again = await run({}, "make-ca", join(dir, "authority"));
+    const modes = await Promise.all(files.map(async (file) => (await stat(file)).mode & 0o777));
+    const after = await Promise.all(files.map((file) => readFile(file, "utf8")));
+    await rm(dir, { recursive: true });
+
+    expect(before).toBe(`WRENN_CA_CERT=${files[0]}\nWRENN_CA_KEY=${files[1]}\n`);
+    expect(made[0]).toStartWith("-----BEGIN CERTIFICATE-----");
+    expect(modes).toEqual([0o644, 0o600]);
+    expect(again).toMatchObject({ exitCode: 1, stdout: "" });
+    expect(again.stderr).toContain("can't be made (EEXIST)");
+    expect(after).toEqual(made);
+  });
+
   test("migrates once, and says what it did", async () => {
     await using database = await cloneDatabase({ migrated: false });
     const environment = { DATABASE_URL: database.url };
@@ -84,7 +107,11 @@ describe("the program", () => {
 
   test.each([
     [{ DATABASE_URL: "" }, [], "Cannot start: DATABASE_URL is not set\n"],
-    [{}, ["serve"], 'Cannot start: unknown argument "serve": only "migrate" is known\n'],
+    [
+      {},
+      ["serve"],
+      'Cannot start: unknown argument "serve": "migrate" and "make-ca <directory>" are known\n',
+    ],
   ])("with %j and %j says what is wrong", async (environment, args, stderr) => {
     expect(await run({ ...environment }, ...args)).toEqual({ exitCode: 1, stdout: "", stderr });
   });

@@ -1,6 +1,7 @@
 // The control plane's program: `migrate` brings the database up to date, no argument serves.
 
 import { writeSync } from "node:fs";
+import { resolve } from "node:path";
 import packageJson from "../package.json" with { type: "json" };
 import { raiseFetchLimit } from "../proto/fetch-limit.ts";
 import { Passwords } from "./accounts/passwords.ts";
@@ -20,6 +21,9 @@ import { createTokens } from "./auth/tokens.ts";
 import { CapsuleMetricsService } from "./capsule-metrics/service.ts";
 import { EnvdTokens } from "./capsules/envd-tokens.ts";
 import { Capsules } from "./capsules/service.ts";
+import { makeCa } from "./certificates/make-ca.ts";
+import { openAuthority } from "./certificates/open-authority.ts";
+import { OwnCertificate } from "./certificates/own-certificate.ts";
 import { ConfigSealing } from "./channels/config-sealing.ts";
 import { Sender } from "./channels/sender.ts";
 import { Channels } from "./channels/service.ts";
@@ -58,6 +62,7 @@ import { MONITOR_HOSTS, monitorHostsLoop } from "./loops/monitor-hosts.ts";
 import { placeEventsLoop } from "./loops/place-events.ts";
 import { PUBLISH_EVENTS, publishEventsLoop } from "./loops/publish-events.ts";
 import { PURGE_TEAMS, purgeAccountsLoop, purgeTeamsLoop } from "./loops/purge.ts";
+import { renewCertificateLoop } from "./loops/renew-certificate.ts";
 import { compactUsageLoop, countUsageLoop, sampleUsageLoop } from "./loops/sample-usage.ts";
 import { saveMetricsLoop } from "./loops/save-metrics.ts";
 import { settleOperationsLoop } from "./loops/settle-operations.ts";
@@ -105,10 +110,15 @@ if (help !== null) {
 }
 try {
   if (command === "migrate" && rest.length === 0) await runMigrations();
-  else if (command === undefined) {
+  else if (command === "make-ca" && rest.length === 1) {
+    writeSync(1, await makeCa(resolve(rest[0] ?? "")));
+  } else if (command === undefined) {
     raiseFetchLimit(process.env);
     await serve();
-  } else throw new Error(`unknown argument ${JSON.stringify(command)}: only "migrate" is known`);
+  } else {
+    const known = '"migrate" and "make-ca <directory>" are known';
+    throw new Error(`unknown argument ${JSON.stringify(command)}: ${known}`);
+  }
 } catch (error) {
   process.stderr.write(`Cannot start: ${error instanceof Error ? error.message : error}\n`);
   // Whatever was opened before: a program that can't start must not seem to run.
@@ -154,6 +164,8 @@ async function serve(): Promise<void> {
   const redis = resources.adopt(openRedis(config.redisUrl, log), (redis) => redis.disconnect());
   if (config.tls !== null) await checkTls(config.tls);
   if (config.mail.kind === "files") await checkMailDir(config.mail.dir);
+  const authority = await openAuthority(config.authority);
+  const ownCertificate = await OwnCertificate.make(authority);
   const mailer = await openMailer(config, { db, log, resources });
 
   const clock = systemClock;
@@ -188,7 +200,7 @@ async function serve(): Promise<void> {
     providers: [...(github === null ? [] : [openGithub(github)]), ...openid.map(openOpenid)],
   });
   const apiKeys = new ApiKeys({ db, clock });
-  const hosts = new Hosts({ db, clock, tokens, oneTimeTokens, teams });
+  const hosts = new Hosts({ db, clock, tokens, oneTimeTokens, teams, authority });
 
   const operations = resources.use(await Operations.open(config.databaseUrl));
   const envdTokens = new EnvdTokens(config.encryptionKey);
@@ -206,7 +218,7 @@ async function serve(): Promise<void> {
       monotonicMs: () => performance.now(),
     }),
   );
-  const agents = new AgentClients((call) => metrics.observeAgentCall(call));
+  const agents = new AgentClients(ownCertificate.current, (call) => metrics.observeAgentCall(call));
   const wakeMonitor = () => loops.wake(MONITOR_HOSTS);
   const capsuleParts = { db, agents, operations, envdTokens, defaults };
   const capsuleDeps = { ...capsuleParts, log, teamLimits, wakeMonitor };
@@ -255,6 +267,7 @@ async function serve(): Promise<void> {
   loops.start(endRevokedStreamsLoop(openStreams));
   loops.start(writeLastUsesLoop(lastUses));
   loops.start(expireSessionsLoop(sessions));
+  loops.start(renewCertificateLoop(ownCertificate));
   loops.start(expireInvitationsLoop(invitations));
   loops.start(placeAuditLogsLoop(audit));
   loops.start(expireAuditLogsLoop(audit));
@@ -286,7 +299,7 @@ async function serve(): Promise<void> {
   };
   const { metricsToken } = config;
   const app = createApp({ log, version, metrics, metricsToken, ...services });
-  const pools = resources.adopt(new AgentPools(), (pools) => pools.close());
+  const pools = resources.adopt(new AgentPools(ownCertificate.current), (pools) => pools.close());
   const proxies = new TrustedProxies(config.trustedProxies);
   const proxy = new ProxyRouter({
     domain: config.proxyDomain,

@@ -19,7 +19,7 @@ let routes: { name: string; path: string; body: TSchema | undefined }[];
 
 beforeAll(async () => {
   const { token } = await platform.person();
-  const hostToken = await platform.tokens.signHost(newId("host"));
+  const hostToken = await platform.tokens.signHost({ hostId: newId("host"), certName: "" });
   headers = { authorization: `Bearer ${token}`, "x-host-token": hostToken };
   routes = platform.app.routes
     .filter(({ method }) => method !== "GET")

@@ -81,13 +81,14 @@ type Address = { readonly hostname: string; readonly port: number };
 /** Throws a sentence that names the setting. */
 async function listened(
   setting: string,
-  address: Address,
+  { hostname, port }: Address,
   listen: (at: Address) => number | Promise<number>,
 ): Promise<number> {
   try {
-    return await listen(address);
+    // Nothing else of the options, some of which would mean something there.
+    return await listen({ hostname, port });
   } catch (error) {
-    throw listenFailure(setting, `${address.hostname}:${address.port}`, error);
+    throw listenFailure(setting, `${hostname}:${port}`, error);
   }
 }
 

@@ -23,6 +23,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
   cp: {
     roof: ["main", "app", "serve", "request-log", "error-response"],
     rooms: [
+      room("certificates", "authority", "make-ca", "open-authority", "own-certificate"),
       room("db", "any-of", "answer-watch", "client", "lost-write", "tables", "time", "migrate"),
       room(
         "agents",
@@ -132,6 +133,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
       room("snapshots", "durable-files", "host-facts", "snapshot-error", "snapshots", "use-order"),
       room(
         "metrics",
+        "metrics-server",
         ...[
           "agent-metrics",
           "capsule-metrics",

@@ -2,7 +2,6 @@
 
 import { Type } from "@sinclair/typebox";
 import { Value } from "@sinclair/typebox/value";
-import type { HostCredentials } from "./host-credentials.ts";
 import type { HostSpecs } from "./host-specs.ts";
 
 const REGISTER_TIMEOUT_MS = 30_000;
@@ -14,6 +13,8 @@ const Answer = Type.Object({
   host: Type.Object({ id: Type.String({ pattern: "^host-[0-9a-z]{25}$" }) }),
   token: Type.String({ minLength: 1, maxLength: 8192 }),
   refresh_token: Type.String({ minLength: 1, maxLength: 8192 }),
+  cert_pem: Type.String({ minLength: 1, maxLength: ANSWER_BYTES_MAX }),
+  ca_cert_pem: Type.String({ minLength: 1, maxLength: ANSWER_BYTES_MAX }),
 });
 
 const HostDeleted = Type.Object({
@@ -23,6 +24,16 @@ const HostDeleted = Type.Object({
     host_id: Type.String(),
   }),
 });
+
+/** All that a host has but its key, which the control plane never sees. */
+export interface IssuedCredentials {
+  /** Prefixed form: host-… */
+  readonly host_id: string;
+  readonly jwt: string;
+  readonly refresh_token: string;
+  readonly cert_pem: string;
+  readonly ca_cert_pem: string;
+}
 
 /** The control plane answered with another status than the one that was hoped for. */
 export class Refused extends Error {
@@ -63,28 +74,28 @@ export class ControlPlane {
     return new URL(this.#url).host;
   }
 
-  /** Trades a one-time token for credentials. Throws Refused, or what fetch throws. */
+  /** Trades a one-time token for credentials of the key of `csr`. Throws Refused, or what fetch throws. */
   async register(
     token: string,
-    host: HostSpecs & { readonly address: string },
-  ): Promise<HostCredentials> {
+    host: HostSpecs & { readonly address: string; readonly csr: string },
+  ): Promise<IssuedCredentials> {
     const body = { token, ...host };
     const timeoutMs = REGISTER_TIMEOUT_MS;
     return parse(await this.#post("/v1/hosts/register", { what: "registration", body, timeoutMs }));
   }
 
   /** Trades a refresh token, which is used up, for the next credentials. Throws like register. */
-  async refresh(refreshToken: string): Promise<HostCredentials> {
-    const body = { refresh_token: refreshToken };
+  async refresh(refreshToken: string, csr: string): Promise<IssuedCredentials> {
+    const body = { refresh_token: refreshToken, csr };
     const timeoutMs = REFRESH_TIMEOUT_MS;
     return parse(await this.#post("/v1/hosts/auth/refresh", { what: "refresh", body, timeoutMs }));
   }
 
   /** Throws like register: 401 and 403 mean the token. */
-  async heartbeat(credentials: HostCredentials): Promise<void> {
-    await this.#post(`/v1/hosts/${credentials.host_id}/heartbeat`, {
+  async heartbeat({ hostId, jwt }: { hostId: string; jwt: string }): Promise<void> {
+    await this.#post(`/v1/hosts/${hostId}/heartbeat`, {
       what: "heartbeat",
-      headers: { "X-Host-Token": credentials.jwt },
+      headers: { "X-Host-Token": jwt },
       timeoutMs: HEARTBEAT_TIMEOUT_MS,
     });
   }
@@ -112,9 +123,9 @@ export class ControlPlane {
   }
 }
 
-function parse(text: string): HostCredentials {
-  const { host, token, refresh_token } = Value.Parse(Answer, JSON.parse(text));
-  return { host_id: host.id, jwt: token, refresh_token };
+function parse(text: string): IssuedCredentials {
+  const { host, token: jwt, ...rest } = Value.Parse(Answer, Value.Clean(Answer, JSON.parse(text)));
+  return { host_id: host.id, jwt, ...rest };
 }
 
 /** Of an error envelope; the beginning of anything else. */

@@ -1,10 +1,10 @@
-// Tells the control plane every 30 s that the agent lives. A control plane that cannot be reached changes
-// nothing here: capsules go on, and the next beat is the next try. Nor does any other answer, but one: that
-// the control plane has deleted this very host, said again and again for a quarter of an hour.
+// Tells the control plane every 30 s that the agent lives, and has credentials renewed in time. A control plane that
+// cannot be reached changes nothing here: capsules go on, and the next beat is the next try. Nor does any other
+// answer, but one: that the control plane has deleted this very host, said again and again for a quarter of an hour.
 
 import type { Log } from "../log.ts";
 import { type ControlPlane, Refused } from "./control-plane.ts";
-import { type HostCredentials, saveCredentials } from "./host-credentials.ts";
+import type { OwnCredentials } from "./host-credentials.ts";
 
 const HEARTBEAT_MS = 30_000;
 /** Long enough for whoever deleted the wrong host, or restored an old database, to notice. */
@@ -17,12 +17,11 @@ interface Timing {
 
 export class Heartbeat implements AsyncDisposable {
   readonly #controlPlane: ControlPlane;
-  readonly #dir: string;
   readonly #log: Log;
   readonly #onDeleted: () => void;
   readonly #stopped = new AbortController();
   readonly #running: Promise<void>;
-  #credentials: HostCredentials;
+  readonly #credentials: OwnCredentials;
   readonly #timing: Timing;
   #isLost = false;
   /** By the monotonic clock; null while it is not said to be deleted. */
@@ -31,8 +30,7 @@ export class Heartbeat implements AsyncDisposable {
   /** Beats at once. `onDeleted`: the control plane has deleted the host; it beats no longer. */
   constructor(options: {
     controlPlane: ControlPlane;
-    credentials: HostCredentials;
-    dir: string;
+    credentials: OwnCredentials;
     log: Log;
     onDeleted: () => void;
     /** Shorter in tests. */
@@ -40,7 +38,6 @@ export class Heartbeat implements AsyncDisposable {
   }) {
     this.#controlPlane = options.controlPlane;
     this.#credentials = options.credentials;
-    this.#dir = options.dir;
     this.#log = options.log;
     this.#onDeleted = options.onDeleted;
     this.#timing = options.timing ?? { everyMs: HEARTBEAT_MS, forgetAfterMs: FORGET_AFTER_MS };
@@ -62,13 +59,14 @@ export class Heartbeat implements AsyncDisposable {
   /** False: the host was deleted. */
   async #beat(): Promise<boolean> {
     try {
-      await this.#sendOrRefresh();
+      await this.#sendOrRenew();
+      if (this.#credentials.isDue()) await this.#renew();
       if (this.#isLost) this.#log.info("heartbeat.recovered");
       this.#isLost = false;
       this.#deletedSinceMs = null;
       return true;
     } catch (error) {
-      if (error instanceof Refused && error.saysDeleted(this.#credentials.host_id)) {
+      if (error instanceof Refused && error.saysDeleted(this.#credentials.hostId)) {
         return this.#goOnDeleted(error);
       }
       this.#deletedSinceMs = null;
@@ -93,7 +91,7 @@ export class Heartbeat implements AsyncDisposable {
     return false;
   }
 
-  async #sendOrRefresh(): Promise<void> {
+  async #sendOrRenew(): Promise<void> {
     try {
       await this.#controlPlane.heartbeat(this.#credentials);
       return;
@@ -101,10 +99,13 @@ export class Heartbeat implements AsyncDisposable {
       const isAboutToken = error instanceof Refused && [401, 403].includes(error.status);
       if (!isAboutToken) throw error;
     }
-    this.#credentials = await this.#controlPlane.refresh(this.#credentials.refresh_token);
-    await saveCredentials(this.#dir, this.#credentials);
-    this.#log.info("heartbeat.credentials-refreshed");
+    await this.#renew();
     await this.#controlPlane.heartbeat(this.#credentials);
+  }
+
+  async #renew(): Promise<void> {
+    await this.#credentials.renew(this.#controlPlane);
+    this.#log.info("heartbeat.credentials-renewed");
   }
 
   async #pause(): Promise<void> {

@@ -2,30 +2,28 @@
 
 import { reachFailure } from "../../proto/address-failure.ts";
 import { type ControlPlane, Refused } from "./control-plane.ts";
-import {
-  type HostCredentials,
-  isUsedToken,
-  loadCredentials,
-  noteUsedToken,
-  saveCredentials,
-} from "./host-credentials.ts";
+import { type HostCredentials, makeKey, OwnCredentials } from "./host-credentials.ts";
 import { type HostSpecs, readHostSpecs } from "./host-specs.ts";
 
 /**
  * Registers if there is a token, and loads what an earlier registration saved otherwise: also if that was with this
- * token, which stays in a file of settings and is good once. Throws if neither works; a token that others used up
- * needs a fresh one from the control plane.
+ * token, which stays in a file of settings and is good once. With a certificate in any case. Throws if neither works;
+ * a token that others used up needs a fresh one from the control plane.
  */
 export async function obtainCredentials(options: {
   controlPlane: ControlPlane;
   dir: string;
   address: string;
   token: string | null;
-}): Promise<HostCredentials> {
+}): Promise<OwnCredentials> {
   const { controlPlane, dir, address, token } = options;
-  if (token === null || (await isUsedToken(dir, token))) {
-    const saved = await loadCredentials(dir);
-    if (saved) return saved;
+  const saved = await OwnCredentials.load(dir).catch((error) => {
+    if (token === null) throw error;
+    return null;
+  });
+  if (saved !== null && (token === null || saved.cameFrom(token))) {
+    if (!saved.hasCertificate) await renewNow(saved, controlPlane);
+    return saved;
   }
   if (token === null) {
     throw new Error(
@@ -34,9 +32,17 @@ export async function obtainCredentials(options: {
   }
   const specs = await readHostSpecs(dir);
   const credentials = await register(controlPlane, { token, ...specs, address });
-  await saveCredentials(dir, credentials);
-  await noteUsedToken(dir, token);
-  return credentials;
+  return await OwnCredentials.save(dir, credentials, token);
+}
+
+/** Of an agent of the time before certificates. Throws a sentence. */
+async function renewNow(saved: OwnCredentials, controlPlane: ControlPlane): Promise<void> {
+  await saved.renew(controlPlane).catch((cause) => {
+    const reason = cause instanceof Refused ? cause.reason : reachFailure(cause);
+    throw new Error(`WRENN_CP_URL: ${controlPlane.host}: no certificate was given (${reason})`, {
+      cause,
+    });
+  });
 }
 
 /** Throws a sentence that names the setting which may be wrong. */
@@ -44,8 +50,9 @@ async function register(
   controlPlane: ControlPlane,
   { token, ...host }: HostSpecs & { token: string; address: string },
 ): Promise<HostCredentials> {
+  const { keyPem, requestPem: csr } = await makeKey();
   try {
-    return await controlPlane.register(token, host);
+    return { ...(await controlPlane.register(token, { ...host, csr })), key_pem: keyPem };
   } catch (cause) {
     if (cause instanceof Refused && (cause.status === 400 || cause.status === 401)) {
       const advice = "POST /v1/hosts makes another";

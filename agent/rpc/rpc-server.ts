@@ -1,5 +1,5 @@
-// The agent's listener: requests for servers in guests go to those, the rest to the RPC service and
-// /health, which answer on a socket of their own behind it.
+// The agent's listener, for control planes and nobody else: requests for servers in guests go to those, the rest to
+// the RPC service, which answers on a socket of its own behind it.
 
 import { closeSync, constants, openSync } from "node:fs";
 import { rm } from "node:fs/promises";
@@ -8,19 +8,19 @@ import { type ConnectRouter, createConnectRouter } from "@connectrpc/connect";
 import { createFetchHandler } from "@connectrpc/connect/protocol";
 import { listenFailure } from "../../proto/address-failure.ts";
 import { answerInScope } from "../../proto/answer-scope.ts";
+import { CONTROL_PLANE_NAME } from "../../proto/certificates/names.ts";
 import { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { answerFor } from "../../proto/hostagent/asked-host.ts";
 import { header, type RequestHead } from "../../proto/http1/head.ts";
 import { endToEnd } from "../../proto/http1/hop.ts";
 import { Front, type FrontLimits } from "../../proto/http1/listener.ts";
+import type { TlsIdentity } from "../../proto/http1/tls.ts";
 import { UpstreamPool } from "../../proto/http1/upstream-pool.ts";
 import type { Forward } from "../../proto/http1/verdict.ts";
 import { openFilesMax } from "../../proto/open-files.ts";
 import type { ListenAddress } from "../config.ts";
 import { frontLimits, RPC_MESSAGE_BYTES_MAX } from "../limits.ts";
-import { answerScrape, type ScrapeDeps } from "../metrics/scrape.ts";
 import { GuestRouter } from "../proxy/guest-router.ts";
-import { AGENT_VERSION } from "../version.ts";
 import { type HostAgentDeps, hostAgentService } from "./host-agent-service.ts";
 
 const SOCKET_NAME = "rpc.sock";
@@ -35,7 +35,9 @@ export interface RpcServer {
   stop(graceMs: number): Promise<void>;
 }
 
-export interface RpcServerDeps extends HostAgentDeps, ScrapeDeps {
+export interface RpcServerDeps extends HostAgentDeps {
+  /** What callers are shown; for each connection anew. */
+  readonly identity: () => TlsIdentity;
   /** A directory that only root may enter. */
   readonly socketDir: string;
   /** Which one this is, in the external form. */
@@ -64,7 +66,7 @@ export async function startRpcServer(
       guests.sweep();
     },
   });
-  const port = listenAt(front, listen);
+  const port = listenAt(front, listen, deps.identity);
   let stopped: Promise<void> | null = null;
 
   async function stop(graceMs: number): Promise<void> {
@@ -84,9 +86,14 @@ export async function startRpcServer(
   };
 }
 
-function listenAt(front: Front, { host: hostname, port }: ListenAddress): number {
+function listenAt(
+  front: Front,
+  { host: hostname, port }: ListenAddress,
+  identity: () => TlsIdentity,
+): number {
+  const tls = { identity, admits: (name: string) => name === CONTROL_PLANE_NAME };
   try {
-    return front.listen({ hostname, port });
+    return front.listen({ hostname, port, tls });
   } catch (error) {
     throw listenFailure("WRENN_HOST_LISTEN_ADDR", `${hostname}:${port}`, error);
   }
@@ -112,10 +119,6 @@ function serveRpc(unix: string, deps: RpcServerDeps): Bun.Server<undefined> {
       const { pathname } = new URL(request.url);
       const handler = handlers.get(pathname);
       if (handler) return await answerInScope(request.signal, () => handler(request));
-      if (pathname === "/health" && request.method === "GET") {
-        return Response.json({ status: "ok", version: AGENT_VERSION });
-      }
-      if (pathname === "/metrics" && request.method === "GET") return answerScrape(request, deps);
       // Connect's own words, which tell it from what something on the way knows nothing of.
       return Response.json({ code: "unimplemented", message: "No such method" }, { status: 404 });
     },

@@ -5,6 +5,8 @@ import type { UniversalClientRequest, UniversalClientResponse } from "@connectrp
 import { codeFromString, createTransport } from "@connectrpc/connect/protocol-connect";
 import { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { askFor } from "../../proto/hostagent/asked-host.ts";
+import type { ClientTls, TlsIdentity } from "../../proto/http1/tls.ts";
+import { clientOptions } from "../../proto/http1/tls-wire.ts";
 import { encodeId, type Id } from "../../proto/ids.ts";
 import { NoAgent } from "./agent-errors.ts";
 import { type AgentCallOutcome, observeCalls } from "./call-observer.ts";
@@ -19,11 +21,14 @@ const ANSWER_CONTENT_TYPES = new Set([UNARY_CONTENT_TYPE, "application/connect+p
 /** An agent's are sentences. */
 const ERROR_BYTES_MAX = 64 * 1024;
 
-/** A host and where its agent listens, `ip:port`. */
+/** A host and its agent. */
 export interface AgentOfHost {
-  /** Null: whichever host has the address. */
+  /** Null: whichever host it is. */
   readonly id: Id<"host"> | null;
+  /** Where it listens, `ip:port`. */
   readonly address: string;
+  /** In its certificate: nothing else that has the address is called. */
+  readonly certName: string;
 }
 
 /** One client per host and address. Calls state their own timeout. */
@@ -33,24 +38,25 @@ export class AgentClients {
   /** What is held of the answers. */
   readonly held = new HeldAnswers();
 
-  /** `observe` is told of every call at its end. */
-  constructor(observe?: (call: AgentCallOutcome) => void) {
+  readonly #identity: () => TlsIdentity;
+
+  /** `identity` is what agents are shown; `observe` is told of every call at its end. */
+  constructor(identity: () => TlsIdentity, observe?: (call: AgentCallOutcome) => void) {
+    this.#identity = identity;
     this.#interceptors = observe === undefined ? [] : [observeCalls(observe)];
   }
 
   /** The client of the host's agent: `unavailable` when another one answers there. */
-  at({ id, address }: AgentOfHost): AgentClient {
-    const key = `${id} ${address}`;
+  at({ id, address, certName }: AgentOfHost): AgentClient {
+    const key = `${id} ${address} ${certName}`;
     const known = this.#clients.get(key);
     if (known !== undefined) return known;
 
     if (this.#clients.size >= CLIENTS_MAX) this.#clients.clear();
     const asked = id === null ? [] : [askFor(encodeId("host", id))];
     const interceptors = [...this.#interceptors, ...asked];
-    const client = createClient(
-      HostAgentService,
-      agentTransport(`http://${address}`, interceptors),
-    );
+    const tls = { identity: this.#identity, serverName: certName };
+    const client = createClient(HostAgentService, agentTransport({ address, tls, interceptors }));
     this.#clients.set(key, client);
     return client;
   }
@@ -60,16 +66,22 @@ export class AgentClients {
  * Connect over fetch, with client streams, which connect-web's transport refuses. A stream whose agent
  * moves nothing for `streamIdleMs` fails with `unavailable`; unary calls end by their own deadline.
  */
-export function agentTransport(
-  baseUrl: string,
-  interceptors: Interceptor[] = [],
-  streamIdleMs: number = STREAM_IDLE_TIMEOUT_MS,
-): Transport {
+export function agentTransport({
+  address,
+  tls,
+  interceptors = [],
+  streamIdleMs = STREAM_IDLE_TIMEOUT_MS,
+}: {
+  address: string;
+  tls: ClientTls;
+  interceptors?: Interceptor[];
+  streamIdleMs?: number;
+}): Transport {
   return createTransport({
-    baseUrl,
+    baseUrl: `https://${address}`,
     httpClient: (request) => {
       const isUnary = request.header.get("content-type") === UNARY_CONTENT_TYPE;
-      return isUnary ? sendUnary(request) : sendStream(request, streamIdleMs);
+      return isUnary ? sendUnary(request, tls) : sendStream(request, { tls, streamIdleMs });
     },
     useBinaryFormat: true,
     interceptors,
@@ -82,24 +94,27 @@ export function agentTransport(
 }
 
 /** A unary request goes out as one block: a streamed body costs a chunked encoding. */
-async function sendUnary(request: UniversalClientRequest): Promise<UniversalClientResponse> {
+async function sendUnary(
+  request: UniversalClientRequest,
+  tls: ClientTls,
+): Promise<UniversalClientResponse> {
   const { body, signal } = request;
   const block = body && new Uint8Array(await new Response(streamOf(body)).arrayBuffer());
   const taker = answerTaker();
-  const response = await send(request, block ?? null, signal);
+  const response = await send(request, block ?? null, { tls, signal });
   return answerOf(response, iterate(response.body, { taker }));
 }
 
 async function sendStream(
   request: UniversalClientRequest,
-  idleMs: number,
+  { tls, streamIdleMs }: { tls: ClientTls; streamIdleMs: number },
 ): Promise<UniversalClientResponse> {
-  const silence = new Silence(idleMs);
+  const silence = new Silence(streamIdleMs);
   const signals = [silence.signal, ...(request.signal === undefined ? [] : [request.signal])];
   const body = request.body === undefined ? null : streamOf(request.body, silence);
   silence.begin();
   try {
-    const response = await send(request, body, AbortSignal.any(signals));
+    const response = await send(request, body, { tls, signal: AbortSignal.any(signals) });
     return answerOf(response, iterate(response.body, { silence }));
   } catch (error) {
     throw silence.signal.aborted ? silence.signal.reason : error;
@@ -111,10 +126,16 @@ async function sendStream(
 async function send(
   { url, method, header }: UniversalClientRequest,
   body: ReadableStream<Uint8Array> | Uint8Array<ArrayBuffer> | null,
-  signal: AbortSignal | undefined,
+  { tls, signal }: { tls: ClientTls; signal: AbortSignal | undefined },
 ): Promise<Response> {
-  // Without `timeout: false` Bun drops a connection that is silent for 5 minutes; commands may be.
-  const options = { method, headers: header, body, redirect: "manual", timeout: false } as const;
+  const options = {
+    ...{ method, headers: header, body },
+    redirect: "manual",
+    // Bun uses a connection again for those options that are equal, whose certificate had the name.
+    tls: clientOptions(tls),
+    // Without it Bun drops a connection that is silent for 5 minutes; commands may be.
+    timeout: false,
+  } as const;
   return await ofAgent(await fetch(url, signal === undefined ? options : { ...options, signal }));
 }
 

@@ -2,7 +2,8 @@ import { afterAll, beforeAll, expect, test } from "bun:test";
 import { Code, ConnectError } from "@connectrpc/connect";
 import { encodeId, newId } from "../../proto/ids.ts";
 import { SimulatedAgent } from "../../tests/harness/simulated-agent.ts";
-import { AgentClients } from "./agent-clients.ts";
+import { agentClients } from "../../tests/harness/test-certificates.ts";
+import type { AgentClients } from "./agent-clients.ts";
 import type { AgentCallOutcome } from "./call-observer.ts";
 
 const observed: AgentCallOutcome[] = [];
@@ -12,7 +13,7 @@ let agent: SimulatedAgent;
 let client: ReturnType<AgentClients["at"]>;
 beforeAll(async () => {
   agent = new SimulatedAgent();
-  client = new AgentClients((call) => observed.push(call)).at({ id: null, address: agent.address });
+  client = agentClients((call) => observed.push(call)).at(agent.place);
   const sizes = { vcpus: 1, memoryMb: 128 };
   await client.createSandbox({ sandboxId, operationId: crypto.randomUUID(), ...sizes });
   await client.writeFile({ sandboxId, path: "/f", content: new Uint8Array(300_000) });
@@ -63,8 +64,8 @@ test("a stream is observed at its end, however it ends", async () => {
 });
 
 test("an agent that is not there is observed, too", async () => {
-  const gone = new AgentClients((call) => observed.push(call)).at({
-    id: null,
+  const gone = agentClients((call) => observed.push(call)).at({
+    ...agent.place,
     address: "127.0.0.1:9",
   });
 

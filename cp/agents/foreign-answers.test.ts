@@ -1,7 +1,8 @@
 // What answers at a host's address need not be its agent: a proxy on the way, another program, a page of a cloud.
 
 import { afterAll, expect, test } from "bun:test";
-import { AgentClients } from "./agent-clients.ts";
+import { tlsOptions } from "../../proto/http1/tls.ts";
+import { AGENT_IDENTITY, AGENT_NAME, agentClients } from "../../tests/harness/test-certificates.ts";
 import { agentFailure, isCutOff } from "./agent-errors.ts";
 import { RESTART_TIMEOUT_MS } from "./limits.ts";
 import { acrossRestart } from "./retry.ts";
@@ -29,8 +30,14 @@ const ANSWERS: Readonly<Record<string, () => Response>> = {
 };
 
 let answer: () => Response | Promise<Response> = page(200);
-const server = Bun.serve({ hostname: "127.0.0.1", port: 0, fetch: () => answer() });
-const client = new AgentClients().at({ id: null, address: `127.0.0.1:${server.port}` });
+// Nothing else has an agent's certificate; one that decrypts for others may be on the way.
+const server = Bun.serve({
+  ...{ hostname: "127.0.0.1", port: 0 },
+  tls: tlsOptions(AGENT_IDENTITY),
+  fetch: () => answer(),
+});
+const address = `127.0.0.1:${server.port}`;
+const client = agentClients().at({ id: null, address, certName: AGENT_NAME });
 afterAll(() => server.stop(true));
 
 async function failureOf(call: () => Promise<unknown>): Promise<unknown> {

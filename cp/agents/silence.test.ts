@@ -1,8 +1,14 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
+import { tlsOptions } from "../../proto/http1/tls.ts";
 import { encodeId, newId } from "../../proto/ids.ts";
 import { SimulatedAgent } from "../../tests/harness/simulated-agent.ts";
+import {
+  AGENT_IDENTITY,
+  AGENT_NAME,
+  CONTROL_PLANE,
+} from "../../tests/harness/test-certificates.ts";
 import { agentTransport } from "./agent-clients.ts";
 
 const IDLE_MS = 400;
@@ -15,21 +21,23 @@ let agent: SimulatedAgent;
 let client: ReturnType<typeof clientOf>;
 beforeAll(async () => {
   agent = new SimulatedAgent();
-  client = clientOf(`http://${agent.address}`, PATIENT_MS);
+  client = clientOf(agent.address, PATIENT_MS);
   const sizes = { vcpus: 1, memoryMb: 128 };
   await client.createSandbox({ sandboxId, operationId: crypto.randomUUID(), ...sizes });
   await client.writeFile({ sandboxId, path, content: new Uint8Array(3_000_000) });
 });
 afterAll(() => agent[Symbol.asyncDispose]());
 
-const clientOf = (url: string, idleMs = IDLE_MS) =>
-  createClient(HostAgentService, agentTransport(url, [], idleMs));
+const tls = { identity: CONTROL_PLANE.current, serverName: AGENT_NAME };
+const clientOf = (address: string, streamIdleMs = IDLE_MS) =>
+  createClient(HostAgentService, agentTransport({ address, tls, streamIdleMs }));
 
 /** An agent that takes a request and answers with so much of a response. */
 function silentAgent(response: string) {
   return Bun.listen<boolean>({
     hostname: "127.0.0.1",
     port: 0,
+    tls: tlsOptions(AGENT_IDENTITY),
     socket: {
       data(socket) {
         if (!socket.data) socket.write(response);
@@ -70,7 +78,7 @@ test.each([
   ],
 ])("an agent that sends %s and then is silent fails its streams", async (_, response) => {
   using silent = silentAgent(response);
-  const lost = clientOf(`http://127.0.0.1:${silent.port}`);
+  const lost = clientOf(`127.0.0.1:${silent.port}`);
   const startedAt = performance.now();
 
   expect([await codeOf(download(lost)), await codeOf(lost.writeFileStream(upload(0)))]).toEqual([

@@ -2,6 +2,7 @@
 // is neither here nor among those with a reason fails.
 
 import { beforeAll, expect, setDefaultTimeout, test } from "bun:test";
+import { makeKeyAndRequest } from "../../proto/certificates/key-and-request.ts";
 import { AccountsPlatform, PASSWORD, type Person } from "../../tests/harness/accounts-platform.ts";
 import { type Change, changesOfChannels } from "../../tests/harness/changes-of-channels.ts";
 import { forThisFile } from "../../tests/harness/for-this-file.ts";
@@ -299,7 +300,8 @@ const CHANGES: Readonly<Record<string, Change>> = {
     ask: async () => {
       const { registration_token } = await call("POST", "/v1/hosts", { type: "regular" });
       const size = { arch: "x86_64", cpu_cores: 1, memory_mb: 1, disk_gb: 1 };
-      const body = { token: registration_token, address: "127.0.0.1:1", ...size };
+      const { requestPem: csr } = await makeKeyAndRequest();
+      const body = { token: registration_token, csr, address: "127.0.0.1:1", ...size };
       return { path: "/v1/hosts/register", body, token: null };
     },
   },

@@ -11,7 +11,7 @@ import type { CsrfProof, CsrfTokens } from "./csrf-tokens.ts";
 import type { LastUses } from "./last-uses.ts";
 import { type AuthQueries, prepareAuthQueries } from "./queries.ts";
 import type { TeamRequests } from "./team-requests.ts";
-import type { Tokens } from "./tokens.ts";
+import type { HostTokenSubject, Tokens } from "./tokens.ts";
 
 const API_KEY_PATTERN = /^wrn_[0-9a-f]{32}$/;
 const SESSION_SECRET_PATTERN = /^[0-9a-f]{64}$/;
@@ -180,11 +180,12 @@ export class Authenticator {
     return asAdministrator(await this.user(credentials));
   }
 
-  async host(credentials: Credentials): Promise<Id<"host">> {
+  /** Whether the token is still good is for its host's row to say. */
+  async host(credentials: Credentials): Promise<HostTokenSubject> {
     const token = credentials.hostToken;
-    const hostId = token === null ? null : await this.#deps.tokens.verifyHost(token);
-    if (hostId === null) throw new AppError("unauthorized", "a valid host token is required");
-    return hostId;
+    const host = token === null ? null : await this.#deps.tokens.verifyHost(token);
+    if (host === null) throw new AppError("unauthorized", "a valid host token is required");
+    return host;
   }
 
   /** Whom a session names by now, without that being a use of it: as `member`. */

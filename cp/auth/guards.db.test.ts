@@ -154,7 +154,7 @@ test("a token that is forged, unsigned, endless, of no session, another algorith
     `${keyed}.${payload}.${createHmac("sha256", "").update(`${keyed}.${payload}`).digest("base64url")}`,
     sessionless,
     await platform.tokens.signUser({ ...subject, sessionId: "0".repeat(64) }),
-    await platform.tokens.signHost(hostId),
+    await platform.tokens.signHost({ hostId, certName: "" }),
     (await platform.tokens.signUser({ ...subject, userId: subjectOf(person).subject.userId })) +
       "x",
     "x".repeat(100_000),

@@ -89,7 +89,7 @@ export function authPlugin({ authenticator }: AuthDeps) {
     host: {
       ...hooks(host),
       detail: { security: [{ hostToken: [] }] },
-      resolve: async ({ request }) => ({ hostId: await host.of(request) }),
+      resolve: async ({ request }) => ({ host: await host.of(request) }),
     },
   });
 }
@@ -154,9 +154,9 @@ function hooks(guard: Guard, bytesMax?: number) {
 
 /** Who pays for what is held of the request: the team, the user who is in none, or the host. */
 function payerOf(caller: unknown): string | undefined {
-  if (typeof caller === "string") return caller;
   if (typeof caller !== "object" || caller === null) return undefined;
   if ("teamId" in caller && caller.teamId !== null) return String(caller.teamId);
+  if ("hostId" in caller) return String(caller.hostId);
   return "userId" in caller ? String(caller.userId) : undefined;
 }
 

@@ -24,13 +24,19 @@ export interface UserTokenSubject {
   readonly isAdmin: boolean;
 }
 
+export interface HostTokenSubject {
+  readonly hostId: Id<"host">;
+  /** The token is good as long as this is the host's name in certificates. */
+  readonly certName: string;
+}
+
 export interface Tokens {
   signUser(subject: UserTokenSubject): Promise<string>;
   /** The session that the token names, or null when it is forged, expired, malformed or a host's. */
   verifyUser(token: string): Promise<{ sessionId: string; expiresAt: Date } | null>;
-  signHost(hostId: Id<"host">): Promise<string>;
-  /** The host that the token names, or null when it is forged, expired, malformed or a user's. */
-  verifyHost(token: string): Promise<Id<"host"> | null>;
+  signHost(subject: HostTokenSubject): Promise<string>;
+  /** Whose token it is, or null when it is forged, expired, malformed or a user's. */
+  verifyHost(token: string): Promise<HostTokenSubject | null>;
 }
 
 /** Signs and checks with `secret`; role, mail and name in a token are for its bearer to read. */
@@ -60,14 +66,16 @@ export function createTokens(options: { secret: string; clock: Clock }): Tokens 
       if (!SESSION_ID.test(sessionId)) return null;
       return { sessionId, expiresAt: new Date(Number(payload.exp) * 1000) };
     },
-    signHost(hostId) {
+    signHost({ hostId, certName }) {
       const id = encodeId("host", hostId);
-      return sign({ sub: id, host_id: id, typ: "host", exp: nowSec() + HOST_TOKEN_TTL_SEC });
+      const exp = nowSec() + HOST_TOKEN_TTL_SEC;
+      return sign({ sub: id, host_id: id, cert_name: certName, typ: "host", exp });
     },
     async verifyHost(token) {
       const payload = await claims(token);
       if (payload === null || payload.typ !== "host") return null;
-      return decodeId("host", String(payload.host_id));
+      const hostId = decodeId("host", String(payload.host_id));
+      return hostId === null ? null : { hostId, certName: String(payload.cert_name ?? "") };
     },
   };
 }

@@ -2,6 +2,8 @@
 
 import { and, asc, between, desc, eq, inArray, isNotNull, sql } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
+import type { AgentOfHost } from "../agents/agent-clients.ts";
+import { AGENT_COLUMNS, hasAgent } from "../agents/host-address.ts";
 import { ENDED_STATES } from "../capsule-states.ts";
 import type { Db, Queryable, Tx } from "../db/client.ts";
 import { capsuleMetricPoints, capsules, hosts, type METRIC_TIERS } from "../db/tables.ts";
@@ -30,8 +32,7 @@ const AHEAD_SEC_MAX = MINUTE_SEC;
 export interface Unsaved {
   readonly id: Id<"capsule">;
   readonly operationId: string;
-  readonly hostId: Id<"host">;
-  readonly hostAddress: string;
+  readonly agent: AgentOfHost;
 }
 
 /** Those whose host answers, the ones paused last first. */
@@ -40,8 +41,7 @@ export async function selectUnsaved(q: Queryable, limit: number): Promise<Unsave
     .select({
       id: capsules.id,
       operationId: capsules.operationId,
-      hostId: hosts.id,
-      hostAddress: hosts.address,
+      agent: AGENT_COLUMNS,
     })
     .from(capsules)
     .innerJoin(hosts, eq(hosts.id, capsules.hostId))
@@ -50,7 +50,7 @@ export async function selectUnsaved(q: Queryable, limit: number): Promise<Unsave
         eq(capsules.status, "paused"),
         sql`${capsules.metricsSavedFor} is distinct from ${capsules.operationId}`,
         inArray(hosts.status, ["online", "draining"]),
-        sql`${hosts.address} <> ''`,
+        hasAgent(),
       ),
     )
     .orderBy(desc(capsules.lastUpdated))

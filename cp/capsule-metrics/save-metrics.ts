@@ -44,7 +44,7 @@ async function saveOne(
   { db, agents }: Pick<OperationStarter, "db" | "agents">,
   unsaved: Unsaved,
 ): Promise<void> {
-  const agent = agents.at({ id: unsaved.hostId, address: unsaved.hostAddress });
+  const agent = agents.at(unsaved.agent);
   const tiers = await Promise.all(
     METRIC_TIERS.map(async (tier) => ({
       tier,

@@ -102,7 +102,7 @@ async function deadOperation(): Promise<string> {
 
 async function onHost(id: Awaited<ReturnType<typeof left>>, operationId: string, status: string) {
   const sandboxId = encodeId("capsule", id);
-  const agent = platform.controlPlane.deps.agents.at({ id: null, address: platform.agent.address });
+  const agent = platform.controlPlane.deps.agents.at(platform.agent.place);
   await agent.createSandbox({ sandboxId, operationId, vcpus: 1, memoryMb: 512 });
   const capsule = platform.agent.capsules.get(sandboxId);
   if (capsule !== undefined) capsule.status = status as typeof capsule.status;
@@ -213,7 +213,7 @@ test("what nobody could say of a capsule is taken over when its host can be aske
     .set({ hostId: platform.hostId })
     .where(eq(capsules.id, id));
 
-  const host = { id: platform.hostId, address: platform.agent.address };
+  const host = { ...platform.agent.place, id: platform.hostId };
   await reconcileHost(platform.controlPlane.deps, host, "quarantine");
 
   expect([before, (await rowOf(id))?.status]).toEqual(["missing", "paused"]);

@@ -8,6 +8,7 @@
 import type { CreateSandboxResponse } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { MEMORY_MB_MIN } from "../../proto/hostagent/bounds.ts";
 import { encodeId, type Id, newId } from "../../proto/ids.ts";
+import type { AgentOfHost } from "../agents/agent-clients.ts";
 import { agentFailure, isCutOff } from "../agents/agent-errors.ts";
 import { CREATE_TIMEOUT_MS, DESTROY_TIMEOUT_MS } from "../agents/limits.ts";
 import type { Begun } from "../begun.ts";
@@ -183,7 +184,7 @@ function shapeOf(
 /** A capsule in `starting`, whose start this process is to end. */
 export interface StartingCapsule {
   readonly row: CapsuleRow;
-  readonly host: Pick<HostLoad, "id" | "address">;
+  readonly host: AgentOfHost & Pick<HostLoad, "id">;
   readonly actor: EventActor;
   readonly key: KeyedRequest | undefined;
 }

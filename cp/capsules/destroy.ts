@@ -2,6 +2,7 @@
 // answer, by the loop that settles operations.
 
 import { encodeId, type Id } from "../../proto/ids.ts";
+import type { AgentOfHost } from "../agents/agent-clients.ts";
 import { type HostStatus, selectHost } from "../agents/host-address.ts";
 import { DESTROY_TIMEOUT_MS } from "../agents/limits.ts";
 import type { Begun } from "../begun.ts";
@@ -75,7 +76,7 @@ export async function finishStopping(
 async function destroyOnHost(
   deps: CapsuleDeps,
   row: CapsuleRow,
-  host: { id: Id<"host">; address: string; status: HostStatus; timeoutMs: number },
+  host: AgentOfHost & { status: HostStatus; timeoutMs: number },
 ): Promise<boolean> {
   // Nobody should wait for a host that is known not to answer.
   if (host.status === "unreachable") return false;

@@ -37,13 +37,13 @@ export async function findOnHost(
 ): Promise<RunningCapsule> {
   const found = await queries.withHost(ids);
   if (found === undefined) throw capsuleNotFound(ids.id);
-  const { capsule, hostAddress, hostStatus } = found;
+  const { capsule, hostStatus } = found;
   if (!states.includes(besidesSnapshots(capsule))) throw wrongState(capsule, states);
-  if (hostAddress === null || hostAddress === "" || hostStatus === "unreachable") {
+  if (!found.agent?.address || hostStatus === "unreachable") {
     throw new AppError("host_unavailable", "the capsule's host does not answer");
   }
   const hold = () => agents.held.hold({ capsuleId: capsule.id, teamId: capsule.teamId });
-  return { capsule, agent: agents.at({ id: capsule.hostId, address: hostAddress }), hold, log };
+  return { capsule, agent: agents.at(found.agent), hold, log };
 }
 
 /** With the state's own name: a transient one is no state that clients know from elsewhere. */

@@ -308,10 +308,7 @@ test("a pause that the host did by itself is reported until it is on record, and
   const id = await platform.create({});
   const onHost = platform.agent.capsules.get(id);
   if (onHost !== undefined) platform.agent.pauses.expire(onHost);
-  const client = platform.controlPlane.deps.agents.at({
-    id: null,
-    address: platform.agent.address,
-  });
+  const client = platform.controlPlane.deps.agents.at(platform.agent.place);
   await client.listSandboxes({});
 
   const passes = await Promise.all([monitor(), monitor(), monitor()]);
@@ -334,10 +331,7 @@ test("a pause whose host fell silent for the monitor is paused when the host ans
 test("paused while the control plane was away, a missing capsule is paused and resumable", async () => {
   const id = await platform.create({});
   await platform.database.db.update(capsules).set({ status: "missing" });
-  const client = platform.controlPlane.deps.agents.at({
-    id: null,
-    address: platform.agent.address,
-  });
+  const client = platform.controlPlane.deps.agents.at(platform.agent.place);
   await client.terminate({ pause: true });
 
   await monitor();

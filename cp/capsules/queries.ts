@@ -3,6 +3,7 @@
 import { and, asc, desc, eq, inArray, lt, lte, ne, notInArray, or, sql } from "drizzle-orm";
 import type { PgInsertValue, PgUpdateSetSource } from "drizzle-orm/pg-core";
 import type { Id } from "../../proto/ids.ts";
+import { AGENT_COLUMNS } from "../agents/host-address.ts";
 import { auditOfEach } from "../audit/record.ts";
 import {
   type CapsuleState,
@@ -30,7 +31,7 @@ export function prepareCapsuleQueries(db: Db) {
   const isAsked = isAnyOf(capsules.id, "ids", "uuid");
   const many = db.select().from(capsules).where(isAsked).prepare("capsules_by_id");
   const withHost = db
-    .select({ capsule: capsules, hostAddress: hosts.address, hostStatus: hosts.status })
+    .select({ capsule: capsules, agent: AGENT_COLUMNS, hostStatus: hosts.status })
     .from(capsules)
     .leftJoin(hosts, eq(hosts.id, capsules.hostId))
     .where(ofTeam)

@@ -51,10 +51,7 @@ async function abandoned(status: CapsuleState) {
 }
 
 async function startOnHost(id: ReturnType<typeof newId<"capsule">>, operationId: string) {
-  const client = platform.controlPlane.deps.agents.at({
-    id: null,
-    address: platform.agent.address,
-  });
+  const client = platform.controlPlane.deps.agents.at(platform.agent.place);
   const sandboxId = encodeId("capsule", id);
   await client.createSandbox({ sandboxId, operationId, vcpus: 1, memoryMb: 512 });
 }

@@ -26,6 +26,8 @@ export const hosts = pgTable(
     createdBy: idColumn("user", "created_by").references(() => users.id, { onDelete: "set null" }),
     createdAt: createdAt(),
     updatedAt: updatedAt(),
+    /** In its agent's certificates; empty: it has none that is good. */
+    certName: text("cert_name").notNull().default(""),
     certFingerprint: text("cert_fingerprint").notNull().default(""),
     certExpiresAt: instant("cert_expires_at"),
   },
@@ -84,7 +86,10 @@ export const hostRefreshTokens = pgTable(
     tokenHash: text("token_hash").notNull().unique(),
     expiresAt: instant("expires_at").notNull(),
     createdAt: createdAt(),
+    /** Since it was used. */
     revokedAt: instant("revoked_at"),
+    /** The key that it was used for, as SHA-256 in hexadecimal. */
+    usedForKey: text("used_for_key"),
   },
   (t) => [index("idx_host_refresh_tokens_host_id").on(t.hostId)],
 );

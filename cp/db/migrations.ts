@@ -29,6 +29,7 @@ import teamLimits from "../../migrations/0021_team-limits.sql" with { type: "tex
 import capsuleUsage from "../../migrations/0022_capsule-usage.sql" with { type: "text" };
 import eventPositions from "../../migrations/0023_event-positions.sql" with { type: "text" };
 import channelDeliveries from "../../migrations/0024_channel-deliveries.sql" with { type: "text" };
+import hostCertificates from "../../migrations/0025_host-certificates.sql" with { type: "text" };
 
 export interface Migration {
   /** The file's name without `.sql`. */
@@ -63,4 +64,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { name: "0022_capsule-usage", sql: capsuleUsage },
   { name: "0023_event-positions", sql: eventPositions },
   { name: "0024_channel-deliveries", sql: channelDeliveries },
+  { name: "0025_host-certificates", sql: hostCertificates },
 ];

@@ -1,7 +1,12 @@
 import { beforeAll, describe, expect, test } from "bun:test";
-import { decodeId } from "../../proto/ids.ts";
+import { X509Certificate } from "node:crypto";
+import { eq } from "drizzle-orm";
+import { makeKeyAndRequest } from "../../proto/certificates/key-and-request.ts";
+import { decodeId, newId } from "../../proto/ids.ts";
 import { AccountsPlatform, type Person } from "../../tests/harness/accounts-platform.ts";
 import { forThisFile } from "../../tests/harness/for-this-file.ts";
+import { AUTHORITY } from "../../tests/harness/test-certificates.ts";
+import { hosts } from "../db/tables.ts";
 
 const FACTS = {
   arch: "x86_64",
@@ -10,6 +15,8 @@ const FACTS = {
   disk_gb: 500,
   address: "10.0.0.7:50051",
 };
+
+const { requestPem: CSR } = await makeKeyAndRequest();
 
 const platform = await forThisFile(AccountsPlatform.start());
 let admin: Person;
@@ -20,9 +27,7 @@ beforeAll(async () => {
 const create = (token: string, body: unknown = { type: "regular" }) =>
   platform.call("POST", "/v1/hosts", { token, body });
 const register = (token: string, facts: object = FACTS) =>
-  platform.call("POST", "/v1/hosts/register", { body: { token, ...facts } });
-const refresh = (refreshToken: string) =>
-  platform.call("POST", "/v1/hosts/auth/refresh", { body: { refresh_token: refreshToken } });
+  platform.call("POST", "/v1/hosts/register", { body: { token, csr: CSR, ...facts } });
 const heartbeat = (id: string, token: string) =>
   platform.call("POST", `/v1/hosts/${id}/heartbeat`, { headers: { "x-host-token": token } });
 const outcome = async (answer: ReturnType<typeof create>): Promise<unknown[]> => {
@@ -30,10 +35,22 @@ const outcome = async (answer: ReturnType<typeof create>): Promise<unknown[]> =>
   return [status, body.error?.code];
 };
 
+async function rowOf(id: string) {
+  const hostId = decodeId("host", id) ?? newId("host");
+  return (await platform.database.db.select().from(hosts).where(eq(hosts.id, hostId)))[0];
+}
+
+const fingerprintOf = (pem: string) =>
+  new X509Certificate(pem).fingerprint256.replaceAll(":", "").toLowerCase();
+
 async function registered() {
   const { body } = await create(admin.token);
-  return (await register(body.registration_token)).body;
+  return certified((await register(body.registration_token)).body);
 }
+
+/** Tests read PEM and tokens by name. */
+const certified = <T extends object>(body: T) =>
+  body as T & Record<"cert_pem" | "token" | "refresh_token", string>;
 
 async function byocTeam(name: string): Promise<Person> {
   const person = await platform.person(name);
@@ -160,8 +177,37 @@ describe("registering", () => {
       host: { id: announced.body.host.id, status: "online", ...FACTS },
       token: expect.any(String),
       refresh_token: expect.stringMatching(/^[0-9a-f]{64}$/),
+      ca_cert_pem: AUTHORITY.trustedPem,
     });
     expect<unknown>(shown.body).toEqual(body.host);
+  });
+
+  test("certifies the agent's key under a name of its host, which the control plane then calls", async () => {
+    const { host, cert_pem } = await registered();
+    const { host: other, cert_pem: others } = await registered();
+    const names = [cert_pem, others].map((pem) => new X509Certificate(pem).subjectAltName);
+    const row = await rowOf(host.id);
+
+    expect(names[0]).toBe(`DNS:${row?.certName}`);
+    expect(names[0]).toMatch(
+      new RegExp(`^DNS:[0-9a-f]{16}\\.${host.id}\\.agents\\.wrenn\\.internal$`),
+    );
+    expect(names[1]).toContain(`.${other.id}.`);
+    expect(row?.certFingerprint).toBe(fingerprintOf(cert_pem));
+    expect(row?.certExpiresAt).toEqual(new X509Certificate(cert_pem).validToDate);
+  });
+
+  test("refuses what is no request for a certificate, and leaves the token good", async () => {
+    const { body } = await create(admin.token);
+    const token = body.registration_token;
+
+    const { status, body: refused } = await register(token, { ...FACTS, csr: "nonsense" });
+
+    expect([status, refused.error.message]).toEqual([
+      400,
+      "csr: no certificate request in PEM (PKCS #10)",
+    ]);
+    expect(await outcome(register(token))).toEqual([201, undefined]);
   });
 
   test("works once, even when tried ten times at once", async () => {
@@ -210,6 +256,8 @@ describe("registering", () => {
     [{ ...FACTS, memory_mb: 2 ** 31 }, "memory_mb"],
     [{ ...FACTS, disk_gb: 1.5 }, "disk_gb"],
     [{ ...FACTS, arch: undefined }, "arch"],
+    [{ ...FACTS, csr: undefined }, "csr"],
+    [{ ...FACTS, csr: "x".repeat(4097) }, "csr"],
   ])("refuses %j naming the field", async (facts, message) => {
     const { status, body } = await register("0".repeat(64), facts);
 
@@ -237,68 +285,6 @@ describe("registering", () => {
     expect(await again(inTeam.body.token, own)).toEqual([403, "forbidden"]);
     expect(await again(owner.token, own)).toEqual([201, undefined]);
     expect(await again(admin.token, "host-1")).toEqual([400, "invalid_request"]);
-  });
-});
-
-describe("refreshing credentials", () => {
-  test("rotates them: the old token works shortly, for an agent that lost the answer", async () => {
-    const { host, refresh_token: first } = await registered();
-
-    const second = await refresh(first);
-    const retried = await refresh(first);
-    // It is the database's five minutes, whatever the clock of this control plane says.
-    platform.clock.advance(6 * 60_000);
-    const other = await refresh(first);
-    platform.clock.advance(-6 * 60_000);
-    await platform.database.sql`update host_refresh_tokens
-      set revoked_at = revoked_at - interval '6 minutes'`;
-    const late = await outcome(refresh(first));
-
-    expect<unknown>(second).toMatchObject({ status: 200, body: { host: { id: host.id } } });
-    expect([retried.status, other.status]).toEqual([200, 200]);
-    expect(late).toEqual([401, "unauthorized"]);
-    expect(await outcome(refresh(second.body.refresh_token))).toEqual([200, undefined]);
-    expect(await outcome(heartbeat(host.id, second.body.token))).toEqual([204, undefined]);
-  });
-
-  test("stops working after sixty days, and keeps no dead tokens", async () => {
-    await using fresh = await AccountsPlatform.start();
-    const { token } = await fresh.person();
-    const { body } = await fresh.call("POST", "/v1/hosts", { token, body: { type: "regular" } });
-    const facts = { token: body.registration_token, ...FACTS };
-    // They are the database's sixty days.
-    fresh.clock.advance(61 * 24 * 3600_000);
-    let credentials = (await fresh.call("POST", "/v1/hosts/register", { body: facts })).body;
-    const next = (refreshToken: string) =>
-      fresh.call("POST", "/v1/hosts/auth/refresh", { body: { refresh_token: refreshToken } });
-    for (let day = 0; day < 5; day++) {
-      await fresh.database
-        .sql`update host_refresh_tokens set revoked_at = revoked_at - interval '1 day'`;
-      credentials = (await next(credentials.refresh_token)).body;
-    }
-    const [row] = await fresh.database.sql<{ kept: number }[]>`
-      select count(*)::int as kept from host_refresh_tokens`;
-    await fresh.database.sql`update host_refresh_tokens
-      set expires_at = expires_at - interval '60 days 1 second'`;
-
-    expect(row).toEqual({ kept: 2 });
-    expect(await outcome(next(credentials.refresh_token))).toEqual([401, "unauthorized"]);
-  });
-
-  test.each([[{}], [{ refresh_token: "" }], [{ refresh_token: "x".repeat(129) }]])(
-    "refuses %j as a bad request",
-    async (body) => {
-      const answer = platform.call("POST", "/v1/hosts/auth/refresh", { body });
-
-      expect(await outcome(answer)).toEqual([400, "invalid_request"]);
-    },
-  );
-
-  test("keeps refresh tokens as digests", async () => {
-    const { refresh_token: secret } = await registered();
-
-    const rows = await platform.database.sql`select * from host_refresh_tokens`;
-    expect(JSON.stringify(rows)).not.toContain(secret);
   });
 });
 

@@ -1,6 +1,6 @@
 // SQL of hosts and of their agents' credentials.
 
-import { and, asc, desc, eq, gt, isNull, lt, or, sql } from "drizzle-orm";
+import { and, asc, desc, eq, gt, lt, or, sql } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
 import type { Db, Queryable } from "../db/client.ts";
 import { deletedHosts, hostRefreshTokens, hosts, hostTokens, teams } from "../db/tables.ts";
@@ -52,8 +52,8 @@ function selectHosts(q: Queryable) {
 }
 
 /**
- * Moves the host from pending to online; undefined when it isn't pending. Heartbeats are stamped by the
- * database, here and below: its clock is the one that they are compared with.
+ * Has a host online that is pending or whose credentials were revoked; undefined for any other. Heartbeats are
+ * stamped by the database, here and below: its clock is the one that they are compared with.
  */
 export async function bringHostOnline(
   q: Queryable,
@@ -61,20 +61,37 @@ export async function bringHostOnline(
   facts: HostFacts,
 ): Promise<HostRow | undefined> {
   const now = sql`now()`;
+  const awaitsAgent = or(eq(hosts.status, "pending"), eq(hosts.certName, ""));
   const [row] = await q
     .update(hosts)
     .set({ ...facts, status: "online", lastHeartbeatAt: now, updatedAt: now })
-    .where(and(eq(hosts.id, id), eq(hosts.status, "pending")))
+    .where(and(eq(hosts.id, id), awaitsAgent))
     .returning();
   return row;
 }
 
-/** Prepared: every agent sends one each 30 s. */
+/** What its agent shows from now on. */
+export async function updateCertificate(
+  q: Queryable,
+  id: Id<"host">,
+  certificate: Pick<HostRow, "certName" | "certFingerprint" | "certExpiresAt">,
+): Promise<void> {
+  await q.update(hosts).set(certificate).where(eq(hosts.id, id));
+}
+
+/** Nothing that the host's agent has is good any more: it is not called, and has to register again. */
+export async function revokeCredentials(q: Queryable, id: Id<"host">): Promise<void> {
+  await q.delete(hostRefreshTokens).where(eq(hostRefreshTokens.hostId, id));
+  await updateCertificate(q, id, { certName: "", certFingerprint: "", certExpiresAt: null });
+}
+
+/** Prepared: every agent sends one each 30 s. Of credentials that were revoked none counts. */
 export function prepareHeartbeat(db: Db) {
+  const { id, certName } = hosts;
   return db
     .update(hosts)
     .set({ lastHeartbeatAt: sql`now()` })
-    .where(eq(hosts.id, sql.placeholder("id")))
+    .where(and(eq(id, sql.placeholder("hostId")), eq(certName, sql.placeholder("certName"))))
     .returning({ status: hosts.status })
     .prepare("host_heartbeat");
 }
@@ -108,34 +125,39 @@ export async function insertRefreshToken(
 }
 
 /**
- * Revokes the refresh token and returns its host; undefined when it is unknown, expired, or was
- * revoked longer ago than the grace. One revoked since then keeps the moment of its first use.
+ * The refresh token, used or not, with whether that was within the grace; undefined when it is unknown or has
+ * expired. Holds its row until the transaction ends.
  */
-export async function useRefreshToken(
+export async function lockRefreshToken(
   q: Queryable,
   { hash, graceSec }: { hash: string; graceSec: number },
-): Promise<Id<"host"> | undefined> {
-  const { revokedAt, hostId, tokenHash, expiresAt } = hostRefreshTokens;
+) {
+  const { revokedAt, tokenHash, expiresAt } = hostRefreshTokens;
   const [row] = await q
-    .update(hostRefreshTokens)
-    .set({ revokedAt: sql`coalesce(${revokedAt}, now())` })
-    .where(
-      and(
-        eq(tokenHash, hash),
-        gt(expiresAt, sql`now()`),
-        or(isNull(revokedAt), gt(revokedAt, secondsFromNow(-graceSec))),
-      ),
-    )
-    .returning({ hostId });
-  return row?.hostId;
+    .select({
+      token: hostRefreshTokens,
+      isFresh: sql<boolean>`coalesce(${gt(revokedAt, secondsFromNow(-graceSec))}, true)`,
+    })
+    .from(hostRefreshTokens)
+    .where(and(eq(tokenHash, hash), gt(expiresAt, sql`now()`)))
+    .for("no key update");
+  return row;
 }
 
-/** Forgets the host's refresh tokens that can't be used again. */
-export async function deleteDeadRefreshTokens(
+/** Notes the use of the refresh token; its first use is what the grace counts from. */
+export async function noteRefresh(
   q: Queryable,
-  options: { hostId: Id<"host">; graceSec: number },
+  { id, usedForKey }: { id: Id<"hostRefreshToken">; usedForKey: string },
 ): Promise<void> {
-  const { hostId, revokedAt, expiresAt } = hostRefreshTokens;
-  const isDead = or(lt(expiresAt, sql`now()`), lt(revokedAt, secondsFromNow(-options.graceSec)));
-  await q.delete(hostRefreshTokens).where(and(eq(hostId, options.hostId), isDead));
+  const { revokedAt } = hostRefreshTokens;
+  await q
+    .update(hostRefreshTokens)
+    .set({ usedForKey, revokedAt: sql`coalesce(${revokedAt}, now())` })
+    .where(eq(hostRefreshTokens.id, id));
+}
+
+/** Forgets the host's refresh tokens that have expired: the others tell when one is used twice. */
+export async function deleteExpiredRefreshTokens(q: Queryable, id: Id<"host">): Promise<void> {
+  const { hostId, expiresAt } = hostRefreshTokens;
+  await q.delete(hostRefreshTokens).where(and(eq(hostId, id), lt(expiresAt, sql`now()`)));
 }

@@ -96,7 +96,7 @@ function operatorRoutes(deps: HostRoutesDeps) {
           201: HostWithRegistrationToken,
           ...errors("invalid_request", "unauthorized", "forbidden", "not_found"),
         },
-        detail: { summary: "Get another registration token for a host that has not registered" },
+        detail: { summary: "Get another registration token for a host that has no credentials" },
       },
     );
 }
@@ -108,7 +108,8 @@ function agentRoutes(deps: HostRoutesDeps) {
     .post(
       "/register",
       async ({ body, status }) => {
-        const registered = await hosts.register(body.token, toHostFacts(body));
+        const { token, csr } = body;
+        const registered = await hosts.register(token, { csr, facts: toHostFacts(body) });
         return status(201, toCredentials(registered));
       },
       {
@@ -120,7 +121,7 @@ function agentRoutes(deps: HostRoutesDeps) {
     )
     .post(
       "/auth/refresh",
-      async ({ body }) => toCredentials(await hosts.refresh(body.refresh_token)),
+      async ({ body }) => toCredentials(await hosts.refresh(body.refresh_token, body.csr)),
       {
         parse: readJsonBody,
         body: RefreshHost,
@@ -130,11 +131,11 @@ function agentRoutes(deps: HostRoutesDeps) {
     )
     .post(
       "/:id/heartbeat",
-      async ({ hostId, params, status }) => {
-        if (parseId("host", params.id, "id") !== hostId) {
+      async ({ host, params, status }) => {
+        if (parseId("host", params.id, "id") !== host.hostId) {
           throw new AppError("forbidden", "the token is another host's");
         }
-        await hosts.heartbeat(hostId);
+        await hosts.heartbeat(host);
         return status(204, undefined);
       },
       {
@@ -149,6 +150,12 @@ function agentRoutes(deps: HostRoutesDeps) {
     );
 }
 
-function toCredentials({ host, teamName, token, refreshToken }: IssuedCredentials) {
-  return { host: toHost(host, teamName), token, refresh_token: refreshToken };
+function toCredentials({ host, teamName, token, refreshToken, ...pem }: IssuedCredentials) {
+  return {
+    host: toHost(host, teamName),
+    token,
+    refresh_token: refreshToken,
+    cert_pem: pem.certPem,
+    ca_cert_pem: pem.trustedPem,
+  };
 }

@@ -10,6 +10,13 @@ import type { HostFacts, HostRow, NewHost } from "./host.ts";
 /** No control characters: NUL isn't storable, the others garble lists. */
 const label = Type.String({ maxLength: 64, pattern: "^[^\\u0000-\\u001f\\u007f]*$" });
 const token = Type.String({ minLength: 1, maxLength: 128 });
+/** One of ours has 400 characters. */
+const csr = Type.String({
+  minLength: 1,
+  maxLength: 4096,
+  description:
+    "PKCS #10 in PEM, with a key of ECDSA and the curve P-256 that the agent has made and keeps.",
+});
 
 export const CreateHost = Type.Object({
   type: Type.Union([Type.Literal("regular"), Type.Literal("byoc")]),
@@ -23,6 +30,7 @@ export const HostParams = Type.Object({ id: Type.String({ maxLength: ID_LENGTH_M
 
 export const RegisterHost = Type.Object({
   token,
+  csr,
   arch: Type.String({ maxLength: 32, pattern: "^[A-Za-z0-9_.-]*$" }),
   cpu_cores: Type.Integer({ minimum: 1, maximum: 65_536 }),
   memory_mb: Type.Integer({ minimum: 1, maximum: 2_147_483_647 }),
@@ -35,7 +43,7 @@ export const RegisterHost = Type.Object({
 });
 type RegisterHost = Static<typeof RegisterHost>;
 
-export const RefreshHost = Type.Object({ refresh_token: token });
+export const RefreshHost = Type.Object({ refresh_token: token, csr });
 
 export const Host = Type.Object(
   {
@@ -70,7 +78,12 @@ export const HostWithRegistrationToken = Type.Object({
 export const HostCredentials = Type.Object({
   host: Host,
   token: Type.String({ description: "For the `X-Host-Token` header, good for seven days." }),
-  refresh_token: Type.String({ description: "Gets the next pair, within sixty days." }),
+  refresh_token: Type.String({
+    description:
+      "Gets the next credentials, once, within sixty days. One that is used again by another key voids all.",
+  }),
+  cert_pem: Type.String({ description: "The agent's certificate, good for a day." }),
+  ca_cert_pem: Type.String({ description: "Whose certificates those have who call the agent." }),
 });
 
 /** Throws `invalid_request` for a malformed team. */

@@ -1,10 +1,12 @@
 // Hosts: announcing them, and the credentials of their agents.
 
+import { AGENTS_DOMAIN } from "../../proto/certificates/names.ts";
 import { encodeId, type Id, idFromUuid, newId } from "../../proto/ids.ts";
 import type { Actor } from "../audit/entry.ts";
 import { personAsActor, recordAudit } from "../audit/record.ts";
 import type { UserCaller } from "../auth/authenticator.ts";
-import type { Tokens } from "../auth/tokens.ts";
+import type { HostTokenSubject, Tokens } from "../auth/tokens.ts";
+import { type Authority, BadRequest, KeyToCertify } from "../certificates/authority.ts";
 import type { Clock } from "../clock.ts";
 import type { Db, Queryable } from "../db/client.ts";
 import { randomHex, sha256Hex } from "../digest.ts";
@@ -18,24 +20,28 @@ import { hostEvents } from "./events.ts";
 import type { HostFacts, HostRow, NewHost } from "./host.ts";
 import {
   bringHostOnline,
-  deleteDeadRefreshTokens,
+  deleteExpiredRefreshTokens,
   findHost,
   insertHost,
   insertHostToken,
   insertRefreshToken,
   listHosts,
+  lockRefreshToken,
   markHostReachable,
   markHostTokenUsed,
+  noteRefresh,
   prepareHeartbeat,
-  useRefreshToken,
+  revokeCredentials,
+  updateCertificate,
   wasDeleted,
 } from "./queries.ts";
 
 const REFRESH_TOKEN_BYTES = 32;
+const CERT_NAME_BYTES = 8;
 const REFRESH_TOKEN_TTL_SEC = 60 * 24 * 3600;
 /**
- * A refresh token works again this long after its first use: an agent that lost the answer, or died
- * before it saved it, would otherwise be locked out for good.
+ * A refresh token works again for the same key this long after its first use: an agent that lost the answer, or
+ * died before it saved it, would otherwise be locked out.
  */
 const REFRESH_GRACE_SEC = 5 * 60;
 
@@ -45,6 +51,7 @@ export interface HostsDeps {
   readonly tokens: Tokens;
   readonly oneTimeTokens: OneTimeTokens;
   readonly teams: Teams;
+  readonly authority: Authority;
 }
 
 export interface HostWithTeam {
@@ -55,6 +62,15 @@ export interface HostWithTeam {
 export interface HostCredentials extends HostWithTeam {
   readonly token: string;
   readonly refreshToken: string;
+  readonly certPem: string;
+  /** Of the authorities that certify who may call the agent. */
+  readonly trustedPem: string;
+}
+
+interface NewCredentials {
+  readonly hostId: Id<"host">;
+  readonly certName: string;
+  readonly request: KeyToCertify;
 }
 
 export class Hosts {
@@ -102,13 +118,13 @@ export class Hosts {
   }
 
   /**
-   * Another registration token for a host whose agent has not registered. Throws `not_found`,
-   * `forbidden`, or `invalid_request` when the host is no longer pending.
+   * Another registration token for a host whose agent has no credentials. Throws `not_found`,
+   * `forbidden`, or `invalid_request` when the host has some.
    */
   async regenerateToken(id: Id<"host">, user: UserCaller) {
     const found = await this.find(id, user);
     if (!canManage(found.host, user)) throw new AppError("forbidden", "not your host to manage");
-    if (found.host.status !== "pending") {
+    if (found.host.status !== "pending" && found.host.certName !== "") {
       throw new AppError("invalid_request", "the host has registered already");
     }
     const { registrationToken, tokenRow } = await this.#issueRegistrationToken(id, user.id);
@@ -120,11 +136,16 @@ export class Hosts {
   }
 
   /**
-   * An agent trades its registration token for credentials; the host is online from then on. Throws
-   * `unauthorized` for a token that is unknown, used or expired, or whose host isn't pending.
+   * An agent trades its registration token, and a request to certify its key, for credentials; the host is online
+   * from then on, and none that it had before are good. Throws `unauthorized` for a token that is unknown, used or
+   * expired, or whose host has credentials; `invalid_request` for what is no such request, which uses no token up.
    */
-  async register(registrationToken: string, facts: HostFacts): Promise<HostCredentials> {
+  async register(
+    registrationToken: string,
+    { csr, facts }: { csr: string; facts: HostFacts },
+  ): Promise<HostCredentials> {
     const { db, clock, oneTimeTokens } = this.#deps;
+    const request = await parseRequest(csr);
     const credentials = await oneTimeTokens.redeem(
       HOST_REGISTRATION,
       registrationToken,
@@ -134,10 +155,12 @@ export class Hosts {
           const now = clock.now();
           const host = await bringHostOnline(tx, hostId, facts);
           if (host === undefined) throw badRegistrationToken();
+          await revokeCredentials(tx, hostId);
           await markHostTokenUsed(tx, { id: tokenId, now });
           await recordEvents(tx, hostEvents("host.up", host));
           await recordAudit(tx, hostEntry(host, SYSTEM_ACTOR, "register"));
-          return await this.#issueCredentials(tx, hostId);
+          const certName = newCertName(hostId);
+          return await this.#issueCredentials(tx, { hostId, certName, request });
         });
       },
     );
@@ -145,50 +168,84 @@ export class Hosts {
     return credentials;
   }
 
-  /** The next pair of credentials; the old refresh token is void soon after. `unauthorized` if bad. */
-  async refresh(refreshToken: string): Promise<HostCredentials> {
-    const graceSec = REFRESH_GRACE_SEC;
-    return await this.#deps.db.transaction(async (tx) => {
-      const hash = sha256Hex(refreshToken);
-      const hostId = await useRefreshToken(tx, { hash, graceSec });
-      if (hostId === undefined) {
-        throw new AppError("unauthorized", "refresh_token: unknown, used or expired");
+  /**
+   * The next credentials. The refresh token is used up; an agent that lost the answer gets another one for the same
+   * key within a short grace. Throws `unauthorized` for a token that is
+   * unknown or expired, and for one that is used twice in any other way: somebody has it who should not, so that
+   * all credentials of the host are revoked. `invalid_request` for a bad `csr`, which uses nothing up.
+   */
+  async refresh(refreshToken: string, csr: string): Promise<HostCredentials> {
+    const request = await parseRequest(csr);
+    const hash = sha256Hex(refreshToken);
+    const outcome = await this.#deps.db.transaction(async (tx) => {
+      const found = await lockRefreshToken(tx, { hash, graceSec: REFRESH_GRACE_SEC });
+      if (found === undefined) return "unknown";
+      const { token, isFresh } = found;
+      const { hostId } = token;
+      const host = (await findHost(tx, hostId))?.host;
+      if (host === undefined || host.certName === "") return "unknown";
+      const usedForKey = request.fingerprint;
+      const isRepeated = isFresh && token.usedForKey === usedForKey;
+      if (token.revokedAt !== null && !isRepeated) {
+        await revokeCredentials(tx, hostId);
+        await recordAudit(tx, hostEntry(host, SYSTEM_ACTOR, "credentials_revoke"));
+        return "reused";
       }
-      await deleteDeadRefreshTokens(tx, { hostId, graceSec });
-      return await this.#issueCredentials(tx, hostId);
+      await noteRefresh(tx, { id: token.id, usedForKey });
+      await deleteExpiredRefreshTokens(tx, hostId);
+      return await this.#issueCredentials(tx, { hostId, certName: host.certName, request });
     });
+    if (outcome === "unknown") {
+      throw new AppError("unauthorized", "refresh_token: unknown, used or expired");
+    }
+    if (outcome === "reused") {
+      const advice = "register the host again";
+      throw new AppError("unauthorized", `refresh_token: used twice, all are void; ${advice}`);
+    }
+    return outcome;
   }
 
   /**
-   * The agent of host `id` is alive; a host that was unreachable is online again. Throws `not_found`,
-   * with the reason `host_deleted` and the host's id once the host was deleted: only that lets an agent
-   * forget it, for anything on the way, and a restored database, may answer 404.
+   * The agent of the host is alive; a host that was unreachable is online again. Throws `unauthorized` when its
+   * credentials were revoked, and `not_found`, with the reason `host_deleted` and the host's id once the host was
+   * deleted: only that lets an agent forget it, for anything on the way, and a restored database, may answer 404.
    */
-  async heartbeat(id: Id<"host">): Promise<void> {
-    const [host] = await this.#heartbeat.execute({ id });
-    if (host === undefined) {
-      if (!(await wasDeleted(this.#deps.db, id))) throw hostNotFound();
-      const details = { host_id: encodeId("host", id) };
-      throw new AppError("not_found", "the host was deleted", { reason: "host_deleted", details });
-    }
+  async heartbeat({ hostId, certName }: HostTokenSubject): Promise<void> {
+    const [host] = await this.#heartbeat.execute({ hostId, certName });
+    if (host === undefined) throw await this.#whyUnknown(hostId);
     if (host.status !== "unreachable") return;
     await this.#deps.db.transaction(async (tx) => {
-      const reachable = await markHostReachable(tx, id);
+      const reachable = await markHostReachable(tx, hostId);
       if (reachable !== undefined) await recordEvents(tx, hostEvents("host.up", reachable));
     });
   }
 
-  async #issueCredentials(q: Queryable, hostId: Id<"host">): Promise<HostCredentials> {
+  async #whyUnknown(id: Id<"host">): Promise<AppError> {
+    const { db } = this.#deps;
+    if ((await findHost(db, id)) !== undefined) {
+      return new AppError("unauthorized", "the host's credentials were revoked");
+    }
+    if (!(await wasDeleted(db, id))) return hostNotFound();
+    const details = { host_id: encodeId("host", id) };
+    return new AppError("not_found", "the host was deleted", { reason: "host_deleted", details });
+  }
+
+  async #issueCredentials(
+    q: Queryable,
+    { hostId, certName, request }: NewCredentials,
+  ): Promise<HostCredentials> {
+    const { authority, tokens } = this.#deps;
+    const { certPem, fingerprint, expiresAt } = await authority.signAgent(request, certName);
+    const certificate = { certName, certFingerprint: fingerprint, certExpiresAt: expiresAt };
+    await updateCertificate(q, hostId, certificate);
     const found = await findHost(q, hostId);
     if (found === undefined) throw new Error("unreachable: the host's row is locked");
     const refreshToken = randomHex(REFRESH_TOKEN_BYTES);
-    await insertRefreshToken(q, {
-      id: newId("hostRefreshToken"),
-      hostId,
-      tokenHash: sha256Hex(refreshToken),
-      ttlSec: REFRESH_TOKEN_TTL_SEC,
-    });
-    return { ...found, token: await this.#deps.tokens.signHost(hostId), refreshToken };
+    const tokenHash = sha256Hex(refreshToken);
+    const id = newId("hostRefreshToken");
+    await insertRefreshToken(q, { id, hostId, tokenHash, ttlSec: REFRESH_TOKEN_TTL_SEC });
+    const token = await tokens.signHost({ hostId, certName });
+    return { ...found, token, refreshToken, certPem, trustedPem: authority.trustedPem };
   }
 
   /** The token comes before its row, which is only a record: a token without one names no host. */
@@ -205,6 +262,21 @@ export class Hosts {
 function parseSubject(subject: string): { hostId: Id<"host">; tokenId: Id<"hostToken"> } {
   const [host = "", token = ""] = subject.split(" ");
   return { hostId: idFromUuid("host", host), tokenId: idFromUuid("hostToken", token) };
+}
+
+/** Throws `invalid_request` unless it is a request to certify a key, by who has that key. */
+async function parseRequest(csr: string): Promise<KeyToCertify> {
+  try {
+    return await KeyToCertify.parse(csr);
+  } catch (error) {
+    if (!(error instanceof BadRequest)) throw error;
+    throw new AppError("invalid_request", `csr: ${error.message}`);
+  }
+}
+
+/** What was certified under another name before is not that host's agent any more. */
+function newCertName(hostId: Id<"host">): string {
+  return `${randomHex(CERT_NAME_BYTES)}.${encodeId("host", hostId)}.${AGENTS_DOMAIN}`;
 }
 
 /** In the log of the team that it belongs to, else of the platform. */

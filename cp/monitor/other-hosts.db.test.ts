@@ -8,6 +8,7 @@ import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { SimulatedAgent } from "../../tests/harness/simulated-agent.ts";
 import { addHost, addTeam, TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
 import { capsules, hosts } from "../db/tables.ts";
+import type { HostToAsk } from "./queries.ts";
 import { reconcileHost } from "./reconcile.ts";
 
 const HOUR_MS = 3_600_000;
@@ -16,7 +17,7 @@ const platform = await forThisFile(TestPlatform.start());
 const { db } = platform.database;
 
 let agent: SimulatedAgent;
-let host: { readonly id: Id<"host">; readonly address: string };
+let host: HostToAsk;
 let teamId: Id<"team">;
 let id: Id<"capsule">;
 
@@ -25,7 +26,8 @@ beforeEach(async () => {
   const team = await addTeam(platform.database, true);
   teamId = team.id;
   const { address } = agent;
-  host = { address, id: await addHost(platform.database, address, { type: "byoc", teamId }) };
+  const hostId = await addHost(platform.database, address, { type: "byoc", teamId });
+  host = { ...agent.place, id: hostId };
   id = decodeId("capsule", await platform.create()) ?? newId("capsule");
 });
 afterEach(async () => {

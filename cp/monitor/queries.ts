@@ -2,23 +2,24 @@
 
 import { and, eq, exists, inArray, isNull, lt, notExists, notInArray, or, sql } from "drizzle-orm";
 import type { Id } from "../../proto/ids.ts";
+import type { AgentOfHost } from "../agents/agent-clients.ts";
+import { AGENT_COLUMNS, hasAgent } from "../agents/host-address.ts";
 import { ENDED_STATES, LIVE_STATES } from "../capsule-states.ts";
 import type { CapsuleRow } from "../capsules/capsule.ts";
 import type { Db, Queryable, Tx } from "../db/client.ts";
 import { capsules, hosts, unknownCapsules } from "../db/tables.ts";
 import { HOST_SILENT_SEC } from "../scheduler/host-loads.ts";
 
-export interface HostToAsk {
+export interface HostToAsk extends AgentOfHost {
   readonly id: Id<"host">;
-  readonly address: string;
 }
 
 /** Hosts whose agents can be asked for their capsules. */
 export async function selectHostsToAsk(q: Queryable): Promise<HostToAsk[]> {
   return await q
-    .select({ id: hosts.id, address: hosts.address })
+    .select(AGENT_COLUMNS)
     .from(hosts)
-    .where(and(inArray(hosts.status, ["online", "draining"]), sql`${hosts.address} <> ''`));
+    .where(and(inArray(hosts.status, ["online", "draining"]), hasAgent()));
 }
 
 /** Hosts whose agents should have told that they live, and have not for too long. */

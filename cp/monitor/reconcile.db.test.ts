@@ -165,7 +165,7 @@ test("a capsule that began to run after the host was asked is not called lost", 
   const hold = Promise.withResolvers<void>();
   platform.agent.faultAfter("listSandboxes", () => hold.promise);
   const { deps } = platform.controlPlane;
-  const host = { id: platform.hostId, address: platform.agent.address };
+  const host = { ...platform.agent.place, id: platform.hostId };
   const reconciling = reconcileHost(deps, host, "quarantine");
   await waitFor("a call under way at the agent", () => platform.agent.underWay > 0);
 
@@ -190,10 +190,7 @@ test.each(["stopped", "error"] as const)(
 /** A capsule on the host that nothing tells of, created as long ago as told. */
 async function strangerOf(ageMs: number): Promise<string> {
   const id = encodeId("capsule", newId("capsule"));
-  const client = platform.controlPlane.deps.agents.at({
-    id: null,
-    address: platform.agent.address,
-  });
+  const client = platform.controlPlane.deps.agents.at(platform.agent.place);
   const operationId = crypto.randomUUID();
   await client.createSandbox({ sandboxId: id, operationId, vcpus: 1, memoryMb: 128 });
   const stranger = platform.agent.capsules.get(id);

@@ -1,6 +1,8 @@
-// Connections to the agents' proxies, one pool per address.
+// Connections to the agents' proxies, one pool per agent.
 
+import type { TlsIdentity } from "../../proto/http1/tls.ts";
 import { UpstreamPool } from "../../proto/http1/upstream-pool.ts";
+import type { AgentOfHost } from "../agents/agent-clients.ts";
 
 const AGENTS_MAX = 1_000;
 const IDLE_CONNECTIONS_MAX = 256;
@@ -13,17 +15,27 @@ const DIAL_RETRY_AFTER_MS = [50, 100, 200, 400, 500, 750] as const;
 
 export class AgentPools {
   readonly #pools = new Map<string, UpstreamPool>();
+  readonly #identity: () => TlsIdentity;
 
-  /** The connections to the agent at `ip:port`. */
-  at(address: string): UpstreamPool {
-    const known = this.#pools.get(address);
+  /** `identity` is what agents are shown. */
+  constructor(identity: () => TlsIdentity) {
+    this.#identity = identity;
+  }
+
+  /** The connections to the agent. */
+  at({ address, certName }: Pick<AgentOfHost, "address" | "certName">): UpstreamPool {
+    const key = `${address} ${certName}`;
+    const known = this.#pools.get(key);
     if (known !== undefined) return known;
 
     if (this.#pools.size >= AGENTS_MAX) this.#dropUnused();
     const colon = address.lastIndexOf(":");
     const hostname = address.slice(0, colon).replace(/^\[|\]$/g, "");
     const pool = new UpstreamPool({
-      address: { hostname, port: Number(address.slice(colon + 1)) },
+      address: {
+        ...{ hostname, port: Number(address.slice(colon + 1)) },
+        tls: { identity: this.#identity, serverName: certName },
+      },
       idleMax: IDLE_CONNECTIONS_MAX,
       idleMs: IDLE_MS,
       connectionsMax: CONNECTIONS_PER_AGENT_MAX,
@@ -31,7 +43,7 @@ export class AgentPools {
       dialTimeoutMs: DIAL_TIMEOUT_MS,
       isFickle: false,
     });
-    this.#pools.set(address, pool);
+    this.#pools.set(key, pool);
     return pool;
   }
 
@@ -45,6 +57,6 @@ export class AgentPools {
   }
 
   #dropUnused(): void {
-    for (const [address, pool] of this.#pools) if (pool.size === 0) this.#pools.delete(address);
+    for (const [key, pool] of this.#pools) if (pool.size === 0) this.#pools.delete(key);
   }
 }

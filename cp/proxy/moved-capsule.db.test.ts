@@ -4,8 +4,10 @@ import { afterAll, beforeAll, beforeEach, expect, test } from "bun:test";
 import { eq } from "drizzle-orm";
 import { Front } from "../../proto/http1/listener.ts";
 import { PROXY_ERROR_HEADER } from "../../proto/http1/proxy-path.ts";
+import { tlsOptions } from "../../proto/http1/tls.ts";
 import { decodeId, type Id, newId } from "../../proto/ids.ts";
 import { addHost, JWT_SECRET, TestPlatform } from "../../tests/harness/simulated-agent-platform.ts";
+import { AGENT_IDENTITY, CONTROL_PLANE } from "../../tests/harness/test-certificates.ts";
 import { TrustedProxies } from "../client-address.ts";
 import { capsules } from "../db/tables.ts";
 import { frontLimits } from "../front/limits.ts";
@@ -25,7 +27,7 @@ let home: string;
 beforeAll(async () => {
   platform = resources.use(await TestPlatform.start());
   const { db } = platform.database;
-  const pools = resources.adopt(new AgentPools(), (pools) => pools.close());
+  const pools = resources.adopt(new AgentPools(CONTROL_PLANE.current), (pools) => pools.close());
   const router = new ProxyRouter({
     domain: "wrenn.test",
     placements: new Placements(db),
@@ -60,6 +62,7 @@ function hostNamed(name: string): string {
   const server = Bun.serve({
     port: 0,
     hostname: "127.0.0.1",
+    tls: tlsOptions(AGENT_IDENTITY),
     async fetch(request) {
       const body = await request.text();
       seen.push(`${name} ${request.method} ${body.length}`);

@@ -4,6 +4,7 @@
 // What is not running is remembered only as long as keeps a flood of requests off the database.
 
 import type { Id } from "../../proto/ids.ts";
+import type { AgentOfHost } from "../agents/agent-clients.ts";
 import { besidesSnapshots, type CapsuleState } from "../capsule-states.ts";
 import type { Db } from "../db/client.ts";
 import { prepareProxyQueries } from "./queries.ts";
@@ -15,8 +16,8 @@ const REMEMBERED_MAX = 20_000;
 export interface Placement {
   /** Null: there is no such capsule. */
   readonly status: CapsuleState | null;
-  /** Of the host's agent; empty when it has none. */
-  readonly hostAddress: string;
+  /** Of its host; null when that has none. */
+  readonly agent: AgentOfHost | null;
   /** Its ports ask for the traffic token. */
   readonly isPrivate: boolean;
 }
@@ -26,7 +27,7 @@ interface Remembered {
   readonly until: number;
 }
 
-const UNKNOWN: Placement = { status: null, hostAddress: "", isPrivate: false };
+const UNKNOWN: Placement = { status: null, agent: null, isPrivate: false };
 
 export class Placements {
   readonly #select: ReturnType<typeof prepareProxyQueries>;
@@ -66,7 +67,7 @@ export class Placements {
         ? UNKNOWN
         : {
             status: besidesSnapshots(row),
-            hostAddress: row.hostAddress ?? "",
+            agent: row.agent?.address ? row.agent : null,
             isPrivate: row.privatePorts,
           };
     const ttlMs = placement.status === "running" ? RUNNING_TTL_MS : OTHER_TTL_MS;

@@ -20,6 +20,7 @@ import {
 import { isRepeated, LinesCache, markRepeated } from "../../proto/http1/repeated-lines.ts";
 import type { Answer, ForwardFailure, Peer, Verdict } from "../../proto/http1/verdict.ts";
 import { encodeId } from "../../proto/ids.ts";
+import type { AgentOfHost } from "../agents/agent-clients.ts";
 import type { EnvdTokens } from "../capsules/envd-tokens.ts";
 import type { TrustedProxies } from "../client-address.ts";
 import { isOutage } from "../outage.ts";
@@ -49,14 +50,14 @@ export interface ProxyDeps {
 interface Asked extends PortOfCapsule {
   readonly request: RequestHead;
   readonly peer: Peer;
-  /** The host that did not have the capsule any more. */
-  readonly triedAddress?: string;
+  /** Of the host that did not have the capsule any more. */
+  readonly triedAgent?: AgentOfHost;
 }
 
 interface Failed {
   readonly error: ProxyError;
   /** Of the host. */
-  readonly address: string;
+  readonly agent: AgentOfHost;
   /** The request can be sent again. */
   readonly isKept: boolean;
 }
@@ -96,17 +97,18 @@ export class ProxyRouter {
 
   #forward(asked: Asked, placement: Placement): Verdict {
     const { request, peer } = asked;
+    const { agent } = placement;
     const refusal = absent(asked, placement);
     if (refusal !== null) return refuse(request, refusal);
+    if (agent === null) throw new Error("unreachable: what is not absent is on a host");
     const answer = this.#denied(asked, placement);
     if (answer !== null) return answer;
     const { pools, proxies } = this.#deps;
     const { prefix, headers } = this.#wayOf(asked);
-    const address = placement.hostAddress;
     const explain = (error: ProxyError, isKept: boolean) =>
-      this.#explain(asked, { error, address, isKept });
+      this.#explain(asked, { error, agent, isKept });
     return {
-      pool: pools.at(address),
+      pool: pools.at(agent),
       target: prefix + (placement.isPrivate ? withoutToken(request.target) : request.target),
       headers,
       idleTimeoutMs: SILENCE_MS,
@@ -141,17 +143,16 @@ export class ProxyRouter {
     return this.#ways.keep(request.headers, { authority, capsuleId, port, prefix, headers });
   }
 
-  async #explain(asked: Asked, { error, address, isKept }: Failed): Promise<Verdict> {
-    const { request, capsuleId, port, triedAddress } = asked;
+  async #explain(asked: Asked, { error, agent, isKept }: Failed): Promise<Verdict> {
+    const { request, capsuleId, port, triedAgent } = asked;
     const sandboxId = encodeId("capsule", capsuleId);
     if (error === "not-running") {
       this.#deps.placements.forget(capsuleId);
       try {
         const placement = await this.#deps.placements.of(capsuleId);
-        const hasMoved = placement.hostAddress !== address && triedAddress === undefined;
+        const hasMoved = placement.agent?.address !== agent.address && triedAgent === undefined;
         // No guest has seen the request.
-        if (hasMoved && isKept)
-          return this.#forward({ ...asked, triedAddress: address }, placement);
+        if (hasMoved && isKept) return this.#forward({ ...asked, triedAgent: agent }, placement);
         return refuse(request, absent(asked, placement) ?? notFound(sandboxId));
       } catch (error) {
         return unavailable(request, error);
@@ -214,12 +215,12 @@ function worldHeaders(
     });
 }
 
-function absent({ capsuleId }: Asked, { status, hostAddress }: Placement): Refusal | null {
+function absent({ capsuleId }: Asked, { status, agent }: Placement): Refusal | null {
   const sandboxId = encodeId("capsule", capsuleId);
   if (status !== null && TRANSITIONS.has(status)) {
     return { status: 409, sandboxId, message: "The sandbox is still transitioning" };
   }
-  return status === "running" && hostAddress !== "" ? null : notFound(sandboxId);
+  return status === "running" && agent !== null ? null : notFound(sandboxId);
 }
 
 /** While the database is away; anything else is a fault of ours. */

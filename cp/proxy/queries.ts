@@ -1,6 +1,7 @@
 // SQL of the proxy.
 
 import { eq, sql } from "drizzle-orm";
+import { AGENT_COLUMNS } from "../agents/host-address.ts";
 import type { Db } from "../db/client.ts";
 import { capsules, hosts } from "../db/tables.ts";
 
@@ -10,7 +11,7 @@ export function prepareProxyQueries(db: Db) {
     .select({
       status: capsules.status,
       snapshottedFrom: capsules.snapshottedFrom,
-      hostAddress: hosts.address,
+      agent: AGENT_COLUMNS,
       privatePorts: capsules.privatePorts,
     })
     .from(capsules)

@@ -3,6 +3,7 @@
 import { and, eq, inArray, notInArray, sql } from "drizzle-orm";
 import type { PgColumn } from "drizzle-orm/pg-core";
 import type { Id } from "../../proto/ids.ts";
+import { AGENT_COLUMNS, hasAgent } from "../agents/host-address.ts";
 import { ENDED_STATES, HOLDING_STATES } from "../capsule-states.ts";
 import type { Queryable } from "../db/client.ts";
 import { capsules, hosts, teams } from "../db/tables.ts";
@@ -39,8 +40,7 @@ async function hostLoads(q: Queryable, which: ReturnType<typeof and>): Promise<H
       else ${column} * ${pausedShare}::float8 end), 0))::float8`;
   return await q
     .select({
-      id: hosts.id,
-      address: hosts.address,
+      ...AGENT_COLUMNS,
       cpuCores: hosts.cpuCores,
       memoryMb: hosts.memoryMb,
       diskGb: hosts.diskGb,
@@ -60,7 +60,7 @@ async function hostLoads(q: Queryable, which: ReturnType<typeof and>): Promise<H
       and(
         which,
         eq(hosts.status, "online"),
-        sql`${hosts.address} <> ''`,
+        hasAgent(),
         sql`${hosts.lastHeartbeatAt} > now() - make_interval(secs => ${HOST_SILENT_SEC})`,
       ),
     )

@@ -9,6 +9,7 @@ function host(serial: number, load: Partial<HostLoad> = {}): HostLoad {
   return {
     id,
     address: `10.0.0.${serial}:50051`,
+    certName: `agent-${serial}`,
     cpuCores: 64,
     memoryMb: 262_144,
     diskGb: 2000,

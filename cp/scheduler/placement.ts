@@ -6,6 +6,7 @@ import type { Id } from "../../proto/ids.ts";
 export interface HostLoad {
   readonly id: Id<"host">;
   readonly address: string;
+  readonly certName: string;
   readonly cpuCores: number;
   readonly memoryMb: number;
   readonly diskGb: number;

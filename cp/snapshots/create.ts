@@ -7,6 +7,7 @@ import { Code, ConnectError } from "@connectrpc/connect";
 import type { CreateSnapshotResponse } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { encodeId } from "../../proto/ids.ts";
 import { agentFailure } from "../agents/agent-errors.ts";
+import { selectHost } from "../agents/host-address.ts";
 import { SNAPSHOT_TIMEOUT_MS } from "../agents/limits.ts";
 import { recordAudit } from "../audit/record.ts";
 import type { Begun } from "../begun.ts";
@@ -31,7 +32,6 @@ import {
   type OperationRow,
   secondsFromNow,
   selectCreate,
-  selectHost,
   selectSource,
   selectTemplate,
   updateToDelete,

@@ -4,7 +4,7 @@ import { and, eq, lte, or, sql } from "drizzle-orm";
 import type { PgInsertValue } from "drizzle-orm/pg-core";
 import type { Id } from "../../proto/ids.ts";
 import type { Queryable } from "../db/client.ts";
-import { capsules, hosts, templateHosts, templateOperations, templates } from "../db/tables.ts";
+import { capsules, templateHosts, templateOperations, templates } from "../db/tables.ts";
 import { isAbandoned } from "../operations/operations.ts";
 import type { TemplateRow } from "../templates/template.ts";
 
@@ -160,15 +160,6 @@ export async function claimAbandoned(
     claimed.push(...(await q.update(templateOperations).set(changes).where(isKey).returning()));
   }
   return claimed;
-}
-
-/** Where the agent of the operation's host listens, and whether it is known not to. */
-export async function selectHost(
-  q: Queryable,
-  id: Id<"host">,
-): Promise<Pick<typeof hosts.$inferSelect, "id" | "address" | "status"> | undefined> {
-  const columns = { id: hosts.id, address: hosts.address, status: hosts.status };
-  return (await q.select(columns).from(hosts).where(eq(hosts.id, id)))[0];
 }
 
 /** What a snapshot takes over from its capsule, in whatever state that is by now. */

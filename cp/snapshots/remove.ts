@@ -2,6 +2,7 @@
 // Capsules that were started from it go on: their hosts keep what they still need.
 
 import type { Id } from "../../proto/ids.ts";
+import { selectHost } from "../agents/host-address.ts";
 import { SNAPSHOT_DELETE_TIMEOUT_MS } from "../agents/limits.ts";
 import type { Tx } from "../db/client.ts";
 import { type EventActor, recordEvents } from "../events/outbox.ts";
@@ -15,7 +16,6 @@ import {
   insertOperation,
   type OperationRow,
   secondsFromNow,
-  selectHost,
   updateDeadline,
 } from "./queries.ts";
 

@@ -5,6 +5,8 @@ import { header } from "./head.ts";
 import { IdleClock } from "./idle-clock.ts";
 import { ServerConnection, type ServerOptions, type Silences } from "./server-connection.ts";
 import { type SocketWire, wireHandlers } from "./socket-wire.ts";
+import type { ServerTls } from "./tls.ts";
+import { securedHandlers } from "./tls-wire.ts";
 import type { Answer, Answered, Peer, Refuse, Router } from "./verdict.ts";
 import type { Wire } from "./wire.ts";
 
@@ -36,6 +38,8 @@ export interface FrontOptions {
 export interface ListenOptions {
   readonly hostname: string;
   readonly port: number;
+  /** Omitted: anybody may connect, in the clear. */
+  readonly tls?: ServerTls;
 }
 
 /** Every connection of a program's proxies, however it came in. */
@@ -49,7 +53,7 @@ export class Front implements AsyncDisposable {
   readonly #connections = new Map<ServerConnection, Disposable>();
   #turnedAway = 0;
   #isStopping = false;
-  #listeners: Bun.TCPSocketListener<SocketWire>[] = [];
+  #listeners: Pick<Bun.TCPSocketListener, "stop">[] = [];
 
   constructor(options: FrontOptions) {
     const { limits, router, failed, refuse = refuseInJson, answered } = options;
@@ -71,11 +75,12 @@ export class Front implements AsyncDisposable {
   }
 
   /** Listens on one address more; throws if it is taken. Returns the port, which may have been 0. */
-  listen({ hostname, port }: ListenOptions): number {
-    const socket = wireHandlers((wire) =>
-      this.serve(wire, { address: wire.remoteAddress, scheme: "http" }),
-    );
-    const listener = Bun.listen<SocketWire>({ hostname, port, socket, allowHalfOpen: true });
+  listen({ hostname, port, tls }: ListenOptions): number {
+    const at = { hostname, port, allowHalfOpen: true };
+    const listener =
+      tls === undefined
+        ? Bun.listen<SocketWire>({ ...at, socket: wireHandlers((wire) => this.#serve(wire)) })
+        : Bun.listen({ ...at, socket: this.#secured(tls) });
     this.#listeners.push(listener);
     return listener.port;
   }
@@ -119,6 +124,21 @@ export class Front implements AsyncDisposable {
     }
     for (const connection of [...this.#connections.keys()]) connection.abort();
     this.clock[Symbol.dispose]();
+  }
+
+  #serve(wire: SocketWire): void {
+    this.serve(wire, { address: wire.remoteAddress, scheme: "http" });
+  }
+
+  #secured(tls: ServerTls) {
+    return securedHandlers(tls, {
+      admit: (address) => {
+        const entry = this.admit(address);
+        return typeof entry === "string" ? null : entry;
+      },
+      opened: (wire, admitted) =>
+        this.serve(wire, { address: wire.remoteAddress, scheme: "https" }, admitted),
+    });
   }
 
   #take(wire: Wire, peer: Peer, entry: Disposable): ServerConnection {

@@ -4,10 +4,12 @@
 import { ByteWindow } from "./byte-window.ts";
 import { HeadReader } from "./head-reader.ts";
 import { type SocketWire, wireHandlers } from "./socket-wire.ts";
+import type { ClientTls } from "./tls.ts";
+import { clientOptions, securedClientHandlers } from "./tls-wire.ts";
 import { NO_EVENTS, type Wire, type WireEvents } from "./wire.ts";
 
 export type UpstreamAddress =
-  | { readonly hostname: string; readonly port: number }
+  | { readonly hostname: string; readonly port: number; readonly tls?: ClientTls }
   | { readonly unix: string };
 
 export interface UpstreamPoolOptions {
@@ -203,12 +205,24 @@ function connect(
       clearTimeout(timer);
       resolve("refused");
     };
-    const socket = wireHandlers(opened, failed);
-    const options = { socket, allowHalfOpen: true };
-    const socketOrFailure =
-      "unix" in address
-        ? Bun.connect<SocketWire>({ ...options, unix: address.unix })
-        : Bun.connect<SocketWire>({ ...options, ...address });
-    socketOrFailure.catch(failed);
+    open(address, opened, failed).catch(failed);
   });
+}
+
+async function open(
+  address: UpstreamAddress,
+  opened: (wire: SocketWire) => void,
+  failed: (error: Error) => void,
+): Promise<unknown> {
+  const allowHalfOpen = true;
+  const clear = wireHandlers(opened, failed);
+  if ("unix" in address) {
+    return await Bun.connect<SocketWire>({ unix: address.unix, socket: clear, allowHalfOpen });
+  }
+  const { tls, ...at } = address;
+  if (tls === undefined) {
+    return await Bun.connect<SocketWire>({ ...at, socket: clear, allowHalfOpen });
+  }
+  const socket = securedClientHandlers(opened, failed);
+  return await Bun.connect<SocketWire>({ ...at, socket, allowHalfOpen, tls: clientOptions(tls) });
 }

@@ -16,15 +16,20 @@ export interface Ports {
   readonly cp: number;
   readonly tls: number;
   readonly agent: number;
+  readonly agentMetrics: number;
   readonly postgres: number;
   readonly redis: number;
 }
+
+/** An agent can be started without the rest. */
+export type AgentPorts = Pick<Ports, "agent" | "agentMetrics">;
 
 /** Which program listens on it. */
 const OWNERS = {
   cp: "cp",
   tls: "cp",
   agent: "agent",
+  agentMetrics: "agent",
   postgres: "postgres",
   redis: "redis",
 } as const;
@@ -56,6 +61,7 @@ export async function choosePorts(
     cp: await choose("cp"),
     tls: await choose("tls"),
     agent: await choose("agent"),
+    agentMetrics: await choose("agentMetrics"),
     postgres: await choose("postgres"),
     redis: await choose("redis"),
   };

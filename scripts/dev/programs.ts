@@ -1,6 +1,7 @@
 // The programs of a platform: how each is started, and what shows that it works.
 
 import { join } from "node:path";
+import type { AgentPorts } from "./ports.ts";
 import type { Program } from "./processes.ts";
 import { run } from "./run.ts";
 import { startPostgres, startRedis } from "./services.ts";
@@ -54,7 +55,7 @@ export async function startAgent(
 }
 
 /** An agent can be started without the rest of a platform. */
-type AgentParts = Pick<Parts, "agentEnv"> & { readonly ports: Pick<Parts["ports"], "agent"> };
+type AgentParts = Pick<Parts, "agentEnv"> & { readonly ports: AgentPorts };
 
 export function agentProgram({ ports, agentEnv }: AgentParts): Program {
   const address = `127.0.0.1:${ports.agent}`;
@@ -62,7 +63,7 @@ export function agentProgram({ ports, agentEnv }: AgentParts): Program {
   const command = [process.execPath, main, "--address", address];
   return {
     ...{ name: "agent", command, env: agentEnv, cwd: REPOSITORY, stop: STOP },
-    answers: () => answers200(`http://${address}/health`),
+    answers: () => answers200(`http://127.0.0.1:${ports.agentMetrics}/health`),
   };
 }
 

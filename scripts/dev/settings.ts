@@ -5,9 +5,10 @@
 import { randomBytes } from "node:crypto";
 import { chown, readFile, rename, stat, writeFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
+import { Authority } from "../../cp/certificates/authority.ts";
 import type { Account } from "./account.ts";
 import type { DevDir } from "./dev-dir.ts";
-import type { Ports } from "./ports.ts";
+import type { AgentPorts, Ports } from "./ports.ts";
 import { Processes } from "./processes.ts";
 import { tlsPaths } from "./tls.ts";
 
@@ -42,6 +43,9 @@ export interface Secrets {
   readonly servicePassword: string;
   readonly adminPassword: string;
   readonly metricsToken: string;
+  /** Of the authority that certifies its agent and control plane. */
+  readonly caCertPem: string;
+  readonly caKeyPem: string;
 }
 
 /** A platform before it has an account. */
@@ -90,7 +94,7 @@ export function describeParts(o: {
     caCertFile: tlsPaths(dir.path).caCertFile,
     cpEnv: controlPlaneEnv({ ...o, ...urls, baseUrl }),
     agentEnv: {
-      ...agentEnv({ dir, agentPort: ports.agent, choices: choices.agent }),
+      ...agentEnv({ dir, ports, choices: choices.agent }),
       WRENN_CP_URL: baseUrl,
       WRENN_METRICS_TOKEN: secrets.metricsToken,
     },
@@ -112,6 +116,8 @@ function controlPlaneEnv(o: {
     CP_PUBLIC_URL: o.baseUrl,
     JWT_SECRET: o.secrets.jwtSecret,
     WRENN_ENCRYPTION_KEY: o.secrets.encryptionKey,
+    WRENN_CA_CERT: o.secrets.caCertPem,
+    WRENN_CA_KEY: o.secrets.caKeyPem,
     WRENN_MAIL_DIR: join(o.dir.path, "mail"),
     WRENN_DEFAULT_TEMPLATE: "minimal-debian",
     WRENN_DEFAULT_VCPUS: "1",
@@ -127,13 +133,14 @@ function controlPlaneEnv(o: {
 
 export function agentEnv(o: {
   dir: DevDir;
-  agentPort: number;
+  ports: AgentPorts;
   choices: Choices["agent"];
 }): Record<string, string> {
   return {
     ...o.choices,
     WRENN_DIR: o.dir.agentDir,
-    WRENN_HOST_LISTEN_ADDR: `127.0.0.1:${o.agentPort}`,
+    WRENN_HOST_LISTEN_ADDR: `127.0.0.1:${o.ports.agent}`,
+    WRENN_METRICS_LISTEN_ADDR: `127.0.0.1:${o.ports.agentMetrics}`,
     WRENN_NATIVE_DIR: join(REPOSITORY, "build/native"),
     // Where nobody listens: an agent that only cleans up needs none.
     WRENN_CP_URL: "http://127.0.0.1:9",
@@ -150,7 +157,9 @@ export async function loadSecrets(dir: string): Promise<Secrets> {
       `${path} is gone, and without its passwords and keys the data is of no use: make dev-reset deletes it`,
     );
   }
+  const { certPem: caCertPem, keyPem: caKeyPem } = await Authority.make();
   const secrets: Secrets = {
+    ...{ caCertPem, caKeyPem },
     jwtSecret: randomBytes(32).toString("hex"),
     encryptionKey: randomBytes(32).toString("hex"),
     servicePassword: randomBytes(16).toString("hex"),
@@ -161,6 +170,14 @@ export async function loadSecrets(dir: string): Promise<Secrets> {
   };
   await saveJson(path, secrets);
   return secrets;
+}
+
+/** Those of an earlier start; throws when there are none. */
+export async function savedSecrets(dir: string): Promise<Secrets> {
+  const path = join(dir, "secrets.json");
+  const saved = await readJson<Secrets>(path);
+  if (saved?.caKeyPem === undefined) throw new Error(`${path} holds no certificate authority`);
+  return saved;
 }
 
 /** Null: there is no such file, or half of one. */
@@ -190,7 +207,7 @@ export async function writeEnvFile(o: Platform): Promise<void> {
     WRENN_PROXY_DOMAIN: `${o.proxyDomain}:${o.ports.cp}`,
     WRENN_CA_CERT_FILE: o.caCertFile,
     WRENN_METRICS_TOKEN: o.secrets.metricsToken,
-    WRENN_AGENT_URL: `http://127.0.0.1:${o.ports.agent}`,
+    WRENN_AGENT_METRICS_URL: `http://127.0.0.1:${o.ports.agentMetrics}`,
     WRENN_ADMIN_EMAIL: o.account.email,
     WRENN_ADMIN_PASSWORD: o.account.password,
   };

@@ -3,9 +3,7 @@
 
 import { readdir, rm, rmdir } from "node:fs/promises";
 import { join } from "node:path";
-import { createClient } from "@connectrpc/connect";
-import { createConnectTransport } from "@connectrpc/connect-web";
-import { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
+import { callAgent, renewAgentCertificate } from "./agent-certificate.ts";
 import { findRemains, isNothing, removeRemains } from "./agent-remains.ts";
 import { checkHome, closeDevDir, type DevDir, locateDevDir } from "./dev-dir.ts";
 import { anyFreePort, savedPorts } from "./ports.ts";
@@ -13,7 +11,7 @@ import { type ProcessIdentity, variableOf } from "./process-table.ts";
 import { Processes } from "./processes.ts";
 import { isRegistered, startAgent } from "./programs.ts";
 import { messageOf } from "./run.ts";
-import { agentEnv, type Choices, readJson } from "./settings.ts";
+import { agentEnv, type Choices, readJson, savedSecrets } from "./settings.ts";
 
 /** An agent pauses its capsules one after the other; each writes its memory. */
 const TERMINATE_TIMEOUT_MS = 600_000;
@@ -109,9 +107,9 @@ async function terminate(
   }
   const record = await processes.running("agent");
   if (record === null) return false;
-  const address = await variableOf(record.pid, "WRENN_HOST_LISTEN_ADDR");
-  const transport = createConnectTransport({ baseUrl: `http://${address}` });
-  const client = createClient(HostAgentService, transport);
+  const address = (await variableOf(record.pid, "WRENN_HOST_LISTEN_ADDR")) ?? "";
+  const secrets = await savedSecrets(dir.path);
+  const client = await callAgent(secrets, { agentDir: dir.agentDir, address });
   await client.terminate({ pause: fate === "pause" }, { timeoutMs: 10_000 });
   await untilTerminated(place, record);
   return true;
@@ -119,10 +117,14 @@ async function terminate(
 
 /** With the settings that the platform's own agent had, as far as they are known. */
 async function startCleaner({ dir, processes }: AgentPlace): Promise<void> {
-  const agent = (await savedPorts(dir.path))?.agent ?? (await anyFreePort(`${dir.path} agent`));
+  const saved = await savedPorts(dir.path);
+  const agent = saved?.agent ?? (await anyFreePort(`${dir.path} agent`));
+  const agentMetrics = saved?.agentMetrics ?? (await anyFreePort(`${dir.path} agentMetrics`));
+  const ports = { agent, agentMetrics };
+  await renewAgentCertificate(await savedSecrets(dir.path), dir.agentDir);
   const choices = await readJson<Choices>(`${dir.path}/choices.json`);
-  const env = agentEnv({ dir, agentPort: agent, choices: choices?.agent ?? {} });
-  const parts = { dir, processes, ports: { agent }, agentEnv: env };
+  const env = agentEnv({ dir, ports, choices: choices?.agent ?? {} });
+  const parts = { dir, processes, ports, agentEnv: env };
   await startAgent(parts, () => Promise.reject(new Error("it is not registered")));
 }
 

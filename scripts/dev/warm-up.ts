@@ -40,7 +40,7 @@ export async function warmUp(
 
 /** Throws when the agent does not answer. */
 export async function warmCounts({ ports, secrets }: Platform): Promise<WarmCounts> {
-  const response = await fetch(`http://127.0.0.1:${ports.agent}/metrics`, {
+  const response = await fetch(`http://127.0.0.1:${ports.agentMetrics}/metrics`, {
     headers: { authorization: `Bearer ${secrets.metricsToken}` },
     signal: AbortSignal.timeout(ANSWER_TIMEOUT_MS),
   });

@@ -2,8 +2,9 @@
 // against a real one, so that what the control plane is tested with is what it meets.
 
 import { afterAll, beforeAll, expect, setDefaultTimeout, test } from "bun:test";
-import { type AgentClient, AgentClients } from "../../cp/agents/agent-clients.ts";
+import type { AgentClient, AgentOfHost } from "../../cp/agents/agent-clients.ts";
 import { encodeId, type Id, newId } from "../../proto/ids.ts";
+import { agentClients } from "../harness/test-certificates.ts";
 import { GUEST_MS, waitFor } from "../harness/wait-for.ts";
 import { testFileContract } from "./file-contract.ts";
 import { testMetricContract } from "./metric-contract.ts";
@@ -12,8 +13,8 @@ import { codeOf, failureOf } from "./rpc-failure.ts";
 import { testStreamContract } from "./stream-contract.ts";
 
 export interface AgentUnderTest extends AsyncDisposable {
-  /** `ip:port` of a running agent that has the template. */
-  readonly address: string;
+  /** Of a running agent that has the template, for whoever calls it, whatever host it is. */
+  readonly place: AgentOfHost;
   /** Whose agent it is. */
   readonly hostId: Id<"host">;
   /** UUIDs of a base template of the agent. */
@@ -35,7 +36,7 @@ export function testAgentContract(start: () => Promise<AgentUnderTest>): void {
 
   beforeAll(async () => {
     agent = await start();
-    client = new AgentClients().at({ id: null, address: agent.address });
+    client = agentClients().at(agent.place);
     id = newSandboxId();
     await client.createSandbox(createRequest(id));
   });
@@ -80,9 +81,9 @@ export function testAgentContract(start: () => Promise<AgentUnderTest>): void {
   }
 
   test("what is meant for another host is neither done nor answered", async () => {
-    const { address, hostId } = agent;
-    const own = new AgentClients().at({ id: hostId, address });
-    const other = new AgentClients().at({ id: newId("host"), address });
+    const { place, hostId } = agent;
+    const own = agentClients().at({ ...place, id: hostId });
+    const other = agentClients().at({ ...place, id: newId("host") });
     const sandboxId = newSandboxId();
     const drained = async () => {
       for await (const _ of other.execStream({ sandboxId: id, cmd: "true" })) break;

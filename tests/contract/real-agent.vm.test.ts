@@ -6,7 +6,7 @@ import { testAgentContract } from "./agent-contract.ts";
 testAgentContract(async () => {
   const agent = await AgentProcess.start();
   return {
-    address: agent.address,
+    place: agent.place,
     hostId: agent.hostId,
     templateId: MINIMAL_DEBIAN,
     templateTeamId: PLATFORM_TEAM,

@@ -12,7 +12,7 @@ testAgentContract(async () => {
   const agent = new SimulatedAgent({ bootMs: BOOT_MS, hostId: encodeId("host", hostId) });
   agent.pauses.takesMs = BOOT_MS;
   return {
-    address: agent.address,
+    place: agent.place,
     hostId,
     templateId: MINIMAL_DEBIAN,
     templateTeamId: PLATFORM_TEAM,

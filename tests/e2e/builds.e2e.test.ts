@@ -3,10 +3,8 @@
 import { afterAll, beforeAll, expect, test } from "bun:test";
 import { copyFile, mkdtemp, readdir, rm, symlink } from "node:fs/promises";
 import { join, resolve } from "node:path";
-import { createClient } from "@connectrpc/connect";
-import { createConnectTransport } from "@connectrpc/connect-web";
-import { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { api, createApiKey, createHost, signUp } from "../../scripts/dev/account.ts";
+import { callAgent } from "../../scripts/dev/agent-certificate.ts";
 import { freePort } from "../../scripts/dev/ports.ts";
 import { Processes } from "../../scripts/dev/processes.ts";
 import { run, waitFor } from "../../scripts/dev/run.ts";
@@ -96,20 +94,24 @@ test(
       await symlink(join(running.dir.agentDir, name), join(agentDir, name));
     }
     const address = `127.0.0.1:${await freePort()}`;
+    const metricsAddress = `127.0.0.1:${await freePort()}`;
     const token = await createHost(baseUrl, jwt);
     const record = await processes.start({
       name: "agent",
       command: [join(dir, "wrenn-agent"), "--register", token, "--address", address],
-      env: { WRENN_DIR: agentDir, WRENN_HOST_LISTEN_ADDR: address, WRENN_CP_URL: baseUrl },
+      env: {
+        ...{ WRENN_DIR: agentDir, WRENN_CP_URL: baseUrl },
+        ...{ WRENN_HOST_LISTEN_ADDR: address, WRENN_METRICS_LISTEN_ADDR: metricsAddress },
+      },
       cwd: "/",
     });
-    await answers(`http://${address}/health`);
+    await answers(`http://${metricsAddress}/health`);
 
     const capsule = await client.create({ memory_mb: 256 });
     expect((await client.sh(capsule.id, "echo from a build")).stdout).toBe("from a build\n");
 
-    const transport = createConnectTransport({ baseUrl: `http://${address}` });
-    await createClient(HostAgentService, transport).terminate({});
+    const agent = await callAgent(running.secrets, { agentDir, address });
+    await agent.terminate({});
     expect(await processes.ended(record, 60_000)).toBe(true);
     expect(await kernelObjects(agentDir, await agentTag(agentDir))).toEqual({
       netns: [],

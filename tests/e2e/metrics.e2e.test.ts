@@ -38,7 +38,7 @@ const lastPoint = async () => (await metrics("?range=5m")).points.at(-1);
 /** The values that a program of the platform tells Prometheus, by name and labels. */
 async function scrape(program: "cp" | "agent"): Promise<Map<string, number>> {
   const { baseUrl, ports, cpEnv } = await platform();
-  const base = program === "cp" ? baseUrl : `http://127.0.0.1:${ports.agent}`;
+  const base = program === "cp" ? baseUrl : `http://127.0.0.1:${ports.agentMetrics}`;
   const headers = { authorization: `Bearer ${cpEnv.WRENN_METRICS_TOKEN}` };
   const text = await (await fetch(`${base}/metrics`, { headers })).text();
   const lines = text.split("\n").filter((line) => /^[a-z]/.test(line));
@@ -140,7 +140,7 @@ test("no program tells a stranger, nor whoever has an API key", async () => {
     `${baseUrl}/metrics`,
     `${baseUrl}/internal/loops`,
     `${baseUrl}/api/metrics`,
-    `http://127.0.0.1:${ports.agent}/metrics`,
+    `http://127.0.0.1:${ports.agentMetrics}/metrics`,
   ];
   const statuses = await Promise.all(
     urls.flatMap((url) =>

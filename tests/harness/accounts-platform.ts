@@ -8,7 +8,6 @@ import { Passwords } from "../../cp/accounts/passwords.ts";
 import { Accounts } from "../../cp/accounts/service.ts";
 import { AddressGuard } from "../../cp/address-guard.ts";
 import { Administration } from "../../cp/administration/service.ts";
-import { AgentClients } from "../../cp/agents/agent-clients.ts";
 import { ApiKeys } from "../../cp/api-keys/service.ts";
 import { type App, createApp } from "../../cp/app.ts";
 import { Audit } from "../../cp/audit/service.ts";
@@ -56,6 +55,7 @@ import { TeamUsage } from "../../cp/usage/service.ts";
 import { Users } from "../../cp/users/service.ts";
 import { cloneDatabase, type TestDatabase } from "./database.ts";
 import { NO_LIMITS } from "./no-limits.ts";
+import { AUTHORITY, agentClients } from "./test-certificates.ts";
 
 export const JWT_SECRET = "a secret for tests of at least 32 characters";
 export const METRICS_TOKEN = "a token of whoever runs Prometheus";
@@ -142,7 +142,7 @@ export class AccountsPlatform implements AsyncDisposable {
     const oneTimeTokens = new OneTimeTokens({ redis });
     const teams = new Teams({ db, clock, mailer });
     const envdTokens = new EnvdTokens(new Uint8Array(32));
-    const agents = new AgentClients();
+    const agents = agentClients();
     const defaults = { template: "minimal-debian", vcpus: 1, memoryMb: 512 };
     const wakeMonitor = () => {};
     const capsuleParts = { db, agents, operations, envdTokens, defaults };
@@ -216,7 +216,7 @@ export class AccountsPlatform implements AsyncDisposable {
       members: new Members({ db, clock, mailer, rateLimiter: accountParts.rateLimiter }),
       slugs: new Slugs({ db }),
       apiKeys: new ApiKeys({ db, clock }),
-      hosts: new Hosts({ db, clock, tokens, oneTimeTokens, teams }),
+      hosts: new Hosts({ db, clock, tokens, oneTimeTokens, teams, authority: AUTHORITY }),
       limits: new Limits({ db, teamLimits }),
       capsules,
       capsuleMetrics: new CapsuleMetricsService({ db, capsules }),

@@ -1,17 +1,16 @@
 // A client of the platform's agent, for what the public API does not tell.
 
 import { join } from "node:path";
-import { type Client, createClient } from "@connectrpc/connect";
-import { createConnectTransport } from "@connectrpc/connect-web";
 import { readVmmRecord } from "../../agent/keeper/run-records.ts";
-import { HostAgentService } from "../../proto/gen/hostagent/hostagent_pb.js";
+import type { AgentClient } from "../../cp/agents/agent-clients.ts";
+import { callAgent } from "../../scripts/dev/agent-certificate.ts";
 import type { Capsule } from "./client.ts";
 import { platform } from "./platform.ts";
 
-export async function agentClient(): Promise<Client<typeof HostAgentService>> {
-  const { ports } = await platform();
-  const baseUrl = `http://127.0.0.1:${ports.agent}`;
-  return createClient(HostAgentService, createConnectTransport({ baseUrl }));
+export async function agentClient(): Promise<AgentClient> {
+  const { ports, secrets, dir } = await platform();
+  const address = `127.0.0.1:${ports.agent}`;
+  return await callAgent(secrets, { agentDir: dir.agentDir, address });
 }
 
 /** Where the host reaches the capsule's guest. */

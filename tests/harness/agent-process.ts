@@ -5,16 +5,18 @@ import { closeSync, openSync } from "node:fs";
 import { mkdtemp, readdir, readFile, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { type AgentClient, AgentClients } from "../../cp/agents/agent-clients.ts";
+import type { AgentClient, AgentOfHost } from "../../cp/agents/agent-clients.ts";
 import { encodeId, newId } from "../../proto/ids.ts";
 import { installGuestFiles } from "../../scripts/dev/guest-files.ts";
 import { freePort } from "../../scripts/dev/ports.ts";
 import { journalRows } from "./leaks.ts";
+import { AGENT_IDENTITY, AGENT_NAME, agentClients } from "./test-certificates.ts";
 import { GUEST_MS, waitFor } from "./wait-for.ts";
 
 const REPOSITORY = resolve(import.meta.dirname, "../..");
 /** The probe of the VMM runs a guest once per directory. */
 const START_TIMEOUT_MS = 180_000;
+const ANSWER_TIMEOUT_MS = 2_000;
 
 export const PLATFORM_TEAM = "00000000-0000-0000-0000-000000000000";
 export const MINIMAL_DEBIAN = "00000000-0000-0000-0000-000000000004";
@@ -59,19 +61,26 @@ export class AgentProcess implements AsyncDisposable {
   private constructor(dir: string, port: number) {
     this.dir = dir;
     this.address = `127.0.0.1:${port}`;
-    this.client = new AgentClients().at({ id: null, address: this.address });
+    this.client = agentClients().at(this.place);
   }
 
-  /** An agent that runs, with the base image installed; credentials are made up, as nobody checks them. */
+  /** An agent that runs, with the base image installed; tokens are made up, as nobody checks them. */
   static async start(parent: string = tmpdir()): Promise<AgentProcess> {
     const dir = await mkdtemp(join(parent, "wrenn-agent-"));
     await installGuestFiles(REPOSITORY, dir);
     const agent = new AgentProcess(dir, await freePort());
     const host_id = encodeId("host", agent.hostId);
-    const credentials = { host_id, jwt: "-", refresh_token: "-" };
+    const { certPem: cert_pem, keyPem: key_pem, trustedPem: ca_cert_pem } = AGENT_IDENTITY;
+    const certificate = { cert_pem, key_pem, ca_cert_pem };
+    const credentials = { host_id, jwt: "-", refresh_token: "-", ...certificate };
     await Bun.write(join(dir, "host-credentials.json"), JSON.stringify(credentials));
     await agent.restart();
     return agent;
+  }
+
+  /** For whoever calls it, whatever host it is. */
+  get place(): AgentOfHost {
+    return { id: null, address: this.address, certName: AGENT_NAME };
   }
 
   get pid(): number {
@@ -253,7 +262,8 @@ export class AgentProcess implements AsyncDisposable {
     const isOver = this.#child?.exitCode !== null || this.#child.signalCode !== null;
     if (isOver) throw new Error(`The agent did not start: ${await this.log()}`);
     try {
-      return (await fetch(`http://${this.address}/health`)).ok;
+      await this.client.listSandboxes({}, { timeoutMs: ANSWER_TIMEOUT_MS });
+      return true;
     } catch {
       return false;
     }

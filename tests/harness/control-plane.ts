@@ -3,6 +3,7 @@
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { AUTHORITY_SETTINGS } from "./test-certificates.ts";
 import { waitFor } from "./wait-for.ts";
 
 export const PASSWORD = "correct horse battery";
@@ -11,6 +12,7 @@ const MAIN = join(import.meta.dirname, "../../cp/main.ts");
 const SETTINGS = {
   JWT_SECRET: "a secret for tests of at least 32 characters",
   WRENN_ENCRYPTION_KEY: "0f".repeat(32),
+  ...AUTHORITY_SETTINGS,
   WRENN_CP_LISTEN_ADDR: "127.0.0.1:0",
 };
 

@@ -4,9 +4,10 @@ import type { Socket } from "node:net";
 import { frontLimits } from "../../cp/front/limits.ts";
 import { endToEnd } from "../../proto/http1/hop.ts";
 import { Front, type FrontLimits } from "../../proto/http1/listener.ts";
-import { UpstreamPool } from "../../proto/http1/upstream-pool.ts";
+import { type UpstreamAddress, UpstreamPool } from "../../proto/http1/upstream-pool.ts";
 import type { Answer, Forward, Router } from "../../proto/http1/verdict.ts";
 import { type RawServer, rawServer } from "./raw-http.ts";
+import { AGENT_NAME, AGENT_TLS, CONTROL_PLANE } from "./test-certificates.ts";
 
 export interface FrontOptions {
   readonly isFickle?: boolean;
@@ -19,10 +20,16 @@ export interface FrontOptions {
 
 export class ProxyFixture implements AsyncDisposable {
   readonly #resources = new AsyncDisposableStack();
+  readonly #isSecured: boolean;
   #pool: UpstreamPool | null = null;
   #front: Front | null = null;
   /** Requests that are not over. */
   leases = 0;
+
+  /** `isSecured`: requests go over TLS to a second front before the server, as they go to an agent. */
+  constructor(isSecured = false) {
+    this.#isSecured = isSecured;
+  }
 
   /** Of the front that was made last. */
   get heldBytes(): number {
@@ -84,9 +91,34 @@ export class ProxyFixture implements AsyncDisposable {
     return front.listen({ hostname: "127.0.0.1", port: 0 });
   }
 
-  #poolOf(port: number, { isFickle, retryAfterMs }: FrontOptions): UpstreamPool {
+  #poolOf(port: number, more: FrontOptions): UpstreamPool {
+    const hostname = "127.0.0.1";
+    if (!this.#isSecured) return this.#poolTo({ hostname, port }, more);
+    const tls = { identity: CONTROL_PLANE.current, serverName: AGENT_NAME };
+    return this.#poolTo({ hostname, port: this.#agentOf(port), tls }, more);
+  }
+
+  #agentOf(port: number): number {
+    const pool = this.#poolTo({ hostname: "127.0.0.1", port }, {});
+    const router: Router = (request) => ({
+      pool,
+      target: request.target,
+      headers: endToEnd(request.headers),
+      idleTimeoutMs: null,
+      respond: (head) => endToEnd(head.headers),
+      explain: (failure) => answer(failure),
+    });
+    const failed = (error: unknown) => {
+      throw error;
+    };
+    const limits = frontLimits(4096);
+    const front = this.#resources.use(new Front({ limits, failed, router }));
+    return front.listen({ hostname: "127.0.0.1", port: 0, tls: AGENT_TLS });
+  }
+
+  #poolTo(address: UpstreamAddress, { isFickle, retryAfterMs }: FrontOptions): UpstreamPool {
     const pool = new UpstreamPool({
-      address: { hostname: "127.0.0.1", port },
+      address,
       idleMax: 8,
       idleMs: 5_000,
       connectionsMax: 16,

@@ -1,6 +1,9 @@
 // A body that is right, for each route of the API that takes one.
 
+import { makeKeyAndRequest } from "../../proto/certificates/key-and-request.ts";
 import { encodeId, newId } from "../../proto/ids.ts";
+
+const { requestPem: csr } = await makeKeyAndRequest();
 
 /** By `METHOD path` of the route. */
 export const RIGHT_BODIES: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
@@ -44,9 +47,9 @@ export const RIGHT_BODIES: Readonly<Record<string, Readonly<Record<string, unkno
   "POST /v1/hosts": { type: "regular", team_id: "t", provider: "p", availability_zone: "a" },
   "POST /v1/hosts/register": {
     ...{ token: "t", arch: "x86_64", cpu_cores: 1, memory_mb: 1, disk_gb: 1 },
-    address: "127.0.0.1:9090",
+    ...{ address: "127.0.0.1:9090", csr },
   },
-  "POST /v1/hosts/auth/refresh": { refresh_token: "t" },
+  "POST /v1/hosts/auth/refresh": { refresh_token: "t", csr },
   "POST /v1/capsules": {
     ...{ template: "minimal", vcpus: 1, memory_mb: 512, timeout_sec: 1 },
     private_ports: true,

@@ -3,7 +3,6 @@
 import { ne } from "drizzle-orm";
 import { Elysia } from "elysia";
 import { Redis } from "ioredis";
-import { AgentClients } from "../../cp/agents/agent-clients.ts";
 import { Authenticator } from "../../cp/auth/authenticator.ts";
 import { CsrfTokens } from "../../cp/auth/csrf-tokens.ts";
 import { LastUses } from "../../cp/auth/last-uses.ts";
@@ -53,6 +52,7 @@ import { type Id, newId } from "../../proto/ids.ts";
 import { cloneDatabase, type TestDatabase } from "./database.ts";
 import { NO_LIMITS } from "./no-limits.ts";
 import { SimulatedAgent } from "./simulated-agent.ts";
+import { AGENT_NAME, agentClients } from "./test-certificates.ts";
 
 export const ENCRYPTION_KEY = "00112233445566778899aabbccddeeff".repeat(2);
 /** Where pages that may open WebSockets with cookies come from. */
@@ -134,7 +134,7 @@ export class TestControlPlane implements AsyncDisposable {
     await redis.ping();
     const deps = {
       ...{ db: database.db, redis },
-      agents: new AgentClients(),
+      agents: agentClients(),
       operations: await Operations.open(database.url),
       envdTokens: new EnvdTokens(Uint8Array.fromHex(ENCRYPTION_KEY)),
       defaults: { template: "minimal-debian", vcpus: 1, memoryMb: 512 },
@@ -278,6 +278,7 @@ export async function addHost(
   await database.db.insert(hosts).values({
     id,
     address,
+    certName: AGENT_NAME,
     status: "online",
     cpuCores: 64,
     memoryMb: 262_144,

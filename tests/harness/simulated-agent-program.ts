@@ -7,6 +7,7 @@ import {
   type TestPlatform,
   toAnswer,
 } from "./simulated-agent-platform.ts";
+import { AUTHORITY_SETTINGS } from "./test-certificates.ts";
 import { waitFor } from "./wait-for.ts";
 
 const MAIN = new URL("../../cp/main.ts", import.meta.url).pathname;
@@ -40,6 +41,7 @@ export class ControlPlaneProgram {
         WRENN_CP_LISTEN_ADDR: "127.0.0.1:0",
         JWT_SECRET,
         WRENN_ENCRYPTION_KEY: ENCRYPTION_KEY,
+        ...AUTHORITY_SETTINGS,
         WRENN_DEFAULT_TEMPLATE: "minimal-debian",
         WRENN_DEFAULT_VCPUS: "1",
         WRENN_DEFAULT_MEMORY_MB: "512",

@@ -1,18 +1,21 @@
-// An agent without machines: serves the contract of proto/hostagent over HTTP on a free port, with
+// An agent without machines: serves the contract of proto/hostagent over TLS on a free port, with
 // faults that a test can place before or after any call. tests/contract holds it to the real one.
 
 import { Code, ConnectError, type ConnectRouter, createConnectRouter } from "@connectrpc/connect";
 import { createFetchHandler } from "@connectrpc/connect/protocol";
+import type { AgentOfHost } from "../../cp/agents/agent-clients.ts";
 import {
   type CreateSandboxRequest,
   HostAgentService,
 } from "../../proto/gen/hostagent/hostagent_pb.js";
 import { answerFor } from "../../proto/hostagent/asked-host.ts";
+import { tlsOptions } from "../../proto/http1/tls.ts";
 import { chunksOf, SimulatedFiles, type SimulatedPath } from "./simulated-agent-files.ts";
 import { METADATA, simulatedPoints } from "./simulated-agent-metrics.ts";
 import { listed, SimulatedPauses } from "./simulated-agent-pauses.ts";
 import { SimulatedProcesses } from "./simulated-agent-processes.ts";
 import { mapped, toProcessEvent, toSelector, toTerminalEvent } from "./simulated-agent-streams.ts";
+import { AGENT_IDENTITY, AGENT_NAME } from "./test-certificates.ts";
 
 export type Method = keyof typeof HostAgentService.method;
 export type Fault = () => Promise<void> | void;
@@ -79,6 +82,8 @@ export class SimulatedAgent implements AsyncDisposable {
       hostname: "127.0.0.1",
       port: options.port ?? 0,
       idleTimeout: 0,
+      // Bun's server shows no certificate to its handler: this one takes whatever the authority has signed.
+      tls: { ...tlsOptions(AGENT_IDENTITY), requestCert: true },
       maxRequestBodySize: 256 * 1024 * 1024,
       fetch: async (request) => {
         const { pathname } = new URL(request.url);
@@ -92,8 +97,9 @@ export class SimulatedAgent implements AsyncDisposable {
     return `127.0.0.1:${this.#server.port}`;
   }
 
-  get baseUrl(): string {
-    return `http://${this.address}`;
+  /** For whoever calls it, whatever host it is. */
+  get place(): AgentOfHost {
+    return { id: null, address: this.address, certName: AGENT_NAME };
   }
 
   /** Before the next call of the method does anything. A fault that throws is its answer. */

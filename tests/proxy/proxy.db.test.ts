@@ -16,10 +16,12 @@ import { OwnCredentials } from "../../cp/proxy/credentials.ts";
 import { Placements } from "../../cp/proxy/placements.ts";
 import { ProxyRouter } from "../../cp/proxy/proxy-router.ts";
 import { Front } from "../../proto/http1/listener.ts";
+import type { ServerTls } from "../../proto/http1/tls.ts";
 import { encodeId, newId } from "../../proto/ids.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
 import { rawExchange } from "../harness/raw-http.ts";
 import { CAPSULE_ROW } from "../harness/rows.ts";
+import { AGENT_NAME, AGENT_TLS, CONTROL_PLANE } from "../harness/test-certificates.ts";
 
 const DOMAIN = "wrenn.test";
 const ENVD_TOKENS = new EnvdTokens(new Uint8Array(32));
@@ -75,13 +77,14 @@ function startAgent(guests: Map<string, Guest>): number {
     },
   });
   resources.defer(() => router.close());
-  return startFront((request) => {
-    return router.route(request) ?? { status: 404, headers: [], body: "" };
-  });
+  return startFront(
+    (request) => router.route(request) ?? { status: 404, headers: [], body: "" },
+    AGENT_TLS,
+  );
 }
 
 function startControlPlane(): number {
-  const pools = resources.adopt(new AgentPools(), (pools) => pools.close());
+  const pools = resources.adopt(new AgentPools(CONTROL_PLANE.current), (pools) => pools.close());
   const router = new ProxyRouter({
     domain: DOMAIN,
     placements: new Placements(database.db),
@@ -95,12 +98,15 @@ function startControlPlane(): number {
   });
 }
 
-function startFront(router: ConstructorParameters<typeof Front>[0]["router"]): number {
+function startFront(
+  router: ConstructorParameters<typeof Front>[0]["router"],
+  tls?: ServerTls,
+): number {
   const failed = (error: unknown) => {
     throw error;
   };
   const front = resources.use(new Front({ router, limits: frontLimits(4096), failed }));
-  return front.listen({ hostname: "127.0.0.1", port: 0 });
+  return front.listen({ hostname: "127.0.0.1", port: 0, ...(tls === undefined ? {} : { tls }) });
 }
 
 async function insertRows(): Promise<void> {
@@ -116,7 +122,9 @@ async function insertRows(): Promise<void> {
 async function insertHost(port: number) {
   const hostId = newId("host");
   const address = `127.0.0.1:${port}`;
-  await database.db.insert(hosts).values({ id: hostId, status: "online", address });
+  await database.db
+    .insert(hosts)
+    .values({ id: hostId, status: "online", address, certName: AGENT_NAME });
   return hostId;
 }
 

@@ -7,12 +7,17 @@ import { join, resolve } from "node:path";
 import { loadConfig } from "../../agent/config.ts";
 import { findRemains, removeRemains } from "../../scripts/dev/agent-remains.ts";
 import { installGuestFiles } from "../../scripts/dev/guest-files.ts";
+import { AGENT_IDENTITY } from "../harness/test-certificates.ts";
 import { filled, startWrong } from "./start-wrong.ts";
-import { AGENT, AGENT_STARTS } from "./wrong-settings.ts";
+import { AGENT, AGENT_STARTS } from "./wrong-agent-settings.ts";
 
 const REPOSITORY = resolve(import.meta.dirname, "../..");
 const ADDRESS = ["--address", "127.0.0.1:50051"];
-const CREDENTIALS = { host_id: `host-${"0".repeat(25)}`, jwt: "hidden", refresh_token: "hidden" };
+const { certPem: cert_pem, keyPem: key_pem, trustedPem: ca_cert_pem } = AGENT_IDENTITY;
+const CREDENTIALS = {
+  ...{ host_id: `host-${"0".repeat(25)}`, jwt: "hidden", refresh_token: "hidden" },
+  ...{ cert_pem, key_pem, ca_cert_pem },
+};
 
 let dir: string;
 let agentDir: string;
@@ -62,7 +67,7 @@ test.each(AGENT)("$setting=$value: $says", (row) => {
 
 test.each(AGENT_STARTS)("$setting=$value: $says", async (row) => {
   const credentials = join(agentDir, "host-credentials.json");
-  const isAboutListening = row.setting === "WRENN_HOST_LISTEN_ADDR";
+  const isAboutListening = row.setting.endsWith("_LISTEN_ADDR");
   if (isAboutListening) await writeFile(credentials, JSON.stringify(CREDENTIALS));
   const main = join(REPOSITORY, "agent/main.ts");
 

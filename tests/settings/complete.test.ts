@@ -3,13 +3,8 @@
 import { expect, test } from "bun:test";
 import { resolve } from "node:path";
 import { AGENT_CHOICES } from "../../scripts/dev/settings.ts";
-import {
-  AGENT,
-  AGENT_STARTS,
-  CONTROL_PLANE,
-  CONTROL_PLANE_STARTS,
-  PLATFORM,
-} from "./wrong-settings.ts";
+import { AGENT, AGENT_STARTS } from "./wrong-agent-settings.ts";
+import { CONTROL_PLANE, CONTROL_PLANE_STARTS, PLATFORM } from "./wrong-settings.ts";
 
 test("each setting of .env.example is tried with a wrong value", async () => {
   const path = resolve(import.meta.dirname, "../../.env.example");

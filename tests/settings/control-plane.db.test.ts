@@ -9,6 +9,7 @@ import { openDatabase } from "../../cp/db/client.ts";
 import { pendingMigrations } from "../../cp/db/migrate.ts";
 import { checkRedis, databaseFailure } from "../../cp/prerequisites.ts";
 import { cloneDatabase, type TestDatabase } from "../harness/database.ts";
+import { AUTHORITY_SETTINGS } from "../harness/test-certificates.ts";
 import { filled, startWrong } from "./start-wrong.ts";
 import { CONTROL_PLANE, CONTROL_PLANE_STARTS } from "./wrong-settings.ts";
 
@@ -16,6 +17,7 @@ const MAIN = join(import.meta.dirname, "../../cp/main.ts");
 const SECRETS = {
   JWT_SECRET: "hidden-signing-secret-of-enough-length",
   WRENN_ENCRYPTION_KEY: "4ec7e7".repeat(11).slice(0, 64),
+  ...AUTHORITY_SETTINGS,
 };
 
 let database: TestDatabase;

@@ -4,7 +4,6 @@
 import { CHANNELS } from "./wrong-channel-settings.ts";
 import { MAIL } from "./wrong-mail-settings.ts";
 import { OAUTH } from "./wrong-oauth-settings.ts";
-import { SHARES } from "./wrong-share-settings.ts";
 
 export interface WrongSetting {
   readonly setting: string;
@@ -34,10 +33,20 @@ export const CONTROL_PLANE: readonly WrongSetting[] = [
     says: "JWT_SECRET must have at least 32 characters",
   },
   {
+    setting: "WRENN_FIRST_ADMINISTRATOR",
+    value: "Ada",
+    says: "WRENN_FIRST_ADMINISTRATOR must be a mail address",
+  },
+  {
     setting: "WRENN_ENCRYPTION_KEY",
     value: "hidden",
     says: "WRENN_ENCRYPTION_KEY must be 64 hexadecimal digits",
   },
+  ...["WRENN_CA_CERT", "WRENN_CA_KEY"].map((setting) => ({
+    setting,
+    value: "hidden",
+    says: `${setting} must be PEM, or the absolute path of a file in PEM; wrenn-cp make-ca <directory> makes both`,
+  })),
   ...[
     ...["CAPSULES", "VCPUS", "MEMORY_MB", "DISK_MB", "SNAPSHOTS", "SNAPSHOT_MB"],
     "REQUESTS_PER_MINUTE",
@@ -239,6 +248,16 @@ export const CONTROL_PLANE_STARTS: readonly WrongSetting[] = [
     with: { SMTP_HOST: "mail.example" },
     says: "SMTP_CA_FILE: <dir>/text is not what it must be, in PEM",
   },
+  {
+    setting: "WRENN_CA_CERT",
+    value: "<dir>/none",
+    says: "WRENN_CA_CERT: <dir>/none can't be read (ENOENT)",
+  },
+  {
+    setting: "WRENN_CA_KEY",
+    value: "-----BEGIN hidden",
+    says: "WRENN_CA_CERT, WRENN_CA_KEY: the key is no ECDSA key of the curve P-256 in PEM",
+  },
 ];
 
 /** Of `make dev`, beside what it hands on. */
@@ -269,129 +288,5 @@ export const PLATFORM: readonly WrongSetting[] = [
     says:
       'agent ended: Cannot go on: WRENN_VMM "xen" is none of auto, cloud-hypervisor, firecracker, qemu ' +
       "(log: <path>/logs/agent.log)",
-  },
-];
-
-export const AGENT: readonly WrongSetting[] = [
-  { setting: "WRENN_CP_URL", value: "", says: "WRENN_CP_URL is missing" },
-  {
-    setting: "WRENN_CP_URL",
-    value: "u:hidden@h",
-    says: "WRENN_CP_URL is not an http or https URL",
-  },
-  ...["https://u:hidden@h", "https://h/?a=hidden", "https://h/#hidden"].map((value) => ({
-    setting: "WRENN_CP_URL",
-    value,
-    says: "WRENN_CP_URL must have no user, password, ? or #: paths are added to it",
-  })),
-  {
-    setting: "WRENN_HOST_LISTEN_ADDR",
-    value: "50051",
-    says: 'WRENN_HOST_LISTEN_ADDR "50051" is not of the form host:port',
-  },
-  {
-    setting: "WRENN_HOST_LISTEN_ADDR",
-    value: "0.0.0.0:50051",
-    says: "WRENN_HOST_LISTEN_ADDR 0.0.0.0:50051 is not a loopback address; without mTLS only those are used",
-  },
-  {
-    setting: "WRENN_VMM",
-    value: "xen",
-    says: 'WRENN_VMM "xen" is none of auto, cloud-hypervisor, firecracker, qemu',
-  },
-  {
-    setting: "WRENN_FIRECRACKER_BIN",
-    value: "firecracker",
-    says: 'WRENN_FIRECRACKER_BIN "firecracker" is no absolute path',
-  },
-  {
-    setting: "WRENN_CLOUD_HYPERVISOR_BIN",
-    value: "cloud-hypervisor",
-    says: 'WRENN_CLOUD_HYPERVISOR_BIN "cloud-hypervisor" is no absolute path',
-  },
-  {
-    setting: "WRENN_COW",
-    value: "zfs",
-    says: 'WRENN_COW "zfs" is none of auto, reflink, copy, dm',
-  },
-  {
-    setting: "WRENN_CPU",
-    value: "host,+vmx",
-    says: 'WRENN_CPU "host,+vmx" is no name of a processor',
-  },
-  { setting: "WRENN_HUGE_PAGES", value: "2M", says: 'WRENN_HUGE_PAGES "2M" is none of off, on' },
-  { setting: "WRENN_WARM", value: "hot", says: 'WRENN_WARM "hot" is none of off, on' },
-  {
-    setting: "WRENN_NETWORK_POOL",
-    value: "many",
-    says: 'WRENN_NETWORK_POOL "many" is no integer from 0 to 256',
-  },
-  ...SHARES,
-  {
-    setting: "WRENN_BOOT_TIMEOUT_SEC",
-    value: "never",
-    says: 'WRENN_BOOT_TIMEOUT_SEC "never" is no integer from 10 to 3600',
-  },
-  {
-    setting: "WRENN_UID_BASE",
-    value: "3000000000",
-    says: 'WRENN_UID_BASE "3000000000" is no integer from 65536 to 2147287040',
-  },
-  {
-    setting: "WRENN_METRICS_TOKEN",
-    value: "hidden",
-    says: "WRENN_METRICS_TOKEN must have at least 16 characters",
-  },
-  {
-    setting: "LOG_LEVEL",
-    value: "loud",
-    says: 'LOG_LEVEL "loud" is none of debug, info, warn, error',
-  },
-];
-
-export const AGENT_STARTS: readonly WrongSetting[] = [
-  {
-    setting: "WRENN_DIR",
-    value: "<dir>/text",
-    says: "WRENN_DIR: <dir>/text can't be a directory (EEXIST)",
-  },
-  {
-    setting: "WRENN_NATIVE_DIR",
-    value: "<dir>",
-    says: "Cannot load the native library <dir>/libwrenn.so: WRENN_NATIVE_DIR must hold what make native builds",
-  },
-  {
-    setting: "WRENN_FIRECRACKER_BIN",
-    value: "<dir>/nowhere",
-    with: { WRENN_VMM: "firecracker" },
-    says: "Firecracker is not at <dir>/nowhere; wrenn-agent doctor says what to do about it",
-  },
-  {
-    setting: "WRENN_REGISTRATION_TOKEN",
-    value: "",
-    says: "The host is not registered; start the agent once with WRENN_REGISTRATION_TOKEN",
-  },
-  {
-    setting: "WRENN_REGISTRATION_TOKEN",
-    value: "hidden",
-    with: { WRENN_CP_URL: "http://<refusing>" },
-    says: "WRENN_REGISTRATION_TOKEN: refused (token: used); POST /v1/hosts makes another",
-  },
-  {
-    setting: "WRENN_CP_URL",
-    value: "http://127.0.0.1:1",
-    with: { WRENN_REGISTRATION_TOKEN: "hidden" },
-    says: "WRENN_CP_URL: 127.0.0.1:1: nobody listens there",
-  },
-  {
-    setting: "WRENN_CP_URL",
-    value: "http://<website>",
-    with: { WRENN_REGISTRATION_TOKEN: "hidden" },
-    says: "WRENN_CP_URL: <website>: what answers there is no control plane",
-  },
-  {
-    setting: "WRENN_HOST_LISTEN_ADDR",
-    value: "<taken>",
-    says: "WRENN_HOST_LISTEN_ADDR: <taken> can't be listened at: another program has it",
   },
 ];

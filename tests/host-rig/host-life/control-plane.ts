@@ -1,8 +1,10 @@
 // A control plane as `make build` makes it, on the rig's host beside the agent: its data outlives the host's starts.
 
-import { chmod, mkdir } from "node:fs/promises";
+import { existsSync } from "node:fs";
+import { chmod, mkdir, readFile } from "node:fs/promises";
 import { join, resolve } from "node:path";
 import { createApiKey, createHost, signUp } from "../../../scripts/dev/account.ts";
+import { callAgent } from "../../../scripts/dev/agent-certificate.ts";
 import { Processes, type Program } from "../../../scripts/dev/processes.ts";
 import { run } from "../../../scripts/dev/run.ts";
 import { startPostgres, startRedis } from "../../../scripts/dev/services.ts";
@@ -35,9 +37,19 @@ export async function startControlPlane(dir: string): Promise<void> {
     },
   };
   await processes.ensure(program, async () => {
+    if (!existsSync(authorityDir(dir))) await run([PROGRAM, "make-ca", authorityDir(dir)]);
     await run([PROGRAM, "migrate"], { name: "the database can't be migrated", env });
   });
 }
+
+/** A client of the host's agent, past the control plane that has its data in `dir`. */
+export async function agentOf(dir: string, host: { agentDir: string; address: string }) {
+  const read = (name: string) => readFile(join(authorityDir(dir), name), "utf8");
+  const secrets = { caCertPem: await read("ca.pem"), caKeyPem: await read("ca-key.pem") };
+  return await callAgent(secrets, host);
+}
+
+const authorityDir = (dir: string) => join(dir, "authority");
 
 /** An API key of its first account, and the token with which one agent may register. */
 export async function makeAccount(dir: string): Promise<{ apiKey: string; hostToken: string }> {
@@ -95,6 +107,8 @@ function environment(
     CP_PUBLIC_URL: CONTROL_PLANE_URL,
     JWT_SECRET: SECRET,
     WRENN_ENCRYPTION_KEY: SECRET,
+    WRENN_CA_CERT: join(authorityDir(dir), "ca.pem"),
+    WRENN_CA_KEY: join(authorityDir(dir), "ca-key.pem"),
     WRENN_MAIL_DIR: join(dir, "mail"),
     WRENN_DEFAULT_TEMPLATE: "minimal-debian",
   };

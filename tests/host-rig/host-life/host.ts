@@ -4,10 +4,9 @@
 import { existsSync } from "node:fs";
 import { readFile, rm } from "node:fs/promises";
 import { resolve } from "node:path";
-import { AgentClients } from "../../../cp/agents/agent-clients.ts";
 import { api } from "../../../scripts/dev/account.ts";
 import { waitFor } from "../../harness/wait-for.ts";
-import { CONTROL_PLANE_URL, stopControlPlane, untilTaken } from "./control-plane.ts";
+import { agentOf, CONTROL_PLANE_URL, stopControlPlane, untilTaken } from "./control-plane.ts";
 
 export const SETUP = resolve(import.meta.dirname, "../../../scripts/setup-host.sh");
 export const DIR = "/var/lib/wrenn";
@@ -38,7 +37,9 @@ export interface Capsule {
   readonly metadata?: Record<string, string>;
 }
 
-export const client = new AgentClients().at({ id: null, address: "127.0.0.1:50051" });
+export async function agentClient() {
+  return await agentOf(CONTROL_PLANE_DIR, { agentDir: DIR, address: "127.0.0.1:50051" });
+}
 
 /** Begins on a machine that is no host. Throws on one that is, unless these tests made it one. */
 export async function begin(): Promise<void> {
@@ -73,11 +74,14 @@ export async function undo(): Promise<void> {
 }
 
 export async function untilAgentAnswers(): Promise<void> {
-  const look = () =>
-    client.listSandboxes({}).then(
-      () => "an answer",
-      (error) => String(error),
-    );
+  const look = async () => {
+    try {
+      await (await agentClient()).listSandboxes({});
+      return "an answer";
+    } catch (error) {
+      return String(error);
+    }
+  };
   const holds = (seen: string) => seen === "an answer";
   await waitFor("the agent", look, { holds, timeoutMs: START_TIMEOUT_MS, everyMs: 200 });
 }

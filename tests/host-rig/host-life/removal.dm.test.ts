@@ -5,7 +5,7 @@ import { existsSync } from "node:fs";
 import { readFile } from "node:fs/promises";
 import { waitFor } from "../../harness/wait-for.ts";
 import {
-  client,
+  agentClient,
   FORWARDING,
   mainPid,
   readNotes,
@@ -23,7 +23,7 @@ test(
     const { forwardingBefore } = await readNotes();
 
     const early = await Bun.$`${SETUP} --remove`.nothrow().quiet();
-    await client.terminate({});
+    await (await agentClient()).terminate({});
     await waitFor("the end of the agent", mainPid, {
       holds: (pid) => pid === "0",
       timeoutMs: 120_000,
