@@ -19,8 +19,9 @@ const HEADERS = {
   "x-accel-buffering": "no",
 };
 
-const DETAIL = {
-  summary: "Tell what happens to the team's capsules and snapshots, as it happens",
+/** Of each route its own: Elysia writes into it who may ask. */
+const detail = (summary: string) => ({
+  summary,
   description:
     "Server-sent events: first `connected`, then one for each event, named by its kind, with one line of JSON; a " +
     "comment every 30 s. Each event has an id: who comes back with it in `Last-Event-ID` is told what came " +
@@ -33,7 +34,7 @@ const DETAIL = {
     },
     ...describedErrors("invalid_request", "rate_limited", "service_unavailable"),
   },
-};
+});
 
 const STREAM = {
   200: t.Any({ description: "Events until either side ends." }),
@@ -51,7 +52,11 @@ export function eventStreamRoutes(deps: EventStreamRouteDeps) {
         const events = await eventStreams.open({ caller, frames: EVENT_FRAMES, ...after(request) });
         return new Response(events, { headers: HEADERS });
       },
-      { team: "read", response: STREAM, detail: DETAIL },
+      {
+        team: "read",
+        response: STREAM,
+        detail: detail("Tell what happens to the team's capsules and snapshots, as it happens"),
+      },
     )
     .get(
       "/admin/events/stream",
@@ -63,7 +68,7 @@ export function eventStreamRoutes(deps: EventStreamRouteDeps) {
       {
         admin: true,
         response: STREAM,
-        detail: { ...DETAIL, summary: "Tell what happens in all teams, as it happens" },
+        detail: detail("Tell what happens in all teams, as it happens"),
       },
     );
 }
