@@ -91,6 +91,11 @@ test.each([
   ["config.webhook_url: must be like", of("teams", "https://x.webhook.office.com/webhookb2/1")],
   ["config.webhook_url: must be a URL of", of("googlechat", "https://chat.evil.test/v1/x")],
   ["config.bot_token: must be", { provider: "telegram", config: { bot_token: "x", chat_id: "1" } }],
+  ["config.webhook_url: must be like", of("slack", "https://hooks.slack.com/services/T/B/%zz")],
+  [
+    "config.homeserver_url: must have no query",
+    { provider: "matrix", config: matrix({ homeserver_url: "https://m.test/?a=" }) },
+  ],
   ["config.room_id: is missing", { provider: "matrix", config: matrix({ room_id: "" }) }],
   ["config.room_id: must be like", { provider: "matrix", config: matrix({ room_id: "#a:b" }) }],
   ["config.to: must be a mail address", { provider: "email", config: { to: "nobody" } }],

@@ -45,7 +45,7 @@ const FIELDS: Readonly<Record<Provider, Readonly<Record<string, Field>>>> = {
     chat_id: { parse: matching(/^(-?\d{1,20}|@\w{4,32})$/, "must be a number, or like @channel") },
   },
   matrix: {
-    homeserver_url: { parse: (text) => parseUrl(text).href.replace(/\/+$/, "") },
+    homeserver_url: { parse: parseBaseUrl },
     access_token: { parse: matching(/^[\x21-\x7e]{1,1024}$/, "must be an access token") },
     room_id: { parse: matching(/^![\x21-\x7e]{1,254}$/, "must be like !room:example.org") },
   },
@@ -103,11 +103,18 @@ function parseUrl(text: string): URL {
   return given;
 }
 
+/** What paths are put behind. */
+function parseBaseUrl(text: string): string {
+  const given = parseUrl(text);
+  if (given.search !== "") throw invalid("must have no query");
+  return given.href.replace(/\/+$/, "");
+}
+
 function url(path: RegExp, shape: string): Field {
   return {
     parse: (text) => {
       const given = parseUrl(text);
-      if (!path.test(decodeURIComponent(given.pathname))) throw invalid(`must be like ${shape}`);
+      if (!path.test(given.pathname.replaceAll("%40", "@"))) throw invalid(`must be like ${shape}`);
       return given.href;
     },
   };

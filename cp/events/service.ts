@@ -27,8 +27,8 @@ export const EVENT_STREAM = "wrenn:events";
 export const EVENT_STREAM_GROUP = "wrenn-channels-v1";
 /** Entries that the stream keeps, about. */
 const STREAM_LENGTH_MAX = 10_000;
-/** Of one transaction, which others wait for. */
-const PLACE_BATCH = 1000;
+/** Of one transaction, which others wait for: each event may go into the queues of 50 channels. */
+const PLACE_BATCH = 200;
 const PUBLISH_BATCH = 500;
 /** What Redis says to an entry whose number it has passed. */
 const IS_PASSED = "equal or smaller than the target stream top item";
