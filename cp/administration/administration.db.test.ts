@@ -1,7 +1,7 @@
 // What administrators of the platform see and change of everybody's accounts and teams.
 
 import { expect, setDefaultTimeout, test } from "bun:test";
-import { encodeId, newId } from "../../proto/ids.ts";
+import { encodeId, type Id, newId } from "../../proto/ids.ts";
 import { AccountsPlatform, PASSWORD, type Person } from "../../tests/harness/accounts-platform.ts";
 import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { SimulatedAgent } from "../../tests/harness/simulated-agent.ts";
@@ -51,6 +51,54 @@ test("a disabled account loses its sessions, its keys and its teams' capsules, a
   expect([disabled, ...out, enabled, await login(person)]).toEqual([
     ...["204", "401 unauthorized", "401 unauthorized", "403 account_disabled"],
     ...["204", "200"],
+  ]);
+});
+
+test("a disabled account takes away what is its own, and nothing of teams that it is in", async () => {
+  const [owner, person] = [await platform.person("Owner"), await platform.person("Member")];
+  const id = await idOf(person);
+  const team = `/v1/teams/${owner.teamId}`;
+  const add = { token: owner.token, body: { email: person.email } };
+  await platform.call("POST", `${team}/members`, add);
+  await platform.call("PATCH", `${team}/members/${id}`, { ...add, body: { role: "admin" } });
+  const session = await platform.call("POST", "/v1/auth/switch-team", {
+    ...{ token: person.token, body: { team_id: owner.teamId } },
+  });
+  const invite = { token: session.body.token, body: { email: "guest@example.com" } };
+  const invited = await outcome(platform.call("POST", `${team}/invitations`, invite));
+  await platform.call("POST", "/v1/capsules", { token: owner.token, body: {} });
+  const [off, on] = [
+    await outcome(admin("PUT", `/users/${id}/active`, { active: false })),
+    await outcome(admin("PUT", `/users/${id}/active`, { active: true })),
+  ];
+  const capsules = await platform.call("GET", "/v1/capsules", { token: owner.token });
+  const invitations = await platform.call("GET", `${team}/invitations`, { token: owner.token });
+
+  expect([invited, off, on]).toEqual(["201", "204", "204"]);
+  expect(Object.values(capsules.body)).toMatchObject([{ status: "running" }]);
+  expect(Object.values(invitations.body)).toEqual([]);
+});
+
+test("an account that is deleted, or waits for its mail, is neither disabled nor an administrator", async () => {
+  const [gone, email] = [await platform.person(), "waiting@example.com"];
+  const id = await idOf(gone);
+  await admin("PUT", `/users/${id}/admin`, { admin: true });
+  const body = { confirmation: gone.email };
+  await platform.call("DELETE", "/v1/me", { token: gone.token, body });
+  await platform.signUp(email);
+  const [row] = await sql<{ id: string }[]>`select id from users where email = ${email}`;
+  const waiting = encodeId("user", (row?.id ?? "") as Id<"user">);
+
+  expect([
+    await outcome(admin("PUT", `/users/${id}/active`, { active: false })),
+    await outcome(admin("PUT", `/users/${id}/admin`, { admin: true })),
+    await outcome(admin("PUT", `/users/${waiting}/active`, { active: true })),
+  ]).toEqual(["204", "404 not_found", "400 invalid_request"]);
+  const rows = await sql`select status, is_admin, deleted_at is not null as told from users
+    where email in (${gone.email}, ${email}) order by status`;
+  expect<unknown>([...rows]).toEqual([
+    { status: "deleted", is_admin: false, told: true },
+    { status: "inactive", is_admin: false, told: false },
   ]);
 });
 

@@ -74,6 +74,7 @@ async function left(team: Person) {
     (select count(*)::int from template_operations where team_id = ${id}) as operations,
     (select count(*)::int from team_api_keys where team_id = ${id}) as keys,
     (select count(*)::int from channels where team_id = ${id}) as channels,
+    (select count(*)::int from team_invitations where team_id = ${id}) as invitations,
     (select purge_at is not null from teams where id = ${id}) as "isDue"`;
   if (row === undefined) throw new Error("unreachable: a select of one row");
   return { ...row, onHost: agent.capsules.size, templatesOnHost: agent.pauses.templates.size };
@@ -81,6 +82,7 @@ async function left(team: Person) {
 
 const NOTHING = {
   ...{ capsules: 0, templates: 0, operations: 0, keys: 0, channels: 0, isDue: false },
+  invitations: 0,
   ...{ onHost: 0, templatesOnHost: 0 },
 };
 const isGone = async () => {
@@ -93,6 +95,7 @@ test("its owner deletes a team with all that it owns", async () => {
   const member = await platform.person();
   const path = `/v1/teams/${owner.teamId}`;
   await call("POST", `${path}/members`, { email: member.email });
+  await call("POST", `${path}/invitations`, { email: "guest@example.com" });
   const inTeam = { team_id: owner.teamId };
   const { token } = await call("POST", "/v1/auth/switch-team", inTeam, member.token);
   const { slug } = (await call("GET", path)).team as { slug: string };

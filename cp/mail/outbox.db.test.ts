@@ -9,7 +9,7 @@ import { waitFor } from "../../tests/harness/wait-for.ts";
 import { createLog } from "../log.ts";
 import { activationMail } from "./messages.ts";
 import { Outbox } from "./outbox.ts";
-import { openSmtp } from "./smtp.ts";
+import { CONNECTIONS_MAX, openSmtp } from "./smtp.ts";
 
 const database = await forThisFile(cloneDatabase());
 const { db, sql } = database;
@@ -78,6 +78,26 @@ test("a mail waits for a server that is away, and nobody reads it meanwhile", as
   expect(outbox.logged.join("\n")).not.toContain("5ec7e7");
   expect(back).toMatchObject({ delivered: 1 });
   expect(sink.to("later@x.test")[0]?.mail.text).toContain("token=5ec7e7");
+});
+
+test("while the server is away a pass asks it once, with pauses that grow", async () => {
+  using outbox = openOutbox(await freePort());
+  const COUNT = 12;
+  for (let i = 0; i < COUNT; i += 1) await outbox.send(mailTo(`p${i}@x.test`), db);
+  const first = await outbox.deliver(ENDING);
+  await sql`delete from outgoing_mails where attempts = 0`;
+  const pauses: number[] = [];
+  for (const before of [0, 3, 20]) {
+    await sql`update outgoing_mails set next_attempt_at = now(), attempts = ${before}`;
+    await outbox.deliver(ENDING);
+    const [row] = await sql<{ sec: number }[]>`
+      select extract(epoch from max(next_attempt_at) - now())::float8 as sec from outgoing_mails`;
+    pauses.push(row?.sec ?? 0);
+  }
+  await empty();
+
+  expect(first).toEqual({ delivered: 0, postponed: CONNECTIONS_MAX, dropped: 0 });
+  for (const [i, sec] of [5, 40, 900].entries()) expect(pauses[i]).toBeWithin(sec / 2, sec + 1);
 });
 
 test("of several control planes one delivers each mail", async () => {

@@ -77,7 +77,8 @@ describe.each(BOTH)("%s", (name) => {
     expect(first.jar.cookies.get("wrenn_sid")).not.toBe(second.jar.cookies.get("wrenn_sid"));
   });
 
-  test("knows nobody who has not signed up", async () => {
+  test("knows nobody who has not signed up there, whoever has that id elsewhere", async () => {
+    await openBrowser().visit(BOTH.find((other) => other !== name) ?? name, "signup");
     expect(await openBrowser().visit(name)).toBe(failed(name, "no_account"));
   });
 
