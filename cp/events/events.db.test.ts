@@ -1,6 +1,7 @@
 // Events as they are told behind the change: in one order for everybody, each of them, from the database.
 
 import { afterEach, expect, test } from "bun:test";
+import { Redis } from "ioredis";
 import { encodeId, type Id, newId } from "../../proto/ids.ts";
 import { AccountsPlatform } from "../../tests/harness/accounts-platform.ts";
 import { forThisFile } from "../../tests/harness/for-this-file.ts";
@@ -117,6 +118,29 @@ test("a Redis that was flushed gets what comes next, and its group again", async
 
   expect(await streamed()).toEqual(["after"]);
   expect(await redis.xinfo("GROUPS", EVENT_STREAM)).toHaveLength(1);
+});
+
+test("while Redis is away events go to whoever keeps queues of them, and to Redis once it is back", async () => {
+  const away = new Redis({
+    ...{ host: "127.0.0.1", port: 9, lazyConnect: true, enableOfflineQueue: false },
+    ...{ retryStrategy: () => null, maxRetriesPerRequest: 0 },
+  });
+  away.on("error", () => {});
+  const places: Placed[] = [];
+  const without = new Events({
+    ...{ db, redis: away, retentionDays: 30 },
+    placed: async (_tx, placed) => void places.push(placed),
+  });
+  for (const id of ["a", "b"]) await tell(id);
+
+  await without.place();
+  await expect(without.publish()).rejects.toThrow();
+  away.disconnect();
+  const meanwhile = await streamed();
+  await open().publish();
+
+  expect(places.map(({ count }) => count)).toEqual([2]);
+  expect([meanwhile, await streamed()]).toEqual([[], ["a", "b"]]);
 });
 
 test("events are forgotten after their time, and not before; who had read up to one is told", async () => {
