@@ -13,7 +13,14 @@ export interface Account {
 export async function api<T>(
   base: string,
   path: string,
-  options: { method?: string; token?: string; apiKey?: string; body?: unknown } = {},
+  options: {
+    method?: string;
+    token?: string;
+    apiKey?: string;
+    body?: unknown;
+    /** How long the answer to something that takes its time may be waited for. */
+    waitSec?: number;
+  } = {},
 ): Promise<T> {
   const response = await fetch(`${base}${path}`, {
     method: options.method ?? "GET",
@@ -21,6 +28,7 @@ export async function api<T>(
       ...(options.body === undefined ? {} : { "content-type": "application/json" }),
       ...(options.token ? { authorization: `Bearer ${options.token}` } : {}),
       ...(options.apiKey ? { "x-api-key": options.apiKey } : {}),
+      ...(options.waitSec === undefined ? {} : { prefer: `wait=${options.waitSec}` }),
     },
     ...(options.body === undefined ? {} : { body: JSON.stringify(options.body) }),
     signal: AbortSignal.timeout(120_000),

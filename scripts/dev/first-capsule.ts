@@ -8,6 +8,9 @@ const PROGRAM = [
   "print(f'Hello from {p.node()}, Linux {p.release()}, Python {p.python_version()}')",
 ].join("; ");
 
+/** A cold boot on a machine that does much else takes longer than the API waits by itself. */
+const CREATE_WAIT_SEC = 110;
+
 export interface FirstCapsule {
   readonly command: string;
   readonly output: string;
@@ -21,9 +24,8 @@ export async function runFirstCapsule(platform: Platform): Promise<FirstCapsule>
   const apiKey = account.apiKey;
   const startedAt = performance.now();
   const capsule = await api<{ id: string }>(base, "/v1/capsules", {
-    method: "POST",
-    apiKey,
-    body: {},
+    ...{ method: "POST", apiKey, body: {} },
+    waitSec: CREATE_WAIT_SEC,
   });
   const createMs = performance.now() - startedAt;
   const destroy = () => api(base, `/v1/capsules/${capsule.id}`, { method: "DELETE", apiKey });
