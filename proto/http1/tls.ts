@@ -1,5 +1,7 @@
 // TLS between our own programs: both sides show a certificate of one authority, and each looks whose it is.
 
+import { constants } from "node:crypto";
+
 /** All in PEM. */
 export interface TlsIdentity {
   readonly certPem: string;
@@ -24,9 +26,14 @@ export interface ClientTls {
   readonly serverName: string;
 }
 
+/** Nothing before TLS 1.3; Bun's sockets do not take `minVersion` (1.4.5). */
+const OLD_VERSIONS =
+  constants.SSL_OP_NO_TLSv1 | constants.SSL_OP_NO_TLSv1_1 | constants.SSL_OP_NO_TLSv1_2;
+
 /** As Bun takes it: for a server that asks for certificates, for a client, and for fetch. */
 export function tlsOptions({ certPem, keyPem, trustedPem }: TlsIdentity) {
-  return { cert: certPem, key: keyPem, ca: trustedPem, rejectUnauthorized: true } as const;
+  const pem = { cert: certPem, key: keyPem, ca: trustedPem };
+  return { ...pem, rejectUnauthorized: true, secureOptions: OLD_VERSIONS } as const;
 }
 
 /** The one DNS name that our certificates have; null for any other certificate. */

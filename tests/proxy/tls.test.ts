@@ -2,6 +2,7 @@
 
 import { afterAll, afterEach, beforeAll, beforeEach, expect, test } from "bun:test";
 import { connect, type Socket } from "node:net";
+import { connect as tlsConnect } from "node:tls";
 import { Authority } from "../../cp/certificates/authority.ts";
 import { OwnCertificate } from "../../cp/certificates/own-certificate.ts";
 import { frontLimits } from "../../cp/front/limits.ts";
@@ -86,6 +87,20 @@ test.each<[string, () => Partial<TlsIdentity>]>([
   const [fetched] = await asked(identity());
 
   expect(fetched).toBe("refused");
+});
+
+test.each([
+  ["TLSv1.2", "refused"],
+  ["TLSv1.3", "secured"],
+] as const)("a client that speaks %s at most is %s", async (maxVersion, expected) => {
+  const { certPem: cert, keyPem: key, trustedPem: ca } = CONTROL_PLANE.current();
+  const { promise, resolve } = Promise.withResolvers<string>();
+  const options = { port, host: "127.0.0.1", cert, key, ca, servername: AGENT_NAME, maxVersion };
+  const socket = tlsConnect(options, () => resolve("secured"));
+  sockets.push(socket);
+  socket.on("error", () => resolve("refused"));
+
+  expect(await promise).toBe(expected);
 });
 
 test("a client without a certificate gets no answer", async () => {
