@@ -5,7 +5,7 @@ import { readdir, rm } from "node:fs/promises";
 import type { CapsuleSpec } from "../journal/capsule-spec.ts";
 import type { CapsuleRow } from "../journal/journal.ts";
 import { capsuleRunDir } from "../machine/capsule-paths.ts";
-import { holdShares } from "../machine/hold-shares.ts";
+import { holdDevices, holdShares } from "../machine/hold-shares.ts";
 import type { HostParts } from "../machine/host-parts.ts";
 import { type LiveParts, liveCapsule } from "../machine/live-capsule.ts";
 import type { HeldParts } from "../machine/take-down.ts";
@@ -50,6 +50,7 @@ export async function recover(parts: RecoveryParts, capsules: Capsules): Promise
 async function holdAnew(parts: RecoveryParts, spec: CapsuleSpec, slot: number): Promise<void> {
   try {
     await holdShares(parts, spec, { slot, before: "unknown" });
+    await holdDevices(parts, spec, "unknown");
   } catch (error) {
     parts.log.error("recovery.shares-not-held", { capsule: spec.id, error });
   }

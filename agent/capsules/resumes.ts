@@ -13,7 +13,7 @@ import {
   newProgress,
 } from "../machine/build-capsule.ts";
 import { capsuleRunDir } from "../machine/capsule-paths.ts";
-import { holdShares } from "../machine/hold-shares.ts";
+import { holdDevices, holdShares } from "../machine/hold-shares.ts";
 import type { HostParts } from "../machine/host-parts.ts";
 import { liveCapsule } from "../machine/live-capsule.ts";
 import { isMemoryDamaged } from "../memory/pager-verdict.ts";
@@ -128,6 +128,7 @@ export class Resumes {
       if (vmm === null || progress.slot === null) throw new Error(`unreachable: ${spec.id} rests`);
       const slot = this.#parts.network.slot(progress.slot);
       await holdShares(this.#parts, spec, { slot: slot.index, before: "unknown" });
+      await holdDevices(this.#parts, spec, "unknown");
       progress.guest = connectGuest(this.#parts, spec, { slot, vmm });
       const renewal = { savedToken: capsule.spec.accessToken };
       await progress.guest.init(identityOf(spec), this.#parts.now(), renewal);

@@ -12,7 +12,7 @@ import { SnapshotError } from "../snapshots/snapshot-error.ts";
 import type { Generation } from "../snapshots/snapshots.ts";
 import { exitOf, type VmmProcess, type VmmSpec } from "../vmm/vmm.ts";
 import { capsuleRunDir, consoleLogPath } from "./capsule-paths.ts";
-import { holdShares } from "./hold-shares.ts";
+import { holdDevices, holdShares } from "./hold-shares.ts";
 import type { HostParts } from "./host-parts.ts";
 import { vmmEnded, waitForGuest } from "./wait-for-guest.ts";
 
@@ -189,6 +189,7 @@ async function startVmm(
       ? await parts.snapshots.restore({ spec: vmmSpec, generation: source.generation })
       : await parts.vmm.boot(vmmSpec);
   progress.vmm = vmm;
+  await holdDevices(parts, spec, source.kind === "memory" ? "unknown" : "nothing");
   parts.failpoints.reach(`${verb}.after-boot`);
   return vmm;
 }

@@ -9,6 +9,7 @@
  *
  * - name, accel. "qemu" with kvm or tcg; "firecracker" and "cloud-hypervisor" with kvm only.
  * - pause, resume. QEMU: stop, cont. Firecracker: PATCH /vm. Cloud Hypervisor: PUT vm.pause, vm.resume.
+ * - hold. Firecracker: PATCH /drives, PATCH /network-interfaces. The others leave it to the host.
  * - pauseAndSave. None writes RAM: QEMU (migrate with x-ignore-shared) leaves out what it shares;
  *   Firecracker (PUT /snapshot/create) and Cloud Hypervisor (vm.snapshot) write their state first and
  *   have nowhere to write memory. All answer what memoryOf does.
@@ -26,6 +27,7 @@
  * is what makes `adopt` enough after a restart of the agent.
  */
 import type { CapsuleCgroup, CgroupLimits } from "../cgroups/cgroups.ts";
+import type { DiskShare, NetworkShare } from "../shares.ts";
 
 export interface CapsuleShape {
   readonly vcpus: number;
@@ -83,6 +85,12 @@ export interface MemoryRegion {
   readonly size: number;
   /** In a flat file of the guest's memory. */
   readonly offset: number;
+}
+
+/** What a guest's devices may use of the host's. */
+export interface DeviceShares {
+  readonly disk: DiskShare;
+  readonly network: NetworkShare;
 }
 
 export interface SavedGuest {
@@ -151,6 +159,12 @@ export interface Vmm {
    * VmmError.
    */
   endStall(runDir: string): Promise<boolean>;
+  /**
+   * Holds the guest's devices to shares, whatever they were held to before; a saved guest comes back with those that
+   * it was saved with. Nothing happens where the VMM leaves that to the host, which holds VMM and TAP to the same in
+   * any case. Throws VmmError.
+   */
+  hold(runDir: string, shares: DeviceShares): Promise<void>;
   /**
    * Gets ready meanwhile, stops the vCPUs once `isReady` is fulfilled, and writes what the VMM holds
    * besides guest RAM into `dir`, replacing what an earlier call wrote. The disk is flushed into its

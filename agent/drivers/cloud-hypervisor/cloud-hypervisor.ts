@@ -164,6 +164,9 @@ export class CloudHypervisor implements Vmm {
     return false;
   }
 
+  /** The host does. */
+  async hold(): Promise<void> {}
+
   async pauseAndSave(
     runDir: string,
     { dir, isReady }: { dir: string; isReady: Promise<unknown> },

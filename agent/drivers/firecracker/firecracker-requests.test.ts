@@ -1,10 +1,11 @@
 // Requests against what Firecracker's releases publish of their API, which refuses what it does not know.
 import { describe, expect, test } from "bun:test";
-import type { VmmSpec } from "../../vmm/vmm.ts";
+import type { DeviceShares, VmmSpec } from "../../vmm/vmm.ts";
 import type { ApiRequest } from "../api/vmm-api.ts";
 import {
   bootRequests,
   DESCRIBE_REQUEST,
+  holdRequests,
   isStateOnlySaved,
   loadRequest,
   PAUSE_REQUEST,
@@ -57,6 +58,14 @@ const PUBLISHED: Readonly<Record<string, Shape>> = {
   "PUT /network-interfaces/net0": {
     required: { host_dev_name: "string", iface_id: "string" },
     optional: { guest_mac: "string", rx_rate_limiter: LIMITER, tx_rate_limiter: LIMITER },
+  },
+  "PATCH /drives/root": {
+    required: { drive_id: "string" },
+    optional: { path_on_host: "string", rate_limiter: LIMITER },
+  },
+  "PATCH /network-interfaces/net0": {
+    required: { iface_id: "string" },
+    optional: { rx_rate_limiter: LIMITER, tx_rate_limiter: LIMITER },
   },
   "PUT /entropy": { required: {}, optional: { rate_limiter: LIMITER } },
   "PUT /actions": {
@@ -131,6 +140,10 @@ const SPEC: VmmSpec = {
   consoleLog: "/l/cl-a.console.log",
   cgroup: { procsFiles: [] },
 };
+const SHARES: DeviceShares = {
+  disk: { readBytesPerS: 3_000_000, writeBytesPerS: 1_000_000, readsPerS: 200, writesPerS: 0 },
+  network: { inBytesPerS: 500_000, outBytesPerS: 0 },
+};
 const MAP = { kind: "map", file: "/s/flat" } as const;
 const UFFD = {
   kind: "uffd",
@@ -144,6 +157,7 @@ describe("each request is as it is published", () => {
     ...bootRequests(plain, "T2S"),
     loadRequest(SPEC, MAP),
     loadRequest(SPEC, UFFD),
+    ...holdRequests(SHARES),
     ...[SAVE_STATE_REQUEST, PAUSE_REQUEST, RESUME_REQUEST, DESCRIBE_REQUEST],
   ];
   for (const [i, request] of requests.entries()) {
@@ -151,6 +165,21 @@ describe("each request is as it is published", () => {
       expect(faults(request)).toEqual([]);
     });
   }
+});
+
+test("devices are held to what both directions have together, and to nothing where one has no limit", () => {
+  const [drive, network] = holdRequests(SHARES).map(({ body }) => body);
+  const none = { size: 0, refill_time: 0 };
+
+  expect(drive).toEqual({
+    drive_id: "root",
+    rate_limiter: { bandwidth: { size: 4_000_000, refill_time: 1000 }, ops: none },
+  });
+  expect(network).toEqual({
+    iface_id: "net0",
+    rx_rate_limiter: { bandwidth: { size: 500_000, refill_time: 1000 } },
+    tx_rate_limiter: { bandwidth: none },
+  });
 });
 
 test("what is not published is found", () => {

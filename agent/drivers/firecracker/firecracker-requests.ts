@@ -9,7 +9,7 @@
  * - No MMDS, since envd is told by /init; no vsock, since it is reached over the TAP.
  */
 
-import type { GuestMemory, VmmSpec } from "../../vmm/vmm.ts";
+import type { DeviceShares, GuestMemory, VmmSpec } from "../../vmm/vmm.ts";
 import type { ApiRequest } from "../api/vmm-api.ts";
 import { GUEST_MAC, guestCmdline } from "../guest/guest-cmdline.ts";
 
@@ -30,6 +30,7 @@ export const JAIL_FILE = {
 export const API_SOCKET = "api.sock";
 export const STATE_FILE = "device-state";
 
+const DRIVE = "root";
 const NETWORK_INTERFACE = "net0";
 // reboot=k: a reboot goes through the keyboard controller, whose reset ends Firecracker. The other
 // words keep the kernel from looking for a mouse and a PCI bus.
@@ -39,6 +40,8 @@ const KERNEL_FLAGS = ["reboot=k", "pci=off", "i8042.noaux", "i8042.nomux", "i804
  * the host's processor.
  */
 const ENTROPY_BYTES_PER_SEC = 64 * 1024;
+/** In which a bucket that was emptied is full again: what a second allows may come at once. */
+const REFILL_MS = 1000;
 
 /** In this order; with the last one the vCPUs run. Throws VmmError for words that cannot be passed on. */
 export function bootRequests(spec: VmmSpec, cpu: string | null): ApiRequest[] {
@@ -53,8 +56,8 @@ export function bootRequests(spec: VmmSpec, cpu: string | null): ApiRequest[] {
       ...(kernel.initrd === null ? {} : { initrd_path: `/vm/${JAIL_FILE.initrd}` }),
       boot_args: bootArgs(spec),
     }),
-    put("/drives/root", {
-      drive_id: "root",
+    put(`/drives/${DRIVE}`, {
+      drive_id: DRIVE,
       path_on_host: `/vm/${JAIL_FILE.disk}`,
       is_root_device: false,
       is_read_only: false,
@@ -67,7 +70,7 @@ export function bootRequests(spec: VmmSpec, cpu: string | null): ApiRequest[] {
       guest_mac: GUEST_MAC,
     }),
     put("/entropy", {
-      rate_limiter: { bandwidth: { size: ENTROPY_BYTES_PER_SEC, refill_time: 1000 } },
+      rate_limiter: { bandwidth: bucket(ENTROPY_BYTES_PER_SEC) },
     }),
     put("/actions", { action_type: "InstanceStart" }),
   ];
@@ -89,6 +92,34 @@ export function loadRequest(spec: VmmSpec, memory: GuestMemory): ApiRequest {
     resume_vm: false,
     network_overrides: [{ iface_id: NETWORK_INTERFACE, host_dev_name: spec.tap }],
   });
+}
+
+/** Of a guest that is there, whether its vCPUs run or not. */
+export function holdRequests({ disk, network }: DeviceShares): ApiRequest[] {
+  return [
+    patch(`/drives/${DRIVE}`, {
+      drive_id: DRIVE,
+      rate_limiter: {
+        bandwidth: bucket(together(disk.readBytesPerS, disk.writeBytesPerS)),
+        ops: bucket(together(disk.readsPerS, disk.writesPerS)),
+      },
+    }),
+    patch(`/network-interfaces/${NETWORK_INTERFACE}`, {
+      iface_id: NETWORK_INTERFACE,
+      rx_rate_limiter: { bandwidth: bucket(network.inBytesPerS) },
+      tx_rate_limiter: { bandwidth: bucket(network.outBytesPerS) },
+    }),
+  ];
+}
+
+/** Firecracker counts reads and writes in one; its control group holds each to its own. */
+function together(reads: number, writes: number): number {
+  return reads > 0 && writes > 0 ? reads + writes : 0;
+}
+
+/** One of size 0 takes away the one that was there. */
+function bucket(perS: number): { size: number; refill_time: number } {
+  return { size: perS, refill_time: perS > 0 ? REFILL_MS : 0 };
 }
 
 /**

@@ -68,6 +68,34 @@ test(
   TIMEOUT_MS,
 );
 
+const RATE = 64 * 1024;
+const NO_DISK = { readBytesPerS: 0, writeBytesPerS: 0, readsPerS: 0, writesPerS: 0 };
+const NO_NETWORK = { inBytesPerS: 0, outBytesPerS: 0 };
+/** Of which what a second allows comes at once. */
+const HELD_BYTES = 24 * RATE;
+const HELD_MS_MIN = 10_000;
+
+test(
+  "its disk is held to a share of the host's, and let go again",
+  async () => {
+    const write = async () => {
+      const startedAt = performance.now();
+      const count = HELD_BYTES / 4096;
+      await guest.run(`dd if=/dev/zero of=/root/held bs=4096 count=${count} oflag=direct`);
+      return performance.now() - startedAt;
+    };
+    const disk = { ...NO_DISK, readBytesPerS: RATE, writeBytesPerS: RATE };
+
+    await place.vmm.hold(spec.runDir, { disk, network: NO_NETWORK });
+    const heldMs = await write();
+    await place.vmm.hold(spec.runDir, { disk: NO_DISK, network: NO_NETWORK });
+
+    expect(heldMs).toBeGreaterThan(HELD_MS_MIN);
+    expect(await write()).toBeLessThan(heldMs);
+  },
+  TIMEOUT_MS,
+);
+
 test(
   "it is stopped, goes on, and is saved without its memory",
   async () => {

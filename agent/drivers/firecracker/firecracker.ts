@@ -22,6 +22,7 @@ import { readMemorySource, writeMemorySource } from "../../memory/memory-source.
 import { awaitPrefetch, makePagerDir, PAGER_SOCKET, pagerCommand } from "../../memory/pager.ts";
 import {
   type CapsuleShape,
+  type DeviceShares,
   type GuestMemory,
   type LiveMemory,
   type SavedGuest,
@@ -37,6 +38,7 @@ import {
   bootArgs,
   bootRequests,
   DESCRIBE_REQUEST,
+  holdRequests,
   isStateOnlySaved,
   JAIL_FILE,
   loadRequest,
@@ -155,6 +157,11 @@ export class Firecracker implements Vmm {
 
   async endStall(): Promise<boolean> {
     return false;
+  }
+
+  async hold(runDir: string, shares: DeviceShares): Promise<void> {
+    await using api = await connect(runDir);
+    for (const request of holdRequests(shares)) await api.send(request, API_TIMEOUT_MS);
   }
 
   async pauseAndSave(

@@ -137,6 +137,9 @@ export class Qemu implements Vmm {
     return true;
   }
 
+  /** The host does. */
+  async hold(): Promise<void> {}
+
   async pauseAndSave(
     runDir: string,
     { dir, isReady }: { dir: string; isReady: Promise<unknown> },
