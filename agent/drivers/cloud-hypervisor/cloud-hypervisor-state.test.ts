@@ -10,8 +10,10 @@ import {
   unpackState,
 } from "./cloud-hypervisor-state.ts";
 
+const PAYLOAD = { kernel: "/vm/kernel", cmdline: "console=ttyS0" };
 const CONFIG = {
   cpus: { boot_vcpus: 1 },
+  payload: { ...PAYLOAD, initramfs: "/vm/initrd" },
   memory: { size: 0, zones: [{ id: "ram", size: 1024, file: "/vm/ram", shared: true }] },
 };
 /** As it writes it: JSON in strings of JSON, with numbers that no double holds. */
@@ -22,14 +24,15 @@ const STATE = [
   `${RANGES}},\\"boot_ram\\":67108864}"}}}}`,
 ].join("");
 
-test("what is kept has no memory to read, maps it privately, and is exact otherwise", () => {
+test("what is kept has no memory or initial file system to read, maps privately, and is exact otherwise", () => {
   const packed = packState({ config: JSON.stringify(CONFIG), state: STATE });
 
   const { config, state } = unpackState(packed, { hasLandlock: false });
 
   const zone = { ...CONFIG.memory.zones[0], shared: false };
   const none = { landlock_enable: false, landlock_rules: null };
-  expect(JSON.parse(config)).toEqual({ ...CONFIG, ...none, memory: { size: 0, zones: [zone] } });
+  const kept = { ...CONFIG, payload: PAYLOAD, memory: { size: 0, zones: [zone] } };
+  expect(JSON.parse(config)).toEqual({ ...kept, ...none });
   expect(state).toBe(STATE.replace(RANGES, "[]"));
 });
 
@@ -56,8 +59,14 @@ describe("what is not of a guest of ours is refused", () => {
     ["a state without ranges", { config, state: "{}" }],
     ["one with ranges twice", { config, state: STATE + STATE }],
     ["a configuration that is cut", { config: config.slice(0, 20), state: STATE }],
-    ["one with memory of its own", { config: '{"memory":{"size":512}}', state: STATE }],
-    ["two zones", { config: JSON.stringify({ memory: { size: 0, zones } }), state: STATE }],
+    [
+      "one with memory of its own",
+      { config: JSON.stringify({ ...CONFIG, memory: { size: 512 } }), state: STATE },
+    ],
+    [
+      "two zones",
+      { config: JSON.stringify({ ...CONFIG, memory: { size: 0, zones } }), state: STATE },
+    ],
   ];
   test.each(cases)("%s", (_what, files) => {
     expect(() => packState(files)).toThrow("Cloud Hypervisor's");

@@ -7,6 +7,8 @@
  *   written.
  * - Such a state names the ranges of memory that are in that file. None are: they are taken out, and the configuration
  *   has the memory's file mapped privately, which is how it comes back.
+ * - A restore opens the initial file system that the guest booted from, and reads nothing of it: it is taken out. A
+ *   restored guest's jail shows neither that nor a kernel.
  * - Whether Landlock holds it is the host's matter, where it comes back.
  */
 
@@ -37,6 +39,7 @@ export function isStateOnlySaved(reason: string): boolean {
 
 const Saved = Type.Object({ config: Type.String(), state: Type.String() });
 const Config = Type.Object({
+  payload: Type.Object({ kernel: Type.String(), initramfs: Type.Optional(Type.String()) }),
   memory: Type.Object({
     size: Type.Literal(0),
     zones: Type.Tuple([Type.Object({ id: Type.Literal(RAM_ZONE), shared: Type.Boolean() })]),
@@ -74,9 +77,10 @@ export function unpackState(
   if (!Value.Check(Config, config)) {
     throw new VmmError("Cloud Hypervisor's configuration is not of a guest of ours");
   }
+  const { initramfs: _, ...payload } = config.payload;
   const rules = hasLandlock ? [LANDLOCK_RULE] : null;
   const landlock = { landlock_enable: hasLandlock, landlock_rules: rules };
-  return { config: JSON.stringify({ ...config, ...landlock }), state: saved.state };
+  return { config: JSON.stringify({ ...config, payload, ...landlock }), state: saved.state };
 }
 
 function parse(text: string): unknown {
