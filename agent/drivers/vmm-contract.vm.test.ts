@@ -45,6 +45,10 @@ const CONSOLE_BYTES_MAX = 1024 * 1024;
 const DISK_BYTES = 1024 * 1024;
 const GENERATIONS = process.env.WRENN_SOAK ? 10 : 2;
 const ready = Promise.resolve();
+const SHARES = {
+  disk: { readBytesPerS: 1_000_000, writeBytesPerS: 1_000_000, readsPerS: 0, writesPerS: 100 },
+  network: { inBytesPerS: 500_000, outBytesPerS: 0 },
+};
 
 const TABLE = [
   { name: "qemu", tag: "tvq0", program: "" },
@@ -144,6 +148,7 @@ function contractOf(row: { name: VmmChoice["name"]; tag: string; program: string
     const spec = await makeSpec(changes);
     const process = await vmm.restore(spec, { dir: from, memory });
     expect(await vmm.isRunning(spec.runDir)).toBe(false);
+    await vmm.hold(spec.runDir, SHARES);
     await vmm.resume(spec.runDir);
     await awaitRounds(spec);
     expect(await readFile(spec.consoleLog, "latin1")).not.toContain("counting guest");
@@ -223,6 +228,7 @@ function contractOf(row: { name: VmmChoice["name"]; tag: string; program: string
       await vmm.resume(spec.runDir);
       await vmm.resume(spec.runDir);
       expect(await vmm.isRunning(spec.runDir)).toBe(true);
+      await vmm.hold(spec.runDir, SHARES);
       const missing = { dir: join(place.dir, "missing"), isReady: ready };
       await expect(vmm.pauseAndSave(spec.runDir, missing)).rejects.toThrow("ENOENT");
       await vmm.resume(spec.runDir);
