@@ -28,7 +28,7 @@ export interface Letter {
   readonly provider: Provider;
   readonly config: ChannelConfig;
   readonly event: EventPayload;
-  /** The same for each attempt of one delivery. */
+  /** The same for each attempt of one delivery, until it is sent again. */
   readonly deliveryId: string;
 }
 

@@ -65,6 +65,7 @@ export const channelDeliveries = pgTable(
     /** Of the last attempt: the receiver's status, null without an answer, and what was wrong. */
     responseStatus: integer("response_status"),
     error: text("error").notNull().default(""),
+    /** When it was put into the queue, last. */
     createdAt: createdAt(),
     finishedAt: instant("finished_at"),
   },

@@ -119,7 +119,7 @@ export class Deliverer implements AsyncDisposable {
         verdict = await sender.send(
           {
             ...{ ...letter, config: channels.configOf(channel) },
-            ...{ event: toPayload(event), deliveryId: delivery.id },
+            ...{ event: toPayload(event), deliveryId: onceId(delivery) },
           },
           this.#ending.signal,
         );
@@ -206,4 +206,9 @@ function healthsOf(
     }
   }
   return [...healths.values()];
+}
+
+/** The same for each attempt; another one when it is sent again. */
+function onceId({ id, createdAt }: ClaimedDelivery["delivery"]): string {
+  return `${id}-${createdAt.getTime()}`;
 }

@@ -184,6 +184,32 @@ test("one that fails is tried after 10 and 30 seconds, holds up its capsule only
   ]);
 });
 
+test("each attempt is one transaction to Matrix, and what is sent again another, with all its time", async () => {
+  const person = await platform.person();
+  const { token } = person;
+  await using receiver = new Receiver(
+    (_, count) => new Response(null, { status: count === 1 ? 500 : 200 }),
+  );
+  const config = { homeserver_url: receiver.url, access_token: "t", room_id: "!r:m.test" };
+  const channel = await addChannel(person, "", { provider: "matrix", config });
+  await using deliverer = open();
+  await happen(person, "cl-1");
+  await until(deliverer, ({ postponed }) => postponed === 1);
+  await makeDue();
+  await until(deliverer, ({ delivered }) => delivered === 1);
+  await sql`update channel_deliveries set created_at = now() - interval '25 hours'`;
+  const path = `/v1/channels/${channel}/deliveries`;
+  const { items } = (await platform.call("GET", path, { token })).body;
+  const [{ id } = { id: "" }] = items as { id: string }[];
+  await platform.call("POST", `${path}/${id}/redeliver`, { token });
+  const buried = await deliverer.expire();
+  await until(deliverer, ({ delivered }) => delivered === 1);
+
+  const [first, second, third] = receiver.got.map((got) => got.path);
+  expect([second === first, third === first]).toEqual([true, false]);
+  expect(buried).toEqual({ dead: 0, expired: 0 });
+});
+
 test("receivers that hang hold up nobody, and after a few failures are tried one at a time", async () => {
   const person = await platform.person();
   const never = Promise.withResolvers<void>();

@@ -178,6 +178,8 @@ export async function queueAgain(
       attempts: 0,
       claim: null,
       finishedAt: null,
+      // Its time begins anew.
+      createdAt: sql`now()`,
       nextAttemptAt: sql`now()`,
     })
     .where(
