@@ -31,11 +31,10 @@ export function summaryOf(event: EventPayload): string {
   return oneLine(`${subject} ${bad}${why}${error === undefined ? "" : `: ${error}`}`);
 }
 
-/** A line for each fact. */
-export function detailsOf({ event, resource, actor, ...rest }: EventPayload): string[] {
+/** A line for each fact, but for its type. */
+export function detailsOf({ resource, actor, ...rest }: EventPayload): string[] {
   const who = [actor.type, actor.name ?? actor.id ?? ""].filter((part) => part !== "").join(" ");
   return [
-    `Event: ${event}`,
     `Resource: ${resource.type} ${resource.id}`,
     `Actor: ${who}`,
     `Team: ${rest.team_id}`,
@@ -44,7 +43,7 @@ export function detailsOf({ event, resource, actor, ...rest }: EventPayload): st
 }
 
 export function textOf(event: EventPayload): string {
-  return [summaryOf(event), "", ...detailsOf(event)].join("\n");
+  return [summaryOf(event), "", `Event: ${event.event}`, ...detailsOf(event)].join("\n");
 }
 
 function oneLine(text: string): string {

@@ -38,7 +38,8 @@ const REQUESTS: Readonly<
   slack: ({ webhook_url = "" }, { event }) =>
     post(webhook_url, { text: bounded(inHtml(textOf(event))), unfurl_links: false }),
   teams: ({ webhook_url = "" }, { event }) => {
-    const lines = [`**${inCard(summaryOf(event))}**`, ...detailsOf(event).map(inCard)];
+    const details = [`Event: ${event.event}`, ...detailsOf(event)].map(inCard);
+    const lines = [`**${inCard(summaryOf(event))}**`, ...details];
     return post(webhook_url, {
       "@type": "MessageCard",
       "@context": "https://schema.org/extensions",

@@ -61,9 +61,9 @@ export class Sender {
     if (members.length === 0) {
       return { kind: "failed", status: null, error: "no address is of a member of the team" };
     }
-    const [summary, details] = [summaryOf(event), detailsOf(event)];
+    const said = { summary: summaryOf(event), type: event.event, details: detailsOf(event) };
     await db.transaction(async (tx) => {
-      for (const to of members) await mailer.send(eventMail({ to, summary, details }), tx);
+      for (const to of members) await mailer.send(eventMail({ to, ...said }), tx);
     });
     return { kind: "delivered", status: null };
   }

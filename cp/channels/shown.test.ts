@@ -54,8 +54,8 @@ test.each(Object.entries(CONFIGS))("the docs show what is sent to %s", (provider
 });
 
 test("the docs show the mail", () => {
-  const [summary, details] = [summaryOf(EVENT), detailsOf(EVENT)];
-  const { subject, text } = eventMail({ to: "ada@example.org", summary, details });
+  const said = { summary: summaryOf(EVENT), type: EVENT.event, details: detailsOf(EVENT) };
+  const { subject, text } = eventMail({ to: "ada@example.org", ...said });
 
   expect(docs).toContain(`\`\`\`\nSubject: ${subject}\n\n${text}\n\`\`\``);
 });

@@ -175,13 +175,15 @@ export function accountPurgedMail(options: { to: string; name: string }): Mail {
 export function eventMail(options: {
   to: string;
   summary: string;
-  /** A line for each fact. */
+  /** Of which type, in a word of ours. */
+  type: string;
+  /** A line for each other fact. */
   details: readonly string[];
 }): Mail {
   const summary = plain(options.summary);
   return message({
     ...{ to: options.to, subject: summary },
-    lines: [`${summary}.`, ...options.details.map(plain)],
+    lines: [`${summary}.`, `Event: ${options.type}`, ...options.details.map(plain)],
   });
 }
 
