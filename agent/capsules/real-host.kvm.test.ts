@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { encodeId, newId } from "../../proto/ids.ts";
 import { pauseDurably, resume, untilStatus } from "../../tests/harness/agent-calls.ts";
 import { AgentProcess, NOTHING } from "../../tests/harness/agent-process.ts";
+import { countCalls, footprintOf } from "../../tests/harness/footprint.ts";
 import { forThisFile } from "../../tests/harness/for-this-file.ts";
 import { GUEST_MS, waitFor } from "../../tests/harness/wait-for.ts";
 
@@ -14,6 +15,16 @@ const VMM = process.env.WRENN_VMM || "qemu";
 const COW_BYTES_MAX = 64 * 1024 * 1024;
 const DELETED_BYTES_MIN = 48 * 1024 * 1024;
 const WORDS = "cat /root/word /dev/shm/word";
+
+/** System calls by which the agent makes, changes or removes what others see, or asks somebody. */
+const OUTWARD = new Set(
+  [
+    "fork vfork clone clone3 execve mount umount2 setns unshare ioctl connect sendto sendmsg",
+    "mkdir rmdir link linkat unlink unlinkat rename renameat renameat2 mknodat copy_file_range",
+    "chown fchown fchownat chmod fchmod truncate ftruncate fsync fdatasync",
+  ].flatMap((line) => line.split(" ")),
+);
+const OUTWARD_MAX = 600;
 
 setDefaultTimeout(1_200_000);
 
@@ -27,9 +38,45 @@ test("it is this VMM, under KVM, and the guest has its clock", async () => {
   expect(await agent.sh(id, `cat ${clock}`)).toBe("kvm-clock\n");
 });
 
+/** What it takes of the host, printed for docs/memory.md. */
+async function footprint(how: string) {
+  const { pid, keeperPid, pagerPid } = await agent.pids(id);
+  const held = await footprintOf([pid, keeperPid, pagerPid ?? 0].filter((one) => one > 0));
+  const { devices, netns, links } = await agent.leftovers();
+  const counts = { ...held, devices: devices.length, netns: netns.length, links: links.length };
+  console.log(`${VMM}, ${how}: ${JSON.stringify(counts)}`);
+  return counts;
+}
+
+test("what it holds of its host is counted", async () => {
+  const { processes, devices, netns, links, privateMib } = await footprint("booted");
+
+  // VMM and keeper. The disk, its base and the loop device below each of its two files.
+  expect({ processes, netns, links }).toEqual({ processes: 2, netns: 1, links: 1 });
+  expect(devices).toBeWithin(1, 7);
+  expect(privateMib).toBeLessThan(256 + 96);
+});
+
+/** Those calls while `work` is done, printed for docs/memory.md. */
+async function outwardCalls(what: string, work: () => Promise<unknown>): Promise<number> {
+  const counts = [...(await countCalls(agent.pid, work))].filter(([name]) => OUTWARD.has(name));
+  const total = counts.reduce((sum, [, calls]) => sum + calls, 0);
+  console.log(`${VMM}, ${what}: ${total} calls: ${JSON.stringify(Object.fromEntries(counts))}`);
+  return total;
+}
+
+test("what a pause and a resume ask of the kernel is counted", async () => {
+  const pause = await outwardCalls("pause", () => pauseDurably(agent, id));
+  const resumed = await outwardCalls("resume", () => resume(agent, id));
+
+  for (const calls of [pause, resumed]) expect(calls).toBeWithin(1, OUTWARD_MAX);
+  // The third is the pager, where there is one.
+  expect((await footprint("restored")).processes).toBeWithin(2, 4);
+});
+
 test("it is paused and resumed with memory and disk, from generation to generation", async () => {
   await agent.sh(id, "echo kept | tee /root/word > /dev/shm/word; sync");
-  for (let generation = 0; generation < 2; generation++) {
+  for (let generation = 1; generation < 3; generation++) {
     await pauseDurably(agent, id);
 
     expect((await agent.leftovers()).devices).toEqual([]);
