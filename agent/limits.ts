@@ -92,6 +92,8 @@ export const HTTP_CONNECTIONS_RESERVED = 56;
 /** A whole file in one message, and what it comes with. */
 export const RPC_MESSAGE_BYTES_MAX = FILE_WRITE_BYTES_MAX + MIB;
 export const FILE_CHUNK_BYTES = 256 * 1024;
+/** Uploads that have four of these ready before their guests want them: 64 MiB in sum. */
+export const UPLOADS_AHEAD_MAX = 64;
 /** One file streamed in or out: the largest disk. */
 export const FILE_BYTES_MAX = DISK_MIB_MAX * MIB;
 

@@ -42,6 +42,7 @@ export async function writeFile(
 ): Promise<void> {
   using _stream = guest.openStream();
   const isHere = content instanceof Uint8Array;
+  using ahead = isHere ? null : guest.takeAhead();
   using idle = new IdleTimer(TRANSFER_IDLE_TIMEOUT_MS);
   try {
     const response = await guest.http.send({
@@ -49,7 +50,7 @@ export async function writeFile(
       // Guests that were saved with an envd before that keep the part of an upload that breaks off.
       path: `${filesPath(file)}&whole=true`,
       headers: { "Content-Type": "application/octet-stream", [ENVD_RIGHTS_HEADER]: "user" },
-      body: isHere ? content : upload(content, idle),
+      body: isHere ? content : upload(content, { idle, piecesAhead: ahead ? PIECES_AHEAD : 0 }),
       signal: AbortSignal.any([guest.awaited, idle.signal]),
     });
     const text = await readText(response, SMALL_ANSWER_BYTES_MAX);
@@ -150,7 +151,10 @@ function filesPath({ path, user }: FilePath): string {
  * The body of an upload; each piece asked for shows that the guest takes what it is sent. A few are here before
  * they are wanted: else the guest and whoever sends would take turns.
  */
-function upload(pieces: AsyncIterable<Uint8Array>, idle: IdleTimer): ReadableStream<Uint8Array> {
+function upload(
+  pieces: AsyncIterable<Uint8Array>,
+  { idle, piecesAhead }: { idle: IdleTimer; piecesAhead: number },
+): ReadableStream<Uint8Array> {
   const iterator = pieces[Symbol.asyncIterator]();
   let bytes = 0;
   return new ReadableStream(
@@ -175,6 +179,6 @@ function upload(pieces: AsyncIterable<Uint8Array>, idle: IdleTimer): ReadableStr
         await iterator.return?.();
       },
     },
-    { highWaterMark: PIECES_AHEAD },
+    { highWaterMark: piecesAhead },
   );
 }

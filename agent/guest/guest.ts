@@ -165,6 +165,11 @@ export class Guest {
     };
   }
 
+  /** See StreamBudget. */
+  takeAhead(): Disposable | null {
+    return this.#budget.takeAhead();
+  }
+
   /**
    * For what is kept in memory of this capsule's answers, to be disposed once it is not. Taking throws
    * `resource_exhausted`, about `subject` when capsule or team has too much, about the host when all have.

@@ -29,6 +29,7 @@ let listener: Bun.TCPSocketListener<undefined>;
 let reply: Reply;
 let guest: Guest;
 let requests: string[];
+let budget: StreamBudget;
 
 beforeEach(() => {
   requests = [];
@@ -44,7 +45,7 @@ beforeEach(() => {
       },
     },
   });
-  const budget = new StreamBudget(200);
+  budget = new StreamBudget(200);
   guest = new Guest({
     hostIp: "127.0.0.1",
     port: listener.port,
