@@ -34,7 +34,7 @@ export async function openCapsules(
   config: Config,
   { failpoints, log, resources }: OpenCapsulesOptions,
 ) {
-  const { dir, kernel, disks, guestKernel, vmm, snapshots, network } = host;
+  const { dir, kernel, journal, disks, guestKernel, vmm, snapshots, network } = host;
   const { runDir, logsDir } = dir;
   const now = () => new Date();
   const streamBudget = new StreamBudget(config.guestStreamsMax);
@@ -73,7 +73,8 @@ export async function openCapsules(
   };
   const warm = new WarmSnapshots(parts, { dir: dir.warmDir, isOn: config.isWarm });
   await warm.sweep();
-  const templates = new MemoryTemplates({ imagesDir: dir.imagesDir, snapshots, failpoints });
+  const { imagesDir } = dir;
+  const templates = new MemoryTemplates({ imagesDir, snapshots, failpoints, journal, now });
   await templates.sweep();
   const starts = { bootsAtOnceMax: availableParallelism(), warm, templates };
   const capsules = new Capsules(parts, starts);

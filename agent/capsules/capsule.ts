@@ -19,8 +19,6 @@ export interface Capsule extends Living {
   progress: BuildProgress;
   /** Under way for one that was paused, whatever it is by now; sealing.ts begins and ends it. */
   sealing: Sealing | null;
-  /** Ids of the pauses and resumes that have succeeded here, the last ones. */
-  readonly endedOperations: string[];
   /** Of performance.now(): a pause at the end of its timeout is not tried before. */
   expiryRetryAtMs: number;
 }
@@ -28,12 +26,15 @@ export interface Capsule extends Living {
 export function newCapsule(options: {
   spec: CapsuleSpec;
   state: CapsuleState;
-  slot: number | null;
-  envdVersion: string;
   createdAt: Date;
+  /** What an earlier agent left. */
+  slot?: number | null;
+  envdVersion?: string;
+  endedOperations?: readonly string[];
 }): Capsule {
-  const { spec, state, slot, envdVersion, createdAt } = options;
+  const { spec, state, createdAt } = options;
+  const { slot = null, envdVersion = "", endedOperations = [] } = options;
   const progress = newProgress({ slot, envdVersion });
-  const nothingYet = { sealing: null, endedOperations: [], expiryRetryAtMs: 0 };
-  return { spec, createdAt, state, progress, ...nothingYet };
+  const nothingYet = { sealing: null, expiryRetryAtMs: 0 };
+  return { spec, createdAt, state, progress, endedOperations, ...nothingYet };
 }

@@ -306,7 +306,7 @@ export class Capsules {
     journal.claim(spec, createdAt);
     failpoints.reach("create.after-claim");
     const state: Starting = { status: "starting", operation: new Operation(spec.operationId) };
-    const capsule = newCapsule({ spec, state, slot: null, envdVersion: "", createdAt });
+    const capsule = newCapsule({ spec, state, createdAt });
     this.#capsules.set(spec.id, capsule);
     this.#activity.start(spec.id, createdAt);
     void this.#settle(capsule, state, async () => {

@@ -3,7 +3,7 @@
 
 import { AgentError } from "../errors.ts";
 import { isHeldByVmm, type PauseReason } from "../journal/pause-record.ts";
-import { ENDED_OPERATIONS_KEPT, EXPIRY_RETRY_MS } from "../limits.ts";
+import { EXPIRY_RETRY_MS } from "../limits.ts";
 import type { HostParts } from "../machine/host-parts.ts";
 import type { Semaphore } from "../semaphore.ts";
 import type { HeldGeneration } from "../snapshots/snapshots.ts";
@@ -69,7 +69,6 @@ export class Lifecycle {
     if (state.status !== "running") throw notRunning(capsule);
     assertNotEnded(capsule, options.operationId);
     await this.pauses.pause(capsule, state, options);
-    noteEnded(capsule, options.operationId);
   }
 
   /**
@@ -91,7 +90,6 @@ export class Lifecycle {
     if (this.#isClosing) throw agentStopping();
     assertNotEnded(capsule, request.operationId);
     await this.resumes.resume(capsule, state, request);
-    noteEnded(capsule, request.operationId);
   }
 
   /** What is to be waited for; null: nothing. Not as an operation, so that a destroy need not cut it off. */
@@ -219,11 +217,6 @@ export class Lifecycle {
 function assertNotEnded({ endedOperations }: Capsule, operationId: string): void {
   if (operationId === "" || !endedOperations.includes(operationId)) return;
   throw new AgentError("aborted", "operation_id: has ended already", { subject: "request" });
-}
-
-function noteEnded({ endedOperations }: Capsule, operationId: string): void {
-  endedOperations.push(operationId);
-  if (endedOperations.length > ENDED_OPERATIONS_KEPT) endedOperations.shift();
 }
 
 function cutOff(status: CapsuleStatus): AgentError {

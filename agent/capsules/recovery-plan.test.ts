@@ -25,6 +25,7 @@ function row(id: string, state: JournalState, pause: PauseRecord | null = null):
     resumedFrom: "",
     slot: 1,
     envdVersion: "",
+    endedOperations: [],
     createdAt: new Date(0),
     lastActiveAt: new Date(0),
     pause,

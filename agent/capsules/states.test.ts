@@ -8,6 +8,7 @@ import { join } from "node:path";
 import type { CapsuleSpec } from "../journal/capsule-spec.ts";
 import { Journal } from "../journal/journal.ts";
 import { newPause } from "../journal/pause-record.ts";
+import { ENDED_OPERATIONS_KEPT } from "../limits.ts";
 import { Log } from "../log.ts";
 import { newCapsule } from "./capsule.ts";
 import {
@@ -96,7 +97,7 @@ function capsuleIn(state: CapsuleState) {
   journal.forget(SPEC.id);
   journal.claim(SPEC, new Date(0));
   const createdAt = new Date(0);
-  return newCapsule({ spec: SPEC, state, slot: null, envdVersion: "0.6.13", createdAt });
+  return newCapsule({ spec: SPEC, state, envdVersion: "0.6.13", createdAt });
 }
 
 /** Another program writes to the journal until this is disposed, so that nobody else can. */
@@ -154,6 +155,27 @@ describe("the next agent finds what this one wrote", () => {
       expect(row.envdVersion).toBe(to.status === "starting" ? "" : envdVersion);
     },
   );
+
+  test("which pauses and resumes have succeeded, the last ones", () => {
+    const ids = Array.from({ length: ENDED_OPERATIONS_KEPT }, (_, i) => `resume ${i}`);
+    const pause = newPause("requested");
+    const pausing = { status: "pausing", operation, before: FRESH, pause } as const;
+    const capsule = newCapsule({
+      ...capsuleIn(FRESH),
+      envdVersion: "",
+      slot: null,
+      endedOperations: ids,
+    });
+    const failing = states.move(capsule, { from: FRESH, to: pausing });
+    const again = states.move(capsule, { from: failing, to: { ...FRESH } });
+    const failed = capsule.endedOperations;
+    const from = states.move(capsule, { from: again, to: { ...pausing } });
+
+    states.concede(capsule, { from, to: PAUSED });
+
+    expect(failed).toEqual(ids);
+    expect(journal.rows()[0]?.endedOperations).toEqual([...ids.slice(1), "operation"]);
+  });
 
   // Wherever it is on that way, it is to run on.
   test.each(unwritten)("nothing of the way to %s, and of the way back", (name) => {

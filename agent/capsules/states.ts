@@ -6,6 +6,7 @@
 import type { CapsuleSpec } from "../journal/capsule-spec.ts";
 import type { CapsuleRow, Journal, StateRecord } from "../journal/journal.ts";
 import { isHeldByVmm, type PauseRecord } from "../journal/pause-record.ts";
+import { ENDED_OPERATIONS_KEPT } from "../limits.ts";
 import type { Log } from "../log.ts";
 
 /** What leads a capsule from one state to another. */
@@ -111,6 +112,8 @@ export interface Living {
   readonly state: CapsuleState;
   /** What it has on the host so far. */
   progress: { readonly envdVersion: string };
+  /** Ids of the pauses and resumes that have succeeded here, the last ones. */
+  readonly endedOperations: readonly string[];
 }
 
 /** A capsule that is gone leaves from starting, when its create failed, or from stopping. */
@@ -147,8 +150,10 @@ export class CapsuleStates {
     { from, to, spec = capsule.spec }: { from: CapsuleState; to: T; spec?: CapsuleSpec },
   ): T {
     checkMove(capsule, from, to);
-    if (spec !== capsule.spec || !isAlike(from, to)) this.#write(capsule, spec, to);
-    assign(capsule, to);
+    const ended = withEnded(capsule.endedOperations, from, to);
+    if (spec !== capsule.spec || !isAlike(from, to))
+      this.#write(capsule, { spec, state: to, ended });
+    assign(capsule, to, ended);
     capsule.spec = spec;
     return to;
   }
@@ -159,10 +164,11 @@ export class CapsuleStates {
    */
   concede<T extends CapsuleState>(capsule: Living, { from, to }: { from: CapsuleState; to: T }): T {
     checkMove(capsule, from, to);
-    assign(capsule, to);
+    const ended = withEnded(capsule.endedOperations, from, to);
+    assign(capsule, to, ended);
     if (isAlike(from, to)) return to;
     try {
-      this.#write(capsule, capsule.spec, to);
+      this.#write(capsule, { spec: capsule.spec, state: to, ended });
     } catch (error) {
       this.#behind.add(capsule);
       this.#log.error("capsule.unjournalled", { capsule: capsule.spec.id, error });
@@ -172,7 +178,10 @@ export class CapsuleStates {
 
   /** Writes what the journal could not take before. Throws what it throws. */
   catchUp(): void {
-    for (const capsule of this.#behind) this.#write(capsule, capsule.spec, capsule.state);
+    for (const capsule of this.#behind) {
+      const { spec, state, endedOperations: ended } = capsule;
+      this.#write(capsule, { spec, state, ended });
+    }
   }
 
   /** The capsule is gone. */
@@ -180,9 +189,12 @@ export class CapsuleStates {
     this.#behind.delete(capsule);
   }
 
-  #write(capsule: Living, spec: CapsuleSpec, state: CapsuleState): void {
+  #write(
+    capsule: Living,
+    { spec, state, ended }: { spec: CapsuleSpec; state: CapsuleState; ended: readonly string[] },
+  ): void {
     const { envdVersion } = capsule.progress;
-    this.#journal.writeState(spec, { ...toRecord(state), envdVersion });
+    this.#journal.writeState(spec, { ...toRecord(state), envdVersion, endedOperations: ended });
     this.#behind.delete(capsule);
   }
 }
@@ -246,9 +258,27 @@ function checkMove({ spec: { id }, state }: Living, from: CapsuleState, to: Caps
   if (!MOVES[from.status].includes(to.status)) throw new Error(`unreachable: ${what}`);
 }
 
-/** For others its state is read-only. */
-function assign(capsule: { state: CapsuleState }, state: CapsuleState): void {
+/** For others both are read-only. */
+function assign(
+  capsule: { state: CapsuleState; endedOperations: readonly string[] },
+  state: CapsuleState,
+  endedOperations: readonly string[],
+): void {
   capsule.state = state;
+  capsule.endedOperations = endedOperations;
+}
+
+/** With the pause or resume that has succeeded by the move: it is written down with it, for whoever repeats it late. */
+function withEnded(
+  ended: readonly string[],
+  from: CapsuleState,
+  to: CapsuleState,
+): readonly string[] {
+  const isSuccess =
+    (from.status === "pausing" && to.status === "paused") ||
+    (from.status === "resuming" && to.status === "running");
+  const id = operationOf(from)?.id;
+  return isSuccess && id ? [...ended, id].slice(-ENDED_OPERATIONS_KEPT) : ended;
 }
 
 function toRecord(state: CapsuleState): StateRecord {

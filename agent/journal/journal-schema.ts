@@ -2,8 +2,9 @@
 
 import type { Database } from "bun:sqlite";
 
-const SCHEMA_VERSION = 3;
-// States are checked where they are written: a CHECK could not be changed without a new table.
+const SCHEMA_VERSION = 4;
+// Of version 3, which version 2 is made into first. States are checked where they are written: a CHECK could not
+// be changed without a new table.
 const CAPSULES = `
   CREATE TABLE capsules (
     id TEXT PRIMARY KEY,
@@ -61,10 +62,16 @@ const FROM_2 = `
   DROP TABLE capsules_2;
 `;
 
+/** Version 3 knew no operation that had ended. */
+const FROM_3 = `
+  ALTER TABLE capsules ADD COLUMN ended_operations TEXT NOT NULL DEFAULT '[]';
+`;
+
 /** By the version that it changes into the next one; a new file has none of them. */
 const CHANGES = new Map([
   [1, FROM_1],
   [2, FROM_2],
+  [3, FROM_3],
 ]);
 
 /** Brings a new or older journal to the present version. Throws if it is of a later one. */
@@ -77,7 +84,7 @@ export function prepareSchema(db: Database, path: string): void {
   if (version === SCHEMA_VERSION) return;
   const changes =
     version === 0
-      ? [CAPSULES, OUTCOMES]
+      ? [CAPSULES, FROM_3, OUTCOMES]
       : [...CHANGES].flatMap(([from, change]) => (from >= version ? [change] : []));
   db.transaction(() => db.run(`${changes.join("")} PRAGMA user_version = ${SCHEMA_VERSION};`))();
 }

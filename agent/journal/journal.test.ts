@@ -31,6 +31,7 @@ const RUNNING = {
   resumedFrom: "disk",
   pause: null,
   envdVersion: "0.6.13",
+  endedOperations: ["first", "second"],
 } as const;
 
 let dir: string;
@@ -64,6 +65,7 @@ test("what was written is there for the next program", () => {
       resumedFrom: "disk",
       slot: 7,
       envdVersion: "0.6.13",
+      endedOperations: ["first", "second"],
       createdAt: NOW,
       lastActiveAt: LATER,
       pause: null,
@@ -226,6 +228,36 @@ describe("a journal of version 2", () => {
 
     expect(journal.rows()).toMatchObject([{ spec: SPEC, slot: 7, envdVersion: "v", ...row }]);
   });
+});
+
+test("a journal of version 3 keeps its capsules, of which no operation has ended", () => {
+  {
+    using journal = new Journal(path);
+    journal.claim(SPEC, NOW);
+    journal.writeState(SPEC, RUNNING);
+  }
+  const db = new Database(path);
+  db.run("ALTER TABLE capsules DROP COLUMN ended_operations; PRAGMA user_version = 3;");
+  db.close();
+
+  using journal = new Journal(path);
+
+  expect(journal.rows()).toMatchObject([{ spec: SPEC, state: "running", endedOperations: [] }]);
+});
+
+test("a template that was deleted is known as that for as long as outcomes are kept", () => {
+  const template = { teamId: "team", templateId: "template" };
+  {
+    using journal = new Journal(path);
+    expect(journal.deletion(template)).toBeNull();
+    journal.finishDelete(template, NOW);
+  }
+  using journal = new Journal(path);
+
+  expect(journal.deletion(template)).toMatchObject({ code: "aborted" });
+  expect(journal.deletion({ ...template, templateId: "other" })).toBeNull();
+  journal.forgetOutcomes(LATER);
+  expect(journal.deletion(template)).toBeNull();
 });
 
 test("a write that cannot be done says why, and nothing of it is written", () => {

@@ -40,6 +40,8 @@ export interface StateRecord {
 
 export interface CapsuleRow extends StateRecord {
   readonly spec: CapsuleSpec;
+  /** Ids of the pauses and resumes that have succeeded, the last ones. */
+  readonly endedOperations: readonly string[];
   readonly slot: number | null;
   readonly envdVersion: string;
   readonly createdAt: Date;
@@ -52,6 +54,16 @@ export interface Outcome {
   readonly message: string;
 }
 
+interface TemplateKey {
+  readonly teamId: string;
+  readonly templateId: string;
+}
+
+const DELETED: Outcome = {
+  code: "aborted",
+  message: "The snapshot was deleted before it was made",
+};
+
 interface StoredRow {
   state: JournalState;
   reason: string;
@@ -63,6 +75,7 @@ interface StoredRow {
   envd_version: string;
   created_at: number;
   last_active_at: number;
+  ended_operations: string;
 }
 
 export class Journal implements Disposable {
@@ -102,19 +115,24 @@ export class Journal implements Disposable {
   }
 
   /** The capsule is in that state from now on, and is what the spec says. */
-  writeState(spec: CapsuleSpec, record: StateRecord & { readonly envdVersion: string }): void {
+  writeState(
+    spec: CapsuleSpec,
+    record: StateRecord & Pick<CapsuleRow, "envdVersion" | "endedOperations">,
+  ): void {
     const { state, reason, operationId, resumedFrom, pause, envdVersion } = record;
     this.#write(() =>
       this.#db
         .query(
           `UPDATE capsules SET state = $state, reason = $reason, operation_id = $operationId,
-             resumed_from = $resumedFrom, pause = $pause, spec = $spec, envd_version = $envdVersion
+             resumed_from = $resumedFrom, pause = $pause, spec = $spec, envd_version = $envdVersion,
+             ended_operations = $ended
            WHERE id = $id`,
         )
         .run({
           ...{ id: spec.id, state, reason, operationId, resumedFrom, envdVersion },
           pause: pause === null ? null : JSON.stringify(pause),
           spec: JSON.stringify(spec),
+          ended: JSON.stringify(record.endedOperations),
         }),
     );
   }
@@ -146,6 +164,18 @@ export class Journal implements Disposable {
       this.#delete(id);
       this.#remember(id, ANY_OPERATION, outcome, now);
     });
+  }
+
+  /** Nothing of the template's memory is left, and none may ever be made of that id again. */
+  finishDelete(template: TemplateKey, now: Date): void {
+    this.#write(() => this.#remember(keyOf(template), ANY_OPERATION, DELETED, now));
+  }
+
+  /** Why no memory may be made of that template; null: it may. Kept as outcomes are. */
+  deletion(template: TemplateKey): Outcome | null {
+    return this.#db
+      .query<Outcome, { id: string }>("SELECT code, message FROM outcomes WHERE capsule_id = $id")
+      .get({ id: keyOf(template) });
   }
 
   /** How that create ended, if it has and left nothing; null otherwise. */
@@ -205,6 +235,11 @@ export class Journal implements Disposable {
   }
 }
 
+/** No capsule's id has a slash. */
+function keyOf({ teamId, templateId }: TemplateKey): string {
+  return `${teamId}/${templateId}`;
+}
+
 /** Null: it was not the disk's fault. */
 function writeFailure(cause: unknown): AgentError | null {
   const code = cause instanceof SQLiteError ? (cause.code ?? "") : "";
@@ -242,6 +277,7 @@ function toRow(row: StoredRow): CapsuleRow {
     spec: parseSpec(row.spec),
     slot: row.slot,
     envdVersion: row.envd_version,
+    endedOperations: JSON.parse(row.ended_operations),
     createdAt: new Date(row.created_at),
     lastActiveAt: new Date(row.last_active_at),
   };

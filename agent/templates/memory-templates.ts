@@ -9,6 +9,7 @@ import { Value } from "@sinclair/typebox/value";
 import { encodeUuid } from "../../proto/ids.ts";
 import { AgentError } from "../errors.ts";
 import type { Failpoints } from "../failpoints.ts";
+import type { Journal } from "../journal/journal.ts";
 import { hasCode } from "../native/syscall-error.ts";
 import { readWhole, sweepUnfinished } from "../snapshots/durable-files.ts";
 import { SnapshotError } from "../snapshots/snapshot-error.ts";
@@ -57,14 +58,30 @@ interface Making {
   done: Promise<MadeTemplate>;
 }
 
+type SavedMemory = Pick<Snapshots, "load" | "publish" | "remove">;
+/** A delete that was answered holds for a create that comes later: nobody would ask for its files to be removed. */
+type Deletions = Pick<Journal, "deletion" | "finishDelete">;
+
 export class MemoryTemplates {
   readonly #imagesDir: string;
-  readonly #snapshots: Snapshots;
+  readonly #snapshots: SavedMemory;
   readonly #failpoints: Failpoints;
+  readonly #journal: Deletions;
+  readonly #now: () => Date;
   /** By directory. */
   readonly #makings = new Map<string, Making>();
+  /** How many removals of a directory are under way. */
+  readonly #removals = new Map<string, number>();
 
-  constructor(options: { imagesDir: string; snapshots: Snapshots; failpoints: Failpoints }) {
+  constructor(options: {
+    imagesDir: string;
+    snapshots: SavedMemory;
+    failpoints: Failpoints;
+    journal: Deletions;
+    now: () => Date;
+  }) {
+    this.#journal = options.journal;
+    this.#now = options.now;
     this.#imagesDir = options.imagesDir;
     this.#snapshots = options.snapshots;
     this.#failpoints = options.failpoints;
@@ -72,11 +89,14 @@ export class MemoryTemplates {
 
   /**
    * Makes that template of what `fill` saves, once; the same operation again, or meanwhile, has the same
-   * answer. Throws AgentError already_exists (another operation's), aborted (removed meanwhile), what
+   * answer. Throws AgentError already_exists (another operation's), aborted (removed meanwhile or before), what
    * `fill` throws, SnapshotError; then the template is not there.
    */
   async make(ids: TemplateIds, operationId: string, fill: Fill): Promise<MadeTemplate> {
     const dir = this.#dir(ids);
+    const deletion = this.#journal.deletion(ids);
+    if (deletion !== null) throw deleted(deletion.message);
+    if (this.#removals.has(dir)) throw deleted();
     const known = this.#makings.get(dir);
     if (known !== undefined) {
       if (known.operationId !== operationId) throw taken();
@@ -150,14 +170,26 @@ export class MemoryTemplates {
   }
 
   /**
-   * Removes the template, also one that is just being made. Capsules that were started from it go on.
-   * Idempotent; an image beside it stays.
+   * Removes the template, also one that is just being made or asked for later. Capsules that were started from it
+   * go on. Idempotent; an image beside it stays. Throws AgentError if it cannot be written down; to be repeated.
    */
   async remove(ids: TemplateIds): Promise<void> {
     const dir = this.#dir(ids);
+    this.#removals.set(dir, (this.#removals.get(dir) ?? 0) + 1);
+    try {
+      await this.#remove(dir);
+      // Behind the files: on a full disk they make the room for it.
+      this.#journal.finishDelete(ids, this.#now());
+    } finally {
+      const left = (this.#removals.get(dir) ?? 1) - 1;
+      if (left === 0) this.#removals.delete(dir);
+      else this.#removals.set(dir, left);
+    }
+  }
+
+  async #remove(dir: string): Promise<void> {
     const making = this.#makings.get(dir);
-    const gone = "The snapshot was deleted while it was made";
-    making?.removed.abort(new AgentError("aborted", gone, { subject: "request" }));
+    making?.removed.abort(deleted());
     await making?.saving?.catch(() => {});
     await this.#snapshots.remove(join(dir, "memory"));
     await rm(join(dir, FACTS), { force: true });
@@ -175,6 +207,10 @@ export class MemoryTemplates {
   #dir({ teamId, templateId }: TemplateIds): string {
     return join(this.#imagesDir, "teams", encodeUuid(teamId), encodeUuid(templateId));
   }
+}
+
+function deleted(message = "The snapshot was deleted while it was made"): AgentError {
+  return new AgentError("aborted", message, { subject: "request" });
 }
 
 function taken(): AgentError {

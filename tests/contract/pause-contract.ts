@@ -266,6 +266,22 @@ export function testPauseContract(subject: () => PausesUnderTest): void {
     expect(await listed(child)).toBeUndefined();
   });
 
+  test("a snapshot that arrives after its delete is refused, and is not there", async () => {
+    const { client, id, teamId, createRequest } = subject();
+    const templateId = crypto.randomUUID();
+    await client.deleteSnapshot({ teamId, templateId });
+
+    const made = await codeOf(
+      client.createSnapshot({ sandboxId: id, teamId, templateId, operationId: templateId }),
+    );
+
+    const child = encodeId("capsule", newId("capsule"));
+    const template = { teamId, templateId, templateTeamId: teamId };
+    const started = await failureOf(client.createSandbox({ ...createRequest(child), ...template }));
+    expect([made, started.code, started.reason]).toEqual(["Aborted", "NotFound", "template"]);
+    expect((await listed(id))?.status).toBe("running");
+  });
+
   test("forks run with the source's files, each with its own outcome", async () => {
     const { client, id } = subject();
     await client.writeFile({ sandboxId: id, path: "/root/kept", content: bytes("forked") });

@@ -130,6 +130,9 @@ export class SimulatedPauses {
       await this.#afterCaptures(capsule);
     } while (capsule.status === "pausing" || capsule.status === "resuming");
     if (capsule.status !== "running" && capsule.status !== "paused") throw notRunning(capsule);
+    if (this.#deleted.has(id)) {
+      throw new ConnectError("the snapshot was deleted before it was made", Code.Aborted);
+    }
     const capturing = this.#capture(id, capsule);
     if (capsule.status === "running") this.#captures.set(capsule, capturing);
     await capturing;
