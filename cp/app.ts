@@ -29,7 +29,11 @@ import { type OauthRoutesDeps, oauthRoutes } from "./oauth/routes.ts";
 import { observeRequests } from "./request-log.ts";
 import { noteServer } from "./request-origin.ts";
 import { type SessionRoutesDeps, sessionRoutes } from "./sessions/routes.ts";
-import { type SnapshotRouteDeps, snapshotRoutes } from "./snapshots/routes.ts";
+import {
+  platformSnapshotRoutes,
+  type SnapshotRouteDeps,
+  snapshotRoutes,
+} from "./snapshots/routes.ts";
 import { type StreamRouteDeps, streamRoutes } from "./streams/routes.ts";
 import { type InvitationRoutesDeps, invitationRoutes } from "./teams/invitation-routes.ts";
 import { type MemberRoutesDeps, memberRoutes } from "./teams/member-routes.ts";
@@ -142,10 +146,6 @@ function apiRoutes(services: Services) {
     .use(apiKeyRoutes(services))
     .use(hostRoutes(services))
     .use(limitRoutes(services))
-    .use(capsuleRoutes(services))
-    .use(execRoutes(services))
-    .use(fileRoutes(services))
-    .use(capsuleMetricRoutes(services))
     .use(usageRoutes(services))
     .use(auditRoutes(services))
     .use(snapshotRoutes(services))
@@ -154,8 +154,32 @@ function apiRoutes(services: Services) {
     .use(deliveryRoutes(services))
     .use(eventRoutes(services))
     .use(eventStreamRoutes(services))
-    .use(streamRoutes(services))
-    .use(fileStreamRoutes(services));
+    .use(new Elysia({ prefix: "/v1" }).use(capsuleApiRoutes(services)))
+    .use(platformRoutes({ ...services, ofPlatform: true }));
+}
+
+/** What there is of a team's capsules, for the platform's own, which administrators act for. */
+function platformRoutes(services: Services & { readonly ofPlatform: true }) {
+  return new Elysia({ prefix: "/v1/admin" })
+    .use(capsuleApiRoutes(services))
+    .use(platformSnapshotRoutes(services));
+}
+
+export interface CapsuleApiDeps
+  extends CapsuleRouteDeps,
+    FileRouteDeps,
+    CapsuleMetricRouteDeps,
+    StreamRouteDeps {}
+
+/** Capsules, and all that is done in one, below whatever prefix. */
+export function capsuleApiRoutes(deps: CapsuleApiDeps) {
+  return new Elysia()
+    .use(capsuleRoutes(deps))
+    .use(execRoutes(deps))
+    .use(fileRoutes(deps))
+    .use(capsuleMetricRoutes(deps))
+    .use(streamRoutes(deps))
+    .use(fileStreamRoutes(deps));
 }
 
 export type App = ReturnType<typeof createApp>;

@@ -275,7 +275,7 @@ async function serve(): Promise<void> {
   loops.start(countUsageLoop(usage));
   loops.start(compactUsageLoop(usage));
 
-  const streams = new Streams({ authenticator, openStreams, capsules, log });
+  const streams = new Streams({ openStreams, capsules, log });
   const services = {
     authenticator,
     audit,

@@ -16,6 +16,15 @@ export interface ListedUser
   readonly teamsOwned: number;
 }
 
+/** What capsules hold of a host: those that have a microVM there, and those at rest. */
+export interface HostLoad {
+  readonly runningVcpus: number;
+  readonly runningMemoryMb: number;
+  readonly runningDiskMb: number;
+  readonly pausedMemoryMb: number;
+  readonly pausedDiskMb: number;
+}
+
 export interface ListedTeam {
   readonly team: typeof teams.$inferSelect;
   readonly memberCount: number;

@@ -1,11 +1,13 @@
 // SQL of what administrators see and change of everybody's accounts and teams.
 
-import { and, asc, count, eq, isNull, ne, sql } from "drizzle-orm";
+import { and, asc, count, eq, inArray, isNull, ne, notInArray, type SQL, sql } from "drizzle-orm";
+import type { PgColumn } from "drizzle-orm/pg-core";
 import type { Id } from "../../proto/ids.ts";
+import { ENDED_STATES, HOLDING_STATES } from "../capsule-states.ts";
 import type { Db, Queryable, Tx } from "../db/client.ts";
-import { teamApiKeys, teamInvitations, teams, users, usersTeams } from "../db/tables.ts";
+import { capsules, teamApiKeys, teamInvitations, teams, users, usersTeams } from "../db/tables.ts";
 import { PLATFORM_TEAM } from "../platform-team.ts";
-import type { ListedTeam, ListedUser, Page } from "./listed.ts";
+import type { HostLoad, ListedTeam, ListedUser, Page } from "./listed.ts";
 
 // In what a select of one table returns, Drizzle leaves out whose a column is: subqueries say it themselves.
 
@@ -64,6 +66,30 @@ export async function selectTeams(db: Db, { page, perPage }: Page): Promise<List
     .orderBy(sql`(${teams.deletedAt} is not null)`, asc(teams.createdAt), asc(teams.id))
     .limit(perPage)
     .offset((page - 1) * perPage);
+}
+
+/** What capsules hold of the hosts that have some. */
+export async function selectHostLoads(
+  db: Db,
+): Promise<(HostLoad & { readonly hostId: Id<"host"> })[]> {
+  const { hostId, status, snapshottedFrom, vcpus, memoryMb, diskSizeMb } = capsules;
+  const isPaused = sql`(${status} = 'paused' or ${snapshottedFrom} is not distinct from 'paused')`;
+  const isRunning = sql`(${inArray(status, [...HOLDING_STATES])} and not ${isPaused})`;
+  const sum = (column: PgColumn, which: SQL) =>
+    sql<number>`coalesce(sum(${column}) filter (where ${which}), 0)::float8`;
+  const rows = await db
+    .select({
+      hostId,
+      runningVcpus: sum(vcpus, isRunning),
+      runningMemoryMb: sum(memoryMb, isRunning),
+      runningDiskMb: sum(diskSizeMb, isRunning),
+      pausedMemoryMb: sum(memoryMb, isPaused),
+      pausedDiskMb: sum(diskSizeMb, isPaused),
+    })
+    .from(capsules)
+    .where(notInArray(status, [...ENDED_STATES]))
+    .groupBy(hostId);
+  return rows.flatMap(({ hostId: id, ...load }) => (id === null ? [] : [{ hostId: id, ...load }]));
 }
 
 /** The account, held until the transaction ends. */

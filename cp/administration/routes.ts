@@ -10,6 +10,7 @@ import { errors } from "../openapi/error-schema.ts";
 import { PLATFORM_TEAM } from "../platform-team.ts";
 import { parseId } from "../wire.ts";
 import { type TeamLimitRoutesDeps, teamLimitRoutes } from "./limit-routes.ts";
+import { anyHostRoutes, anyTemplateRoutes, type ResourceRoutesDeps } from "./resource-routes.ts";
 import {
   IdParams,
   PageQuery,
@@ -23,10 +24,7 @@ import {
   toPages,
   UserPage,
 } from "./schema.ts";
-import type { Administration } from "./service.ts";
-
-export interface AdministrationRoutesDeps extends TeamLimitRoutesDeps {
-  readonly administration: Administration;
+export interface AdministrationRoutesDeps extends TeamLimitRoutesDeps, ResourceRoutesDeps {
   readonly audit: Audit;
 }
 
@@ -53,7 +51,9 @@ export function administrationRoutes(deps: AdministrationRoutesDeps) {
     )
     .use(userRoutes(deps))
     .use(teamRoutes(deps))
-    .use(teamLimitRoutes(deps));
+    .use(teamLimitRoutes(deps))
+    .use(anyHostRoutes(deps))
+    .use(anyTemplateRoutes(deps));
 }
 
 function userRoutes(deps: AdministrationRoutesDeps) {

@@ -2,11 +2,13 @@
 
 import { type Static, Type } from "@sinclair/typebox";
 import { t } from "elysia";
-import { encodeId } from "../../proto/ids.ts";
+import { encodeId, type Id } from "../../proto/ids.ts";
 import { USER_STATUSES } from "../db/tables.ts";
+import { Host, toHost } from "../hosts/schema.ts";
+import { AnyTemplateList } from "../snapshots/schema.ts";
 import { parseWholeNumber, wholeNumber } from "../whole-number.ts";
 import { ID_LENGTH_MAX, timestamp } from "../wire.ts";
-import type { ListedTeam, ListedUser, Page } from "./listed.ts";
+import type { HostLoad, ListedTeam, ListedUser, Page } from "./listed.ts";
 
 const PER_PAGE = 100;
 const PAGE = { minimum: 1, maximum: 1_000_000 };
@@ -70,6 +72,18 @@ export const TeamPage = Type.Object(
   { $id: "TeamPage" },
 );
 
+const AnyHost = Type.Object({
+  ...Host.properties,
+  running_vcpus: Type.Integer(),
+  running_memory_mb: Type.Integer(),
+  running_disk_mb: Type.Integer(),
+  paused_memory_mb: Type.Integer(),
+  paused_disk_mb: Type.Integer(),
+});
+export const AnyHostList = Type.Array(AnyHost);
+
+export const AnyTemplatePage = Type.Object({ templates: AnyTemplateList, ...ofPages });
+
 /** Throws `invalid_request`. */
 export function toPage({ page }: PageQuery): Page {
   return { page: page === undefined ? 1 : parseWholeNumber(page, "page", PAGE), perPage: PER_PAGE };
@@ -100,5 +114,20 @@ export function toAnyTeam({ team, ...listed }: ListedTeam): Static<typeof AnyTea
     active_sandbox_count: listed.activeSandboxCount,
     channel_count: listed.channelCount,
     ...{ running_vcpus: listed.runningVcpus, running_memory_mb: listed.runningMemoryMb },
+  };
+}
+
+export function toAnyHost(
+  { host, teamName }: { host: Parameters<typeof toHost>[0]; teamName: string | null },
+  loads: ReadonlyMap<Id<"host">, HostLoad>,
+): Static<typeof AnyHost> {
+  const load = loads.get(host.id);
+  return {
+    ...toHost(host, teamName),
+    running_vcpus: load?.runningVcpus ?? 0,
+    running_memory_mb: load?.runningMemoryMb ?? 0,
+    running_disk_mb: load?.runningDiskMb ?? 0,
+    paused_memory_mb: load?.pausedMemoryMb ?? 0,
+    paused_disk_mb: load?.pausedDiskMb ?? 0,
   };
 }

@@ -11,7 +11,7 @@ import { AppError } from "../errors.ts";
 import type { Operations } from "../operations/operations.ts";
 import { PLATFORM_TEAM } from "../platform-team.ts";
 import type { Sessions } from "../sessions/service.ts";
-import type { ListedTeam, ListedUser, Page } from "./listed.ts";
+import type { HostLoad, ListedTeam, ListedUser, Page } from "./listed.ts";
 import {
   countTeams,
   countUsers,
@@ -19,6 +19,7 @@ import {
   isAdministrator,
   lockTeam,
   lockUser,
+  selectHostLoads,
   selectOwnedTeams,
   selectTeams,
   selectUsers,
@@ -49,6 +50,12 @@ export class Administration {
   async teams(page: Page): Promise<{ rows: ListedTeam[]; total: number }> {
     const { db } = this.#deps;
     return { rows: await selectTeams(db, page), total: await countTeams(db) };
+  }
+
+  /** What the capsules of each host hold of it; a host without any is left out. */
+  async hostLoads(): Promise<ReadonlyMap<Id<"host">, HostLoad>> {
+    const loads = await selectHostLoads(this.#deps.db);
+    return new Map(loads.map(({ hostId, ...load }) => [hostId, load]));
   }
 
   /**

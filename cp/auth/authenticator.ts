@@ -6,6 +6,7 @@ import type { Db } from "../db/client.ts";
 import type { KEY_SCOPES, TEAM_ROLES } from "../db/tables.ts";
 import { sha256Hex } from "../digest.ts";
 import { AppError } from "../errors.ts";
+import { PLATFORM_TEAM } from "../platform-team.ts";
 import { SharedLookups } from "../shared-lookups.ts";
 import type { CsrfProof, CsrfTokens } from "./csrf-tokens.ts";
 import type { LastUses } from "./last-uses.ts";
@@ -30,7 +31,7 @@ export interface Credentials {
 }
 
 /** What a caller was known by: good for as long as it is there. */
-export type Grant = ApiKeyGrant | SessionGrant;
+export type Grant = ApiKeyGrant | SessionGrant | PlatformGrant;
 
 interface ApiKeyGrant {
   readonly kind: "apiKey";
@@ -42,6 +43,12 @@ interface SessionGrant {
   readonly id: string;
   /** The end of the token that named it; null: a cookie did. */
   readonly until: Date | null;
+}
+
+/** An administrator's, who acts for the platform's team. */
+interface PlatformGrant {
+  readonly kind: "platform";
+  readonly session: SessionGrant;
 }
 
 /** Somebody who acts for a team, by a key of that team or as one of its members. */
@@ -180,6 +187,11 @@ export class Authenticator {
     return asAdministrator(await this.user(credentials));
   }
 
+  /** Like `admin`, as one who acts for the platform's team. */
+  async platform(credentials: Credentials): Promise<GrantedCaller> {
+    return asPlatformCaller(await this.admin(credentials));
+  }
+
   /** Whether the token is still good is for its host's row to say. */
   async host(credentials: Credentials): Promise<HostTokenSubject> {
     const token = credentials.hostToken;
@@ -199,10 +211,13 @@ export class Authenticator {
       if (isUse) return await this.#usedApiKey(grant.keyHash);
       return keyCaller(await this.#apiKeyRow(grant.keyHash));
     }
+    const session = grant.kind === "platform" ? grant.session : grant;
     const user = isUse
-      ? await this.#usedSession(grant)
-      : userCaller(await this.#sessionRow(grant), grant);
-    return asTeamCaller(asMember(user));
+      ? await this.#usedSession(session)
+      : userCaller(await this.#sessionRow(session), session);
+    return grant.kind === "platform"
+      ? asPlatformCaller(asAdministrator(user))
+      : asTeamCaller(asMember(user));
   }
 
   /** Whom the session names by now, if they administer the platform: as `admin`, but no use of the session. */
@@ -274,6 +289,12 @@ function asMember(user: UserCaller): MemberCaller {
 function asAdministrator(user: UserCaller): UserCaller {
   if (!user.isAdmin) throw new AppError("forbidden", "platform administrators only");
   return user;
+}
+
+function asPlatformCaller({ id, email, grant: session }: UserCaller): GrantedCaller {
+  const actor = { type: "user", id, name: email } as const;
+  const grant = { kind: "platform", session } as const;
+  return { teamId: PLATFORM_TEAM, grant, scopes: null, actor, requestsPerMinute: null };
 }
 
 function asTeamCaller({ teamId, id, email, ...user }: MemberCaller): GrantedCaller {

@@ -13,7 +13,7 @@
 import { Elysia } from "elysia";
 import { AppError } from "../errors.ts";
 import { COMMAND_BODY_BYTES_MAX, readJsonBody } from "../request-body.ts";
-import type { Authenticator, Credentials, Scope } from "./authenticator.ts";
+import type { Authenticator, Credentials, GrantedCaller, Scope } from "./authenticator.ts";
 import { CSRF_HEADER } from "./csrf-tokens.ts";
 import { assertOwnOrigin, isUpgrade } from "./own-origin.ts";
 import { sessionCookies } from "./session-cookies.ts";
@@ -28,14 +28,31 @@ const BODY_MS_UNWATCHED = 500;
 
 export interface AuthDeps {
   readonly authenticator: Authenticator;
+  /** Where a team's routes are meant they are the platform's, for which its administrators act. */
+  readonly ofPlatform?: true;
+}
+
+/** Who acts for the team that the routes are about. */
+export function teamOf({ authenticator, ofPlatform }: AuthDeps) {
+  return async (
+    credentials: Credentials,
+    asked: { scope: Scope; isAgain?: boolean },
+  ): Promise<GrantedCaller> =>
+    ofPlatform
+      ? await authenticator.platform(credentials)
+      : await authenticator.team(credentials, asked);
 }
 
 /** The guards as Elysia macros. A guarded route's JSON body is read by `readJsonBody`. */
-export function authPlugin({ authenticator }: AuthDeps) {
+export function authPlugin(deps: AuthDeps) {
+  const { authenticator, ofPlatform = false } = deps;
   const { ownOrigins } = authenticator;
+  const team = teamOf(deps);
+  const detailOf = (scope: Scope) =>
+    ofPlatform ? { security: PERSON } : { security: TEAM, "x-scope": scope };
   const guarded = <Caller>(authenticate: Authenticate<Caller>) => guard(authenticate, ownOrigins);
   const ofScope = (scope: Scope) =>
-    guarded((credentials, isAgain) => authenticator.team(credentials, { scope, isAgain }));
+    guarded((credentials, isAgain) => team(credentials, { scope, isAgain }));
   const teams = {
     read: ofScope("read"),
     exec: ofScope("exec"),
@@ -51,23 +68,24 @@ export function authPlugin({ authenticator }: AuthDeps) {
     return await teams[scope].of(request).catch(nullWithoutCredentials);
   };
 
-  return new Elysia({ name: "wrenn-auth", seed: authenticator }).macro({
+  return new Elysia({ name: "wrenn-auth", seed: { ofPlatform } }).macro({
     team: (scope: Scope) => ({
       ...hooks(teams[scope]),
-      detail: { security: TEAM, "x-scope": scope },
+      detail: detailOf(scope),
       resolve: async ({ request }) => ({ caller: await teams[scope].of(request) }),
     }),
     /** A team's request whose body is a command. */
     teamCommand: (scope: Scope) => ({
       ...hooks(teams[scope], COMMAND_BODY_BYTES_MAX),
-      detail: { security: TEAM, "x-scope": scope },
+      detail: detailOf(scope),
       resolve: async ({ request }) => ({ caller: await teams[scope].of(request) }),
     }),
     teamOrUpgrade: (scope: Scope) => {
       const check = teamOrUpgrade(scope);
+      const detail = detailOf(scope);
       return {
         ...hooks({ of: check, again: check }),
-        detail: { security: [...TEAM, {}], "x-scope": scope },
+        detail: { ...detail, security: [...detail.security, {}] },
         resolve: async ({ request }) => ({ caller: await check(request) }),
       };
     },

@@ -6,7 +6,7 @@ import { beforeAll, expect, setDefaultTimeout, test } from "bun:test";
 import { encodeId, newId } from "../../proto/ids.ts";
 import { AccountsPlatform, PASSWORD, type Person } from "../../tests/harness/accounts-platform.ts";
 import { forThisFile } from "../../tests/harness/for-this-file.ts";
-import { RIGHT_BODIES } from "../../tests/harness/right-bodies.ts";
+import { ofPlatform, RIGHT_BODIES } from "../../tests/harness/right-bodies.ts";
 import { SimulatedAgent } from "../../tests/harness/simulated-agent.ts";
 import { addHost } from "../../tests/harness/simulated-agent-platform.ts";
 import { KEY_SCOPES } from "../db/tables.ts";
@@ -72,7 +72,7 @@ const PLATFORM: Row = {
   owner: FORBIDDEN,
 };
 
-const TABLE: Readonly<Record<string, Row>> = {
+const OWN: Readonly<Record<string, Row>> = {
   "GET /health": PUBLIC,
   "POST /v1/auth/signup": PUBLIC,
   "POST /v1/auth/signup/invited": PUBLIC,
@@ -123,6 +123,11 @@ const TABLE: Readonly<Record<string, Row>> = {
   "GET /v1/admin/teams": PLATFORM,
   "PUT /v1/admin/teams/:id/byoc": PLATFORM,
   "DELETE /v1/admin/teams/:id": PLATFORM,
+  "GET /v1/admin/hosts": PLATFORM,
+  "GET /v1/admin/templates": PLATFORM,
+  "PATCH /v1/admin/templates/:name": PLATFORM,
+  "DELETE /v1/admin/templates/:name": PLATFORM,
+  "POST /v1/admin/capsules/:id/snapshot": PLATFORM,
   "POST /v1/hosts": PLATFORM,
   "GET /v1/hosts": PERSON,
   "GET /v1/hosts/:id": HOST,
@@ -182,6 +187,19 @@ const TABLE: Readonly<Record<string, Row>> = {
   "GET /v1/events": TEAM,
   "GET /v1/events/stream": TEAM,
   "GET /v1/admin/events/stream": PLATFORM,
+};
+
+/** Of teams alone. */
+const IN_SUM = ["GET /v1/capsules/stats", "GET /v1/capsules/usage"];
+
+/** With the same routes of the platform's capsules. */
+const TABLE: Readonly<Record<string, Row>> = {
+  ...OWN,
+  ...Object.fromEntries(
+    Object.keys(OWN)
+      .filter((name) => / \/v1\/capsules/.test(name) && !IN_SUM.includes(name))
+      .map((name) => [ofPlatform(name), PLATFORM]),
+  ),
 };
 
 /** For operators and readers: neither sessions nor keys matter there. */

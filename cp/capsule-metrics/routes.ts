@@ -14,7 +14,7 @@ export interface CapsuleMetricRouteDeps extends AuthDeps {
 }
 
 export function capsuleMetricRoutes(deps: CapsuleMetricRouteDeps) {
-  return new Elysia({ prefix: "/v1/capsules", tags: ["capsules"] }).use(authPlugin(deps)).get(
+  return new Elysia({ prefix: "/capsules", tags: ["capsules"] }).use(authPlugin(deps)).get(
     "/:id/metrics",
     async ({ caller, params, query }) => {
       const ids = { id: parseId("capsule", params.id, "id"), teamId: caller.teamId };

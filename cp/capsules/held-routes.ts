@@ -7,6 +7,7 @@ import { isCompat, namedFor } from "../compat.ts";
 import { AppError } from "../errors.ts";
 import { endWithin, type Hold, holdOf } from "../held-answer.ts";
 import type { Log } from "../log.ts";
+import { PLATFORM_TEAM } from "../platform-team.ts";
 import type { CapsuleRow } from "./capsule.ts";
 import { type Capsule, toCapsule } from "./schema.ts";
 import type { Capsules } from "./service.ts";
@@ -83,9 +84,11 @@ export async function heldEnd<Result>(
 }
 
 /** Says where to look after work that goes on. */
-export function lookAt({ request, set }: HeldCall, id: Id<"capsule">): void {
+export function lookAt({ caller, request, set }: HeldCall, id: Id<"capsule">): void {
   // The first clients look for themselves, below a path that only they know.
-  if (!isCompat(request)) set.headers.location = `/v1/capsules/${encodeId("capsule", id)}`;
+  if (isCompat(request)) return;
+  const prefix = caller.teamId === PLATFORM_TEAM ? "/v1/admin" : "/v1";
+  set.headers.location = `${prefix}/capsules/${encodeId("capsule", id)}`;
 }
 
 /** For 202: the capsule as it is by now, whose work goes on. */

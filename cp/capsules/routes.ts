@@ -27,7 +27,7 @@ export interface CapsuleRouteDeps extends AuthDeps, HeldDeps {}
 
 export function capsuleRoutes(deps: CapsuleRouteDeps) {
   const { capsules } = deps;
-  return new Elysia({ prefix: "/v1/capsules", tags: ["capsules"] })
+  return new Elysia({ prefix: "/capsules", tags: ["capsules"] })
     .use(authPlugin(deps))
     .post(
       "",

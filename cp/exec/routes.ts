@@ -26,7 +26,7 @@ import { execBackground, execForeground, killProcess, listProcesses } from "./se
 
 export function execRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
   const { capsules } = deps;
-  return new Elysia({ prefix: "/v1/capsules", tags: ["capsules"] })
+  return new Elysia({ prefix: "/capsules", tags: ["capsules"] })
     .use(authPlugin(deps))
     .post(
       "/:id/exec",

@@ -15,6 +15,7 @@ import { type FilePath, listDirectory, makeDirectory, readFile, removePath } fro
 import { beginTransfer, type Transfer, uploadFailure } from "./transfer.ts";
 import { writeUpload } from "./upload.ts";
 
+/** Copied for each route, since Elysia writes into it who may ask. */
 const UPLOAD_DETAIL = {
   summary: "Write a file of at most 100 MiB, with its parent directories",
   requestBody: {
@@ -41,7 +42,7 @@ export interface FileRouteDeps extends AuthDeps {
 
 export function fileRoutes(deps: FileRouteDeps) {
   const { capsules, openStreams } = deps;
-  return new Elysia({ prefix: "/v1/capsules", tags: ["capsules"] })
+  return new Elysia({ prefix: "/capsules", tags: ["capsules"] })
     .use(authPlugin(deps))
     .post(
       "/:id/files/write",
@@ -64,7 +65,7 @@ export function fileRoutes(deps: FileRouteDeps) {
         parse: "none",
         params: CapsuleParams,
         response: { 204: t.Void(), ...errors(...WRITING_ERRORS, "too_large") },
-        detail: UPLOAD_DETAIL,
+        detail: { ...UPLOAD_DETAIL },
       },
     )
     .post(

@@ -15,6 +15,7 @@ import { writeStreamedUpload } from "./upload.ts";
 
 const BYTES = { type: "string" as const, format: "binary" };
 
+/** Copied for each route, since Elysia writes into it who may ask. */
 const UPLOAD_DETAIL = {
   summary: "Write a file of any size, with its parent directories",
   requestBody: {
@@ -48,7 +49,7 @@ const DOWNLOAD_DETAIL = {
 
 export function fileStreamRoutes(deps: FileRouteDeps) {
   const { capsules, openStreams } = deps;
-  return new Elysia({ prefix: "/v1/capsules", tags: ["streams"] })
+  return new Elysia({ prefix: "/capsules", tags: ["streams"] })
     .use(authPlugin(deps))
     .post(
       "/:id/files/stream/write",
@@ -69,7 +70,7 @@ export function fileStreamRoutes(deps: FileRouteDeps) {
         parse: "none",
         params: CapsuleParams,
         response: { 204: t.Void(), ...errors(...WRITING_ERRORS, "too_large") },
-        detail: UPLOAD_DETAIL,
+        detail: { ...UPLOAD_DETAIL },
       },
     )
     .post(
@@ -91,7 +92,7 @@ export function fileStreamRoutes(deps: FileRouteDeps) {
           200: t.Any({ description: "The file's bytes." }),
           ...errors(...RUNNING_ERRORS),
         },
-        detail: DOWNLOAD_DETAIL,
+        detail: { ...DOWNLOAD_DETAIL },
       },
     );
 }

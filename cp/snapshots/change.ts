@@ -6,8 +6,8 @@ import type { Db, Tx } from "../db/client.ts";
 import { AppError } from "../errors.ts";
 import { type EventActor, recordEvents } from "../events/outbox.ts";
 import { PLATFORM_TEAM } from "../platform-team.ts";
-import { templateNotFound, templatesNamed } from "../templates/service.ts";
-import { DEFAULT_ALIAS } from "../templates/template.ts";
+import { templateNotFound, templatesInTheWay, templatesNamed } from "../templates/service.ts";
+import { DEFAULT_ALIAS, isBuiltIn, isReserved } from "../templates/template.ts";
 import { templateEvent } from "./events.ts";
 import { isNameBeingMade, isUniqueViolation, updateName, updateVisibility } from "./queries.ts";
 
@@ -43,7 +43,9 @@ export async function renameTemplate(
   try {
     await db.transaction(async (tx) => {
       const own = await templatesNamed(tx, { name, teamIds: [teamId] });
-      if (own.length === 0) throw await notOwned(tx, name);
+      const [template] = own;
+      if (template === undefined) throw await notOwned(tx, name);
+      if (isBuiltIn(template)) throw comesWithPlatform(name);
       if (newName === name) return;
       await requireFree(tx, { teamId, name: newName });
       if (!(await updateName(tx, { teamId, name, newName }))) throw templateNotFound(name);
@@ -62,12 +64,18 @@ export async function notOwned(tx: Tx, name: string): Promise<AppError> {
   return new AppError("forbidden", `template "${name}" belongs to the platform`, { reason });
 }
 
+/** Why nobody can change or delete it. */
+export function comesWithPlatform(name: string): AppError {
+  const reason = "template_protected";
+  return new AppError("forbidden", `template "${name}" comes with the platform`, { reason });
+}
+
 async function requireFree(
   tx: Tx,
   { teamId, name }: { teamId: Id<"team">; name: string },
 ): Promise<void> {
-  const named = await templatesNamed(tx, { name, teamIds: [teamId, PLATFORM_TEAM] });
-  if (name === DEFAULT_ALIAS || named.some((row) => row.teamId === PLATFORM_TEAM)) {
+  const named = await templatesInTheWay(tx, { teamId, name });
+  if (name === DEFAULT_ALIAS || named.some((row) => isReserved(row, teamId))) {
     throw new AppError("name_reserved", `new_name: "${name}" is a template of the platform`);
   }
   if (named.length > 0 || (await isNameBeingMade(tx, { teamId, name }))) throw nameTaken(name);

@@ -18,9 +18,8 @@ import { AppError } from "../errors.ts";
 import { type EventActor, recordEvents } from "../events/outbox.ts";
 import type { Claim } from "../idempotency/answer-once.ts";
 import { type HeldTeam, holdTeam, requireRoom } from "../limits/placing.ts";
-import { PLATFORM_TEAM } from "../platform-team.ts";
-import { templatesNamed } from "../templates/service.ts";
-import { DEFAULT_ALIAS, type TemplateRow } from "../templates/template.ts";
+import { templatesInTheWay } from "../templates/service.ts";
+import { DEFAULT_ALIAS, isReserved, type TemplateRow } from "../templates/template.ts";
 import type { SnapshotDeps } from "./deps.ts";
 import { snapshotEvent } from "./events.ts";
 import {
@@ -276,8 +275,8 @@ async function replaceOld(
 async function requireFreeName(tx: Tx, request: SnapshotRequest): Promise<boolean> {
   const { name, isOverwriting } = request;
   const { teamId } = request.source.capsule;
-  const named = await templatesNamed(tx, { name, teamIds: [teamId, PLATFORM_TEAM] });
-  if (name === DEFAULT_ALIAS || named.some((row) => row.teamId === PLATFORM_TEAM)) {
+  const named = await templatesInTheWay(tx, { teamId, name });
+  if (name === DEFAULT_ALIAS || named.some((row) => isReserved(row, teamId))) {
     throw new AppError("name_reserved", `name: "${name}" is a template of the platform`);
   }
   const own = named[0];

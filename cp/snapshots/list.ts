@@ -63,6 +63,21 @@ export async function selectTemplatePage(
   return { templates: rows, total: counted?.total ?? 0 };
 }
 
+/** Every team's, newest first; of teams that were deleted what is not removed yet, too. */
+export async function selectAnyTemplates(
+  q: Queryable,
+  { page, perPage }: Pick<PageRequest, "page" | "perPage">,
+): Promise<TemplatePage> {
+  const [rows, [counted]] = await Promise.all([
+    selectListed(q)
+      .orderBy(desc(templates.createdAt), desc(templates.id))
+      .limit(perPage)
+      .offset((page - 1) * perPage),
+    q.select({ total: count() }).from(templates),
+  ]);
+  return { templates: rows, total: counted?.total ?? 0 };
+}
+
 export async function selectSlug(q: Queryable, teamId: Id<"team">): Promise<string> {
   const [team] = await q.select({ slug: teams.slug }).from(teams).where(eq(teams.id, teamId));
   return team?.slug ?? "";

@@ -6,8 +6,8 @@ import { selectHost } from "../agents/host-address.ts";
 import { SNAPSHOT_DELETE_TIMEOUT_MS } from "../agents/limits.ts";
 import type { Tx } from "../db/client.ts";
 import { type EventActor, recordEvents } from "../events/outbox.ts";
-import type { TemplateRow } from "../templates/template.ts";
-import { notOwned } from "./change.ts";
+import { isBuiltIn, type TemplateRow } from "../templates/template.ts";
+import { comesWithPlatform, notOwned } from "./change.ts";
 import type { SnapshotDeps } from "./deps.ts";
 import { snapshotEvent } from "./events.ts";
 import {
@@ -32,6 +32,7 @@ export async function deleteSnapshot(
   const removals = await deps.db.transaction(async (tx) => {
     const deleted = await deleteTemplate(tx, { teamId, name });
     if (deleted === undefined) throw await notOwned(tx, name);
+    if (isBuiltIn(deleted.template)) throw comesWithPlatform(name);
     return await recordRemovals(deps, tx, { ...deleted, actor });
   });
   await Promise.all(removals.map((removal) => removeFiles(deps, removal)));

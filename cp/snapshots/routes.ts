@@ -1,15 +1,23 @@
 // Routes of snapshots: HTTP only.
 
 import { Elysia, t } from "elysia";
+import type { GrantedCaller } from "../auth/authenticator.ts";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
-import { ACCEPTED, acceptedCapsule, type HeldDeps, heldEnd } from "../capsules/held-routes.ts";
-import { Capsule, KeyedHeldHeaders } from "../capsules/schema.ts";
+import {
+  ACCEPTED,
+  acceptedCapsule,
+  type HeldCall,
+  type HeldDeps,
+  heldEnd,
+} from "../capsules/held-routes.ts";
+import { Capsule, CapsuleParams, KeyedHeldHeaders } from "../capsules/schema.ts";
 import { isCompat } from "../compat.ts";
 import { keyed } from "../idempotency/service.ts";
 import { errors } from "../openapi/error-schema.ts";
 import { parseId } from "../wire.ts";
 import {
   ChangeVisibility,
+  CreatePlatformTemplate,
   CreateSnapshot,
   CreateSnapshotQuery,
   isPaged,
@@ -23,10 +31,16 @@ import {
   toTemplate,
   toTemplatePage,
 } from "./schema.ts";
-import type { Snapshots } from "./service.ts";
+import type { SnapshotOf, Snapshots } from "./service.ts";
 
 /** Of what changes a template. */
 const CHANGE_ERRORS = ["unauthorized", "forbidden", "invalid_request", "not_found"] as const;
+
+/** Of what makes one. */
+const CREATE_ERRORS = [
+  ...["unauthorized", "snapshot_limit", "forbidden", "invalid_request", "not_found"],
+  ...["invalid_state", "too_large", "agent_error", "host_unavailable"],
+] as const;
 
 export interface SnapshotRouteDeps extends AuthDeps, HeldDeps {
   readonly snapshots: Snapshots;
@@ -39,19 +53,12 @@ export function snapshotRoutes(deps: SnapshotRouteDeps) {
     .post(
       "",
       async ({ caller, body, headers, query, request, server, set, status }) => {
-        // It may take longer than a connection may be idle.
         server?.timeout(request, 0);
         const capsuleId = parseId("capsule", body.sandbox_id, "sandbox_id");
-        const asked = { name: body.name, isOverwriting: query.overwrite === "true" };
-        const meant = { operation: "snapshot", id: capsuleId, ...asked };
-        const key = keyed(caller, headers["idempotency-key"], meant);
-        const { ids, done } = await snapshots.create(caller, { capsuleId, ...asked }, key);
-        const call = { caller, request, set };
-        const end = await heldEnd(deps, call, { id: capsuleId, done, verb: "snapshot" });
-        const made = end?.result ?? (isCompat(request) ? await snapshots.soFar(ids) : null);
-        if (made === null) return status(202, await acceptedCapsule(deps, call, capsuleId));
-        const template = toTemplate(await snapshots.listed(made), caller.teamId);
-        return end === null ? status(202, template) : status(201, template);
+        const asked = { name: body.name, isOverwriting: query.overwrite === "true", capsuleId };
+        const call = { caller, request, set, key: headers["idempotency-key"] };
+        const { isDone, answer } = await create(deps, call, asked);
+        return isDone ? status(201, answer) : status(202, answer);
       },
       {
         team: "write",
@@ -61,17 +68,7 @@ export function snapshotRoutes(deps: SnapshotRouteDeps) {
         response: {
           201: Template,
           202: t.Union([Capsule, Template]),
-          ...errors(
-            "unauthorized",
-            "snapshot_limit",
-            "forbidden",
-            "invalid_request",
-            "not_found",
-            "invalid_state",
-            "too_large",
-            "agent_error",
-            "host_unavailable",
-          ),
+          ...errors(...CREATE_ERRORS),
         },
         detail: {
           summary: "Make a template of a running or paused capsule",
@@ -166,4 +163,59 @@ export function snapshotRoutes(deps: SnapshotRouteDeps) {
         },
       },
     );
+}
+
+/** Makes templates of the platform's capsules: every team has them. */
+export function platformSnapshotRoutes(deps: SnapshotRouteDeps) {
+  return new Elysia({ prefix: "/capsules", tags: ["snapshots"] }).use(authPlugin(deps)).post(
+    "/:id/snapshot",
+    async ({ caller, params, body, headers, request, server, set, status }) => {
+      server?.timeout(request, 0);
+      const capsuleId = parseId("capsule", params.id, "id");
+      const asked = { name: body?.name, isOverwriting: false, capsuleId };
+      const call = { caller, request, set, key: headers["idempotency-key"] };
+      const { isDone, answer } = await create(deps, call, asked);
+      return isDone ? status(201, answer) : status(202, answer);
+    },
+    {
+      team: "write",
+      params: CapsuleParams,
+      body: t.Optional(t.Nullable(CreatePlatformTemplate)),
+      headers: KeyedHeldHeaders,
+      response: {
+        201: Template,
+        202: t.Union([Capsule, Template]),
+        ...errors(...CREATE_ERRORS),
+      },
+      detail: {
+        summary: "Make a template for all teams of a running or paused capsule",
+        description: `${ACCEPTED} The capsule stays as it is. No team may have a template of that name.`,
+      },
+    },
+  );
+}
+
+interface CreateCall extends HeldCall {
+  readonly caller: GrantedCaller;
+  readonly key: string | undefined;
+}
+
+/** The template, or while it is being made the capsule that it is made of. */
+async function create(
+  deps: SnapshotRouteDeps,
+  { key, ...call }: CreateCall,
+  { capsuleId, ...asked }: SnapshotOf,
+) {
+  const { snapshots } = deps;
+  const { caller, request } = call;
+  const meant = { operation: "snapshot", id: capsuleId, ...asked };
+  const keyedRequest = keyed(caller, key, meant);
+  const { ids, done } = await snapshots.create(caller, { capsuleId, ...asked }, keyedRequest);
+  const end = await heldEnd(deps, call, { id: capsuleId, done, verb: "snapshot" });
+  const made = end?.result ?? (isCompat(request) ? await snapshots.soFar(ids) : null);
+  if (made === null) {
+    return { isDone: false, answer: await acceptedCapsule(deps, call, capsuleId) } as const;
+  }
+  const answer = toTemplate(await snapshots.listed(made), caller.teamId);
+  return end === null ? ({ isDone: false, answer } as const) : ({ isDone: true, answer } as const);
 }

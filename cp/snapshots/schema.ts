@@ -2,7 +2,7 @@
 
 import { Type } from "@sinclair/typebox";
 import { type Static, t } from "elysia";
-import type { Id } from "../../proto/ids.ts";
+import { encodeId, type Id } from "../../proto/ids.ts";
 import { TEMPLATE_NAME_PATTERN } from "../capsules/limits.ts";
 import { TEMPLATE_TYPES } from "../db/tables.ts";
 import { PLATFORM_TEAM } from "../platform-team.ts";
@@ -18,19 +18,23 @@ import {
 } from "./limits.ts";
 import type { TemplatePage as FoundPage, ListedTemplate } from "./list.ts";
 
+const newName = t.Optional(
+  t.String({
+    pattern: TEMPLATE_NAME_PATTERN,
+    description: "Default: `template-` and 8 hexadecimal digits.",
+  }),
+);
+
 export const CreateSnapshot = t.Object({
   sandbox_id: t.String({
     maxLength: ID_LENGTH_MAX,
     description: "The running or paused capsule, which stays as it is.",
   }),
-  name: t.Optional(
-    t.String({
-      pattern: TEMPLATE_NAME_PATTERN,
-      description: "Default: `template-` and 8 hexadecimal digits.",
-    }),
-  ),
+  name: newName,
 });
 export type CreateSnapshot = Static<typeof CreateSnapshot>;
+
+export const CreatePlatformTemplate = t.Object({ name: newName });
 
 // Unions of literals: Elysia gives an absent UnionEnum its first value.
 
@@ -102,6 +106,22 @@ export const TemplatePage = t.Object({
 });
 type TemplatePage = Static<typeof TemplatePage>;
 
+/** Whatever team's. */
+const AnyTemplate = t.Object({
+  name: t.String(),
+  type: t.UnionEnum(TEMPLATE_TYPES),
+  vcpus: Type.Integer(),
+  memory_mb: Type.Integer(),
+  size_bytes: Type.Integer(),
+  team_id: t.String(),
+  team_slug: t.String(),
+  public: Type.Boolean(),
+  protected: Type.Boolean({
+    description: "Whether it comes with the platform: nobody can rename or delete it.",
+  }),
+  created_at: t.String({ format: "date-time" }),
+});
+export const AnyTemplateList = t.Array(AnyTemplate);
 /** The template as the team sees it. */
 export function toTemplate({ template, teamSlug }: ListedTemplate, viewer: Id<"team">): Template {
   return {
@@ -145,5 +165,15 @@ export function toPageRequest({ type, q, page, per_page: perPage }: ListQuery) {
     page: page === undefined ? 1 : parseWholeNumber(page, "page", PAGE),
     perPage:
       perPage === undefined ? PER_PAGE_DEFAULT : parseWholeNumber(perPage, "per_page", PER_PAGE),
+  };
+}
+
+export function toAnyTemplate({ template, teamSlug }: ListedTemplate): Static<typeof AnyTemplate> {
+  const { name, type, vcpus, memoryMb, sizeBytes, isPublic } = template;
+  return {
+    ...{ name, type, vcpus, memory_mb: memoryMb, size_bytes: sizeBytes },
+    ...{ team_id: encodeId("team", template.teamId), team_slug: teamSlug },
+    ...{ public: isPublic, protected: isBuiltIn(template) },
+    created_at: timestamp(template.createdAt),
   };
 }

@@ -19,12 +19,19 @@ import { TEMPLATES_LISTED_MAX } from "./limits.ts";
 import {
   type ListedTemplate,
   type PageRequest,
+  selectAnyTemplates,
   selectOwnTemplates,
   selectSlug,
   selectTemplatePage,
   type TemplatePage,
 } from "./list.ts";
 import { deleteSnapshot } from "./remove.ts";
+
+export interface SnapshotOf {
+  readonly capsuleId: Id<"capsule">;
+  readonly name: string | undefined;
+  readonly isOverwriting: boolean;
+}
 
 export class Snapshots implements AsyncDisposable {
   readonly #deps: SnapshotDeps;
@@ -43,7 +50,7 @@ export class Snapshots implements AsyncDisposable {
    */
   async create(
     caller: TeamCaller,
-    request: { capsuleId: Id<"capsule">; name: string | undefined; isOverwriting: boolean },
+    request: SnapshotOf,
     key?: KeyedRequest,
   ): Promise<Begun<string, TemplateRow>> {
     const { capsuleId: id, isOverwriting } = request;
@@ -79,6 +86,11 @@ export class Snapshots implements AsyncDisposable {
   /** The same with those of other teams that are public, by pages. */
   async page(request: PageRequest): Promise<TemplatePage> {
     return await selectTemplatePage(this.#deps.db, request);
+  }
+
+  /** All that there are, newest first. */
+  async listAny(which: { page: number; perPage: number }): Promise<TemplatePage> {
+    return await selectAnyTemplates(this.#deps.db, which);
   }
 
   /** The template with its team's slug. */

@@ -4,7 +4,8 @@
 
 import type { Server } from "bun";
 import { Elysia, t } from "elysia";
-import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
+import type { Credentials } from "../auth/authenticator.ts";
+import { type AuthDeps, authPlugin, teamOf } from "../auth/plugin.ts";
 import { clientAddress } from "../client-address.ts";
 import { impliedUser, isCompat } from "../compat.ts";
 import { AppError } from "../errors.ts";
@@ -19,6 +20,8 @@ export interface StreamRouteDeps extends AuthDeps {
   readonly streams: Streams;
 }
 
+type Asked = Omit<StreamRequest, "address" | "authenticate">;
+
 /** RFC 6455; of others the server itself would answer. */
 const WEBSOCKET_VERSION = "13";
 
@@ -29,18 +32,21 @@ const RESPONSES = {
 
 export function streamRoutes(deps: StreamRouteDeps) {
   const { streams } = deps;
-  const upgrade = (context: UpgradeContext, request: Omit<StreamRequest, "address">) => {
+  const ofTeam = teamOf(deps);
+  const authenticate = (credentials: Credentials) => ofTeam(credentials, { scope: "exec" });
+  const upgrade = (context: UpgradeContext, request: Asked) => {
     const { server, request: http } = context;
     const version = http.headers.get("sec-websocket-version");
     if (version !== null && version !== WEBSOCKET_VERSION) {
       throw new AppError("invalid_request", `sec-websocket-version: must be ${WEBSOCKET_VERSION}`);
     }
-    const socket = streams.accept({ ...request, address: clientAddress(http, server) });
+    const address = clientAddress(http, server);
+    const socket = streams.accept({ ...request, authenticate, address });
     if (server?.upgrade(http, { data: socket }) === true) return;
     streams.drop(socket);
     throw new AppError("invalid_request", "this route takes a WebSocket upgrade only");
   };
-  return new Elysia({ prefix: "/v1/capsules", tags: ["streams"] })
+  return new Elysia({ prefix: "/capsules", tags: ["streams"] })
     .use(authPlugin(deps))
     .get(
       "/:id/exec/stream",

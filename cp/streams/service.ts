@@ -1,7 +1,7 @@
 // The WebSockets that are open: how many, for whom, and their end with the control plane's.
 
 import { Admission } from "../../proto/http1/admission.ts";
-import type { Authenticator, GrantedCaller } from "../auth/authenticator.ts";
+import type { Credentials, GrantedCaller } from "../auth/authenticator.ts";
 import type { OpenStreams } from "../auth/open-streams.ts";
 import type { RunningCapsule } from "../capsules/find-on-host.ts";
 import type { Capsules } from "../capsules/service.ts";
@@ -20,7 +20,6 @@ import { CLOSE, type ServerMessage, StreamSocket } from "./socket.ts";
 const readAuth = messageReader(AuthMessage);
 
 export interface StreamsDeps {
-  readonly authenticator: Authenticator;
   readonly openStreams: OpenStreams;
   readonly capsules: Capsules;
   readonly log: Log;
@@ -29,6 +28,8 @@ export interface StreamsDeps {
 export interface StreamRequest {
   /** Whom the request's headers showed; null when the client is to say so in its first message. */
   readonly caller: GrantedCaller | null;
+  /** Whom such a message shows. */
+  readonly authenticate: (credentials: Credentials) => Promise<GrantedCaller>;
   /** Of the client. */
   readonly address: string;
   /** Of the capsule, as the path has it. */
@@ -95,7 +96,7 @@ export class Streams {
     request: StreamRequest,
     entry: Disposable | null,
   ): Promise<void> {
-    const caller = request.caller ?? (await this.#authenticate(socket));
+    const caller = request.caller ?? (await authenticate(socket, request));
     entry?.[Symbol.dispose]();
     const id = parseId("capsule", request.id, "id");
     const { openStreams } = this.#deps;
@@ -103,14 +104,14 @@ export class Streams {
     const ids = { id, teamId: caller.teamId, isActivity: true };
     await this.#deps.capsules.use(ids, (running) => request.serve(socket, running));
   }
+}
 
-  async #authenticate(socket: StreamSocket): Promise<GrantedCaller> {
-    const message = await socket.receive(AUTH_TIMEOUT_MS);
-    if (message?.type !== "auth") {
-      throw new AppError("unauthorized", "the first message must be auth, with a token");
-    }
-    const authorization = `Bearer ${readAuth(message).token}`;
-    const none = { apiKey: null, hostToken: null, session: null, csrf: null };
-    return await this.#deps.authenticator.team({ ...none, authorization }, { scope: "exec" });
+async function authenticate(socket: StreamSocket, request: StreamRequest): Promise<GrantedCaller> {
+  const message = await socket.receive(AUTH_TIMEOUT_MS);
+  if (message?.type !== "auth") {
+    throw new AppError("unauthorized", "the first message must be auth, with a token");
   }
+  const authorization = `Bearer ${readAuth(message).token}`;
+  const none = { apiKey: null, hostToken: null, session: null, csrf: null };
+  return await request.authenticate({ ...none, authorization });
 }

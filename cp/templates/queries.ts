@@ -6,15 +6,16 @@ import type { Queryable } from "../db/client.ts";
 import { teams, templateHosts, templates } from "../db/tables.ts";
 import type { TemplateRow } from "./template.ts";
 
-/** Templates of that name that belong to one of the teams. */
+/** Templates of that name that belong to one of the teams, or to any. */
 export async function selectTemplatesByName(
   q: Queryable,
-  { name, teamIds }: { name: string; teamIds: readonly Id<"team">[] },
+  { name, teamIds }: { name: string; teamIds?: readonly Id<"team">[] },
 ): Promise<TemplateRow[]> {
+  const isTheirs = teamIds === undefined ? undefined : inArray(templates.teamId, teamIds);
   return await q
     .select()
     .from(templates)
-    .where(and(eq(templates.name, name), inArray(templates.teamId, teamIds)));
+    .where(and(eq(templates.name, name), isTheirs));
 }
 
 /** The template of the team with that slug, if it is public or belongs to one of the teams. */

@@ -62,6 +62,15 @@ export async function templatesNamed(
   return await selectTemplatesByName(q, which);
 }
 
+/** What keeps the team from having another template of that name: one of the platform's would be everybody's. */
+export async function templatesInTheWay(
+  q: Queryable,
+  { teamId, name }: { teamId: Id<"team">; name: string },
+): Promise<TemplateRow[]> {
+  if (teamId === PLATFORM_TEAM) return await selectTemplatesByName(q, { name });
+  return await selectTemplatesByName(q, { name, teamIds: [teamId, PLATFORM_TEAM] });
+}
+
 /** The hosts that have the files of a template that holds memory; base templates are on all. */
 export async function hostsOfTemplate(
   q: Queryable,

@@ -1,5 +1,6 @@
 // A template as the control plane knows it.
 
+import type { Id } from "../../proto/ids.ts";
 import type { templates } from "../db/tables.ts";
 import { PLATFORM_TEAM } from "../platform-team.ts";
 
@@ -14,6 +15,11 @@ const BUILT_IN_ID_MAX = 1024;
 /** One that nobody may rename or delete. */
 export function isBuiltIn({ id, teamId }: TemplateRow): boolean {
   return teamId === PLATFORM_TEAM && BigInt(`0x${id.replaceAll("-", "")}`) <= BUILT_IN_ID_MAX;
+}
+
+/** Whether the team can't have the template's name: one of the platform is everybody's. */
+export function isReserved({ teamId }: TemplateRow, toTeam: Id<"team">): boolean {
+  return teamId === PLATFORM_TEAM && toTeam !== PLATFORM_TEAM;
 }
 
 /** The name that the first platform's only template had; it means the default one. */

@@ -229,7 +229,7 @@ export class AccountsPlatform implements AsyncDisposable {
       }),
       openStreams,
       snapshots: resources.use(new Snapshots({ ...capsuleDeps, capsules })),
-      streams: new Streams({ authenticator, openStreams, capsules, log }),
+      streams: new Streams({ openStreams, capsules, log }),
       usage: new TeamUsage({ db, log, monotonicMs: () => performance.now() }),
     });
   }

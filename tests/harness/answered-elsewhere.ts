@@ -94,6 +94,10 @@ export const ELSEWHERE: Readonly<Record<string, readonly string[]>> = {
     ...["GET /v1/admin/teams/:id/limits 200", "GET /v1/admin/teams/:id/limits 404"],
     ...["PATCH /v1/admin/teams/:id/limits 200", "PATCH /v1/admin/teams/:id/limits 404"],
   ],
+  "administration/resources.db.test.ts": [
+    ...["GET /v1/admin/templates 400", "PATCH /v1/admin/templates/:name 204"],
+    ...["PATCH /v1/admin/templates/:name 409", "DELETE /v1/admin/templates/:name 204"],
+  ],
   "limits/limits.db.test.ts": [
     ...["POST /v1/capsules 402", "POST /v1/capsules/:id/fork 402"],
     ...["POST /v1/capsules/:id/resume 402", "POST /v1/snapshots 402"],

@@ -5,8 +5,9 @@ import { encodeId, newId } from "../../proto/ids.ts";
 
 const { requestPem: csr } = await makeKeyAndRequest();
 
-/** By `METHOD path` of the route. */
-export const RIGHT_BODIES: Readonly<Record<string, Readonly<Record<string, unknown>>>> = {
+type Bodies = Readonly<Record<string, Readonly<Record<string, unknown>>>>;
+
+const OWN: Bodies = {
   "POST /v1/auth/signup": { email: "ada@example.com", password: "12345678", name: "Ada" },
   "POST /v1/auth/signup/invited": { token: "t", password: "12345678", name: "Ada" },
   "POST /v1/auth/activate": { token: "t" },
@@ -68,6 +69,23 @@ export const RIGHT_BODIES: Readonly<Record<string, Readonly<Record<string, unkno
   "POST /v1/capsules/:id/files/remove": { path: "/a" },
   "POST /v1/capsules/:id/files/stream/read": { path: "/a" },
   "POST /v1/snapshots": { sandbox_id: encodeId("capsule", newId("capsule")), name: "n" },
+  "POST /v1/admin/capsules/:id/snapshot": { name: "n" },
   "PATCH /v1/snapshots/:name": { new_name: "n" },
+  "PATCH /v1/admin/templates/:name": { new_name: "n" },
   "PATCH /v1/snapshots/:name/visibility": { public: true },
 };
+
+/** By `METHOD path` of the route. */
+export const RIGHT_BODIES: Bodies = {
+  ...OWN,
+  ...Object.fromEntries(
+    Object.entries(OWN)
+      .filter(([route]) => / \/v1\/capsules/.test(route))
+      .map(([route, body]) => [ofPlatform(route), body]),
+  ),
+};
+
+/** The route that does the same with capsules of the platform's team. */
+export function ofPlatform(route: string): string {
+  return route.replace("/v1/capsules", "/v1/admin/capsules");
+}

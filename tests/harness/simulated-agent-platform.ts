@@ -3,6 +3,7 @@
 import { ne } from "drizzle-orm";
 import { Elysia } from "elysia";
 import { Redis } from "ioredis";
+import { capsuleApiRoutes } from "../../cp/app.ts";
 import { Authenticator } from "../../cp/auth/authenticator.ts";
 import { CsrfTokens } from "../../cp/auth/csrf-tokens.ts";
 import { LastUses } from "../../cp/auth/last-uses.ts";
@@ -10,11 +11,9 @@ import { OpenStreams } from "../../cp/auth/open-streams.ts";
 import { TeamRequests } from "../../cp/auth/team-requests.ts";
 import { createTokens } from "../../cp/auth/tokens.ts";
 import { BodySchemas } from "../../cp/body-schemas.ts";
-import { capsuleMetricRoutes } from "../../cp/capsule-metrics/routes.ts";
 import { CapsuleMetricsService } from "../../cp/capsule-metrics/service.ts";
 import type { CapsuleDeps } from "../../cp/capsules/deps.ts";
 import { EnvdTokens } from "../../cp/capsules/envd-tokens.ts";
-import { capsuleRoutes } from "../../cp/capsules/routes.ts";
 import { Capsules } from "../../cp/capsules/service.ts";
 import { systemClock } from "../../cp/clock.ts";
 import {
@@ -32,9 +31,6 @@ import { createErrorHandler } from "../../cp/error-response.ts";
 import { eventStreamRoutes } from "../../cp/event-streams/routes.ts";
 import { EventStreams } from "../../cp/event-streams/service.ts";
 import { Events } from "../../cp/events/service.ts";
-import { execRoutes } from "../../cp/exec/routes.ts";
-import { fileRoutes } from "../../cp/files/routes.ts";
-import { fileStreamRoutes } from "../../cp/files/stream-routes.ts";
 import { limitRoutes } from "../../cp/limits/routes.ts";
 import { Limits } from "../../cp/limits/service.ts";
 import { createLog } from "../../cp/log.ts";
@@ -44,7 +40,6 @@ import { RateLimiter } from "../../cp/rate-limiter.ts";
 import { observeRequests } from "../../cp/request-log.ts";
 import { snapshotRoutes } from "../../cp/snapshots/routes.ts";
 import { Snapshots } from "../../cp/snapshots/service.ts";
-import { streamRoutes } from "../../cp/streams/routes.ts";
 import { Streams } from "../../cp/streams/service.ts";
 import { usageRoutes } from "../../cp/usage/routes.ts";
 import { TeamUsage } from "../../cp/usage/service.ts";
@@ -104,27 +99,21 @@ export class TestControlPlane implements AsyncDisposable {
       monotonicMs: () => performance.now() + this.laterMs,
     });
     const capsuleMetrics = new CapsuleMetricsService({ db: deps.db, capsules: this.capsules });
-    const streams = new Streams({
-      ...{ authenticator, openStreams, capsules: this.capsules, log: deps.log },
-    });
+    const streams = new Streams({ openStreams, capsules: this.capsules, log: deps.log });
     const requestLog = { log: deps.log, requestIds: new WeakMap<Request, string>() };
     const metrics = { observeRequest: () => {} };
     const bodySchemas = new BodySchemas();
     const held = { capsules: this.capsules, log: deps.log };
+    const capsuleApiDeps = { ...held, authenticator, openStreams, streams, capsuleMetrics };
     this.#app = new Elysia({ systemRouter: false, normalize: true })
       .wrap(observeRequests({ ...requestLog, routes: new WeakMap(), metrics }))
       .onTransform({ as: "global" }, bodySchemas.require)
       .onError({ as: "global" }, createErrorHandler(requestLog))
       .use(limitRoutes({ authenticator, limits: new Limits(deps) }))
-      .use(capsuleRoutes({ ...held, authenticator }))
-      .use(execRoutes({ authenticator, capsules: this.capsules }))
-      .use(fileRoutes({ authenticator, openStreams, capsules: this.capsules }))
-      .use(capsuleMetricRoutes({ authenticator, capsuleMetrics }))
       .use(usageRoutes({ authenticator, usage: this.usage }))
       .use(snapshotRoutes({ ...held, authenticator, snapshots: this.snapshots }))
       .use(eventStreamRoutes({ authenticator, eventStreams: this.eventStreams }))
-      .use(streamRoutes({ authenticator, streams }))
-      .use(fileStreamRoutes({ authenticator, openStreams, capsules: this.capsules }));
+      .use(new Elysia({ prefix: "/v1" }).use(capsuleApiRoutes(capsuleApiDeps)));
     bodySchemas.learn(this.#app.routes);
   }
 
