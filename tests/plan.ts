@@ -40,7 +40,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
       room(
         "auth",
         ...["authenticator", "csrf-tokens", "last-uses", "open-streams", "own-origin", "plugin"],
-        ...["queries", "session-cookies", "team-requests", "tokens"],
+        ...["queries", "revocable", "session-cookies", "team-requests", "tokens"],
       ),
       noun("audit", "entry", "record"),
       noun("events", "actor", "audited", "event-types", "new-event", "outbox", "payload", "placed"),

@@ -178,6 +178,25 @@ describe("on both of two control planes", () => {
     expect(cut).toEqual(Array(4).fill("cut"));
   });
 
+  test("a command that is waited for is killed when the key is deleted", async () => {
+    const team = await addTeam(platform.database);
+    const { body } = await platform.call("POST", "/v1/capsules", { team, body: {} });
+    const command = { cmd: "sleep", args: ["600"], timeout_sec: 600 };
+    const path = `/v1/capsules/${body.id}/exec`;
+    const headers = { "x-api-key": team.apiKey, "content-type": "application/json" };
+    const begun = async () => platform.agent.calls.filter((call) => call === "exec").length;
+    const before = await begun();
+    const asked = bases.map((base) =>
+      fetch(new URL(path, base), { method: "POST", headers, body: JSON.stringify(command) }),
+    );
+    await waitFor("both commands", begun, { holds: (count) => count === before + bases.length });
+
+    await sql`delete from team_api_keys where team_id = ${team.id}`;
+    const told = await Promise.all(asked.map(async (answer) => (await answer).status));
+
+    expect(told).toEqual([401, 401]);
+  });
+
   test("a socket ends whose client said who it is in its first message", async () => {
     const { capsuleId, shown, sessionId } = await member();
     const [base = new URL("http://none")] = bases;

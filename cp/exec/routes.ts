@@ -2,7 +2,9 @@
 
 import { Elysia, t } from "elysia";
 import { encodeId } from "../../proto/ids.ts";
+import type { OpenStreams } from "../auth/open-streams.ts";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
+import { beginRevocable, revocationOr } from "../auth/revocable.ts";
 import { RUNNING_ERRORS } from "../capsules/route-errors.ts";
 import { CapsuleParams } from "../capsules/schema.ts";
 import type { Capsules } from "../capsules/service.ts";
@@ -24,8 +26,13 @@ import {
 } from "./schema.ts";
 import { execBackground, execForeground, killProcess, listProcesses } from "./service.ts";
 
-export function execRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
-  const { capsules } = deps;
+export interface ExecRouteDeps extends AuthDeps {
+  readonly capsules: Capsules;
+  readonly openStreams: OpenStreams;
+}
+
+export function execRoutes(deps: ExecRouteDeps) {
+  const { capsules, openStreams } = deps;
   return new Elysia({ prefix: "/capsules", tags: ["capsules"] })
     .use(authPlugin(deps))
     .post(
@@ -44,9 +51,13 @@ export function execRoutes(deps: AuthDeps & { readonly capsules: Capsules }) {
         }
         // A command may be silent for longer than a connection may be idle.
         server?.timeout(request, 0);
-        const { signal } = request;
+        using revocable = beginRevocable(openStreams, caller, request);
+        const { signal } = revocable;
         const timed = { ...command, timeoutSec: toTimeoutSec(body) };
-        const end = await capsules.use(ids, (running) => execForeground(running, timed, signal));
+        const ending = capsules.use(ids, (running) => execForeground(running, timed, signal));
+        const end = await ending.catch((error) => {
+          throw revocationOr(revocable, error);
+        });
         return toExecAnswer(id, cmd, end);
       },
       {

@@ -3,6 +3,7 @@
 import { Elysia, t } from "elysia";
 import type { OpenStreams } from "../auth/open-streams.ts";
 import { type AuthDeps, authPlugin } from "../auth/plugin.ts";
+import { beginRevocable, type Revocable, revocationOr } from "../auth/revocable.ts";
 import { RUNNING_ERRORS, WRITING_ERRORS } from "../capsules/route-errors.ts";
 import { CapsuleParams } from "../capsules/schema.ts";
 import type { Capsules } from "../capsules/service.ts";
@@ -12,7 +13,6 @@ import { describedErrors, errors } from "../openapi/error-schema.ts";
 import { parseId } from "../wire.ts";
 import { FileList, ListRequest, MadeDirectory, PathRequest, toFileEntry } from "./schema.ts";
 import { type FilePath, listDirectory, makeDirectory, readFile, removePath } from "./service.ts";
-import { beginTransfer, type Transfer, uploadFailure } from "./transfer.ts";
 import { writeUpload } from "./upload.ts";
 
 /** Copied for each route, since Elysia writes into it who may ask. */
@@ -49,13 +49,13 @@ export function fileRoutes(deps: FileRouteDeps) {
       async ({ caller, params, request, server, set }) => {
         server?.timeout(request, 0);
         const ids = { id: parseId("capsule", params.id, "id"), teamId: caller.teamId };
-        using transfer = beginTransfer(openStreams, caller, request);
+        using transfer = beginRevocable(openStreams, caller, request);
         const upload = toUpload(request, transfer);
         const writing = capsules.use({ ...ids, isActivity: true }, (running) =>
           writeUpload(running, upload),
         );
         await writing.catch((error) => {
-          throw uploadFailure(transfer, error);
+          throw revocationOr(transfer, error);
         });
         set.status = 204;
       },
@@ -74,7 +74,11 @@ export function fileRoutes(deps: FileRouteDeps) {
         server?.timeout(request, 0);
         const ids = { id: parseId("capsule", params.id, "id"), teamId: caller.teamId };
         const content = await capsules.use({ ...ids, isActivity: true }, (running) =>
-          readFile(running, toFilePath(body, request), beginTransfer(openStreams, caller, request)),
+          readFile(
+            running,
+            toFilePath(body, request),
+            beginRevocable(openStreams, caller, request),
+          ),
         );
         const headers = { "content-type": "application/octet-stream" };
         return new Response(content, { headers });
@@ -154,7 +158,7 @@ export function fileRoutes(deps: FileRouteDeps) {
     );
 }
 
-export function toUpload(request: Request, { signal }: Transfer) {
+export function toUpload(request: Request, { signal }: Revocable) {
   const { body, headers } = request;
   if (body === null) throw new AppError("invalid_request", "a multipart body is required");
   const declared = headers.get("content-length");

@@ -6,9 +6,9 @@ import { encodeId } from "../../proto/ids.ts";
 import { agentFailure } from "../agents/agent-errors.ts";
 import { takingAnswer } from "../agents/held-answers.ts";
 import { GUEST_CALL_TIMEOUT_MS, LIST_MEMORY_FACTOR } from "../agents/limits.ts";
+import type { Revocable } from "../auth/revocable.ts";
 import type { RunningCapsule } from "../capsules/find-on-host.ts";
 import { AppError } from "../errors.ts";
-import type { Transfer } from "./transfer.ts";
 
 /** An empty user is the capsule's default one. */
 export interface FilePath {
@@ -25,7 +25,7 @@ const OPTIONS = { timeoutMs: GUEST_CALL_TIMEOUT_MS };
 export async function readFile(
   { capsule, agent, log }: RunningCapsule,
   file: FilePath,
-  transfer: Transfer,
+  transfer: Revocable,
 ): Promise<ReadableStream<Uint8Array>> {
   const sandboxId = encodeId("capsule", capsule.id);
   const reading = new AbortController();

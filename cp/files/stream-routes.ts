@@ -3,6 +3,7 @@
 
 import { Elysia, t } from "elysia";
 import { authPlugin } from "../auth/plugin.ts";
+import { beginRevocable, revocationOr } from "../auth/revocable.ts";
 import { RUNNING_ERRORS, WRITING_ERRORS } from "../capsules/route-errors.ts";
 import { describedErrors, errors } from "../openapi/error-schema.ts";
 import { CapsuleParams } from "../streams/schema.ts";
@@ -10,7 +11,6 @@ import { parseId } from "../wire.ts";
 import { type FileRouteDeps, toFilePath, toUpload } from "./routes.ts";
 import { PathRequest } from "./schema.ts";
 import { readFile } from "./service.ts";
-import { beginTransfer, uploadFailure } from "./transfer.ts";
 import { writeStreamedUpload } from "./upload.ts";
 
 const BYTES = { type: "string" as const, format: "binary" };
@@ -56,12 +56,12 @@ export function fileStreamRoutes(deps: FileRouteDeps) {
       async ({ caller, params, request, server, set }) => {
         server?.timeout(request, 0);
         const id = parseId("capsule", params.id, "id");
-        using transfer = beginTransfer(openStreams, caller, request);
+        using transfer = beginRevocable(openStreams, caller, request);
         const upload = toUpload(request, transfer);
         const ids = { id, teamId: caller.teamId, isActivity: true };
         const writing = capsules.use(ids, (running) => writeStreamedUpload(running, upload));
         await writing.catch((error) => {
-          throw uploadFailure(transfer, error);
+          throw revocationOr(transfer, error);
         });
         set.status = 204;
       },
@@ -80,7 +80,11 @@ export function fileStreamRoutes(deps: FileRouteDeps) {
         const id = parseId("capsule", params.id, "id");
         const ids = { id, teamId: caller.teamId, isActivity: true };
         const content = await capsules.use(ids, (running) =>
-          readFile(running, toFilePath(body, request), beginTransfer(openStreams, caller, request)),
+          readFile(
+            running,
+            toFilePath(body, request),
+            beginRevocable(openStreams, caller, request),
+          ),
         );
         return new Response(content, { headers: { "content-type": "application/octet-stream" } });
       },

@@ -1,9 +1,9 @@
-// A file on its way to or from a client: it ends with the client, and with the client's right to it.
+// A call that goes on for a while: it ends with the client, and with the client's right to it.
 
-import type { GrantedCaller } from "../auth/authenticator.ts";
-import type { OpenStreams } from "../auth/open-streams.ts";
+import type { GrantedCaller } from "./authenticator.ts";
+import type { OpenStreams } from "./open-streams.ts";
 
-export interface Transfer extends Disposable {
+export interface Revocable extends Disposable {
   /** Of either end. */
   readonly signal: AbortSignal;
   /** Of the right to it; its reason is what the client is told. */
@@ -11,11 +11,11 @@ export interface Transfer extends Disposable {
 }
 
 /** Begins one; it is looked after until it is disposed of. */
-export function beginTransfer(
+export function beginRevocable(
   openStreams: OpenStreams,
   caller: GrantedCaller,
   { signal }: Pick<Request, "signal">,
-): Transfer {
+): Revocable {
   const revoking = new AbortController();
   const watching = openStreams.watch(caller, {
     isUse: true,
@@ -28,7 +28,7 @@ export function beginTransfer(
   };
 }
 
-/** What an upload fails with: that it was taken away, if it was, whatever else that led to. */
-export function uploadFailure({ revoked }: Transfer, error: unknown): unknown {
+/** What it fails with: that it was taken away, if it was, whatever else that led to. */
+export function revocationOr({ revoked }: Revocable, error: unknown): unknown {
   return revoked.aborted ? revoked.reason : error;
 }
