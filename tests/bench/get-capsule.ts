@@ -1,15 +1,23 @@
-// Reads of capsules per second through the API, of one and of many, against a bare server that does the
-// same two look-ups.
+// Reads through the API, of one capsule and of many, by key and by session, and logins, against a bare server
+// that asks the database for the same.
 
 import postgres, { type Sql } from "postgres";
 import { decodeId, encodeId, type Id, idFromUuid } from "../../proto/ids.ts";
+import { logIn } from "../../scripts/dev/account.ts";
 import type { Client } from "../harness/client.ts";
 import { platform } from "../harness/platform.ts";
-import { inTurn, type Row } from "./rows.ts";
+import { startBareApi } from "./bare-api.ts";
+import { inTurn, type Row, timed } from "./rows.ts";
 
 const RUNS = 5;
 const CONNECTIONS = 32;
 const DURATION_MS = 2_000;
+const LISTED = 1_000;
+/** Of one account, an hour may have 200. */
+const LOGINS = 10;
+
+/** A header that tells who is asking. */
+type Caller = readonly [name: string, value: string];
 
 export async function benchGetCapsule(client: Client): Promise<Row[]> {
   const { baseUrl, account, databaseUrl } = await platform();
@@ -18,58 +26,100 @@ export async function benchGetCapsule(client: Client): Promise<Row[]> {
   if (id === null) throw new Error("a capsule must be running");
 
   const sql = postgres(databaseUrl, { max: 10 });
-  await using bare = bareServer(sql);
-  await using copies = await copiesOf(sql, id);
-  const rate = (origin: string, ids: readonly string[]) => {
-    const urls = ids.map((each) => `${origin}/${each}`);
-    return requestsPerSecond(urls, account.apiKey);
-  };
-  const row = async (name: string, ids: readonly Id<"capsule">[]): Promise<Row> => {
-    const external = ids.map((each) => encodeId("capsule", each));
+  await using _ = { [Symbol.asyncDispose]: () => sql.end() };
+  await using bare = startBareApi(sql);
+  await using copies = await copiesOf(sql, id, { count: CONNECTIONS, status: "stopped" });
+  const compare = async (name: string, caller: Caller, paths: Paths): Promise<Row> => {
+    const rate = (origin: string, of: readonly string[]) =>
+      requestsPerSecond(
+        of.map((path) => `${origin}/v1/capsules${path}`),
+        caller,
+      );
     const medians = await inTurn(
       RUNS,
-      () => rate(`${baseUrl}/v1/capsules`, external),
-      () => rate(`http://127.0.0.1:${bare.port}`, ids),
+      () => rate(baseUrl, paths.ours),
+      () => rate(bare.origin, paths.bare),
     );
-    const baselineIs = "a bare Bun.serve with the same two queries";
-    return { name, unit: "req/s", ...medians, baselineIs };
+    return { name, unit: "req/s", ...medians, baselineIs: "a bare Bun.serve, same queries" };
   };
-  return [
-    await row(`GET /v1/capsules/{id}, ${CONNECTIONS} connections`, [id]),
-    await row(`the same of ${CONNECTIONS} capsules, ${CONNECTIONS} connections`, copies.ids),
+  const key = ["x-api-key", account.apiKey] as const;
+  const token = await logIn(baseUrl, account.email, account.password);
+  const session = ["authorization", `Bearer ${token}`] as const;
+  const one = pathsOf([id]);
+  const rows = [
+    await compare(`GET /v1/capsules/{id} by key, ${CONNECTIONS} connections`, key, one),
+    await compare(`the same of ${CONNECTIONS} capsules`, key, pathsOf(copies.ids)),
+    await compare(`the same by session, of one`, session, one),
+    await benchLogin({ ours: baseUrl, bare: bare.origin }, account),
   ];
+  const { teamId } = await ownerOf(sql, id);
+  const listed = { count: LISTED - (await countListed(sql, teamId)), status: "hibernated" };
+  await using _listed = await copiesOf(sql, id, listed);
+  const all = { ours: [""], bare: [""] };
+  return [...rows, await compare(`GET /v1/capsules, ${LISTED} of them`, key, all)];
 }
 
-/** The least a server can do that checks a key and reads a row: no framework, no schema, no log. */
-function bareServer(sql: Sql) {
-  const server = Bun.serve({
-    port: 0,
-    hostname: "127.0.0.1",
-    fetch: async (request) => {
-      const key = request.headers.get("x-api-key") ?? "";
-      const hash = new Bun.CryptoHasher("sha256").update(key).digest("hex");
-      const keys = await sql`select team_id from team_api_keys where key_hash = ${hash}`;
-      const teamId = keys[0]?.team_id;
-      const id = request.url.slice(request.url.lastIndexOf("/") + 1);
-      const rows = await sql`select * from capsules where id = ${id} and team_id = ${teamId}`;
-      return Response.json(rows[0]);
-    },
-  });
+interface Paths {
+  readonly ours: readonly string[];
+  readonly bare: readonly string[];
+}
+
+function pathsOf(ids: readonly Id<"capsule">[]): Paths {
+  return { ours: ids.map((id) => `/${encodeId("capsule", id)}`), bare: ids.map((id) => `/${id}`) };
+}
+
+async function benchLogin(
+  origins: { ours: string; bare: string },
+  { email, password }: { email: string; password: string },
+): Promise<Row> {
+  const logIns = (origin: string) => async () => {
+    const body = JSON.stringify({ email, password });
+    const headers = { "content-type": "application/json" };
+    const ms = await timed(async () => {
+      for (let i = 0; i < LOGINS; i++) {
+        const url = `${origin}/v1/auth/login`;
+        const response = await fetch(url, { method: "POST", headers, body });
+        await response.arrayBuffer();
+        if (!response.ok) throw new Error(`${url} answered ${response.status}`);
+      }
+    });
+    return (LOGINS * 1000) / ms;
+  };
+  const medians = await inTurn(RUNS, logIns(origins.ours), logIns(origins.bare));
+  const baselineIs = "a bare Bun.serve: same password hash, a session in a transaction";
   return {
-    port: server.port,
-    async [Symbol.asyncDispose]() {
-      await server.stop(true);
-      await sql.end();
-    },
+    name: "POST /v1/auth/login, one after the other",
+    unit: "req/s",
+    ...medians,
+    baselineIs,
   };
 }
 
-/** As many rows as there are connections, of capsules that have ended: nobody looks after them. */
-async function copiesOf(sql: Sql, id: Id<"capsule">) {
+async function ownerOf(sql: Sql, id: Id<"capsule">): Promise<{ teamId: string }> {
+  const [row] = await sql<{ teamId: string }[]>`
+    select team_id as "teamId" from capsules where id = ${id}`;
+  if (row === undefined) throw new Error("unreachable: the capsule has no row");
+  return row;
+}
+
+async function countListed(sql: Sql, teamId: string): Promise<number> {
+  const [row] = await sql<{ count: number }[]>`
+    select count(*)::int as count from capsules
+    where team_id = ${teamId} and status not in ('stopped', 'error')`;
+  return row?.count ?? 0;
+}
+
+/** Rows of capsules that nobody looks after. */
+async function copiesOf(
+  sql: Sql,
+  id: Id<"capsule">,
+  { count, status }: { count: number; status: string },
+) {
   const rows = await sql`
     insert into capsules
-    select (jsonb_populate_record(c, jsonb_build_object('id', gen_random_uuid(), 'status', 'stopped'))).*
-    from capsules c, generate_series(1, ${CONNECTIONS}) where c.id = ${id}
+    select (jsonb_populate_record(
+      c, jsonb_build_object('id', gen_random_uuid(), 'status', ${status}::text))).*
+    from capsules c, generate_series(1, ${count}) where c.id = ${id}
     returning id`;
   const ids = rows.map((row) => idFromUuid("capsule", row.id));
   return {
@@ -80,12 +130,13 @@ async function copiesOf(sql: Sql, id: Id<"capsule">) {
   };
 }
 
-async function requestsPerSecond(urls: readonly string[], apiKey: string): Promise<number> {
+async function requestsPerSecond(urls: readonly string[], caller: Caller): Promise<number> {
   const program = [process.execPath, `${import.meta.dirname}/load.ts`, urls.join(",")];
-  const load = Bun.spawn(
-    [...program, String(CONNECTIONS), String(DURATION_MS), "x-api-key", apiKey],
-    { stdin: "ignore", stdout: "pipe", stderr: "inherit" },
-  );
+  const load = Bun.spawn([...program, String(CONNECTIONS), String(DURATION_MS), ...caller], {
+    stdin: "ignore",
+    stdout: "pipe",
+    stderr: "inherit",
+  });
   const output = await new Response(load.stdout).text();
   if ((await load.exited) !== 0) throw new Error(`The load generator failed on ${urls[0]}`);
   return JSON.parse(output).requestsPerSecond;
