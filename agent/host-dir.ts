@@ -25,6 +25,7 @@ export interface HostDir {
   readonly cacheDir: string;
   /** What capsules have used. */
   readonly metricsDir: string;
+  readonly sentDir: string;
   readonly journalPath: string;
   unlock(): void;
 }
@@ -50,6 +51,7 @@ export async function openHostDir(path: string, kernel: Kernel): Promise<HostDir
     kernelsDir: join(path, "kernels"),
     cacheDir: join(path, "cache"),
     metricsDir: join(path, "metrics"),
+    sentDir: join(path, "sent"),
     journalPath: join(path, "journal.db"),
     unlock: () => closeSync(lock),
   };

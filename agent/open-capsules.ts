@@ -17,6 +17,7 @@ import { CapsuleMetrics } from "./metrics/capsule-metrics.ts";
 import { findPagerStats } from "./metrics/find-pager-stats.ts";
 import { MetricStore } from "./metrics/metric-store.ts";
 import { PagerUsage } from "./metrics/pager-usage.ts";
+import { SentBytes } from "./metrics/sent-bytes.ts";
 import type { Host } from "./open-host.ts";
 import { MemoryTemplates } from "./templates/memory-templates.ts";
 import { WarmSnapshots } from "./templates/warm-snapshots.ts";
@@ -88,9 +89,14 @@ export async function openCapsules(
   const capsuleMetrics = resources.use(
     new CapsuleMetrics({
       ...{ disks, log, now },
-      running: () => capsules.running(),
+      running: () =>
+        capsules.running().map(({ slot, ...running }) => {
+          const link = slot === null ? null : network.hostLink(slot);
+          return { ...running, link };
+        }),
       known: () => capsules.list().map(({ spec }) => spec.id),
       store: new MetricStore(dir.metricsDir),
+      sent: new SentBytes({ dir: dir.sentDir, log }),
       monotonicMs: () => performance.now(),
     }),
   );

@@ -141,7 +141,7 @@ export const HOUSES: Readonly<Record<"cp" | "agent" | "envd", House>> = {
           "metric-history",
           "metric-store",
         ],
-        ...["pager-usage", "sample-ring", "scrape"],
+        ...["pager-usage", "sample-ring", "scrape", "sent-bytes"],
       ),
       room(
         "machine",

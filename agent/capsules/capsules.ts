@@ -169,9 +169,9 @@ export class Capsules {
     return [...this.#capsules.values()].map((capsule) => this.#view(capsule));
   }
 
-  running(): RunningVmm[] {
-    return [...this.#capsules.values()].flatMap(({ spec, state, progress: { vmm } }) =>
-      isUp(state) && vmm ? [{ id: spec.id, vcpus: spec.vcpus, vmm }] : [],
+  running(): (Omit<RunningVmm, "link"> & { slot: number | null })[] {
+    return [...this.#capsules.values()].flatMap(({ spec, state, progress: { vmm, slot } }) =>
+      isUp(state) && vmm ? [{ id: spec.id, vcpus: spec.vcpus, vmm, slot }] : [],
     );
   }
 

@@ -7,6 +7,7 @@ import type { RunningVmm } from "./capsule-metrics.ts";
 import { CapsuleMetrics } from "./capsule-metrics.ts";
 import { MetricStore } from "./metric-store.ts";
 import { readProcUnits } from "./process-usage.ts";
+import { SentBytes } from "./sent-bytes.ts";
 
 const { pageBytes, ticksPerSecond } = readProcUnits();
 const DISK_BYTES = 4096;
@@ -34,17 +35,22 @@ class Host implements AsyncDisposable {
   }
 
   #open(): CapsuleMetrics {
+    const log = new Log({ level: "debug", write: (line) => this.logged.push(line) });
     return new CapsuleMetrics({
       running: () => this.running,
       known: () => [...this.running.map(({ id }) => id), ...this.resting],
       store: new MetricStore(join(this.procDir, "metrics")),
+      sent: new SentBytes({
+        ...{ dir: join(this.procDir, "sent"), procDir: this.procDir },
+        ...{ linksDir: join(this.procDir, "links"), log },
+      }),
       disks: {
         allocatedBytes: async () => {
           if (this.diskFailure) throw this.diskFailure;
           return DISK_BYTES;
         },
       },
-      log: new Log({ level: "debug", write: (line) => this.logged.push(line) }),
+      log,
       now: () => new Date(this.nowMs),
       monotonicMs: () => this.nowMs,
       procDir: this.procDir,
@@ -89,6 +95,7 @@ const capsule = (id: string, pid: number, vcpus = 1): RunningVmm => ({
   id,
   vcpus,
   vmm: { pid, startTime: `77${pid}` },
+  link: null,
 });
 
 test.each([
@@ -133,7 +140,7 @@ test("a process that died, waits for its parent or gave its pid away is not samp
   host.running = [capsule("cl-a", 7), capsule("cl-b", 8), capsule("cl-c", 9)];
   await host.describe(8, { cpuSeconds: 1, state: "Z" });
   await host.describe(9, { cpuSeconds: 1 });
-  host.running[2] = { id: "cl-c", vcpus: 1, vmm: { pid: 9, startTime: "12345" } };
+  host.running[2] = { ...capsule("cl-c", 9), vmm: { pid: 9, startTime: "12345" } };
   await host.pass();
   await host.pass();
 

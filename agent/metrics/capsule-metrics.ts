@@ -14,12 +14,15 @@ import { MetricHistory, type MetricRange, SAMPLE_EVERY_MS } from "./metric-histo
 import type { MetricStore } from "./metric-store.ts";
 import { ProcessUsage, type ProcUnits, readProcUnits, type Usage } from "./process-usage.ts";
 import type { Sample } from "./sample-ring.ts";
+import type { SentBytes } from "./sent-bytes.ts";
 
 /** A running capsule's VMM, for whoever measures it. */
 export interface RunningVmm {
   readonly id: string;
   readonly vcpus: number;
   readonly vmm: ProcessIdentity;
+  /** The host's end of its network; null while it has none. */
+  readonly link: string | null;
 }
 
 export interface CapsuleMetricsDeps {
@@ -27,6 +30,7 @@ export interface CapsuleMetricsDeps {
   /** Ids of all capsules of this host, those at rest too. */
   readonly known: () => readonly string[];
   readonly store: MetricStore;
+  readonly sent: SentBytes;
   readonly disks: Pick<RootDisks, "allocatedBytes">;
   readonly log: Log;
   readonly now: () => Date;
@@ -97,6 +101,16 @@ export class CapsuleMetrics implements Disposable {
     return this.#measured.get(id)?.latest?.diskBytes ?? null;
   }
 
+  /** What it has sent to the network since it was created; null: it has not run here. */
+  sentBytes(id: string): number | null {
+    try {
+      return this.#deps.sent.of(id);
+    } catch (error) {
+      this.#deps.log.warn("metrics.unread", { capsule: id, error });
+      return null;
+    }
+  }
+
   total(): HostUsage {
     let memoryBytes = 0;
     let diskBytes = 0;
@@ -114,6 +128,7 @@ export class CapsuleMetrics implements Disposable {
       this.#save(id, history);
     }
     this.#measured.clear();
+    this.#deps.sent.save();
   }
 
   /** A lasting failure is one line, not two per second; a capsule that ended meanwhile is none. */
@@ -135,6 +150,7 @@ export class CapsuleMetrics implements Disposable {
         this.#tell(capsule.id, error);
       }
     }
+    this.#deps.sent.take(running);
   }
 
   async #measure(capsule: RunningVmm): Promise<void> {
@@ -193,6 +209,7 @@ export class CapsuleMetrics implements Disposable {
       this.#measured.delete(id);
     }
     this.#deps.store.keepOnly(known);
+    this.#deps.sent.keepOnly(known);
   }
 
   /** Metrics are worth a line in the log, not a sample: a full disk is no reason to stop. */

@@ -110,3 +110,43 @@ test("a capsule whose VMM died has no metrics, and the agent goes on telling of 
   expect(failure).toContain("failed_precondition");
   expect((await pointWhere(() => true)).cpuPct).toBeGreaterThanOrEqual(0);
 });
+
+test("what it sends is counted once, through agents that are replaced, a pause and a resume", async () => {
+  const sent = async () => {
+    const { sandboxes } = await agent.client.listSandboxes({});
+    return Number(sandboxes.find((each) => each.sandboxId === sandboxId)?.sentBytes ?? 0n);
+  };
+  const atLeast = (bytes: number) =>
+    waitFor("what it has sent", sent, { holds: (now) => now >= bytes, timeoutMs: GUEST_MS });
+  const send = async () => {
+    const before = await sent();
+    await agent.client.readFile({ sandboxId, path: "/tmp/sent" });
+    return await atLeast(before + 4 * MIB);
+  };
+  const script = "head -c 4194304 /dev/urandom > /tmp/sent";
+  await agent.client.exec({ sandboxId, cmd: "sh", args: ["-c", script], timeoutSec: 60 });
+
+  const first = await sent();
+  const second = await send();
+  await agent.kill();
+  await agent.restart();
+  const adopted = await atLeast(second);
+  const third = await send();
+  await agent.client.pauseSandbox(agent.operation(sandboxId));
+  const resting = await sent();
+  await agent.client.resumeSandbox(agent.resumeRequest(sandboxId));
+  const resumed = await atLeast(resting);
+  const last = await send();
+
+  for (const [from, to] of [
+    [first, second],
+    [adopted, third],
+    [resumed, last],
+  ] as const) {
+    // With frames, and whatever else is said meanwhile.
+    expect(to - from).toBeWithin(4 * MIB, 6 * MIB);
+  }
+  expect(adopted - second).toBeLessThan(MIB);
+  expect(resting - third).toBeLessThan(MIB);
+  expect(resumed - resting).toBeLessThan(MIB);
+});

@@ -19,6 +19,7 @@ import { CLAIMS_DIR, SlotClaims } from "./claims.ts";
 import { hostRules, hostTable, removeHostRules } from "./rules.ts";
 import {
   checkTag,
+  describeLinks,
   describeSlot,
   type NetworkSlot,
   netnsPrefix,
@@ -106,6 +107,11 @@ export class NetworkPool {
   /** What the slot of that number looks like, whether it exists or not. */
   slot(index: number): NetworkSlot {
     return describeSlot(this.#tag, index, this.#uidBase);
+  }
+
+  /** The host's end of that slot's network, as the kernel counts by it. */
+  hostLink(index: number): string {
+    return describeLinks(this.#tag, index).veth;
   }
 
   /** A slot for one capsule: a ready one that is whole, else one made now. Throws NoSlotError. */

@@ -18,7 +18,7 @@ type LifecycleMethod =
 
 export interface LifecycleDeps {
   readonly capsules: Capsules;
-  readonly capsuleMetrics: Pick<CapsuleMetrics, "diskBytes">;
+  readonly capsuleMetrics: Pick<CapsuleMetrics, "diskBytes" | "sentBytes">;
   /** kernel_version, vmm, vmm_version, agent_version: the same for every capsule. */
   readonly metadata: Readonly<Record<string, string>>;
   readonly log: Log;
@@ -82,6 +82,7 @@ export function toStarted(view: CapsuleView, deps: LifecycleDeps) {
 function toInfo(view: CapsuleView, { metadata, capsuleMetrics }: LifecycleDeps) {
   const { spec } = view;
   const diskBytes = capsuleMetrics.diskBytes(spec.id);
+  const sentBytes = capsuleMetrics.sentBytes(spec.id);
   return {
     sandboxId: spec.id,
     status: view.status,
@@ -100,6 +101,7 @@ function toInfo(view: CapsuleView, { metadata, capsuleMetrics }: LifecycleDeps) 
     pauseReason: view.pauseReason ?? "",
     resumedFrom: view.resumedFrom ?? "",
     ...(diskBytes === null ? {} : { diskUsedBytes: BigInt(diskBytes) }),
+    ...(sentBytes === null ? {} : { sentBytes: BigInt(sentBytes) }),
   };
 }
 

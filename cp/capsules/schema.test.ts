@@ -14,6 +14,7 @@ const ROW: CapsuleRow = {
   timeoutSec: 0,
   diskSizeMb: 5120,
   diskUsedMb: null,
+  sentBytes: 0,
   hostIp: "",
   createdAt: new Date("2026-11-22T10:11:12.999Z"),
   startedAt: null,

@@ -119,7 +119,8 @@ export const templateOperations = pgTable(
  * a pause is safe against a loss of the host's memory. The defaults are the template's at
  * the create: a resume needs them after the template is gone. `metrics_saved_for` is the operation
  * after whose pause the capsule's points were copied here. `disk_used_mb` is what its host said last
- * of its disk, null until it has. `metadata` is what its host says of it,
+ * of its disk, null until it has; `sent_bytes` what it said last that it has sent, as it is counted in
+ * `capsule_usage`. `metadata` is what its host says of it,
  * `labels` what its owner does. `error_code` is the API's code of a create
  * that failed, whose `reason` says why.
  */
@@ -138,6 +139,7 @@ export const capsules = pgTable(
     timeoutSec: integer("timeout_sec").notNull(),
     diskSizeMb: integer("disk_size_mb").notNull(),
     diskUsedMb: integer("disk_used_mb"),
+    sentBytes: bigint("sent_bytes", { mode: "number" }).notNull().default(0),
     hostIp: text("host_ip").notNull().default(""),
     createdAt: createdAt(),
     startedAt: instant("started_at"),
@@ -318,6 +320,7 @@ export const capsuleUsage = pgTable(
     vcpuSec: doublePrecision("vcpu_sec").notNull().default(0),
     memoryMbSec: doublePrecision("memory_mb_sec").notNull().default(0),
     pausedMemoryMbSec: doublePrecision("paused_memory_mb_sec").notNull().default(0),
+    sentBytes: bigint("sent_bytes", { mode: "number" }).notNull().default(0),
     isSummed: boolean("is_summed").notNull().default(false),
   },
   (t) => [

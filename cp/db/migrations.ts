@@ -30,6 +30,7 @@ import capsuleUsage from "../../migrations/0022_capsule-usage.sql" with { type: 
 import eventPositions from "../../migrations/0023_event-positions.sql" with { type: "text" };
 import channelDeliveries from "../../migrations/0024_channel-deliveries.sql" with { type: "text" };
 import hostCertificates from "../../migrations/0025_host-certificates.sql" with { type: "text" };
+import sentBytes from "../../migrations/0026_sent-bytes.sql" with { type: "text" };
 
 export interface Migration {
   /** The file's name without `.sql`. */
@@ -65,4 +66,5 @@ export const MIGRATIONS: readonly Migration[] = [
   { name: "0023_event-positions", sql: eventPositions },
   { name: "0024_channel-deliveries", sql: channelDeliveries },
   { name: "0025_host-certificates", sql: hostCertificates },
+  { name: "0026_sent-bytes", sql: sentBytes },
 ];

@@ -7,7 +7,7 @@ import { AGENT_COLUMNS, hasAgent } from "../agents/host-address.ts";
 import { ENDED_STATES, LIVE_STATES } from "../capsule-states.ts";
 import type { CapsuleRow } from "../capsules/capsule.ts";
 import type { Db, Queryable, Tx } from "../db/client.ts";
-import { capsules, hosts, unknownCapsules } from "../db/tables.ts";
+import { capsules, capsuleUsage, hosts, unknownCapsules } from "../db/tables.ts";
 import { HOST_SILENT_SEC } from "../scheduler/host-loads.ts";
 
 export interface HostToAsk extends AgentOfHost {
@@ -101,6 +101,34 @@ export async function updateDiskUsed(
         sql`${capsules.diskUsedMb} is distinct from reported.mib`,
       ),
     );
+}
+
+/**
+ * Counts today what capsules of the host have sent since they told so last. A sum never goes back, so what is less was
+ * asked for before what is known.
+ */
+export async function countSent(
+  q: Queryable,
+  sent: readonly { id: Id<"capsule">; bytes: number }[],
+): Promise<void> {
+  // The row is held until what is new of it is counted: nobody else counts that, too.
+  await q.execute(sql`
+    with known as (
+      select ${capsules.id} as id, ${capsules.teamId} as team_id, ${capsules.sentBytes} as bytes, reported.bytes as now
+      from ${capsules} join unnest(
+        ${sql.param(sent.map(({ id }) => id))}::uuid[],
+        ${sql.param(sent.map(({ bytes }) => bytes))}::bigint[]
+      ) as reported (id, bytes) on reported.id = ${capsules.id}
+      where reported.bytes > ${capsules.sentBytes}
+      order by ${capsules.id}
+      for no key update of ${capsules}
+    ), moved as (
+      update ${capsules} set sent_bytes = known.now from known where ${capsules.id} = known.id
+    )
+    insert into ${capsuleUsage} as counted (capsule_id, day, team_id, sent_bytes)
+    select id, (now() at time zone 'UTC')::date, team_id, now - bytes from known
+    on conflict (capsule_id, day) do update set
+      sent_bytes = counted.sent_bytes + excluded.sent_bytes`);
 }
 
 /** Takes over since when pauses are durable: of capsules that were paused before `asOf`. */

@@ -14,6 +14,7 @@ import { SYSTEM_ACTOR } from "../events/outbox.ts";
 import type { OperationDeps } from "../operations/deps.ts";
 import {
   adoptOfDeletedHosts,
+  countSent,
   type HostToAsk,
   selectCapsulesOfHost,
   selectHostsToAsk,
@@ -90,6 +91,7 @@ export async function reconcileHost(
   await takeOverActivity(deps, own);
   await takeOverDurability(deps, own, asOf);
   await takeOverDiskUsed(deps, own);
+  await takeOverSent(deps, own);
   return { ...counts, ...unknown, destroyed: counts.destroyed + unknown.destroyed };
 }
 
@@ -245,6 +247,16 @@ async function takeOverDiskUsed(
     diskUsedBytes === undefined ? [] : [{ id, mib: Math.ceil(Number(diskUsedBytes) / MIB) }],
   );
   if (used.length > 0) await updateDiskUsed(deps.db, used);
+}
+
+async function takeOverSent(
+  deps: OperationDeps,
+  onHost: readonly (readonly [Id<"capsule">, SandboxInfo])[],
+): Promise<void> {
+  const sent = onHost.flatMap(([id, { sentBytes }]) =>
+    sentBytes === undefined || sentBytes === 0n ? [] : [{ id, bytes: Number(sentBytes) }],
+  );
+  if (sent.length > 0) await countSent(deps.db, sent);
 }
 
 async function takeOverDurability(

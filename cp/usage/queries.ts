@@ -283,6 +283,7 @@ export async function selectCapsuleUsage(
       vcpuSec: sql<number>`sum(${u.vcpuSec})`,
       memoryMbSec: sql<number>`sum(${u.memoryMbSec})`,
       pausedMemoryMbSec: sql<number>`sum(${u.pausedMemoryMbSec})`,
+      sentBytes: sql<number>`sum(${u.sentBytes})::float8`,
       diskUsedMb: sql<number | null>`min(${capsules.diskUsedMb})`,
     })
     .from(u)

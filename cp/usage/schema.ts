@@ -164,6 +164,10 @@ export const UsedCapsules = t.Object({
       paused_memory_mb_seconds: Type.Number({
         description: "Seconds in which it was paused, times its memory.",
       }),
+      sent_bytes: Type.Integer({
+        description:
+          "All that has left it, answers of its ports and of the API too, without the last seconds before its end.",
+      }),
       disk_used_mb: t.Optional(
         Type.Integer({ description: "What its disk takes, or took when its host last said so." }),
       ),
@@ -182,6 +186,7 @@ export function toUsedCapsules({ from, to, capsules, next }: CapsuleUsagePage): 
       vcpu_seconds: used.vcpuSec,
       memory_mb_seconds: used.memoryMbSec,
       paused_memory_mb_seconds: used.pausedMemoryMbSec,
+      sent_bytes: used.sentBytes,
       ...(diskUsedMb === null ? {} : { disk_used_mb: diskUsedMb }),
     })),
     ...(next === null ? {} : { next_cursor: encodeId("capsule", next) }),

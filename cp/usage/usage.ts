@@ -55,6 +55,8 @@ export interface UsedByCapsule {
   readonly memoryMbSec: number;
   /** All of the memory of a capsule at rest. */
   readonly pausedMemoryMbSec: number;
+  /** To the network, as far as its host has told. */
+  readonly sentBytes: number;
   /** What its host said last; null until it has. */
   readonly diskUsedMb: number | null;
 }

@@ -202,6 +202,7 @@ export function listed(capsule: SimulatedCapsule) {
     pauseReason: capsule.pauseReason,
     resumedFrom: capsule.resumedFrom,
     ...(capsule.diskUsedBytes === null ? {} : { diskUsedBytes: capsule.diskUsedBytes }),
+    ...(capsule.sentBytes === null ? {} : { sentBytes: capsule.sentBytes }),
     durableAtUnix: capsule.durableAtUnix,
     hostIp: capsule.hostIp,
     createdAtUnix: BigInt(Math.floor(capsule.createdAt / 1000)),

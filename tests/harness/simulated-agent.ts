@@ -29,6 +29,7 @@ export interface SimulatedCapsule {
   durableAtUnix: bigint;
   /** As its host measured it; null not yet. */
   diskUsedBytes: bigint | null;
+  sentBytes: bigint | null;
   readonly request: CreateSandboxRequest;
   readonly hostIp: string;
   readonly createdAt: number;
@@ -329,8 +330,7 @@ export class SimulatedAgent implements AsyncDisposable {
       pauseReason: "",
       resumedFrom: "",
       durableAtUnix: 0n,
-      diskUsedBytes: null,
-      request,
+      ...{ diskUsedBytes: null, sentBytes: null, request },
       hostIp: `10.11.0.${++this.#hostIps}`,
       createdAt: Date.now(),
       lastActiveAt: Date.now(),

@@ -350,6 +350,13 @@ export declare type SandboxInfo = Message<"hostagent.v1.SandboxInfo"> & {
    * @generated from field: optional int64 disk_used_bytes = 25;
    */
   diskUsedBytes?: bigint | undefined;
+
+  /**
+   * What it has sent to the network since it was created; absent while it has not run.
+   *
+   * @generated from field: optional int64 sent_bytes = 26;
+   */
+  sentBytes?: bigint | undefined;
 };
 
 /**
