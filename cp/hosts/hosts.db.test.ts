@@ -1,56 +1,23 @@
 import { beforeAll, describe, expect, test } from "bun:test";
 import { X509Certificate } from "node:crypto";
-import { eq } from "drizzle-orm";
-import { makeKeyAndRequest } from "../../proto/certificates/key-and-request.ts";
-import { decodeId, newId } from "../../proto/ids.ts";
+import { decodeId } from "../../proto/ids.ts";
 import { AccountsPlatform, type Person } from "../../tests/harness/accounts-platform.ts";
 import { forThisFile } from "../../tests/harness/for-this-file.ts";
+import {
+  FACTS,
+  fingerprintOf,
+  hostRegistration,
+  outcome,
+} from "../../tests/harness/host-registration.ts";
 import { AUTHORITY } from "../../tests/harness/test-certificates.ts";
-import { hosts } from "../db/tables.ts";
-
-const FACTS = {
-  arch: "x86_64",
-  cpu_cores: 8,
-  memory_mb: 32_000,
-  disk_gb: 500,
-  address: "10.0.0.7:50051",
-};
-
-const { requestPem: CSR } = await makeKeyAndRequest();
 
 const platform = await forThisFile(AccountsPlatform.start());
+const { create, register, refresh, heartbeat, rowOf, ...hosts } = hostRegistration(platform);
+const registered = () => hosts.registered(admin);
 let admin: Person;
 beforeAll(async () => {
   admin = await platform.person("Admin");
 });
-
-const create = (token: string, body: unknown = { type: "regular" }) =>
-  platform.call("POST", "/v1/hosts", { token, body });
-const register = (token: string, facts: object = FACTS) =>
-  platform.call("POST", "/v1/hosts/register", { body: { token, csr: CSR, ...facts } });
-const heartbeat = (id: string, token: string) =>
-  platform.call("POST", `/v1/hosts/${id}/heartbeat`, { headers: { "x-host-token": token } });
-const outcome = async (answer: ReturnType<typeof create>): Promise<unknown[]> => {
-  const { status, body } = await answer;
-  return [status, body.error?.code];
-};
-
-async function rowOf(id: string) {
-  const hostId = decodeId("host", id) ?? newId("host");
-  return (await platform.database.db.select().from(hosts).where(eq(hosts.id, hostId)))[0];
-}
-
-const fingerprintOf = (pem: string) =>
-  new X509Certificate(pem).fingerprint256.replaceAll(":", "").toLowerCase();
-
-async function registered() {
-  const { body } = await create(admin.token);
-  return certified((await register(body.registration_token)).body);
-}
-
-/** Tests read PEM and tokens by name. */
-const certified = <T extends object>(body: T) =>
-  body as T & Record<"cert_pem" | "token" | "refresh_token", string>;
 
 async function byocTeam(name: string): Promise<Person> {
   const person = await platform.person(name);
