@@ -175,7 +175,7 @@ test("a move counts what it leaves, in the statement that writes its event", asy
   expect([paused.status, ended.status]).toEqual([200, 204]);
   expect(used).toEqual([
     {
-      ...{ id: shown, template: expect.any(String) },
+      ...{ id: shown, sent_bytes: 0, template: expect.any(String) },
       vcpu_seconds: expect.any(Number),
       memory_mb_seconds: expect.any(Number),
       paused_memory_mb_seconds: expect.any(Number),
