@@ -251,10 +251,13 @@ test("a certificate is renewed when half its life is over, for a new key", async
   const credentials = await OwnCredentials.save(dir, FIRST, "once");
   const inHours = (hours: number) => new Date(Date.now() + hours * 3_600_000);
 
-  const isDue = [-1, 0, 11, 13].map((hours) => credentials.isDue(inHours(hours)));
+  const isDue = [-720, -2, 0, 11, 13, 720].map((hours) => credentials.isDue(inHours(hours)));
   await credentials.renew(controlPlane());
+  // Not over and over by a clock that is wrong.
+  const isDueAgain = [-720, 0, 13, 720].map((hours) => credentials.isDue(inHours(hours)));
 
-  expect(isDue).toEqual([true, false, false, true]);
+  expect(isDue).toEqual([true, true, false, false, true, true]);
+  expect(isDueAgain).toEqual([false, false, false, false]);
   const { key_pem: key, asked } = await onDisk();
   expect([key === FIRST.key_pem, asked]).toEqual([false, undefined]);
   expect(credentials.identity().keyPem).toBe(key);

@@ -6,7 +6,7 @@ import { dirname, join } from "node:path";
 import { type Static, Type } from "@sinclair/typebox";
 import { Value } from "@sinclair/typebox/value";
 import type { KeyAndRequest } from "../../proto/certificates/key-and-request.ts";
-import { isDue } from "../../proto/certificates/renewal.ts";
+import { isDueAnyway } from "../../proto/certificates/renewal.ts";
 import type { TlsIdentity } from "../../proto/http1/tls.ts";
 import type { ControlPlane } from "./control-plane.ts";
 
@@ -41,6 +41,8 @@ type File = Static<typeof File>;
 export class OwnCredentials {
   readonly #dir: string;
   #file: File;
+  /** By the monotonic clock; null: an earlier process did. */
+  #gotAtMs: number | null = null;
 
   private constructor(dir: string, file: File) {
     this.#dir = dir;
@@ -101,8 +103,9 @@ export class OwnCredentials {
 
   /** Whether it is time for the next certificate. */
   isDue(now: Date = new Date()): boolean {
-    const { validFromDate: from, validToDate: to } = new X509Certificate(this.identity().certPem);
-    return isDue({ from, to }, now);
+    const { validToDate } = new X509Certificate(this.identity().certPem);
+    const ageMs = this.#gotAtMs === null ? null : performance.now() - this.#gotAtMs;
+    return isDueAnyway(validToDate, now, ageMs);
   }
 
   /**
@@ -117,6 +120,7 @@ export class OwnCredentials {
     const next = await controlPlane.refresh(refresh_token, asked.csr);
     const from = registered_with === undefined ? {} : { registered_with };
     this.#file = { ...next, key_pem: asked.key_pem, ...from };
+    this.#gotAtMs = performance.now();
     await writeWhole(this.#dir, this.#file);
   }
 

@@ -5,6 +5,7 @@ import { createHash, createPrivateKey } from "node:crypto";
 import type * as x509 from "@peculiar/x509";
 import { KEY_ALGORITHM, keyToPem } from "../../proto/certificates/key-and-request.ts";
 import { CONTROL_PLANE_NAME } from "../../proto/certificates/names.ts";
+import { CERTIFICATE_MS } from "../../proto/certificates/renewal.ts";
 import { loadX509 } from "../../proto/certificates/x509.ts";
 
 const {
@@ -22,12 +23,13 @@ const {
   X509CertificateGenerator,
 } = await loadX509();
 
-const HOUR_MS = 3600_000;
-/** Clocks differ: certificates are good from a little before they were made. */
-const SKEW_MS = 5 * 60_000;
-/** Of agents and control planes; both have the next one long before. */
-const CERTIFICATE_MS = 24 * HOUR_MS;
-const AUTHORITY_MS = 10 * 365 * 24 * HOUR_MS;
+const YEAR_MS = 365 * 24 * 3600_000;
+const AUTHORITY_MS = 10 * YEAR_MS;
+/**
+ * What is certified is good from long before it was made, since the clock of a host may be behind: nobody had it
+ * then who could have used it.
+ */
+const BEHIND_MS = YEAR_MS;
 /** RFC 5280, 4.1.2.2 allows 20 bytes; 16 of them random are no two certificates' own. */
 const SERIAL_BYTES = 16;
 
@@ -116,7 +118,8 @@ export class Authority {
       name: "CN=Wrenn installation",
       keys,
       signingAlgorithm: KEY_ALGORITHM,
-      ...validity(AUTHORITY_MS),
+      notBefore: new Date(Date.now() - BEHIND_MS),
+      notAfter: new Date(Date.now() + AUTHORITY_MS),
       extensions: [
         new BasicConstraintsExtension(true, 0, true),
         new KeyUsagesExtension(KeyUsageFlags.keyCertSign | KeyUsageFlags.cRLSign, true),
@@ -150,7 +153,10 @@ export class Authority {
       publicKey,
       signingKey: this.#key,
       signingAlgorithm: KEY_ALGORITHM,
-      ...validity(CERTIFICATE_MS, this.#certificate.notAfter),
+      notBefore: this.#certificate.notBefore,
+      notAfter: new Date(
+        Math.min(Date.now() + CERTIFICATE_MS, this.#certificate.notAfter.getTime()),
+      ),
       extensions: [
         new BasicConstraintsExtension(false, undefined, true),
         new KeyUsagesExtension(KeyUsageFlags.digitalSignature, true),
@@ -170,12 +176,6 @@ export class Authority {
 
 function digestOf(der: ArrayBuffer): string {
   return createHash("sha256").update(new Uint8Array(der)).digest("hex");
-}
-
-function validity(forMs: number, noLongerThan?: Date): { notBefore: Date; notAfter: Date } {
-  const now = Date.now();
-  const end = Math.min(now + forMs, noLongerThan?.getTime() ?? Number.POSITIVE_INFINITY);
-  return { notBefore: new Date(now - SKEW_MS), notAfter: new Date(end) };
 }
 
 /** Positive, as RFC 5280 has it. */

@@ -6,8 +6,7 @@ import type { Authority } from "./authority.ts";
 
 interface Made {
   readonly identity: TlsIdentity;
-  readonly from: Date;
-  readonly to: Date;
+  readonly expiresAt: Date;
 }
 
 export class OwnCertificate {
@@ -28,14 +27,13 @@ export class OwnCertificate {
 
   /** True: it was time for another one. Connections that are open stay. */
   async renew(now: Date = new Date()): Promise<boolean> {
-    if (!isDue(this.#made, now)) return false;
+    if (!isDue(this.#made.expiresAt, now)) return false;
     this.#made = await makeFor(this.#authority);
     return true;
   }
 }
 
 async function makeFor(authority: Authority): Promise<Made> {
-  const from = new Date();
-  const { certPem, keyPem, expiresAt: to } = await authority.makeControlPlane();
-  return { identity: { certPem, keyPem, trustedPem: authority.trustedPem }, from, to };
+  const { certPem, keyPem, expiresAt } = await authority.makeControlPlane();
+  return { identity: { certPem, keyPem, trustedPem: authority.trustedPem }, expiresAt };
 }
